@@ -1,0 +1,194 @@
+"""The one interface of every method, and the seed axis.
+
+Every parameter, batch and action carries a leading axis S: the seeds of a cell train in lock step in one process, as
+batched matrix products. Losses are per seed and summed, so gradients do not mix; each seed draws from generators of
+its own, so its numbers do not depend on which seeds share the process.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """What a method may know of a task: sizes. `actions` is a count when `discrete`, else a dimension."""
+
+    agents: int
+    obs: int
+    state: int
+    actions: int
+    discrete: bool
+
+
+class Batch(NamedTuple):
+    """Transitions of S seeds, B each. Masks are None in continuous tasks."""
+
+    obs: Tensor  # [S, B, I, O]
+    actions: Tensor  # [S, B, I] int64, or [S, B, I, A] in [-1, 1]
+    rewards: Tensor  # [S, B, I]
+    next_obs: Tensor  # [S, B, I, O]
+    done: Tensor  # [S, B] float, 1 where nothing follows
+    legal: Tensor | None  # [S, B, I, A] bool
+    next_legal: Tensor | None  # [S, B, I, A] bool
+    state: Tensor  # [S, B, G]
+    next_state: Tensor  # [S, B, G]
+
+
+def choice(*values: str) -> Any:
+    """A setting that takes one of these words; the first is the default."""
+    return field(default=values[0], metadata={"choices": values})
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings that every method has; defaults are MAC-Flow's (Appendix E and G.4)."""
+
+    hidden: tuple[int, ...] = (512, 512, 512, 512)  # widths of the hidden layers
+    batch_size: int = 64  # transitions of one update, per seed
+    learning_rate: float = 3e-4  # of Adam, for policies and critics alike
+    adam_epsilon: float = 1e-5
+    discount: float = 0.995
+    polyak: float = 0.005  # how far target networks move in one update
+    share_parameters: bool = True  # one network for all agents, told apart by a one-hot id
+    eval_noise: str = choice("fresh", "fixed", "zero")  # noise of sampling methods when they act
+
+
+class SeedStreams:
+    """One random generator per seed. Draws have shape [S, *shape].
+
+    Args:
+        seeds: the seeds that train together.
+        purpose: separates the streams of one seed (initialisation, training, acting, batches).
+    """
+
+    def __init__(self, seeds: Sequence[int], purpose: str, device: torch.device | str = "cpu"):
+        self.device = torch.device(device)
+        self.generators = []
+        for seed in seeds:
+            entropy = np.random.SeedSequence([seed, *purpose.encode()]).generate_state(2, np.uint64)
+            self.generators.append(torch.Generator(self.device).manual_seed(int(entropy[0] >> np.uint64(1))))
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal draws."""
+        return torch.stack([torch.randn(shape, generator=g, device=self.device) for g in self.generators])
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Uniform draws from [0, 1)."""
+        return torch.stack([torch.rand(shape, generator=g, device=self.device) for g in self.generators])
+
+    def integers(self, high: int, *shape: int) -> Tensor:
+        """Uniform integers from 0 to high - 1."""
+        return torch.stack([torch.randint(high, shape, generator=g, device=self.device) for g in self.generators])
+
+    def state_dict(self) -> list[Tensor]:
+        """Where each stream stands."""
+        return [g.get_state() for g in self.generators]
+
+    def load_state_dict(self, states: Sequence[Tensor]) -> None:
+        """Continue where `state_dict` stood."""
+        for generator, state in zip(self.generators, states, strict=True):
+            generator.set_state(state.cpu())
+
+
+class Algorithm(ABC):
+    """A method of offline multi-agent RL. Subclasses state their facts and fill in four functions.
+
+    Shapes: S seeds, B batch, E parallel episodes, I agents, O observation, A actions.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]  # as the papers' tables print it
+    paper: ClassVar[str]
+    source_code: ClassVar[str]
+    actions: ClassVar[frozenset[str]]  # of "discrete", "continuous"
+    execution: ClassVar[str] = "decentralised"  # or "centralised": acting needs other agents' observations
+    lockstep: ClassVar[bool] = True  # False: the harness hands over one seed and tensors without S
+    Config: ClassVar[type] = Config  # a frozen dataclass, a subclass of the one above
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # named differences from the paper's settings
+
+    def __init__(self, spec: TaskSpec, config: Any, seeds: Sequence[int], device: torch.device | str = "cpu"):
+        self.spec, self.config, self.seeds, self.device = spec, config, list(seeds), torch.device(device)
+        self.init_streams = SeedStreams(seeds, "initialisation", "cpu")
+        self.streams = SeedStreams(seeds, "training", device)
+        self.acting = SeedStreams(seeds, "acting", device)
+        self.nets = nn.ModuleDict()
+        self.build()
+        self.nets.to(self.device)
+        self.optimiser = torch.optim.Adam(
+            [p for p in self.nets.parameters() if p.requires_grad],
+            lr=config.learning_rate,
+            eps=config.adam_epsilon,
+            foreach=True,
+        )
+
+    @abstractmethod
+    def build(self) -> None:
+        """Put the networks into `self.nets`, initialised from `self.init_streams`."""
+
+    @abstractmethod
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Loss terms [S] whose sum one gradient step descends."""
+
+    @abstractmethod
+    def act(self, obs: Tensor, legal: Tensor | None = None, memory: Any = None) -> tuple[Tensor, Any]:
+        """Joint actions of every episode: obs [S,E,I,O], legal [S,E,I,A] -> [S,E,I] or [S,E,I,A]."""
+
+    @abstractmethod
+    def nfe(self) -> int:
+        """Network evaluations, one after the other, that an agent needs for one decision."""
+
+    def after_update(self) -> None:  # noqa: B027 - optional
+        """Move target networks."""
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """One gradient step of every seed; returns the loss terms [S], without a host synchronisation."""
+        losses = self.losses(batch)
+        self.optimiser.zero_grad(set_to_none=True)
+        torch.stack(list(losses.values())).sum().backward()
+        self.optimiser.step()
+        self.after_update()
+        return {name: value.detach() for name, value in losses.items()}
+
+    def acting_noise(self, *shape: int) -> Tensor:
+        """Noise [S, *shape] for acting, by `eval_noise`: fresh each call, one fixed draw, or zero."""
+        if self.config.eval_noise == "zero":
+            return torch.zeros(len(self.seeds), *shape, device=self.device)
+        if self.config.eval_noise == "fixed":
+            return SeedStreams(self.seeds, "fixed noise", self.device).normal(*shape[1:])[:, None].expand(-1, *shape)
+        return self.acting.normal(*shape)
+
+    def seed_state(self, k: int) -> dict[str, Tensor]:
+        """The networks of the k-th seed alone; a method built for that one seed loads them with `load_nets`."""
+        S = len(self.seeds)
+        state = self.nets.state_dict()
+        return {n: v.unflatten(0, (S, -1))[k].clone() if v.ndim else v.clone() for n, v in state.items()}
+
+    def load_nets(self, state: Mapping[str, Tensor]) -> None:
+        """Take over networks, not the optimiser."""
+        self.nets.load_state_dict(state)
+
+    def parameters(self) -> int:
+        """Trainable parameters of one seed."""
+        return sum(p.numel() for p in self.nets.parameters() if p.requires_grad) // len(self.seeds)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a bit-exact continuation needs."""
+        return {
+            "nets": self.nets.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "streams": self.streams.state_dict(),
+            "acting": self.acting.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` stood."""
+        self.nets.load_state_dict(state["nets"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.streams.load_state_dict(state["streams"])
+        self.acting.load_state_dict(state["acting"])

@@ -1,0 +1,65 @@
+"""Behavioural cloning.
+
+Paper: MAC-Flow (ICLR 2026), Appendix F.1. No official code for this baseline; cross-entropy on logits without an
+illegal-action mask, as og-marl's discrete BC, but with an MLP instead of a recurrent network and with the most likely
+legal action at evaluation instead of a sample (`act_by: sample` restores that).
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from offmarl.algorithms import base
+from offmarl.algorithms.base import choice
+from offmarl.algorithms.flow import decode, masked
+from offmarl.algorithms.nets import AgentNet
+
+
+@dataclass(frozen=True)
+class Config(base.Config):
+    """Settings of BC."""
+
+    act_by: str = choice("argmax", "sample")  # the most likely legal action, or a draw from the softmax
+
+
+class BC(base.Algorithm):
+    """Independent categorical policies on local observations."""
+
+    name = "bc"
+    title = "BC"
+    paper = "MAC-Flow, Appendix F.1 (baseline)"
+    source_code = "https://github.com/instadeepai/og-marl"
+    actions = frozenset({"discrete"})
+    Config = Config
+
+    def build(self) -> None:
+        """One policy network for all agents."""
+        spec, config = self.spec, self.config
+        self.nets["policy"] = AgentNet(
+            self.init_streams,
+            spec.agents,
+            spec.obs,
+            config.hidden,
+            spec.actions,
+            share_parameters=config.share_parameters,
+        )
+
+    def losses(self, batch: base.Batch) -> dict[str, Tensor]:
+        """Cross-entropy of the data's actions."""
+        logits = self.nets["policy"](batch.obs)
+        error = F.cross_entropy(logits.flatten(0, 2), batch.actions.flatten(), reduction="none")
+        return {"policy": error.view(len(self.seeds), -1).mean(1)}
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, legal: Tensor | None = None, memory: None = None) -> tuple[Tensor, None]:
+        """The most likely legal actions, or a draw."""
+        logits = self.nets["policy"](obs)
+        if self.config.act_by == "sample":  # Gumbel's trick keeps each seed on its own stream
+            logits = logits - torch.log(-torch.log(self.acting.uniform(*logits.shape[1:]).clamp(1e-20, 1 - 1e-7)))
+        return decode(masked(logits, legal), legal), memory
+
+    def nfe(self) -> int:
+        """One pass of the policy."""
+        return 1

@@ -1,0 +1,41 @@
+"""Flow matching on straight paths, and actions as points that a flow can reach."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Field = Callable[[Tensor, Tensor], Tensor]  # (x, t) -> velocity; t broadcasts over the last axis of x
+
+
+def flow_matching_loss(field: Field, target: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+    """Squared error of the velocity on x_t = (1 - t) x_0 + t x_1, averaged over all but the seed axis: [S].
+
+    Source: MAC-Flow Eq. 5 and 6, with a mean where the paper prints a sum over coordinates (as its code does).
+    """
+    velocity = field(torch.lerp(noise, target, time), time)
+    return (velocity - (target - noise)).pow(2).flatten(1).mean(1)
+
+
+def euler(field: Field, noise: Tensor, steps: int) -> Tensor:
+    """Integrate the field from noise at t = 0 to t = 1 (MAC-Flow Algorithm 2)."""
+    x = noise
+    for k in range(steps):
+        x = x + field(x, torch.full_like(x[..., :1], k / steps)) / steps
+    return x
+
+
+def encode(actions: Tensor, count: int, scale: float) -> Tensor:
+    """Discrete actions [...] as one-hot points [..., count] of length `scale`."""
+    return scale * F.one_hot(actions, count).float()
+
+
+def masked(scores: Tensor, legal: Tensor | None) -> Tensor:
+    """Scores with illegal actions out of reach."""
+    return scores if legal is None else scores.masked_fill(~legal, torch.finfo(scores.dtype).min)
+
+
+def decode(x: Tensor, legal: Tensor | None) -> Tensor:
+    """The legal action whose coordinate is largest: [..., A] -> [...]."""
+    return masked(x, legal).argmax(-1)

@@ -1,0 +1,70 @@
+"""Flow BC: behavioural cloning with individual flows.
+
+Paper: MAC-Flow (ICLR 2026), Appendix F.1. Official code: agents/flowbc.py of DongsuLeeTech/mac-flow, which trains a
+distilled head and acts with it, against the paper's text; ours follows the text: the full Euler integration acts,
+without distillation and without Q. No discrete file is released: one-hot targets and a masked argmax, as for MAC-Flow.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from offmarl.algorithms import base
+from offmarl.algorithms.flow import Field, decode, encode, euler, flow_matching_loss
+from offmarl.algorithms.nets import AgentNet
+
+
+@dataclass(frozen=True)
+class Config(base.Config):
+    """Settings of Flow BC."""
+
+    flow_steps: int = 10  # Euler steps
+    layer_norm: bool = True  # in the flow
+    one_hot_scale: float = 1.0  # length of a one-hot action; noise has unit variance
+
+
+class FlowBC(base.Algorithm):
+    """One vector field per agent on its local observation."""
+
+    name = "flow_bc"
+    title = "Flow BC"
+    paper = "MAC-Flow, Appendix F.1 (baseline)"
+    source_code = "https://github.com/DongsuLeeTech/mac-flow"
+    actions = frozenset({"discrete"})
+    Config = Config
+    variants = {"quick": {"flow_steps": 5, "one_hot_scale": 4.0}}
+
+    def build(self) -> None:
+        """A field of observation, noisy action and time."""
+        spec, config = self.spec, self.config
+        self.nets["flow"] = AgentNet(
+            self.init_streams,
+            spec.agents,
+            spec.obs + spec.actions + 1,
+            config.hidden,
+            spec.actions,
+            config.layer_norm,
+            share_parameters=config.share_parameters,
+        )
+
+    def losses(self, batch: base.Batch) -> dict[str, Tensor]:
+        """Flow matching to the data's actions (Eq. 5), every agent at a time of its own."""
+        target = encode(batch.actions, self.spec.actions, self.config.one_hot_scale)
+        noise = self.streams.normal(*target.shape[1:])
+        time = self.streams.uniform(*target.shape[1:-1], 1)
+        return {"flow": flow_matching_loss(self.field(batch.obs), target, noise, time)}
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, legal: Tensor | None = None, memory: None = None) -> tuple[Tensor, None]:
+        """Integrate every agent's flow from noise and take the largest legal coordinate."""
+        noise = self.acting_noise(*obs.shape[1:-1], self.spec.actions)
+        return decode(euler(self.field(obs), noise, self.config.flow_steps), legal), memory
+
+    def nfe(self) -> int:
+        """One pass a step of the integration."""
+        return self.config.flow_steps
+
+    def field(self, obs: Tensor) -> Field:
+        """The agents' vector fields at these observations."""
+        return lambda x, t: self.nets["flow"](obs, x, t)

@@ -1,0 +1,120 @@
+"""Networks with the seed axis. Shapes: S seeds, K copies (an ensemble), I agents; G groups of weights."""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from offmarl.algorithms.base import SeedStreams
+
+
+class Linear(nn.Module):
+    """G independent affine maps: [G, N, in] -> [G, N, out]. Xavier-uniform weights, zero biases.
+
+    `copies` counts the maps of one seed, so G = S * copies.
+    """
+
+    def __init__(self, streams: SeedStreams, copies: int, n_in: int, n_out: int):
+        super().__init__()
+        bound = (6.0 / (n_in + n_out)) ** 0.5
+        weight = (2.0 * streams.uniform(copies, n_in, n_out) - 1.0) * bound
+        self.weight = nn.Parameter(weight.flatten(0, 1))
+        self.bias = nn.Parameter(torch.zeros(self.weight.shape[0], 1, n_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the maps, each to its own rows."""
+        return torch.baddbmm(self.bias, x, self.weight)
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation with weights of its own for each group."""
+
+    def __init__(self, groups: int, width: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(groups, 1, width))
+        self.bias = nn.Parameter(torch.zeros(groups, 1, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last axis of [G, N, width]."""
+        return torch.addcmul(self.bias, F.layer_norm(x, x.shape[-1:]), self.weight)
+
+
+class MLP(nn.Module):
+    """GELU perceptron; layer normalisation, where wanted, follows each hidden activation (as in fql)."""
+
+    def __init__(
+        self,
+        streams: SeedStreams,
+        n_in: int,
+        hidden: Sequence[int],
+        n_out: int,
+        layer_norm: bool = False,
+        copies: int = 1,
+    ):
+        super().__init__()
+        widths = [n_in, *hidden, n_out]
+        self.groups = len(streams.generators) * copies
+        self.layers = nn.ModuleList(Linear(streams, copies, a, b) for a, b in zip(widths, widths[1:]))
+        self.norms = nn.ModuleList(LayerNorm(self.groups, h) for h in hidden) if layer_norm else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[G, ..., in] -> [G, ..., out]."""
+        shape, x = x.shape, x.reshape(self.groups, -1, x.shape[-1])
+        for k, layer in enumerate(self.layers[:-1]):
+            x = F.gelu(layer(x))
+            x = self.norms[k](x) if self.norms is not None else x
+        return self.layers[-1](x).reshape(*shape[:-1], -1)
+
+
+class AgentNet(nn.Module):
+    """A network that every agent runs on inputs of its own: [S, B, I, in] -> [S, B, I, out].
+
+    With shared parameters the agents' one-hot id is appended; otherwise each agent has weights of its own.
+    An ensemble (`copies` > 1) returns [S, K, B, I, out].
+    """
+
+    def __init__(
+        self,
+        streams: SeedStreams,
+        agents: int,
+        n_in: int,
+        hidden: Sequence[int],
+        n_out: int,
+        layer_norm: bool = False,
+        copies: int = 1,
+        share_parameters: bool = True,
+    ):
+        super().__init__()
+        self.agents, self.copies, self.shared = agents, copies, share_parameters
+        self.ids: Tensor
+        self.register_buffer("ids", torch.eye(agents), persistent=False)
+        if share_parameters:
+            self.mlp = MLP(streams, n_in + agents, hidden, n_out, layer_norm, copies)
+        else:
+            self.mlp = MLP(streams, n_in, hidden, n_out, layer_norm, copies * agents)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Inputs [S, B, I, *] are concatenated."""
+        S, B, I, _ = inputs[0].shape
+        if self.shared:
+            x = torch.cat([*inputs, self.ids.expand(S, B, I, I)], -1)
+            x = x[:, None].expand(S, self.copies, B, I, -1).reshape(S * self.copies, B, I, -1)
+            out = self.mlp(x).reshape(S, self.copies, B, I, -1)
+        else:
+            x = torch.cat(inputs, -1).transpose(1, 2)[:, None].expand(S, self.copies, I, B, -1)
+            out = self.mlp(x.reshape(S * self.copies * I, B, -1)).reshape(S, self.copies, I, B, -1).transpose(2, 3)
+        return out if self.copies > 1 else out[:, 0]
+
+
+def target_copy(net: nn.Module) -> nn.Module:
+    """A copy that no optimiser touches."""
+    return copy.deepcopy(net).requires_grad_(False)
+
+
+@torch.no_grad()
+def polyak(target: nn.Module, net: nn.Module, rate: float | Tensor) -> None:
+    """Move the target's weights towards the network's: target += rate * (net - target)."""
+    for slow, fast in zip(target.parameters(), net.parameters()):
+        slow.lerp_(fast, rate)

@@ -1,0 +1,1 @@
+"""Tasks, simulators behind one protocol, rollouts and timing."""

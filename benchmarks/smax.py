@@ -1,0 +1,198 @@
+"""SMAC on SMAX: battles with SMAC's observations, state, legal actions, reward and limits.
+
+`Game` is one battle as pure JAX functions (for training behaviour policies inside a scan); `SmaxEnv` steps many
+battles at once and speaks numpy, the `BatchEnv` protocol that a real StarCraft adapter shares. Layouts follow
+oxwhirl's SMAC v1 and SMACv2 feature by feature; values stand on another simulator, so results are labelled SMAX.
+"""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # battles are small; the accelerator belongs to the networks
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from offmarl.benchmarks.env import Step, View, cache_dir
+from offmarl.benchmarks.smax_battle import make_battle
+from offmarl.benchmarks.tasks import Task
+from offmarl.benchmarks.units import UNITS
+
+SIGHT_V1, SHOOT_RANGE_V1, MIN_RANGE_V2 = 9.0, 6.0, 2.0
+N_MOVES = 6  # no-op, stop, north, south, east, west; attacks follow
+TO_SMAX = jnp.array([4, 4, 0, 2, 1, 3])  # SMAX: north, east, south, west, stop
+
+
+class Position(NamedTuple):
+    """Everything that a battle needs to go on."""
+
+    battle: Any  # SMAX state and the scripted enemy's memory
+    last_actions: jax.Array  # [I, A] one-hot
+
+
+class Game:
+    """One battle of a task; all methods are pure and can be jitted and mapped.
+
+    Shapes: I agents, M enemies, O observation, S state, A actions.
+    """
+
+    def __init__(self, task: Task):
+        self.task, roster = task, task.roster
+        self.env = make_battle(roster, task.limit)
+        self.n, self.m = self.env.num_allies, self.env.num_enemies
+        units = [UNITS[name] for name in self.env.unit_type_names]
+        self.full_health = jnp.array([u.health for u in units])
+        self.full_shield = jnp.array([u.shield for u in units])
+        self.heals = jnp.array([u.heals for u in units])
+        self.type_bits = roster.get("type_bits", 0)
+        self.v2 = task.family == "smacv2"
+        sides = roster.get("allies", {}), roster.get("enemies", {})
+        self.shielded = tuple(any(UNITS[n].shield for n in side) for side in sides)
+
+    def reset(self, key: jax.Array) -> tuple[Position, View]:
+        """A new battle."""
+        _, battle = self.env.reset(key)
+        position = Position(_strong(battle), jnp.zeros((self.n, N_MOVES + self.m)))
+        return position, self.view(position)
+
+    def step(self, key: jax.Array, position: Position, actions: jax.Array) -> tuple[Position, Step]:
+        """One joint action [I] (eight game loops)."""
+        before = position.battle.state
+        orders = jnp.where(actions < N_MOVES, TO_SMAX[jnp.minimum(actions, N_MOVES - 1)], actions - 1)
+        _, battle, _, dones, _ = self.env.step_env(
+            key, position.battle, {agent: orders[i] for i, agent in enumerate(self.env.agents)}
+        )
+        after = battle.state
+        position = Position(_strong(battle), jax.nn.one_hot(actions, N_MOVES + self.m))
+        won = ~after.unit_alive[self.n :].any() & after.unit_alive[: self.n].any()
+        timeout = (after.step >= self.task.limit) & after.unit_alive[: self.n].any() & ~won
+        return position, Step(self.view(position), self.reward(before, after, won), dones["__all__"], timeout, won)
+
+    def reward(self, before: Any, after: Any, won: jax.Array) -> jax.Array:
+        """SMAC's team reward: damage + 10 a kill + 200 for the win, scaled so that a win is 20 in all.
+
+        Source: oxwhirl/smac starcraft2.py, reward_battle with its default switches. Damage after healing counts again.
+        """
+        foes = slice(self.n, None)
+        full = (self.full_health + self.full_shield)[before.unit_types[foes]].sum()
+        damage = jnp.maximum(before.unit_health[foes] - after.unit_health[foes], 0.0).sum()
+        kills = (before.unit_alive[foes] & ~after.unit_alive[foes]).sum()
+        return 20.0 * (damage + 10.0 * kills + 200.0 * won) / (full + 10.0 * self.m + 200.0)
+
+    def view(self, position: Position) -> View:
+        """Observations [I,O], state [S] and legal actions [I,A], laid out as SMAC does."""
+        s, n = position.battle.state, self.n
+        kind, alive, place = s.unit_types, s.unit_alive, s.unit_positions
+        shield = jnp.maximum(s.unit_health - self.full_health[kind], 0.0)
+        health = (s.unit_health - shield) / self.full_health[kind]
+        shield = shield / jnp.maximum(self.full_shield[kind], 1.0)
+        bits = jax.nn.one_hot(kind, self.type_bits) if self.type_bits else jnp.zeros((n + self.m, 0))
+
+        sight, reach = self._ranges(kind[:n])
+        relative = place[None] - place[:n, None]  # [I, I+M, 2]
+        distance = jnp.linalg.norm(relative, axis=-1)
+        acting = alive[:n, None]
+        visible = (distance < sight) & alive[None] & acting
+        legal = self._legal(place, kind, distance, alive, reach)
+        can_attack, can_move = legal[:, N_MOVES:], legal[:, 2:N_MOVES]
+
+        def features(flag: jax.Array, side: slice, shielded: bool) -> jax.Array:
+            shape = distance[:, side].shape
+            columns = [
+                flag[..., None],
+                distance[:, side, None] / sight[..., None],
+                relative[:, side] / sight[..., None],
+            ]
+            columns.append(jnp.broadcast_to(health[side], shape)[..., None])
+            if shielded:
+                columns.append(jnp.broadcast_to(shield[side], shape)[..., None])
+            columns.append(jnp.broadcast_to(bits[side], (*shape, self.type_bits)))
+            return jnp.concatenate(columns, -1) * visible[:, side, None]
+
+        enemies = features(can_attack, slice(n, None), self.shielded[1]).reshape(n, -1)
+        others = np.array([[j for j in range(n) if j != i] for i in range(n)])
+        allies = features(visible[:, :n], slice(0, n), self.shielded[0])[np.arange(n)[:, None], others].reshape(n, -1)
+        own = [health[:n, None]]
+        own += [shield[:n, None]] if self.shielded[0] else []
+        own += [place[:n] / 32.0] if self.v2 else []
+        own = jnp.concatenate([*own, bits[:n]], -1) * acting
+        obs = jnp.concatenate([can_move, enemies, allies, own], -1)
+
+        reload = jnp.maximum(s.unit_weapon_cooldowns / self.env.unit_type_weapon_cooldowns[kind], 0.0)
+        from_centre = (place - 16.0) / 32.0
+        mine = [health[:n, None], reload[:n, None], from_centre[:n]]
+        mine += [shield[:n, None]] if self.shielded[0] else []
+        theirs = [health[n:, None], from_centre[n:]]
+        theirs += [shield[n:, None]] if self.shielded[1] else []
+        mine = jnp.concatenate([*mine, bits[:n]], -1) * acting
+        theirs = jnp.concatenate([*theirs, bits[n:]], -1) * alive[n:, None]
+        state = jnp.concatenate([mine.ravel(), theirs.ravel(), position.last_actions.ravel()])
+        return View(obs.astype(jnp.float32), state.astype(jnp.float32), legal.astype(bool))
+
+    def _ranges(self, kind: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Sight and attack range of each ally [I,1]: fixed in SMAC v1, the unit's own in SMACv2."""
+        if not self.v2:
+            return jnp.full((self.n, 1), SIGHT_V1), jnp.full((self.n, 1), SHOOT_RANGE_V1)
+        reach = jnp.maximum(self.env.unit_type_attack_ranges[kind], MIN_RANGE_V2)
+        return self.env.unit_type_sight_ranges[kind][:, None], reach[:, None]
+
+    def _legal(self, place: Any, kind: Any, distance: Any, alive: Any, reach: Any) -> jax.Array:
+        """Legal actions [I,A] as floats: only no-op for the dead, attacks within SMAC's range."""
+        n, here = self.n, place[: self.n]
+        acting = alive[:n, None]
+        room = jnp.stack([here[:, 1] < 31, here[:, 1] > 1, here[:, 0] < 31, here[:, 0] > 1], -1)
+        attack = (distance[:, n:] <= reach) & alive[None, n:] & ~self.heals[kind[:n]][:, None]
+        return jnp.concatenate([~acting, acting, room & acting, attack & acting], 1).astype(jnp.float32)
+
+
+def _strong(tree: Any) -> Any:
+    """Give every leaf a strong type, or the second step of a battle would compile again."""
+    return jax.tree.map(lambda x: jax.lax.convert_element_type(x, jnp.asarray(x).dtype), tree)
+
+
+@cache
+def _compiled(task: Task) -> tuple[Any, Any]:
+    """Jitted reset and step of many battles; each compiles once per map and batch."""
+    folder = cache_dir() / "xla"
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    game = Game(task)
+
+    def reset(seed: jax.Array) -> Any:
+        key, start = jax.random.split(jax.random.PRNGKey(seed))
+        return key, *game.reset(start)
+
+    def step(key: jax.Array, position: Position, actions: jax.Array) -> Any:
+        key, now = jax.random.split(key)
+        return key, *game.step(now, position, actions)
+
+    return jax.jit(jax.vmap(reset)), jax.jit(jax.vmap(step), donate_argnums=(1,))
+
+
+class SmaxEnv:
+    """`lanes` battles stepped together; a `BatchEnv`.
+
+    A lane whose battle is over goes on as an empty one: mask it by `done`.
+    """
+
+    def __init__(self, task: Task, lanes: int):
+        self.task, self.lanes = task, lanes
+        self._reset, self._step = _compiled(task)
+
+    def reset(self, seeds: np.ndarray) -> View:
+        """Start a battle in every lane, each from a seed of its own: [E]."""
+        self._key, self._position, view = self._reset(jnp.asarray(np.asarray(seeds, np.int32)))
+        return View(*map(np.array, view))
+
+    def step(self, actions: np.ndarray) -> Step:
+        """Joint actions [E,I] of legal actions; illegal ones act as a stop or miss."""
+        orders = jnp.asarray(np.asarray(actions, np.int32))
+        self._key, self._position, out = self._step(self._key, self._position, orders)
+        return Step(View(*map(np.array, out.view)), *map(np.array, out[1:]))
+
+    def close(self) -> None:
+        """Nothing to release; real StarCraft has processes here."""

@@ -1,0 +1,65 @@
+"""The tasks of the harness, read from tasks.yaml."""
+
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from importlib.metadata import version
+
+import yaml
+
+from offmarl.benchmarks.env import BatchEnv
+
+
+@dataclass(frozen=True)
+class Task:
+    """One environment setting. Equal names are equal tasks.
+
+    `actions` counts discrete actions, or is the dimension of a continuous one.
+    """
+
+    name: str
+    family: str = field(compare=False)
+    agents: int = field(compare=False)
+    obs: int = field(compare=False)
+    state: int = field(compare=False)
+    actions: int = field(compare=False)
+    limit: int = field(compare=False)
+    engine: str = field(compare=False)
+    discrete: bool = field(compare=False, default=True)
+    roster: dict = field(compare=False, default_factory=dict)
+    note: str = field(compare=False, default="")
+
+    @property
+    def short(self) -> str:
+        """The name without its family: 3m."""
+        return self.name.split("/", 1)[1]
+
+
+@cache
+def tasks() -> dict[str, Task]:
+    """All tasks by name."""
+    text = resources.files("offmarl.benchmarks").joinpath("tasks.yaml").read_text()
+    return {name: Task(name, **facts) for name, facts in yaml.safe_load(text).items()}
+
+
+ENGINES = {"smax": ("SMAX", ("jaxmarl", "jax"))}  # label, and the packages that decide the simulation
+
+
+def fingerprint(task: Task) -> dict[str, str]:
+    """The embedded simulator's label and versions, without importing it."""
+    label, packages = ENGINES[task.engine]
+    return {"engine": label, **{name: version(name) for name in packages}}
+
+
+def engine(task: Task) -> type:
+    """The adapter class of the task's embedded simulator, which is imported only here."""
+    if task.engine == "smax":
+        from offmarl.benchmarks.smax import SmaxEnv
+
+        return SmaxEnv
+    raise ValueError(f"tasks.yaml, {task.name}: unknown engine '{task.engine}'")
+
+
+def make_env(task: Task, lanes: int) -> BatchEnv:
+    """The task's embedded environment with `lanes` parallel episodes."""
+    return engine(task)(task, lanes)

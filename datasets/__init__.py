@@ -1,0 +1,1 @@
+"""Offline data in one canonical form, and the recording of the embedded datasets."""

@@ -1,0 +1,137 @@
+"""The one form that every dataset takes: episodes, end to end, terminal conventions already settled.
+
+An episode of T transitions occupies T + 1 rows of `obs`, `state` and `legal` (the last row is what follows the last
+action), so an observation is stored once although it is the next one of its predecessor. Transition k reads row
+`rows[k]` and, for its successor, row `rows[k] + 1`; none ever joins two episodes. Shapes: N transitions, R rows,
+I agents, O observation, G state, A actions.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from offmarl.algorithms.base import Batch, SeedStreams
+
+
+@dataclass
+class Dataset:
+    """Real transitions only. `done` marks true ends, `timeout` ends by the clock."""
+
+    obs: np.ndarray  # [R, I, O] float32
+    state: np.ndarray  # [R, G] float32
+    legal: np.ndarray | None  # [R, I, A] bool
+    actions: np.ndarray  # [N, I] int64, or [N, I, A] float32
+    rewards: np.ndarray  # [N, I] float32
+    done: np.ndarray  # [N] bool
+    timeout: np.ndarray  # [N] bool
+    rows: np.ndarray  # [N] int64
+    episode: np.ndarray  # [N] int32
+    behaviour: np.ndarray  # [episodes] int16: which policy recorded it (never an input of a method)
+
+    def __post_init__(self) -> None:
+        """Refuse shapes that do not fit together."""
+        ends = self.done | self.timeout
+        last = np.append(self.episode[1:] != self.episode[:-1], True)
+        if not np.array_equal(ends, last):
+            k = int(np.flatnonzero(ends != last)[0])
+            raise ValueError(f"done/timeout, transition {k}: ends and episode numbers disagree")
+        if len(self.obs) != len(self.rows) + len(self.behaviour):
+            raise ValueError(
+                f"obs: {len(self.obs)} rows for {len(self.rows)} transitions in {len(self.behaviour)} episodes; "
+                "an episode of T transitions has T + 1 rows"
+            )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def returns(self) -> np.ndarray:
+        """Undiscounted return of every episode, averaged over agents: [episodes]."""
+        return np.bincount(self.episode, self.rewards.mean(1), len(self.behaviour))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The fields by name, for storage."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def statistics(self) -> dict[str, Any]:
+        """Counts and the mean and deviation of the returns."""
+        returns = self.returns()
+        return {
+            "episodes": len(returns),
+            "transitions": len(self),
+            "return_mean": round(float(returns.mean()), 4),
+            "return_std": round(float(returns.std()), 4),
+            "length_mean": round(len(self) / len(returns), 2),
+        }
+
+
+def from_episodes(episodes: list[dict[str, np.ndarray]], behaviours: list[int]) -> Dataset:
+    """Join recorded episodes.
+
+    Args:
+        episodes: each with obs, state, legal of T + 1 rows, actions and rewards of T, and the flags done and timeout.
+        behaviours: the policy behind each.
+    """
+    lengths = np.array([len(e["actions"]) for e in episodes])
+    starts = np.cumsum(lengths + 1) - lengths - 1
+    last = np.cumsum(lengths) - 1
+    flags = {name: np.zeros(lengths.sum(), bool) for name in ("done", "timeout")}
+    for name, flag in flags.items():
+        flag[last] = [bool(e[name]) for e in episodes]
+    join = {k: np.concatenate([e[k] for e in episodes]) for k in ("obs", "state", "actions", "rewards")}
+    return Dataset(
+        **join,
+        **flags,
+        legal=np.concatenate([e["legal"] for e in episodes]) if "legal" in episodes[0] else None,
+        rows=np.concatenate([np.arange(s, s + n) for s, n in zip(starts, lengths)]).astype(np.int64),
+        episode=np.repeat(np.arange(len(episodes)), lengths).astype(np.int32),
+        behaviour=np.array(behaviours, np.int16),
+    )
+
+
+class Sampler:
+    """A dataset on the device, from which every seed draws its own batches.
+
+    Args:
+        timeout_bootstrap: value what follows a time-out; by default it ends the episode, as in the papers' data.
+    """
+
+    def __init__(
+        self,
+        data: Dataset,
+        seeds: list[int],
+        device: torch.device | str = "cpu",
+        timeout_bootstrap: bool = False,
+    ):
+        self.streams = SeedStreams(seeds, "batches", device)
+        ends = data.done if timeout_bootstrap else data.done | data.timeout
+        self.tensors = {
+            name: torch.from_numpy(value).to(device)
+            for name, value in data.arrays().items()
+            if name in ("obs", "state", "legal", "actions", "rewards", "rows")
+        }
+        self.tensors["done"] = torch.from_numpy(ends.astype(np.float32)).to(device)
+
+    def sample(self, size: int) -> Batch:
+        """`size` transitions for each seed, drawn uniformly with replacement."""
+        t = self.tensors
+        index = self.streams.integers(len(t["rows"]), size)  # [S, B]
+        row = t["rows"][index]
+
+        def masks(rows: Tensor) -> Tensor | None:
+            return t["legal"][rows] if "legal" in t else None
+
+        return Batch(
+            obs=t["obs"][row],
+            actions=t["actions"][index],
+            rewards=t["rewards"][index],
+            next_obs=t["obs"][row + 1],
+            done=t["done"][index],
+            legal=masks(row),
+            next_legal=masks(row + 1),
+            state=t["state"][row],
+            next_state=t["state"][row + 1],
+        )

@@ -1,0 +1,153 @@
+"""The embedded datasets: recorded on first use from committed behaviours, cached, and checked at every load.
+
+A cached dataset is two files, `<task>-<quality>-<key>.npz` and `.json`: the arrays, and the card with their SHA-256.
+The key is made of all that decides the content (recipe, behaviours, simulator), so a new version records anew.
+"""
+
+import hashlib
+import json
+import os
+import sys
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from offmarl.benchmarks.env import cache_dir
+from offmarl.benchmarks.tasks import Task, fingerprint, make_env, tasks
+from offmarl.datasets import behaviours
+from offmarl.datasets.canonical import Dataset
+from offmarl.datasets.record import Behaviour, record
+from offmarl.datasets.tactics import Tactic
+
+LANES = 64  # battles recorded at once; quick evaluations use as many, so both share one compilation
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one dataset is made. `target` is the real dataset's mean return and its standard deviation."""
+
+    task: Task
+    quality: str
+    episodes: int
+    epsilon: float
+    target: tuple[float, float]
+    behaviours: Any  # "trained", or keyword arguments of scripted tactics
+    training: dict[str, Any] | None = None  # the budget behind trained ones
+
+    def team(self) -> list[Behaviour]:
+        """The policies to record."""
+        if self.behaviours == "trained":
+            return list(behaviours.load(self.task, self.quality))
+        return [Tactic(self.task, **settings) for settings in self.behaviours]
+
+    def key(self) -> str:
+        """Eight hex digits of all that decides the content."""
+        facts = [
+            FORMAT,
+            LANES,
+            self.episodes,
+            self.epsilon,
+            self.behaviours,
+            self.task.roster,
+            self.task.limit,
+        ]
+        digest = hashlib.sha256(json.dumps([*facts, self.seed()], sort_keys=True).encode())
+        digest.update(json.dumps(fingerprint(self.task), sort_keys=True).encode())
+        if self.behaviours == "trained":
+            digest.update(behaviours.path(self.task).read_bytes())
+        return digest.hexdigest()[:8]
+
+    def seed(self) -> int:
+        """Seed of the recording, different for every dataset."""
+        return int(hashlib.sha256(f"{self.task.name}:{self.quality}".encode()).hexdigest()[:7], 16)
+
+    def file(self) -> Path:
+        """The cached arrays; the card lies beside them."""
+        name = f"{self.task.name.replace('/', '-')}-{self.quality}-{self.key()}.npz"
+        return cache_dir() / "data" / name
+
+
+@cache
+def catalogue() -> dict[tuple[str, str], Recipe]:
+    """Every embedded dataset by task and quality."""
+    entries = yaml.safe_load(resources.files("offmarl.datasets").joinpath("embedded.yaml").read_text())
+    epsilon = entries.pop("epsilon")
+    found = {}
+    for name, entry in entries.items():
+        episodes, training = entry.pop("episodes"), entry.pop("training", None)
+        for quality, how in entry.items():
+            target = tuple(how["target"])
+            found[name, quality] = Recipe(
+                tasks()[name], quality, episodes, epsilon, target, how["behaviours"], training
+            )
+    return found
+
+
+def load(recipe: Recipe, progress: Callable[[int], object] = lambda _: None) -> tuple[Dataset, dict[str, Any]]:
+    """The dataset and its card; recorded now if the cache has none, or a damaged one (which is said)."""
+    file = recipe.file()
+    card = ready(recipe)
+    if card is None:
+        data = record(
+            make_env(recipe.task, LANES),
+            recipe.team(),
+            recipe.episodes,
+            recipe.epsilon,
+            recipe.seed(),
+            progress,
+        )
+        return data, _store(recipe, file, data)
+    with np.load(file, allow_pickle=False) as arrays:
+        fields = {name: arrays[name] for name in arrays.files}
+    return Dataset(**{"legal": None, **fields}), card
+
+
+def ready(recipe: Recipe) -> dict[str, Any] | None:
+    """The card of an intact cached dataset; None when it must be recorded."""
+    file = recipe.file()
+    try:
+        card = json.loads(file.with_suffix(".json").read_text())
+        with file.open("rb") as stream:
+            intact = hashlib.file_digest(stream, "sha256").hexdigest() == card["sha256"]
+    except FileNotFoundError:
+        return None
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+        intact, card = False, None
+    if not intact:
+        print(f"{file}: does not match its SHA-256, the file is damaged; recording it anew", file=sys.stderr)
+        return None
+    return card
+
+
+def _store(recipe: Recipe, file: Path, data: Dataset) -> dict[str, Any]:
+    """Write arrays, then the card that makes them valid; both appear whole."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f".{uuid.uuid4().hex}.npz")
+    np.savez(draft, **data.arrays())  # type: ignore[arg-type]
+    with draft.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    card = {
+        "dataset": f"{recipe.task.name}:{recipe.quality}",
+        "source": "embedded",
+        "sha256": sha256,
+        **data.statistics(),
+        "published_mean": recipe.target[0],
+        "published_std": recipe.target[1],
+        "epsilon": recipe.epsilon,
+        "behaviours": recipe.behaviours,
+        "engine": fingerprint(recipe.task),
+        "note": recipe.task.note,
+    }
+    os.replace(draft, file)
+    text = file.with_name(f".{uuid.uuid4().hex}.json")
+    text.write_text(json.dumps(card, indent=1))
+    os.replace(text, file.with_suffix(".json"))
+    return card

@@ -1,0 +1,1 @@
+"""The grid: command line, training loop, launchers and the results store."""

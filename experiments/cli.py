@@ -1,0 +1,305 @@
+"""The command line: `offmarl run`, `report`, `status`, `data`."""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from offmarl.experiments.errors import UserError
+
+EXAMPLES = """examples:
+  offmarl run --suite smac                              Table 1, quick profile, everything on this machine
+  offmarl run --suite smac --profile smoke              two maps in two minutes
+  offmarl run --suite smac --profile paper --device cuda --dry-run
+  offmarl run --suite smac --tasks smac/3m,smac/8m:good --algorithms bc,mac_flow --seeds 0-5
+  offmarl run --suite smac --set mac_flow.alpha=1.0 --set all.batch_size=128
+  offmarl report --suite smac                           the tables and figures again
+  offmarl data list                                     the embedded datasets
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; exit code 0 done, 1 something failed, 2 the input was wrong, 3 nothing could run."""
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    args = parser().parse_args(argv)
+    try:
+        return args.command(args)
+    except UserError as error:
+        print(f"offmarl: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\noffmarl: stopped; the same command continues where it was", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    top = argparse.ArgumentParser(
+        prog="offmarl",
+        description="Benchmark harness and leaderboard for offline multi-agent reinforcement learning.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"offmarl {version('offmarl')}")
+    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _run_options(commands)
+    report = _command(commands, "report", "make the tables and figures of a suite from the store", _report)
+    report.add_argument("--suite", required=True, help="smac")
+    report.add_argument("--profile", default="quick", help="smoke, quick (default) or paper")
+    report.add_argument("--source", default="embedded", help="embedded")
+    report.add_argument("--results", type=Path, default=Path("results"), help="results directory (default: results)")
+    status = _command(commands, "status", "what the store holds: done, failed (and why)", _status)
+    status.add_argument("--results", type=Path, default=Path("results"))
+    data = _command(commands, "data", "the datasets", None)
+    actions = data.add_subparsers(title="actions", required=True, metavar="ACTION")
+    _command(actions, "list", "every dataset, and whether it is recorded", _data_list)
+    record = _command(actions, "record", "record embedded datasets now", _data_record)
+    record.add_argument("--tasks", help="smac/3m,smac/8m:good (default: all)")
+    record.add_argument("--jobs", type=int, default=_default_jobs())
+    card = _command(actions, "card", "a dataset's card as JSON", _data_card)
+    card.add_argument("dataset", help="smac/3m:good")
+    teach = _command(actions, "train-behaviour", "train the behaviour policies of a StarCraft task anew", _train)
+    teach.add_argument("task", help="smac/3m")
+    teach.add_argument("--out", type=Path, default=None, help="file to write (default: the package's own)")
+    return top
+
+
+def _command(commands, name: str, text: str, function) -> argparse.ArgumentParser:
+    sub = commands.add_parser(
+        name,
+        help=text,
+        description=text,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if function:
+        sub.set_defaults(command=function)
+    return sub
+
+
+def _run_options(commands) -> None:
+    run = _command(commands, "run", "train and evaluate the pending cells of a suite, then report", _run)
+    run.add_argument("--suite", required=True, help="smac")
+    run.add_argument("--profile", default="quick", help="how much work: smoke, quick (default) or paper")
+    run.add_argument("--source", default="embedded", help="where data and simulator come from: embedded")
+    run.add_argument("--algorithms", help="comma-separated methods (default: those of the suite)")
+    run.add_argument("--tasks", help="comma-separated tasks or datasets: smac/3m,smac/8m:good (default: all)")
+    run.add_argument("--seeds", help="0-5 or 0,2,4 (default: the profile's)")
+    run.add_argument("--variant", help="paper, released or quick (default: the profile's)")
+    run.add_argument(
+        "--set", action="append", default=[], metavar="METHOD.KEY=VALUE", help="change a setting; repeatable"
+    )
+    run.add_argument(
+        "--jobs", type=int, default=None, help="trainings side by side; 1 runs without Ray (default: cores)"
+    )
+    run.add_argument("--threads", type=int, default=1, help="CPU threads of each training (default: 1)")
+    run.add_argument("--device", default="auto", help="cpu, cuda or auto: cuda where there is one (default)")
+    run.add_argument("--results", type=Path, default=Path("results"), help="results directory (default: results)")
+    run.add_argument("--dry-run", action="store_true", help="print the cells, the estimated time and disk, and stop")
+
+
+def _default_jobs() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [part for part in text.split(",") if part]
+
+
+def parse_seeds(text: str | None) -> list[int] | None:
+    """`0-5` or `0,2,4` as numbers.
+
+    Raises:
+        UserError: for anything else.
+    """
+    if text is None:
+        return None
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
+        if not match or (match[2] and int(match[2]) < int(match[1])):
+            raise UserError(f"--seeds {text}: '{part}' is neither a number nor a rising range; write 0-5 or 0,2,4")
+        seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
+    return list(dict.fromkeys(seeds))
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise UserError(f"--device {name}: write cpu, cuda or auto")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"--device {name}: torch sees no CUDA device here; use --device cpu")
+    return name
+
+
+def _run(args: argparse.Namespace) -> int:
+    from offmarl.datasets.embedded import catalogue
+    from offmarl.experiments import grid
+    from offmarl.experiments.prepare import prepare
+    from offmarl.experiments.store import Store
+
+    request = grid.Request(
+        suite=args.suite,
+        profile=args.profile,
+        source=args.source,
+        algorithms=_names(args.algorithms),
+        tasks=_names(args.tasks),
+        seeds=parse_seeds(args.seeds),
+        variant=args.variant,
+        overrides=args.set,
+    )
+    jobs, device = grid.jobs(request), _device(args.device)
+    workers = _default_jobs() // max(1, args.threads) if args.jobs is None else args.jobs
+    if workers < 1 or args.threads < 1:
+        raise UserError("--jobs and --threads: write a number of at least 1")
+    if not jobs:
+        print("offmarl: nothing to run: no dataset of this selection is available", file=sys.stderr)
+        return 3
+    results = _writable(args.results)
+    left = grid.pending(jobs, Store(results))
+    if args.dry_run:
+        from offmarl.experiments.estimate import describe
+
+        print(describe(jobs, left, device, workers))
+        return 0
+    needed = {(job.task, job.quality) for job in left}
+    prepare([recipe for key, recipe in catalogue().items() if key in needed], min(workers, 2))
+    failures = _launch(left, results, device, args.threads, min(workers, len(left)))
+    _print_report(args.suite, args.profile, args.source, results)
+    for failure in failures:
+        print(f"failed: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _launch(left: list, results: Path, device: str, threads: int, workers: int) -> list[str]:
+    if not left:
+        return []
+    if workers == 1:
+        from offmarl.experiments.launch import run_serial
+
+        return run_serial(left, results, device, threads)
+    from offmarl.experiments.launch_ray import run_ray
+
+    return run_ray(left, results, device, threads, workers)
+
+
+def _writable(results: Path) -> Path:
+    results = results.expanduser().resolve()
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--results {results}: cannot be made ({error.strerror}); choose another directory") from error
+    if not os.access(results, os.W_OK):
+        raise UserError(f"--results {results}: is not writable; choose another directory")
+    return results
+
+
+def _print_report(suite_name: str, profile: str, source: str, results: Path) -> None:
+    from offmarl.experiments import grid
+    from offmarl.reports.report import write
+
+    suite = grid.load_suite(suite_name)
+    out = write(results, suite_name, suite, profile, source, grid.unavailable(suite))
+    print(out["text"])
+    print("\nwritten: " + ", ".join(str(path) for path in out["paths"]))
+
+
+def _report(args: argparse.Namespace) -> int:
+    from offmarl.experiments import grid
+    from offmarl.experiments.errors import check_name
+
+    grid.load_suite(args.suite)
+    check_name("profile", args.profile, grid.profiles())
+    check_name("source", args.source, grid.SOURCES)
+    if not args.results.is_dir():
+        raise UserError(f"--results {args.results}: there is no such directory; `offmarl run` makes it")
+    _print_report(args.suite, args.profile, args.source, args.results.resolve())
+    return 0
+
+
+def _status(args: argparse.Namespace) -> int:
+    from offmarl.reports.results import load_runs
+
+    if not args.results.is_dir():
+        raise UserError(f"--results {args.results}: there is no such directory; `offmarl run` makes it")
+    runs = load_runs(args.results)
+    if runs.empty:
+        print("no runs yet")
+        return 0
+    print(runs.groupby(["profile", "algorithm", "status"]).size().unstack(fill_value=0).to_string())
+    for row in runs[runs.status == "failed"].to_dict("records"):
+        print("failed: {task}:{quality} {algorithm} seed {seed}: {reason}".format(**row))
+    return 0
+
+
+def _recipes(names: list[str] | None) -> list:
+    from offmarl.datasets.embedded import catalogue
+    from offmarl.experiments.errors import check_name
+
+    known = catalogue()
+    for name in names or []:
+        task, _, quality = name.partition(":")
+        check_name("task", task, {t for t, _ in known})
+        if quality:
+            check_name(f"quality of {task}", quality, [q for t, q in known if t == task])
+    return [r for (t, q), r in known.items() if names is None or t in names or f"{t}:{q}" in names]
+
+
+def _data_list(args: argparse.Namespace) -> int:
+    from offmarl.datasets.embedded import ready
+
+    print(f"{'dataset':32} {'source':9} {'OG-MARL return':>16} {'ours':>16}  state")
+    for recipe in _recipes(None):
+        card = ready(recipe)
+        ours = f"{card['return_mean']:.2f} ± {card['return_std']:.2f}" if card else ""
+        theirs = "{:.2f} ± {:.2f}".format(*recipe.target)
+        state = f"{card['episodes']} episodes, {recipe.file()}" if card else "recorded on first use"
+        print(f"{recipe.task.name + ':' + recipe.quality:32} embedded  {theirs:>16} {ours:>16}  {state}")
+    return 0
+
+
+def _data_record(args: argparse.Namespace) -> int:
+    from offmarl.experiments.prepare import prepare
+
+    prepare(_recipes(_names(args.tasks)), max(1, args.jobs))
+    return 0
+
+
+def _data_card(args: argparse.Namespace) -> int:
+    import json
+
+    from offmarl.datasets.embedded import load, ready
+
+    if ":" not in args.dataset:
+        raise UserError(f"{args.dataset}: write task:quality, for example smac/3m:good")
+    recipe = _recipes([args.dataset])[0]
+    print(json.dumps(ready(recipe) or load(recipe)[1], indent=1))
+    return 0
+
+
+def _train(args: argparse.Namespace) -> int:
+    recipes = [r for r in _recipes([args.task]) if r.behaviours == "trained"]
+    if not recipes:
+        raise UserError(f"{args.task}: its behaviours are scripted tactics, there is nothing to train")
+    from offmarl.datasets import behaviours
+    from offmarl.datasets.train_behaviour import Budget, train_behaviours
+
+    task, out = recipes[0].task, args.out or behaviours.path(recipes[0].task)
+    chosen = train_behaviours(task, {r.quality: r.target[0] for r in recipes}, Budget(**recipes[0].training), out)
+    for quality, picks in chosen.items():
+        print(f"{quality}: " + ", ".join(f"run {r} at {n:,} steps (return {score})" for r, n, score in picks))
+    print(f"written: {out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,22 @@
+"""Errors that a user can mend: one clear line, exit code 2."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """The input was wrong. The message says what, where, and how to mend it."""
+
+
+def check_name(kind: str, name: str, known: Iterable[str]) -> str:
+    """Return `name` if it is known.
+
+    Raises:
+        UserError: naming the nearest known name.
+    """
+    known = list(known)
+    if name in known:
+        return name
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    raise UserError(f"unknown {kind} '{name}': {hint}known: {', '.join(known)}")

@@ -1,0 +1,235 @@
+"""From a suite, a profile and the command line to the jobs of the grid.
+
+A job trains all seeds of one dataset x algorithm x variant in lock step; each seed is a cell of the store.
+"""
+
+import contextlib
+import dataclasses
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import yaml
+
+from offmarl.algorithms import registry
+from offmarl.algorithms.base import Algorithm
+from offmarl.datasets.embedded import catalogue
+from offmarl.experiments.errors import UserError, check_name
+from offmarl.experiments.store import Cell, Store, config_hash
+
+SOURCES = ("embedded",)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: a dataset, a method with its resolved config, and the seeds that train together."""
+
+    task: str
+    quality: str
+    source: str
+    algorithm: str
+    variant: str
+    profile: str
+    seeds: tuple[int, ...]
+    config: Mapping[str, Any]
+    protocol: Mapping[str, Any]
+
+    @property
+    def hash(self) -> str:
+        """Of everything that decides the result of a seed."""
+        return config_hash({"config": dict(self.config), "protocol": dict(self.protocol)})
+
+    @property
+    def key(self) -> str:
+        """Names the job and its group of seeds."""
+        return f"{self.run_ids()[0]}+{len(self.seeds)}"
+
+    @property
+    def title(self) -> str:
+        """For progress lines: 3m:good mac_flow."""
+        return f"{self.task.split('/')[1]}:{self.quality} {self.algorithm}"
+
+    def cells(self) -> list[Cell]:
+        """A cell for each seed."""
+        names = (self.task, self.quality, self.source, self.algorithm, self.variant, self.profile)
+        return [Cell(*names, seed) for seed in self.seeds]
+
+    def run_ids(self) -> list[str]:
+        """The store's names of the cells."""
+        return [cell.run_id(self.hash) for cell in self.cells()]
+
+    def algorithm_config(self) -> Any:
+        """The method's Config."""
+        return registry()[self.algorithm].Config(**self.config)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for; None means all."""
+
+    suite: str
+    profile: str = "quick"
+    source: str = "embedded"
+    algorithms: Sequence[str] | None = None
+    tasks: Sequence[str] | None = None
+    seeds: Sequence[int] | None = None
+    variant: str | None = None
+    overrides: Sequence[str] = ()
+
+
+def _yaml(*path: str) -> Any:
+    return yaml.safe_load(resources.files("offmarl.experiments").joinpath(*path).read_text())
+
+
+def profiles() -> dict[str, dict[str, Any]]:
+    """Every profile by name."""
+    return _yaml("profiles.yaml")
+
+
+def suite_names() -> list[str]:
+    """Every suite."""
+    folder = resources.files("offmarl.experiments").joinpath("suites")
+    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+
+
+def load_suite(name: str) -> dict[str, Any]:
+    """A suite's file.
+
+    Raises:
+        UserError: for an unknown suite.
+    """
+    return _yaml("suites", check_name("suite", name, suite_names()) + ".yaml")
+
+
+def unavailable(suite: Mapping[str, Any]) -> dict[str, str]:
+    """The suite's methods that do not exist yet, with the reason."""
+    return {name: "this method is not implemented yet" for name in suite["algorithms"] if name not in registry()}
+
+
+def jobs(request: Request) -> list[Job]:
+    """The grid, in the suite's order.
+
+    Raises:
+        UserError: for anything unknown, with the nearest known name.
+    """
+    suite = load_suite(request.suite)
+    profile = profiles()[check_name("profile", request.profile, profiles())]
+    check_name("source", request.source, SOURCES)
+    methods = _methods(suite, request)
+    overrides = parse_overrides(request.overrides)
+    variant = request.variant or profile["variant"]
+    check_name("variant", variant, {"paper", *(v for m in registry().values() for v in m.variants)})
+    protocol = {k: profile[k] for k in ("steps", "eval_every", "eval_episodes")}
+    protocol |= {"timeout_bootstrap": False}
+    seeds = tuple(profile["seeds"] if request.seeds is None else request.seeds)
+    return [
+        Job(
+            *(task, quality, request.source, method.name, variant, request.profile, seeds),
+            config=config,
+            protocol=protocol | {"data": catalogue()[task, quality].key()},
+        )
+        for task, quality in _datasets(suite, profile, request)
+        for method in methods
+        for config in [resolve(method, variant, [profile["config"], suite["protocol"]], overrides)]
+    ]
+
+
+def _methods(suite: Mapping[str, Any], request: Request) -> list[type[Algorithm]]:
+    if request.algorithms is None:
+        return [registry()[name] for name in suite["algorithms"] if name in registry()]
+    for name in request.algorithms:
+        check_name("algorithm", name, registry())
+    return [registry()[name] for name in request.algorithms]
+
+
+def _datasets(suite: Mapping[str, Any], profile: Mapping[str, Any], request: Request) -> list[tuple[str, str]]:
+    known = [(task, q) for group in suite["groups"].values() for task, qualities in group.items() for q in qualities]
+    names = list(dict.fromkeys(task for task, _ in known))
+    wanted = request.tasks or profile.get("tasks") or names
+    for name in wanted:
+        task, _, quality = name.partition(":")
+        check_name("task", task, names)
+        if quality:
+            check_name(f"quality of {task}", quality, [q for t, q in known if t == task])
+    return [(t, q) for t, q in known if (t in wanted or f"{t}:{q}" in wanted) and (t, q) in catalogue()]
+
+
+def parse_overrides(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """`mac_flow.alpha=1.0` or `all.batch_size=128` -> settings by method.
+
+    Raises:
+        UserError: when one does not have that form, or names no method.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        match = re.fullmatch(r"([\w-]+)\.(\w+)=(.*)", text)
+        if not match:
+            raise UserError(f"--set {text}: write METHOD.SETTING=VALUE, for example mac_flow.alpha=1.0")
+        method, key, value = match.groups()
+        check_name("algorithm", method, [*registry(), "all"])
+        try:
+            found.setdefault(method, {})[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UserError(f"--set {text}: the value cannot be read") from error
+    return found
+
+
+def resolve(
+    method: type[Algorithm], variant: str, common: Sequence[Mapping[str, Any]], overrides: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The method's full config: its defaults, then `common`, the variant, and the command line.
+
+    Settings for all methods reach those that have them.
+    """
+    names = {f.name for f in dataclasses.fields(method.Config)}
+    shared = [*common, overrides.get("all", {})]
+    for key in overrides.get("all", {}):
+        known = {f.name for m in registry().values() for f in dataclasses.fields(m.Config)}
+        check_name("setting", key, sorted(known))
+    layers: list[Mapping[str, Any]] = [{k: v for k, v in layer.items() if k in names} for layer in shared]
+    layers.insert(-1, method.variants.get(variant, {}))
+    layers.append(overrides.get(method.name, {}))
+    config = dataclasses.asdict(method.Config())
+    for layer in layers:
+        for key, value in layer.items():
+            check_name(f"setting of {method.name}", key, sorted(names))
+            config[key] = value
+    return {key: _checked(method, key, value) for key, value in config.items()}
+
+
+def _checked(method: type[Algorithm], key: str, value: Any) -> Any:
+    """The value as the field's type, or a clear refusal."""
+    field = next(f for f in dataclasses.fields(method.Config) if f.name == key)
+    kind = typing.get_type_hints(method.Config)[key]
+    place = f"{method.name}.{key}={value}"
+    choices = field.metadata.get("choices")
+    if choices:
+        check_name(f"value of {method.name}.{key}:", str(value), choices)
+    if typing.get_origin(kind) is tuple:
+        if not isinstance(value, (list, tuple)) or not all(isinstance(v, int) and v > 0 for v in value) or not value:
+            raise UserError(f"{place}: write a list of positive integers, for example [256,256]")
+        return tuple(value)
+    if kind is float and isinstance(value, str):  # YAML reads 1e-4 as a string
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    expected = kind if isinstance(kind, type) and not isinstance(kind, types.GenericAlias) else object
+    if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
+        raise UserError(f"{place}: write a value of type {expected.__name__}, as {field.default!r}")
+    return value
+
+
+def pending(grid: Sequence[Job], store: Store, retry_failed: bool = True) -> list[Job]:
+    """The jobs with the seeds that are not done yet."""
+    open_status = ("pending", "failed") if retry_failed else ("pending",)
+    left = []
+    for job in grid:
+        seeds = tuple(s for s, run_id in zip(job.seeds, job.run_ids()) if store.status(run_id) in open_status)
+        if seeds:
+            left.append(dataclasses.replace(job, seeds=seeds))
+    return left

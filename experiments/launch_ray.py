@@ -1,0 +1,123 @@
+"""Fan the jobs of a grid out with Ray Tune: one trial a job, actors reused from job to job.
+
+The store stays the truth about what is done, so Tune's own experiment state is not used to resume: a second start
+runs the pending cells. A worker that dies is tried once more and continues from its last checkpoint.
+"""
+
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray
+import torch
+from ray import tune
+from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig
+
+from offmarl.experiments.board import Board
+from offmarl.experiments.grid import Job
+from offmarl.experiments.store import Store
+from offmarl.experiments.train import fail, train
+
+REPORT_SECONDS = 2.0
+
+
+class Trial(tune.Trainable):
+    """One job; a step of the trial is a few seconds of training."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Begin a job in a fresh actor."""
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begin the next job in the same actor."""
+        torch.set_num_threads(new_config["threads"])
+        self.progress = train(new_config["job"], new_config["results"], new_config["device"])
+        self.at = 0
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train on for a while. A failure of the job ends the trial in order: it is in the store already."""
+        until = time.monotonic() + REPORT_SECONDS
+        try:
+            for progress in self.progress:
+                self.at = progress.step
+                if time.monotonic() > until:
+                    return {"at": self.at, "failure": "", "done": False}
+        except Exception as error:
+            return {
+                "at": self.at,
+                "failure": f"{type(error).__name__}: {error}".splitlines()[0],
+                "done": True,
+            }
+        return {"at": self.at, "failure": "", "done": True}
+
+    def cleanup(self) -> None:
+        """Save a job that is being stopped."""
+        self.progress.close()
+
+
+class Watcher(Callback):
+    """Carries Tune's events to the board."""
+
+    def __init__(self, board: Board, grid: Sequence[Job], results: Path, device: str):
+        self.board, self.grid, self.results, self.device = board, grid, results, device
+
+    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
+        """Progress of a running job."""
+        job = trial.config["job"]
+        self.board.advance(job, result["at"])
+        if result.get("done"):
+            self.board.finish(job, result["failure"] or None)
+
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        """A worker died for good: record it."""
+        job = trial.config["job"]
+        error = RuntimeError("the worker process died twice (killed, or out of memory)")
+        fail(job, Store(self.results), error, self.device)
+        self.board.finish(job, str(error))
+
+
+def run_ray(grid: Sequence[Job], results: Path, device: str, threads: int, workers: int) -> list[str]:
+    """Train the jobs on a local Ray, or on the cluster that RAY_ADDRESS names; return the failures."""
+    # Workers put the driver's directory first on sys.path; from a checkout that would shadow packages by our folders.
+    results.mkdir(parents=True, exist_ok=True)
+    os.chdir(results)
+    share = {"cpu": threads, "gpu": 1.0 / workers if device.startswith("cuda") else 0.0}
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(logging_level=logging.ERROR, log_to_driver=False)
+    else:
+        ray.init(
+            num_cpus=workers * threads,
+            include_dashboard=False,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
+    board = Board(grid, workers)
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    config = {"threads": threads, "results": str(results), "device": device}
+    try:
+        with tempfile.TemporaryDirectory(prefix="offmarl-tune-") as scratch:
+            tune.Tuner(
+                tune.with_resources(Trial, share),
+                param_space={**config, "job": tune.grid_search(list(grid))},
+                tune_config=TuneConfig(reuse_actors=True, max_concurrent_trials=workers),
+                run_config=RunConfig(
+                    storage_path=scratch,
+                    verbose=0,
+                    failure_config=FailureConfig(max_failures=1),
+                    callbacks=[Watcher(board, grid, results, device)],
+                ),
+            ).fit()
+    finally:
+        board.close()
+        ray.shutdown()
+    return board.failures

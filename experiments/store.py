@@ -1,0 +1,101 @@
+"""The results store: one directory a run, the only truth about what is done.
+
+    <results>/runs/<run id>/run.json        cell, config, protocol, provenance, every evaluation episode
+                            curves.parquet  training metrics by step
+                            checkpoint.pt   the trained method
+
+A run directory appears whole or not at all: it is written under a temporary name and renamed. Reports read these
+files and nothing else.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the grid: dataset (task, quality, source) x algorithm x variant x seed, at a profile."""
+
+    task: str
+    quality: str
+    source: str
+    algorithm: str
+    variant: str
+    profile: str
+    seed: int
+
+    @property
+    def dataset(self) -> str:
+        """task:quality, as a user reads it."""
+        return f"{self.task}:{self.quality}"
+
+    def run_id(self, config_hash: str) -> str:
+        """Directory name: readable, and different as soon as any setting is."""
+        task = self.task.replace("/", "-")
+        parts = [task, self.quality, self.source, self.algorithm, self.variant, self.profile, f"s{self.seed}"]
+        return ".".join([*parts, config_hash])
+
+
+def config_hash(settings: dict[str, Any]) -> str:
+    """Eight hex digits of the settings that decide a result (config and protocol)."""
+    text = json.dumps(settings, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+class Store:
+    """The runs under one results directory."""
+
+    def __init__(self, results: Path | str):
+        self.root = Path(results).expanduser().resolve()
+        self.runs = self.root / "runs"
+
+    def status(self, run_id: str) -> str:
+        """`done`, `failed` or `pending`. A run whose record cannot be read is pending again."""
+        record = self.read(run_id)
+        return record["status"] if record else "pending"
+
+    def read(self, run_id: str) -> dict[str, Any] | None:
+        """The record of a run, or None where there is none or it is damaged."""
+        try:
+            record = json.loads((self.runs / run_id / "run.json").read_text())
+        except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, UnicodeDecodeError):
+            return None
+        return record if isinstance(record, dict) and record.get("status") in ("done", "failed") else None
+
+    def write(
+        self,
+        cell: Cell,
+        record: dict[str, Any],
+        curves: pd.DataFrame | None = None,
+        checkpoint: bytes | None = None,
+    ) -> Path:
+        """Store one finished or failed run; an earlier directory of the same id is replaced."""
+        run_id = record["run_id"]
+        place, draft = self.runs / run_id, self.runs / f".{run_id}.{uuid.uuid4().hex[:8]}"
+        draft.mkdir(parents=True)
+        try:
+            (draft / "run.json").write_text(json.dumps({"schema": SCHEMA, "cell": asdict(cell), **record}, indent=1))
+            if curves is not None:
+                curves.to_parquet(draft / "curves.parquet", index=False)
+            if checkpoint is not None:
+                (draft / "checkpoint.pt").write_bytes(checkpoint)
+            old = self.runs / f".{run_id}.old"
+            shutil.rmtree(old, ignore_errors=True)
+            if place.exists():
+                os.replace(place, old)
+            os.replace(draft, place)
+            shutil.rmtree(old, ignore_errors=True)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+        return place

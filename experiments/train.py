@@ -1,0 +1,243 @@
+"""The one training loop. Everything that is trained here goes through `train`."""
+
+import io
+import platform
+import resource
+import subprocess
+import time
+import traceback
+from collections.abc import Generator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from offmarl.algorithms import registry
+from offmarl.algorithms.base import Algorithm, TaskSpec
+from offmarl.benchmarks.rollout import Episodes, evaluate
+from offmarl.benchmarks.tasks import Task, fingerprint, make_env, tasks
+from offmarl.benchmarks.timing import time_act
+from offmarl.datasets.canonical import Sampler
+from offmarl.datasets.embedded import catalogue, load
+from offmarl.experiments.grid import Job
+from offmarl.experiments.store import Store
+
+CURVE_POINTS = 100  # training metrics kept of a run
+CHECKPOINT_SECONDS = 300.0  # between the checkpoints of a run in progress
+
+
+class Progress(NamedTuple):
+    """Where a job stands."""
+
+    step: int
+    steps: int
+    note: str = ""
+
+
+@dataclass
+class Clock:
+    """Seconds spent, by what for."""
+
+    data_s: float = 0.0
+    update_s: float = 0.0
+    evaluate_s: float = 0.0
+
+    def spend(self, what: str, since: float) -> float:
+        """Book the time since then; return now."""
+        now = time.perf_counter()
+        setattr(self, what, getattr(self, what) + now - since)
+        return now
+
+
+class Run:
+    """A job in progress: method, data and what has been measured so far."""
+
+    def __init__(self, job: Job, store: Store, device: str):
+        started = time.perf_counter()
+        self.job, self.store, self.device = job, store, device
+        self.task = tasks()[job.task]
+        self.clock, self.started = Clock(), datetime.now(UTC)
+        data, self.card = load(catalogue()[job.task, job.quality])
+        self.sampler = Sampler(data, list(job.seeds), device, job.protocol["timeout_bootstrap"])
+        self.algorithm = build(job, self.task, job.seeds, device)
+        self.env = make_env(self.task, len(job.seeds) * job.protocol["eval_episodes"])
+        self.step, self.curves, self.evaluations = 0, [], []
+        self.workspace = store.root / "work" / f"{job.key}.pt"
+        self.clock.spend("data_s", started)
+
+    def save(self) -> None:
+        """Keep enough to continue exactly here; the file appears whole."""
+        self.workspace.parent.mkdir(parents=True, exist_ok=True)
+        draft = self.workspace.with_suffix(".draft")
+        state = {
+            "step": self.step,
+            "curves": self.curves,
+            "evaluations": [[asdict(e) for e in row[1]] for row in self.evaluations],
+            "evaluation_steps": [row[0] for row in self.evaluations],
+            "clock": asdict(self.clock),
+            "algorithm": self.algorithm.state_dict(),
+            "batches": self.sampler.streams.state_dict(),
+        }
+        torch.save(state, draft)
+        draft.replace(self.workspace)
+
+    def resume(self) -> bool:
+        """Continue from the last `save`; a damaged file is as good as none."""
+        try:
+            state = torch.load(self.workspace, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            return False
+        except Exception:  # a torn archive raises whatever its torn part does
+            self.workspace.unlink(missing_ok=True)
+            return False
+        self.algorithm.load_state_dict(state["algorithm"])
+        self.sampler.streams.load_state_dict(state["batches"])
+        rows = [[Episodes(**e) for e in row] for row in state["evaluations"]]
+        self.evaluations = list(zip(state["evaluation_steps"], rows))
+        self.step, self.curves, self.clock = state["step"], state["curves"], Clock(**state["clock"])
+        return True
+
+    def advance(self) -> None:
+        """One update of every seed."""
+        began = time.perf_counter()
+        batch = self.sampler.sample(self.job.config["batch_size"])
+        began = self.clock.spend("data_s", began)
+        metrics = self.algorithm.update(batch)
+        self.step += 1
+        if self.step % max(1, self.job.protocol["steps"] // CURVE_POINTS) == 0:
+            self.curves.append((self.step, {k: v.tolist() for k, v in metrics.items()}))
+        self.clock.spend("update_s", began)
+
+    def evaluate(self) -> None:
+        """Play the evaluation episodes of every seed."""
+        began = time.perf_counter()
+        self.evaluations.append((self.step, evaluate(self.algorithm, self.env, list(self.job.seeds), self.device)))
+        self.clock.spend("evaluate_s", began)
+
+    def finish(self) -> None:
+        """Write every seed's run into the store."""
+        facts = describe(self.algorithm)
+        single = build(self.job, self.task, self.job.seeds[:1], self.device)
+        single.load_nets(self.algorithm.seed_state(0))
+        latency = time_act(single, self.task, self.device)
+        for k, (cell, run_id) in enumerate(zip(self.job.cells(), self.job.run_ids())):
+            record = {
+                **provenance(self.job, run_id, self.device),
+                "status": "done",
+                "reason": None,
+                "algorithm": facts,
+                "dataset": self.card,
+                "engine": fingerprint(self.task),
+                "evaluations": [{"step": step, **asdict(rows[k])} for step, rows in self.evaluations],
+                "latency": latency,
+                "time": {**asdict(self.clock), "seeds_together": len(self.job.seeds)},
+                "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                "started": self.started.isoformat(),
+                "finished": datetime.now(UTC).isoformat(),
+            }
+            curves = pd.DataFrame([{"step": s, **{m: v[k] for m, v in row.items()}} for s, row in self.curves])
+            buffer = io.BytesIO()
+            torch.save(self.algorithm.seed_state(k), buffer)
+            self.store.write(cell, record, curves, buffer.getvalue())
+        self.workspace.unlink(missing_ok=True)
+
+
+def train(job: Job, results: Path | str, device: str = "cpu") -> Generator[Progress]:
+    """Train, evaluate and store one job, yielding where it stands after every update.
+
+    A failure becomes a record in the store (and is raised again), so the table can say why.
+    """
+    store, steps = Store(results), job.protocol["steps"]
+    try:
+        yield Progress(0, steps, "loading")
+        run = Run(job, store, device)
+        run.resume()
+    except Exception as error:
+        fail(job, store, error, device)
+        raise
+    try:
+        saved = time.monotonic()
+        while run.step < steps:
+            run.advance()
+            if run.step % job.protocol["eval_every"] == 0 or run.step == steps:
+                run.evaluate()
+            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                run.save()
+                saved = time.monotonic()
+            yield Progress(run.step, steps)
+        run.finish()
+    except (KeyboardInterrupt, GeneratorExit):
+        run.save()
+        raise
+    except Exception as error:
+        fail(job, store, error, device)
+        raise
+
+
+def fail(job: Job, store: Store, error: BaseException, device: str) -> None:
+    """Record why the seeds of a job have no result."""
+    reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    tail = "".join(traceback.format_exception(error))[-4000:]
+    for cell, run_id in zip(job.cells(), job.run_ids()):
+        record = {**provenance(job, run_id, device), "status": "failed", "reason": reason, "traceback": tail}
+        store.write(cell, {**record, "evaluations": [], "finished": datetime.now(UTC).isoformat()})
+
+
+def build(job: Job, task: Task, seeds: Any, device: str) -> Algorithm:
+    """The job's method for these seeds."""
+    spec = TaskSpec(task.agents, task.obs, task.state, task.actions, task.discrete)
+    return registry()[job.algorithm](spec, job.algorithm_config(), list(seeds), device)
+
+
+def describe(algorithm: Algorithm) -> dict[str, Any]:
+    """What reports say about a method, as it stands in the run."""
+    names = ("name", "title", "paper", "source_code", "execution")
+    facts = {name: getattr(algorithm, name) for name in names}
+    return {**facts, "nfe": algorithm.nfe(), "parameters": algorithm.parameters()}
+
+
+def provenance(job: Job, run_id: str, device: str) -> dict[str, Any]:
+    """Where a record comes from."""
+    return {
+        "run_id": run_id,
+        "config": dict(job.config),
+        "config_hash": job.hash,
+        "protocol": {
+            **job.protocol,
+            "eval_noise": job.config["eval_noise"],
+            "batch_size": job.config["batch_size"],
+        },
+        "machine": machine(device),
+        "code": code(),
+    }
+
+
+@cache
+def machine(device: str) -> dict[str, Any]:
+    """Hardware and the versions that matter."""
+    name = torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor() or platform.machine()
+    return {
+        "device": name,
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
+
+
+@cache
+def code() -> dict[str, str]:
+    """The version of offmarl, and its commit where it runs from a checkout."""
+    here = Path(__file__).parent
+    try:
+        call = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+        commit = subprocess.run(call, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        commit = "unknown"
+    return {"version": version("offmarl"), "commit": commit}
