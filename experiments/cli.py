@@ -210,6 +210,8 @@ def _print_report(suite_name: str, profile: str, source: str, results: Path) -> 
     suite = grid.load_suite(suite_name)
     out = write(results, suite_name, suite, profile, source, grid.unavailable(suite))
     print(out["text"])
+    for note in out["notes"]:
+        print(note)
     print("\nwritten: " + ", ".join(str(path) for path in out["paths"]))
 
 

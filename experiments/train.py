@@ -1,7 +1,9 @@
 """The one training loop. Everything that is trained here goes through `train`."""
 
+import contextlib
 import io
 import platform
+import re
 import resource
 import subprocess
 import time
@@ -221,14 +223,22 @@ def provenance(job: Job, run_id: str, device: str) -> dict[str, Any]:
 @cache
 def machine(device: str) -> dict[str, Any]:
     """Hardware and the versions that matter."""
-    name = torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor() or platform.machine()
     return {
-        "device": name,
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else _processor(),
         "system": platform.system(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
     }
+
+
+def _processor() -> str:
+    """The processor's name as the system tells it."""
+    with contextlib.suppress(OSError):
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        if found:
+            return found[1].strip()
+    return platform.processor() or platform.machine()
 
 
 @cache

@@ -1,0 +1,183 @@
+"""Learning curves (the form of MAC-Flow's Figure 12) and speed against return (its Figure 1).
+
+Both return a matplotlib figure, or None where there is nothing to draw. Only runs that the table shows are
+drawn, and a method has the colour of its place in the suite whichever methods are there.
+"""
+
+import math
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.transforms import Bbox
+
+from offmarl.reports.statistics import estimate
+from offmarl.reports.tables import span
+
+# Okabe and Ito's colours, brown for the yellow that vanishes on white; then more for methods of one's own.
+PALETTE = ["#000000", "#CC79A7", "#56B4E9", "#E69F00", "#009E73", "#0072B2", "#8C510A", "#D55E00"]
+PALETTE += ["#332288", "#999933", "#882255", "#44AA99"]
+MARKERS = "osD^vP*X"
+STYLE: dict[Any, Any] = sns.axes_style("ticks") | {
+    **{"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 9, "legend.fontsize": 8, "pdf.fonttype": 42},
+    **{"axes.linewidth": 0.6, "xtick.major.width": 0.6, "ytick.major.width": 0.6, "axes.titlepad": 3},
+}
+
+
+def colours(table: pd.DataFrame) -> dict[str, str]:
+    """Title of every method of the table, run or not, to its colour."""
+    titles = dict(zip(table["algorithm"], table["title"])).values()
+    return {title: PALETTE[place % len(PALETTE)] for place, title in enumerate(titles)}
+
+
+def learning_curves(curves: pd.DataFrame, table: pd.DataFrame) -> Figure | None:
+    """A panel per dataset: mean return by thousands of gradient steps, bands as the intervals of the table.
+
+    `curves` is `results.evaluation_curves`; the dashed grey line is the mean return of the data.
+    """
+    panels: dict[tuple, dict] = {}
+    for row in _shown(curves, table):
+        lines = panels.setdefault((row["task"], row["quality"], row["dataset_mean"]), {})
+        lines.setdefault(row["title"], {}).setdefault(row["step"], {})[row["seed"]] = row["episodes"]
+    if not panels:
+        return None
+    columns = min(len(panels), max(3, *table.groupby("task")["quality"].nunique()))
+    with rc_context(STYLE):
+        rows, width = math.ceil(len(panels) / columns), 0.8 + 2.2 * columns
+        figure = Figure(figsize=(width, 1.5 + 1.4 * rows), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axis, ((task, quality, data), lines) in zip(axes, panels.items()):
+            _draw_lines(axis, lines, colours(table))
+            axis.axhline(data, color="0.5", linestyle="--", linewidth=1, label="mean of the data")
+            axis.set_title(f"{task.split('/')[-1]} {quality}")
+        for axis in axes[len(panels) :]:
+            axis.set_axis_off()
+        sns.despine(fig=figure)
+        handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels())}
+        labels = [label for label in [*colours(table), "mean of the data"] if label in handles]
+        places = {"loc": "outside upper center", "ncols": min(5, int(width / 1.3)), "frameon": False}
+        figure.legend([handles[label] for label in labels], labels, **places)
+        for axis in axes[: len(panels)][-columns:]:
+            axis.set_xlabel("thousand gradient steps")
+        figure.supylabel("mean return", fontsize=9)
+        _caption(figure, table, "bands: 95 % intervals, as in the table")
+    return figure
+
+
+def speed_return(runs: pd.DataFrame, table: pd.DataFrame) -> Figure | None:
+    """Mean return against the time of one joint decision (ms, log axis), a labelled point per method.
+
+    `runs` is `results.load_runs`. Both are means over the datasets that all methods shown have; bars are 95 %
+    intervals of the mean return.
+    """
+    shown = _shown(runs.query("status == 'done' and latency_ms > 0"), table)
+    points, datasets = _points(shown)
+    if not points:
+        return None
+    with rc_context(STYLE):
+        figure = Figure(figsize=(4.6, 3.6), layout="constrained")
+        axis = figure.subplots()
+        for place, (title, colour) in enumerate(colours(table).items()):
+            if title in points:
+                point, marker = points[title], MARKERS[place % len(MARKERS)]
+                bar = [[point["mean"] - point["ci_low"]], [point["ci_high"] - point["mean"]]]
+                at = point["latency_ms"], point["mean"]
+                axis.errorbar(*at, bar, color=colour, marker=marker, markersize=6, capsize=2, elinewidth=1)
+        _log_axis(axis, [point["latency_ms"] for point in points.values()])
+        axis.margins(y=0.12)
+        axis.set_xlabel("time of one joint decision (ms, log scale)")
+        axis.set_ylabel(f"mean return over {span([datasets], 'dataset')}")
+        axis.grid(True, color="0.92", linewidth=0.6)
+        sns.despine(ax=axis)
+        devices = "; ".join(sorted({run["device"] for run in shown if run["device"]})) or "an unknown device"
+        _caption(figure, table, f"times on {devices}; bars: 95 % intervals")
+        _label_points(axis, points, colours(table))
+    return figure
+
+
+def _shown(frame: pd.DataFrame, table: pd.DataFrame) -> list[Any]:
+    """The rows of runs or curves that the table shows, in its order, with its title and data mean."""
+    found = defaultdict(list)
+    for row in frame.to_dict("records"):
+        found[row["task"], row["quality"], row["algorithm"], row["variant"]].append(row)
+    return [
+        row | {"title": cell["title"], "dataset_mean": cell["dataset_mean"]}
+        for cell in table.to_dict("records")
+        for row in found[cell["task"], cell["quality"], cell["algorithm"], cell["variant"]]
+    ]
+
+
+def _caption(figure: Figure, table: pd.DataFrame, what: str) -> None:
+    """The lines at the foot of a figure: profile, simulator, seeds, and what else it takes to read it."""
+    done = table[table["mean"].notna()]
+    seeds, engine = span(done["n_seeds"], "seed"), "; ".join(sorted(set(done["engine"])))
+    text = f"{table['profile'].iloc[0]} profile, {engine}, {seeds}\n{what}"
+    figure.supxlabel(text, fontsize=6.5, color="0.35")
+
+
+def _draw_lines(axis: Axes, lines: dict, colour: dict[str, str]) -> None:
+    """`lines`: title to step to seed to returns."""
+    for title, evaluations in lines.items():
+        points = [estimate([seeds]) for seeds in evaluations.values()]
+        mean, low, high = ([point[key] for point in points] for key in ("mean", "ci_low", "ci_high"))
+        thousands = np.array(list(evaluations)) / 1000
+        axis.plot(thousands, mean, color=colour[title], label=title, linewidth=1.3, marker="o", markersize=2)
+        axis.fill_between(thousands, low, high, color=colour[title], alpha=0.15, linewidth=0)
+    axis.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axis.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+
+
+def _points(runs: list[dict]) -> tuple[dict[str, dict], int]:
+    """Title to latency and estimated return over the datasets that all have, and the number of datasets."""
+    cells: dict[str, dict[tuple, list[dict]]] = {}
+    for run in runs:
+        cells.setdefault(run["title"], {}).setdefault((run["task"], run["quality"]), []).append(run)
+    common = set.intersection(*map(set, cells.values())) if cells else set()
+    points = {}
+    for title, own in cells.items() if common else ():
+        latency = np.mean([np.mean([run["latency_ms"] for run in own[dataset]]) for dataset in common])
+        returns = [{run["seed"]: run["episodes"] for run in own[dataset]} for dataset in sorted(common)]
+        points[title] = {"latency_ms": float(latency), **estimate(returns)}
+    return points, len(common)
+
+
+def _log_axis(axis: Axes, latencies: list[float]) -> None:
+    low, high = min(latencies) / 1.6, max(latencies) * 1.6
+    axis.set_xscale("log")
+    axis.set_xlim(low, high)
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 100 else (1, 3)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _label_points(axis: Axes, points: dict[str, dict], colour: dict[str, str]) -> None:
+    """Puts each name at the nearest place around its point that no marker, bar, other name or axis takes."""
+    canvas = FigureCanvasAgg(axis.get_figure(root=True))
+    canvas.draw()  # settles the layout, so that sizes in pixels are final
+    taken = []
+    for point in points.values():
+        place = [(point["latency_ms"], point[end]) for end in ("mean", "ci_low", "ci_high")]
+        (x, y), (_, low), (_, high) = axis.transData.transform(place)
+        taken += [Bbox([[x - 3, low], [x + 3, high]]), Bbox([[x - 6, y - 6], [x + 6, y + 6]])]
+    angles = np.deg2rad([0, 180, 45, 135, -45, -135, 90, -90])
+    for title, point in points.items():
+        at = point["latency_ms"], point["mean"]
+        name = axis.annotate(title, at, (0, 0), textcoords="offset points", color=colour[title])
+        box = name.get_window_extent(canvas.get_renderer())
+        for distance, angle in ((distance, angle) for distance in (8, 14, 22, 32) for angle in angles):
+            side, up = np.cos(angle), np.sin(angle)
+            name.set_position((distance * side, distance * up))
+            name.set_horizontalalignment("left" if side > 0.1 else "right" if side < -0.1 else "center")
+            name.set_verticalalignment("bottom" if up > 0.1 else "top" if up < -0.1 else "center")
+            box = name.get_window_extent(canvas.get_renderer())
+            inside = axis.bbox.contains(box.x0, box.y0) and axis.bbox.contains(box.x1, box.y1)
+            if inside and not box.count_overlaps(taken):
+                break
+        taken.append(box)

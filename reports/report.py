@@ -1,0 +1,61 @@
+"""The report of a suite: every table and figure, written from the store to <results>/reports/<suite>/."""
+
+import os
+import uuid
+from collections.abc import Callable
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from offmarl.reports import figures, tables, writers
+from offmarl.reports.results import evaluation_curves, load_runs
+
+
+def write(
+    results: Path | str, name: str, suite: dict, profile: str, source: str, unavailable: dict[str, str]
+) -> dict[str, Any]:
+    """Writes table.{md,csv,tex,html}, curves.{png,pdf} and speed_return.{png,pdf}; each file appears whole.
+
+    Returns `paths` (of the files written), `text` (the table for the terminal) and `notes` (figures left out).
+    A store without runs gives a table of pending cells. ValueError if there is no results directory.
+    """
+    results = Path(results)
+    if not results.is_dir():
+        raise ValueError(f"no results directory at {results}; `offmarl run` makes it")
+    folder = results / "reports" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    table = tables.build(results, suite, name, profile, source, unavailable)
+    texts = {
+        "table.md": writers.markdown(table),
+        "table.csv": table.to_csv(index=False),
+        "table.tex": writers.latex(table),
+        "table.html": writers.page(table),
+    }
+    for file, text in texts.items():
+        _whole(folder / file, lambda place, text=text: place.write_text(text, encoding="utf-8"))
+    drawn = {
+        "curves": figures.learning_curves(evaluation_curves(results, profile, source), table),
+        "speed_return": figures.speed_return(load_runs(results, profile, source), table),
+    }
+    paths = [folder / file for file in texts]
+    for (stem, figure), kind in product(drawn.items(), ("png", "pdf")):
+        path = folder / f"{stem}.{kind}"
+        if figure is None:
+            path.unlink(missing_ok=True)  # what an earlier report drew is no longer true
+            continue
+        facts = {"CreationDate": None} if kind == "pdf" else {}  # the same store gives the same bytes
+        _whole(path, partial(figure.savefig, format=kind, dpi=160, metadata=facts))
+        paths.append(path)
+    notes = [f"{stem}: not drawn, no finished runs to show" for stem, figure in drawn.items() if figure is None]
+    return {"paths": paths, "text": writers.plain(table), "notes": notes}
+
+
+def _whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Lets `write` fill a temporary file beside `path` and renames it."""
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        write(draft)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)

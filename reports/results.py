@@ -1,0 +1,141 @@
+"""The results store as data frames.
+
+Reads `<results>/runs/<run id>/run.json` and nothing else. A file that cannot be read is left out and counted.
+Runs of one cell with different settings are never pooled: the newest set is kept. `attrs["notes"]` of a frame
+says what was left out.
+"""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+Record = dict[str, Any]
+CELL = ["task", "quality", "source", "algorithm", "variant", "profile", "seed"]
+
+
+def load_runs(results: Path | str, profile: str | None = None, source: str | None = None) -> pd.DataFrame:
+    """One row per run: cell, status, returns, latency, provenance.
+
+    `final` is the mean return over the episodes of the last evaluation (`episodes`), `best` the highest mean
+    of any evaluation, `latency_ms` milliseconds per joint decision, `train_s` seconds spent in updates.
+    """
+    records, notes = _records(Path(results), profile, source)
+    columns = _row({"cell": dict.fromkeys(CELL), "status": "failed", "run_id": ""})
+    runs = pd.DataFrame([_row(record) for record in records], columns=pd.Index(columns))
+    runs.attrs["notes"] = notes
+    return runs
+
+
+def evaluation_curves(results: Path | str, profile: str | None = None, source: str | None = None) -> pd.DataFrame:
+    """One row per evaluation of a finished run: cell, `step`, `mean_return`, `episodes` (their returns)."""
+    records, notes = _records(Path(results), profile, source)
+    rows = [
+        {
+            **record["cell"],
+            "step": evaluation["step"],
+            "mean_return": float(np.mean(evaluation["returns"])),
+            "episodes": evaluation["returns"],
+        }
+        for record in records
+        for evaluation in record.get("evaluations") or []
+    ]
+    curves = pd.DataFrame(rows, columns=pd.Index([*CELL, "step", "mean_return", "episodes"]))
+    curves.attrs["notes"] = notes
+    return curves
+
+
+def _records(results: Path, profile: str | None, source: str | None) -> tuple[list[Record], list[str]]:
+    """The runs of a profile and source, one set of settings per cell, and what was left out."""
+    records, damaged = [], []
+    for path in sorted((results / "runs").glob("[!.]*/run.json")):  # a leading dot: a run being written
+        record = _read(path)
+        if record is None:
+            damaged.append(path.parent.name)
+        elif profile in (None, record["cell"]["profile"]) and source in (None, record["cell"]["source"]):
+            records.append(record)
+    kept, notes = _newest(records)
+    if damaged:
+        shown = ", ".join(damaged[:3]) + (", …" if len(damaged) > 3 else "")
+        notes.append(f"{len(damaged)} run.json could not be read and count as not run: {shown}.")
+    return kept, notes
+
+
+def _read(path: Path) -> Record | None:
+    """A usable record, or None: it needs a cell, a known status, and episodes where it claims to be done."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        known = isinstance(record["run_id"], str) and set(CELL) <= set(record["cell"])
+        if record["status"] == "done":
+            known &= bool(record["evaluations"]) and all(each["returns"] for each in record["evaluations"])
+        return record if known and record["status"] in ("done", "failed") else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _newest(records: list[Record]) -> tuple[list[Record], list[str]]:
+    """Of each cell's sets of settings the one that finished last; finished runs go before failed ones."""
+    cells: dict[tuple, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        cells[tuple(record["cell"][key] for key in CELL[:-1])][_settings(record)].append(record)
+    kept, left_out = [], defaultdict(list)
+    for (task, quality, _, algorithm, variant, _), sets in cells.items():
+        newest = max(sets, key=lambda settings: max(map(_age, sets[settings])))
+        kept += sets.pop(newest)
+        if sets:
+            left_out[algorithm, variant].append(f"{task} {quality} ({', '.join(sets)})")
+    notes = [
+        f"{algorithm} ({variant}): older runs with other settings are left out on {'; '.join(places)}."
+        for (algorithm, variant), places in left_out.items()
+    ]
+    return kept, notes
+
+
+def _settings(record: Record) -> str:
+    return record.get("config_hash") or record["run_id"].rsplit(".", 1)[-1]
+
+
+def _age(record: Record) -> tuple[bool, str]:
+    return record["status"] == "done", record.get("finished") or ""
+
+
+def _row(record: Record) -> Record:
+    """A run as one flat row; a failed run may lack everything but its cell."""
+    evaluations = record.get("evaluations") or []
+    means = [float(np.mean(evaluation["returns"])) for evaluation in evaluations]
+    won = evaluations[-1].get("won") if evaluations else None
+
+    def fact(part: str, key: str, missing: Any = np.nan) -> Any:
+        return (record.get(part) or {}).get(key, missing)
+
+    return {
+        **record["cell"],
+        "run_id": record["run_id"],
+        "status": record["status"],
+        "reason": record.get("reason"),
+        "config_hash": _settings(record),
+        "title": fact("algorithm", "title", None),
+        "final": means[-1] if means else np.nan,
+        "best": max(means, default=np.nan),
+        "episodes": evaluations[-1]["returns"] if evaluations else [],
+        "win_rate": float(np.mean(won)) if won else np.nan,
+        "steps": fact("protocol", "steps"),
+        "eval_episodes": fact("protocol", "eval_episodes"),
+        "eval_noise": fact("protocol", "eval_noise", None),
+        "latency_ms": fact("latency", "joint_ms"),
+        "train_s": fact("time", "update_s"),
+        "dataset_mean": fact("dataset", "return_mean"),
+        "dataset_std": fact("dataset", "return_std"),
+        "dataset_sha256": fact("dataset", "sha256", None),
+        "device": fact("machine", "device", None),
+        "engine": _engine(record.get("engine") or {}),
+    }
+
+
+def _engine(engine: dict[str, str]) -> str | None:
+    """'SMAX (jaxmarl 0.2.0, jax 0.10.2)', from the facts stored with the run."""
+    versions = ", ".join(f"{name} {value}" for name, value in engine.items() if name != "engine")
+    return f"{engine['engine']} ({versions})" if versions and "engine" in engine else engine.get("engine")

@@ -1,0 +1,219 @@
+"""The long table of a suite: one row per dataset and method, ours and the published number beside it."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from offmarl.reports import published
+from offmarl.reports.results import load_runs
+from offmarl.reports.statistics import estimate, rank_agreement
+
+Row = dict[str, Any]
+AVERAGE = "AVERAGE "
+FACTS = ("variant", "engine", "eval_noise")
+PROTOCOL = {"steps": "gradient step", "eval_episodes": "evaluation episode"}
+COLUMNS = [
+    *["task", "quality", "algorithm", "title", "variant", "profile", "source", "engine", "config_hash"],
+    *["n_seeds", "mean", "two_std", "ci_low", "ci_high", "ci_over", "win_rate", "latency_ms", "dataset_mean"],
+    *["published_mean", "published_spread", "published_printed", "standing", "tied", "status", "reason"],
+]
+
+
+def build(
+    results: Path | str, suite: dict, name: str, profile: str, source: str, unavailable: dict[str, str]
+) -> pd.DataFrame:
+    """The table of a suite (its parsed YAML) at one profile and source, in the suite's order.
+
+    Methods are the suite's, then any other that ran on its datasets; `unavailable` gives the reason for each
+    method that does not exist. A group ends in a row of averages (`AVERAGE <group>`) for the methods with a
+    number on all its datasets: `published_mean` is recomputed, `published_printed` is what the paper prints.
+    `standing` is "best" or "second" by mean, `tied` says that an interval overlaps that of the best.
+    `attrs` holds what belongs around the table: `title`, and `below`, a list of paragraphs.
+    """
+    runs = load_runs(results, profile, source)
+    chosen, notes = _one_variant(_of_suite(runs.to_dict("records"), suite))
+    cells: dict[tuple, list[Row]] = defaultdict(list)
+    for run in chosen:
+        cells[run["task"], run["quality"], run["algorithm"]].append(run)
+    wanted = max(map(len, cells.values()), default=0)
+    titles = {run["algorithm"]: run["title"] or run["algorithm"] for run in chosen}
+    methods = suite["algorithms"] | {key: titles[key] for key in sorted(titles.keys() - suite["algorithms"])}
+    rows = []
+    for group, tasks in suite["groups"].items():
+        own = [
+            {"task": task, "quality": quality, "algorithm": algorithm, "title": title}
+            | _entry(cells[task, quality, algorithm], wanted, unavailable.get(algorithm))
+            for task, qualities in tasks.items()
+            for quality in qualities
+            for algorithm, title in methods.items()
+        ]
+        _beside(own, chosen, published.cells(suite["published"]))
+        printed = published.printed_averages(suite["published"])
+        rows += own
+        for algorithm, title in methods.items():
+            average = _average([row for row in own if row["algorithm"] == algorithm])
+            rows.append(average | {"task": AVERAGE + group, "published_printed": printed.get((group, title))})
+    _mark_standings(rows)
+    table = pd.DataFrame(rows, columns=pd.Index(COLUMNS)).assign(profile=profile, source=source)
+    engines = sorted({run["engine"].split(" (")[0] for run in chosen if run["engine"]})
+    table.attrs["title"] = f"{suite['title']}, re-run" + (f" on {', '.join(engines)}" if engines else "")
+    below = [_caption(table, chosen, suite, name), _agreement(table), *runs.attrs["notes"], *notes]
+    table.attrs["below"] = [text for text in [*below, *_mixed(chosen), *_paper_notes(suite)] if text]
+    return table
+
+
+def _of_suite(runs: list[Any], suite: dict) -> list[Row]:
+    datasets = {task: qualities for tasks in suite["groups"].values() for task, qualities in tasks.items()}
+    return [run for run in runs if run["quality"] in datasets.get(run["task"], ())]
+
+
+def _one_variant(runs: list[Row]) -> tuple[list[Row], list[str]]:
+    """Per algorithm the variant with most finished runs: a column must mean the same in every row."""
+    finished: dict[str, Counter] = defaultdict(Counter)
+    for run in runs:
+        finished[run["algorithm"]][run["variant"]] += run["status"] == "done"
+    shown = {algorithm: count.most_common(1)[0][0] for algorithm, count in finished.items()}
+    notes = [
+        f"{algorithm}: variant {shown[algorithm]} is shown; the store also has "
+        + ", ".join(variant for variant in count if variant != shown[algorithm])
+        for algorithm, count in finished.items()
+        if len(count) > 1
+    ]
+    return [run for run in runs if run["variant"] == shown[run["algorithm"]]], notes
+
+
+def _entry(runs: list[Row], wanted: int, unavailable: str | None) -> Row:
+    """Number, status and reason of one cell from its runs, one per seed."""
+    done = [run for run in runs if run["status"] == "done"]
+    failed = [run["reason"] or "no reason recorded" for run in runs if run["status"] == "failed"]
+    reasons = "; ".join(dict.fromkeys(failed))
+    if not done and failed:
+        return {"n_seeds": 0, "status": "failed", "reason": reasons}
+    if not done and unavailable:
+        return {"n_seeds": 0, "status": "not available", "reason": unavailable}
+    if not done:
+        return {"n_seeds": 0, "status": "pending", "reason": "not run yet"}
+    told = f"{len(done)} of {wanted} seeds" + (f"; the others failed: {reasons}" if reasons else "")
+    episodes = {run["seed"]: run["episodes"] for run in done}
+    return estimate([episodes]) | {
+        **{key: done[0][key] for key in ("variant", "config_hash")},
+        **{key: float(np.mean([run[key] for run in done])) for key in ("win_rate", "latency_ms")},
+        "engine": _listed(run["engine"] for run in done),
+        "status": "partial" if len(done) < wanted else "done",
+        "reason": told if len(done) < wanted else "",
+        "episodes": episodes,
+    }
+
+
+def _beside(rows: list[Row], runs: list[Row], paper: dict) -> None:
+    """Adds to every cell the mean return of its data, and the published number where there is one."""
+    data = {(run["task"], run["quality"]): run["dataset_mean"] for run in runs if run["status"] == "done"}
+    for row in rows:
+        row["dataset_mean"] = data.get((row["task"], row["quality"]), np.nan)
+        key = row["task"].split("/")[-1], row["quality"], row["title"]
+        row["published_mean"], row["published_spread"] = paper.get(key, (np.nan, np.nan))
+
+
+def _average(cells: list[Row]) -> Row:
+    """The mean over a group's cells of one method; no number unless every cell has one."""
+    row = {key: cells[0][key] for key in ("algorithm", "title")} | {"quality": "", "n_seeds": 0}
+    for key in ("win_rate", "latency_ms", "dataset_mean", "published_mean"):
+        row[key] = float(np.mean([cell.get(key, np.nan) for cell in cells]))
+    numbers = [cell["episodes"] for cell in cells if "episodes" in cell]
+    statuses = {cell["status"] for cell in cells}
+    if statuses == {"not available"}:
+        return row | {"status": "not available", "reason": cells[0]["reason"]}
+    if len(numbers) < len(cells):
+        return row | {"status": "pending", "reason": f"{len(numbers)} of {len(cells)} datasets"}
+    row |= {key: _listed(cell[key] for cell in cells) for key in ("variant", "engine")} | estimate(numbers)
+    if "partial" in statuses:
+        return row | {"status": "partial", "reason": "fewer seeds on some datasets"}
+    return row | {"status": "done", "reason": ""}
+
+
+def _mark_standings(rows: list[Row]) -> None:
+    """Marks the best and second mean in each row of methods, and the intervals that overlap the best's."""
+    ranked = defaultdict(list)
+    for row in rows:
+        row |= {"standing": "", "tied": False}
+        if "mean" in row:
+            ranked[row["task"], row["quality"]].append(row)
+    for competitors in ranked.values():
+        if len(competitors) < 2:
+            continue
+        means = sorted({row["mean"] for row in competitors}, reverse=True)
+        standing = dict(zip(means, ("best", "second")))
+        reach = min(row["ci_low"] for row in competitors if row["mean"] == means[0])
+        for row in competitors:
+            row["standing"] = standing.get(row["mean"], "")
+            row["tied"] = row["standing"] != "best" and row["ci_high"] >= reach
+
+
+def _mixed(runs: list[Row]) -> list[str]:
+    """Notes where the runs of a dataset do not share its data or its simulator."""
+    notes = []
+    done = [run for run in runs if run["status"] == "done"]
+    for key, what in [("dataset_sha256", "recording of the data"), ("engine", "version of the simulator")]:
+        values = defaultdict(set)
+        for run in done:
+            values[f"{run['task']} {run['quality']}"].add(run[key])
+        places = [dataset for dataset, found in values.items() if len(found) > 1]
+        if places:
+            notes.append(f"More than one {what}, so the numbers do not compare: {', '.join(places)}.")
+    return notes
+
+
+def _caption(table: pd.DataFrame, runs: list[Row], suite: dict, name: str) -> str:
+    """What was measured, how, and what the published numbers are."""
+    done, facts = [run for run in runs if run["status"] == "done"], published.FACTS[suite["published"]]
+    caption = f"Profile {table['profile'].iloc[0]}, source {table['source'].iloc[0]}"
+    if done:
+        seeds = span(table.query("n_seeds > 0")["n_seeds"], "seed")
+        steps, episodes = (span([run[key] for run in done], unit) for key, unit in PROTOCOL.items())
+        variant, engine, noise = (_listed(run[key] for run in done) for key in FACTS)
+        caption += f", variant {variant}, on {engine}; {seeds}, {steps}, {episodes} per seed, evaluation "
+        caption += f"noise {noise}. Numbers are mean returns [95 % interval] after the last step."
+    else:
+        caption += f": no finished run yet (`offmarl run --suite {name}`)."
+    over = set(table["ci_over"].dropna())
+    if "seeds" in over:
+        caption += " With three seeds or more the interval is Student's t over the means of the seeds."
+    if "episodes" in over:
+        caption += " With fewer than three seeds the interval is a bootstrap over evaluation episodes, which "
+        caption += "does not contain the variation between training runs."
+    paper = f" Paper: {suite['paper']}, mean ± two standard deviations as printed, from {facts['engine']}. It"
+    return caption + paper + " stands beside ours for the ranking only: it is not the same measurement."
+
+
+def _agreement(table: pd.DataFrame) -> str:
+    """Kendall's tau with the paper, in words; empty while no dataset has three methods."""
+    taus = rank_agreement(table)
+    datasets = [found for (task, _), found in taus.items() if not task.startswith(AVERAGE)]
+    if not datasets:
+        return ""
+    mean, methods = np.mean([tau for tau, _ in datasets]), span([n for _, n in datasets], "method")
+    text = "Rank agreement with the paper (Kendall's tau-b over methods; 1 is the same order): "
+    text += f"{mean:.2f}, the mean over {span([len(datasets)], 'dataset')} of {methods}"
+    averages = [f"{task} {tau:.2f} ({n})" for (task, _), (tau, n) in taus.items() if task.startswith(AVERAGE)]
+    return "; ".join([text, *averages]) + "."
+
+
+def _paper_notes(suite: dict) -> list[str]:
+    found = published.lint(suite["published"])
+    averages = f"Averages of the paper are recomputed from its cells; it prints others: {'; '.join(found)}."
+    return [averages] * bool(found) + [published.FACTS[suite["published"]]["provenance"]]
+
+
+def _listed(values: Iterable[Any]) -> str:
+    return "; ".join(sorted({str(value) for value in values if value})) or "unknown"
+
+
+def span(values: Iterable[float], unit: str) -> str:
+    """The range of some counts in words: '1 seed', '2 seeds', '1 to 3 seeds'."""
+    numbers = sorted({int(value) for value in values if not pd.isna(value)}) or [0]
+    text = f"{numbers[0]:,}" + (f" to {numbers[-1]:,}" if len(numbers) > 1 else "")
+    return f"{text} {unit}{'' if numbers == [1] else 's'}"

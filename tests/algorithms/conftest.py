@@ -1,0 +1,62 @@
+import pytest
+import torch
+
+from offmarl.algorithms.base import Batch, TaskSpec
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Networks this small only lose by threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def make_spec():
+    def make(space="discrete", agents=3, obs=5, state=7, actions=4):
+        return TaskSpec(agents, obs, state, actions, space == "discrete")
+
+    return make
+
+
+def _transitions(spec, seed, size, draw):
+    """One seed's transitions, which depend on nothing but the arguments: a Batch without S."""
+    g = torch.Generator().manual_seed(1000 * seed + draw)
+    obs, next_obs = torch.randn(2, size, spec.agents, spec.obs, generator=g)
+    state, next_state = torch.randn(2, size, spec.state, generator=g)
+    rewards = torch.randn(size, spec.agents, generator=g)
+    done = (torch.rand(size, generator=g) < 0.3).float()
+    if not spec.discrete:
+        actions = 2 * torch.rand(size, spec.agents, spec.actions, generator=g) - 1
+        return Batch(obs, actions, rewards, next_obs, done, None, None, state, next_state)
+    actions = torch.randint(spec.actions, (size, spec.agents), generator=g)
+    legal, next_legal = torch.rand(2, size, spec.agents, spec.actions, generator=g) < 0.6
+    legal.scatter_(-1, actions[..., None], True)
+    next_legal[..., -1] |= ~next_legal.any(-1)
+    actions[0], legal[0], next_legal[0] = 0, False, False  # a fallen team: nothing is left but action 0
+    legal[0, :, 0] = next_legal[0, :, 0] = True
+    return Batch(obs, actions, rewards, next_obs, done, legal, next_legal, state, next_state)
+
+
+@pytest.fixture(scope="session")
+def make_batch():
+    def make(spec, seeds=(3, 5), size=8, draw=0):
+        rows = [_transitions(spec, seed, size, draw) for seed in seeds]
+        return Batch(*(None if column[0] is None else torch.stack(column) for column in zip(*rows)))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def set_value():
+    """Make a network a constant: `value` broadcasts to its outputs [S, K, B, I, A] or [S, B, I, A]."""
+
+    @torch.no_grad()
+    def set_to(net, value):
+        last = net.mlp.layers[-1]
+        last.weight.zero_()
+        last.bias.copy_(torch.as_tensor(value).reshape(-1, 1, last.bias.shape[-1]).expand_as(last.bias))
+
+    return set_to

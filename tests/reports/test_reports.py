@@ -1,0 +1,398 @@
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+from offmarl.reports import figures, report, statistics, tables, writers
+from offmarl.reports.results import evaluation_curves, load_runs
+
+SUITE = {
+    "title": "Table 1: SMACv1 and SMACv2",
+    "paper": "MAC-Flow (ICLR 2026), Table 1",
+    "published": "macflow_table1",
+    "algorithms": {"bc": "BC", "flow_bc": "Flow BC", "mac_flow": "MAC-Flow"},
+    "groups": {"SMACv1": {"smac/3m": ["good", "medium", "poor"]}, "SMACv2": {"smacv2/zerg_5_vs_5": ["replay"]}},
+}
+# Mean return of each seed. Against the paper: same order, one pair of three exchanged, reversed, same order.
+RETURNS = {
+    ("smac/3m", "good"): {"bc": (15, 17), "flow_bc": (19, 20), "mac_flow": (18, 19)},
+    ("smac/3m", "medium"): {"bc": (9, 11), "flow_bc": (8, 10), "mac_flow": (11, 13)},
+    ("smac/3m", "poor"): {"bc": (5, 5), "flow_bc": (4, 4), "mac_flow": (3, 3)},
+    ("smacv2/zerg_5_vs_5", "replay"): {"bc": (7, 7), "flow_bc": (5, 5), "mac_flow": (9, 9)},
+}
+ENGINE = {"engine": "SMAX", "jaxmarl": "0.2.0", "jax": "0.10.2"}
+
+
+def write_run(results, task, quality, algorithm, seed, final, *, hash="aaaa1111", finished="2026-01-01", **over):
+    """One run.json as the store has it. `final` None: a failed run with the fewest keys allowed."""
+    variant = over.pop("variant", "quick")
+    cell = {"task": task, "quality": quality, "source": "embedded", "algorithm": algorithm, "variant": variant}
+    cell |= {"profile": "quick", "seed": seed}
+    run_id = f"{task.replace('/', '-')}.{quality}.{algorithm}.{variant}.s{seed}.{hash}"
+    record = {"schema": 1, "cell": cell, "run_id": run_id, "status": "failed", "reason": over.get("reason")}
+    if final is not None:
+        episodes = [
+            {"step": step, "returns": [final + shift - gain] * 2 + [final - shift - gain] * 2}
+            for step, gain, shift in [(1000, 2, 1), (2000, -0.5, 1), (3000, 0, 1)]
+        ]
+        record |= {
+            "status": "done",
+            "algorithm": {"name": algorithm, "title": SUITE["algorithms"].get(algorithm, "Mine | x")},
+            "config_hash": hash,
+            "protocol": {"steps": 3000, "eval_every": 1000, "eval_episodes": 4, "eval_noise": "zero"},
+            "dataset": {"sha256": task + quality, "return_mean": 12.5, "return_std": 4.0},
+            "engine": ENGINE,
+            "evaluations": [each | {"won": [True, False, False, False], "lengths": [9] * 4} for each in episodes],
+            "latency": {"joint_ms": {"bc": 0.2, "flow_bc": 1.5}.get(algorithm, 0.25), "n": 200},
+            "time": {"update_s": 30.0, "evaluate_s": 4.0, "total_s": 34.0},
+            "machine": {"device": "a processor"},
+            "finished": finished,
+        } | over
+    place = results / "runs" / run_id
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "run.json").write_text(json.dumps(record))
+    return place
+
+
+def fill(results, skip=()):
+    for (task, quality), methods in RETURNS.items():
+        for algorithm, finals in methods.items():
+            for seed, final in enumerate(finals):
+                if (task, quality, algorithm) not in skip:
+                    write_run(results, task, quality, algorithm, seed, final)
+    return results
+
+
+@pytest.fixture
+def store(tmp_path):
+    return fill(tmp_path)
+
+
+def build(results, suite=SUITE, unavailable=None):
+    return tables.build(results, suite, "smac", "quick", "embedded", unavailable or {})
+
+
+def cell(table, task, quality, algorithm):
+    found = table[(table.task == task) & (table.quality == quality) & (table.algorithm == algorithm)]
+    assert len(found) == 1
+    return found.iloc[0]
+
+
+def below(table):
+    return "\n".join(table.attrs["below"])
+
+
+def test_runs_are_rows_with_the_last_and_the_best_evaluation(store):
+    runs = load_runs(store)
+    assert len(runs) == 24 and runs.attrs["notes"] == []
+    run = runs[(runs.algorithm == "bc") & (runs.quality == "good") & (runs.seed == 1)].iloc[0]
+    assert (run.final, run.best, run.win_rate, run.latency_ms) == (17.0, 17.5, 0.25, 0.2)
+    assert (run.engine, run.steps, run.train_s) == ("SMAX (jaxmarl 0.2.0, jax 0.10.2)", 3000, 30.0)
+    assert load_runs(store, profile="paper").empty and load_runs(store, source="og_marl").empty
+    curves = evaluation_curves(store)
+    assert len(curves) == 72
+    own = curves[(curves.algorithm == "bc") & (curves.quality == "good") & (curves.seed == 1)]
+    assert list(own.step) == [1000, 2000, 3000] and list(own.mean_return) == [15.0, 17.5, 17.0]
+
+
+def test_cells_have_the_mean_of_seed_means_beside_the_papers(store):
+    bc = cell(build(store), "smac/3m", "good", "bc")
+    assert (bc["mean"], bc.n_seeds, bc.status, bc.reason) == (16.0, 2, "done", "")
+    assert bc.two_std == pytest.approx(2 * 2**0.5)
+    assert bc.ci_over == "episodes" and 15 <= bc.ci_low < 16 < bc.ci_high <= 17
+    assert (bc.published_mean, bc.published_spread, bc.dataset_mean) == (16.0, 1.0, 12.5)
+
+
+def test_three_seeds_give_students_interval_over_seeds():
+    found = statistics.estimate([{0: [9, 11], 1: [12], 2: [14]}])
+    assert (found["mean"], found["two_std"], found["ci_over"]) == (12.0, 4.0, "seeds")
+    half = 4.302653 * 2 / 3**0.5  # Student's t, two degrees of freedom
+    assert (found["ci_low"], found["ci_high"]) == pytest.approx((12 - half, 12 + half))
+
+
+def test_one_seed_has_no_spread_and_its_interval_does_not_depend_on_chance():
+    first, again = (statistics.estimate([{4: [1.0, 2.0, 3.0, 6.0]}]) for _ in range(2))
+    assert pd.isna(first.pop("two_std")) and pd.isna(again.pop("two_std"))
+    assert first == again and first["ci_low"] < first["mean"] == 3.0 < first["ci_high"]
+
+
+def test_best_and_second_are_marked_by_rule(store):
+    table = build(store)
+    good = table[(table.task == "smac/3m") & (table.quality == "good")]
+    assert dict(zip(good.algorithm, good.standing)) == {"bc": "", "flow_bc": "best", "mac_flow": "second"}
+    line = next(line for line in writers.markdown(table).splitlines() if line.startswith("| 3m good"))
+    assert "**19.5** [" in line and "<u>18.5</u>† [" in line and "| 16.0 [" in line
+    assert "<br><sub>paper 19.8 ± 0.2</sub>" in line
+
+
+def test_a_tie_is_an_interval_that_overlaps_the_best(tmp_path):
+    for algorithm, final in [("bc", 3.0), ("flow_bc", 9.5), ("mac_flow", 10.0)]:
+        write_run(tmp_path, "smac/3m", "good", algorithm, 0, final)
+    table = build(tmp_path).set_index("algorithm").query("quality == 'good'")
+    assert list(table.tied) == [False, True, False]
+    assert "†" not in writers.plain(build(tmp_path)) and "<u>9.5</u>† [" in writers.page(build(tmp_path))
+
+
+def test_averages_are_recomputed_from_the_cells(store):
+    table = build(store)
+    average = cell(table, "AVERAGE SMACv1", "", "bc")
+    assert average["mean"] == pytest.approx((16 + 10 + 5) / 3)
+    assert average.published_mean == pytest.approx((16.0 + 8.2 + 4.4) / 3)
+    assert average.published_printed == 12.2
+    assert cell(table, "AVERAGE SMACv2", "", "mac_flow")["mean"] == 9.0
+    assert list(dict.fromkeys(table.task)) == ["smac/3m", "AVERAGE SMACv1", "smacv2/zerg_5_vs_5", "AVERAGE SMACv2"]
+    assert "SMACv1 BC 12.2 (its 15 cells average 11.59)" in below(table)
+
+
+def test_an_average_needs_every_cell(tmp_path):
+    table = build(fill(tmp_path, skip=[("smac/3m", "poor", "bc")]))
+    average = cell(table, "AVERAGE SMACv1", "", "bc")
+    assert pd.isna(average["mean"]) and (average.status, average.reason) == ("pending", "2 of 3 datasets")
+    assert cell(table, "AVERAGE SMACv1", "", "mac_flow").status == "done"
+
+
+def test_runs_with_other_settings_are_not_pooled(store):
+    for seed in (0, 1):
+        write_run(store, "smac/3m", "good", "bc", seed, 1.0, hash="bbbb2222", finished="2026-02-01")
+    table = build(store)
+    bc = cell(table, "smac/3m", "good", "bc")
+    assert (bc["mean"], bc.n_seeds, bc.config_hash) == (1.0, 2, "bbbb2222")
+    assert "bc (quick): older runs with other settings are left out on smac/3m good (aaaa1111)." in below(table)
+    write_run(store, "smac/3m", "good", "bc", 0, None, hash="cccc3333")
+    assert cell(build(store), "smac/3m", "good", "bc").config_hash == "bbbb2222"
+
+
+def test_variants_are_not_pooled(store):
+    write_run(store, "smac/3m", "good", "bc", 0, 1.0, variant="released")
+    table = build(store)
+    assert cell(table, "smac/3m", "good", "bc")["mean"] == 16.0
+    assert "bc: variant quick is shown; the store also has released" in below(table)
+
+
+def test_missing_cells_say_why(tmp_path):
+    skip = [("smac/3m", quality, "bc") for quality in ("good", "medium", "poor")]
+    fill(tmp_path, [*skip, ("smacv2/zerg_5_vs_5", "replay", "mac_flow")])
+    for seed in (0, 1):
+        write_run(tmp_path, "smac/3m", "good", "bc", seed, None, reason="loss is not finite at step 7")
+    write_run(tmp_path, "smac/3m", "medium", "bc", 0, 10)
+    write_run(tmp_path, "smac/3m", "medium", "bc", 1, None, reason="out of memory")
+    suite = SUITE | {"algorithms": SUITE["algorithms"] | {"dof": "DoF"}}
+    table = build(tmp_path, suite, {"dof": "not implemented yet"})
+    assert cell(table, "smac/3m", "good", "bc").status == "failed"
+    partial = cell(table, "smac/3m", "medium", "bc")
+    assert (partial.status, partial.n_seeds, partial["mean"]) == ("partial", 1, 10.0)
+    assert partial.reason == "1 of 2 seeds; the others failed: out of memory"
+    assert cell(table, "smac/3m", "poor", "bc").status == "pending"
+    assert cell(table, "smac/3m", "poor", "dof").status == "not available"
+    assert cell(table, "AVERAGE SMACv1", "", "dof").reason == "not implemented yet"
+    text = writers.markdown(table)
+    assert "| failed<sup>1</sup><br><sub>paper 16.0 ± 1.0</sub> |" in text and "| –<br><sub>paper 4.4" in text
+    assert "<sup>1</sup> loss is not finite at step 7" in text and "<sup>2</sup> not implemented yet" in text
+    assert "[1] loss is not finite at step 7" in writers.plain(table)
+
+
+def test_unreadable_and_unfinished_directories_are_left_out(store):
+    broken = write_run(store, "smac/3m", "good", "bc", 7, 99.0)
+    (broken / "run.json").write_text('{"cell": {')
+    hollow = write_run(store, "smac/3m", "good", "bc", 8, 99.0, evaluations=[])
+    draft = write_run(store, "smac/3m", "good", "bc", 9, 99.0)
+    draft.rename(draft.with_name(f".{draft.name}.0123abcd"))
+    table = build(store)
+    assert cell(table, "smac/3m", "good", "bc")["mean"] == 16.0
+    assert f"2 run.json could not be read and count as not run: {broken.name}, {hollow.name}." in below(table)
+
+
+def test_numbers_from_other_data_are_pointed_out(store):
+    write_run(store, "smac/3m", "good", "bc", 0, 15, dataset={"sha256": "other", "return_mean": 3.0})
+    assert "More than one recording of the data, so the numbers do not compare: smac/3m good." in below(build(store))
+
+
+def test_a_method_of_ones_own_gets_a_column_without_published_numbers(store):
+    for seed in (0, 1):
+        write_run(store, "smac/3m", "good", "mine", seed, 20.0)
+    mine = cell(build(store), "smac/3m", "good", "mine")
+    assert (mine.title, mine.standing) == ("Mine | x", "best") and pd.isna(mine.published_mean)
+    rows = [line for line in writers.markdown(build(store)).splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {7}
+
+
+def test_rank_agreement_against_a_count_by_hand(store):
+    taus = statistics.rank_agreement(build(store))
+    assert taus["smac/3m", "good"] == (pytest.approx(1), 3)
+    assert taus["smac/3m", "medium"] == (pytest.approx(1 / 3), 3)
+    assert taus["smac/3m", "poor"] == (pytest.approx(-1), 3)
+    assert taus["smacv2/zerg_5_vs_5", "replay"] == (pytest.approx(1), 3)
+    assert "0.33, the mean over 4 datasets of 3 methods; AVERAGE SMACv1 " in below(build(store))
+
+
+def test_two_methods_have_no_rank_agreement(tmp_path):
+    table = build(fill(tmp_path, [(*dataset, "bc") for dataset in RETURNS]))
+    assert statistics.rank_agreement(table) == {} and "Rank agreement" not in below(table)
+
+
+def test_the_caption_says_what_was_measured(store):
+    table = build(store)
+    assert table.attrs["title"] == "Table 1: SMACv1 and SMACv2, re-run on SMAX"
+    caption = table.attrs["below"][0]
+    for words in [
+        "Profile quick",
+        "source embedded",
+        "on SMAX (jaxmarl 0.2.0, jax 0.10.2)",
+        "2 seeds",
+        "3,000 gradient",
+    ]:
+        assert words in caption
+    for words in ["4 evaluation episodes", "noise zero", "does not contain the variation between training runs"]:
+        assert words in caption
+    assert "real StarCraft II" in caption and "it is not the same measurement" in caption
+    for writer in (writers.markdown, writers.page, writers.plain):
+        assert "real StarCraft II" in " ".join(writer(table).split())
+
+
+class Tags(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append((tag, dict(attrs)))
+
+
+def test_html_escapes_what_comes_from_the_store(store):
+    reason = "<script>alert(1)</script> & more"
+    for seed in (0, 1):
+        write_run(store, "smac/3m", "good", "bc", seed, None, reason=reason)
+    text = writers.page(build(store))
+    tags = Tags()
+    tags.feed(text)
+    names = {tag for tag, _ in tags.seen}
+    assert "script" not in names and "&lt;script&gt;alert(1)&lt;/script&gt; &amp; more" in text
+    assert "prefers-color-scheme: dark" in text
+    assert not names & {"link", "img", "iframe"} and "http" not in text
+    assert "<script" not in writers.markdown(build(store))
+
+
+def test_latex_is_balanced_and_escaped(store):
+    for seed in (0, 1):
+        write_run(store, "smac/3m", "good", "bc", seed, None, reason="50% of {x_1} & \\y")
+    text = writers.latex(build(store))
+    assert r"50\% of \{x\_1\} \& \textbackslash{}y" in text and r"zerg\_5\_vs\_5 replay" in text
+    bare = re.sub(r"\\[{}]", "", text)
+    assert bare.count("{") == bare.count("}") and text.isascii()
+    body = text.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
+    assert len(body) == 12 and {len(re.findall(r"(?<!\\)&", line)) for line in body} == {4}
+    assert r"\textbf{19.5}" in text and r"\textcolor{gray}{\scriptsize paper 19.8 $\pm$ 0.2}" in text
+
+
+def test_the_terminal_gets_plain_text(store):
+    text = writers.plain(build(store))
+    assert "19.5*(20.0)" in text and "16.0 (16.0)" in text
+    assert not re.search(r"<\w", text) and max(map(len, text.splitlines())) <= 120
+
+
+def test_report_writes_every_file_once_and_whole(store):
+    out = report.write(store, "smac", SUITE, "quick", "embedded", {})
+    names = ["table.md", "table.csv", "table.tex", "table.html", "curves.png", "curves.pdf"]
+    names += ["speed_return.png", "speed_return.pdf"]
+    assert [path.name for path in out["paths"]] == names and out["notes"] == []
+    assert sorted(path.name for path in (store / "reports" / "smac").iterdir()) == sorted(names)
+    assert out["text"].startswith("Table 1")
+    for name in ("curves.png", "speed_return.png"):
+        image = imread(store / "reports" / "smac" / name)
+        assert image.shape[0] > 300 and image.shape[1] > 600 and image[..., :3].std() > 0.05
+    before = {path.name: path.read_bytes() for path in out["paths"]}
+    report.write(store, "smac", SUITE, "quick", "embedded", {})
+    assert {path.name: path.read_bytes() for path in out["paths"]} == before
+
+
+def test_csv_has_the_long_table(store):
+    report.write(store, "smac", SUITE, "quick", "embedded", {})
+    table = pd.read_csv(store / "reports" / "smac" / "table.csv")
+    assert list(table.columns) == tables.COLUMNS and len(table) == (4 + 2) * 3
+    wanted = "task quality algorithm title variant profile source engine n_seeds mean two_std ci_low ci_high ci_over"
+    wanted += " win_rate dataset_mean published_mean published_spread status reason"
+    assert set(wanted.split()) <= set(table.columns)
+
+
+def test_a_failed_write_leaves_the_old_file(store, monkeypatch):
+    report.write(store, "smac", SUITE, "quick", "embedded", {})
+    folder = store / "reports" / "smac"
+    before = (folder / "curves.png").read_bytes()
+
+    def half(self, place, **_):
+        Path(place).write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Figure, "savefig", half)
+    with pytest.raises(OSError, match="disk full"):
+        report.write(store, "smac", SUITE, "quick", "embedded", {})
+    assert (folder / "curves.png").read_bytes() == before
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_an_empty_store_gives_a_pending_table_and_no_figures(tmp_path):
+    stale = tmp_path / "reports" / "smac" / "curves.png"
+    stale.parent.mkdir(parents=True)
+    stale.write_bytes(b"old")
+    out = report.write(tmp_path, "smac", SUITE, "quick", "embedded", {})
+    assert {path.suffix for path in out["paths"]} == {".md", ".csv", ".tex", ".html"} and not stale.exists()
+    assert out["notes"] == [f"{name}: not drawn, no finished runs to show" for name in ("curves", "speed_return")]
+    assert set(pd.read_csv(stale.with_name("table.csv")).status) == {"pending"}
+    assert "no finished run yet (`offmarl run --suite smac`)" in out["text"]
+
+
+def test_no_results_directory_is_one_clear_line(tmp_path):
+    with pytest.raises(ValueError, match=r"^no results directory at .*absent; `offmarl run` makes it$"):
+        report.write(tmp_path / "absent", "smac", SUITE, "quick", "embedded", {})
+
+
+def test_a_method_keeps_its_colour_whichever_methods_ran(tmp_path):
+    fill(tmp_path / "all")
+    fill(tmp_path / "few", [(*dataset, "bc") for dataset in RETURNS])
+    drawn = {}
+    for name in ("all", "few"):
+        table = build(tmp_path / name)
+        figure = figures.learning_curves(evaluation_curves(tmp_path / name), table)
+        lines = [line for line in figure.axes[0].get_lines() if line.get_label() in figures.colours(table)]
+        drawn[name] = {line.get_label(): to_hex(line.get_color()).upper() for line in lines}
+        assert len(figure.axes) == 6 and [axis.get_title() for axis in figure.axes][:2] == ["3m good", "3m medium"]
+    assert set(drawn["all"]) == {"BC", "Flow BC", "MAC-Flow"} and set(drawn["few"]) == {"Flow BC", "MAC-Flow"}
+    assert drawn["few"].items() <= drawn["all"].items()
+    assert drawn["all"] == figures.colours(build(tmp_path / "all"))
+
+
+def test_speed_and_return_are_over_the_datasets_all_methods_have(tmp_path):
+    fill(tmp_path, [("smac/3m", "poor", "bc")])
+    figure = figures.speed_return(load_runs(tmp_path), build(tmp_path))
+    axis = figure.axes[0]
+    assert axis.get_ylabel() == "mean return over 3 datasets" and axis.get_xscale() == "log"
+    drawn = [line for line in axis.get_lines() if line.get_marker() in list("osD")]
+    points = {round(line.get_xdata()[0], 6): line.get_ydata()[0] for line in drawn}
+    assert points == pytest.approx({0.2: (16 + 10 + 7) / 3, 1.5: (19.5 + 9 + 5) / 3, 0.25: (18.5 + 12 + 9) / 3})
+    assert "quick profile, SMAX" in figure.get_supxlabel() and "times on a processor" in figure.get_supxlabel()
+
+
+def test_names_of_crowded_points_do_not_overlap(tmp_path):
+    suite = SUITE | {"algorithms": {f"m{k}": f"A long name {k}" for k in range(6)}}
+    for k in range(6):
+        write_run(tmp_path, "smac/3m", "good", f"m{k}", 0, 10 + 0.1 * k)
+    figure = figures.speed_return(load_runs(tmp_path), build(tmp_path, suite))
+    renderer = figure.canvas.get_renderer()
+    boxes = [name.get_window_extent(renderer) for name in figure.axes[0].texts]
+    assert len(boxes) == 6
+    assert not any(box.count_overlaps(boxes[:place]) for place, box in enumerate(boxes))
+
+
+def test_reports_need_neither_torch_nor_ray_nor_jax():
+    code = "import sys, offmarl.reports.report; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "ray", "jax", "tensorflow"} & set(loaded)
+    assert {name.split(".")[1] for name in loaded if name.startswith("offmarl.")} == {"reports"}
