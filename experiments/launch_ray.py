@@ -15,7 +15,7 @@ from typing import Any
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the board is the progress display
 
 import ray
 import torch
@@ -59,6 +59,13 @@ class Trial(tune.Trainable):
                 "done": True,
             }
         return {"at": self.at, "failure": "", "done": True}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
+        """Nothing: jobs keep their own checkpoints in the results directory."""
+        return {}
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing: a job finds its own checkpoint when it begins."""
 
     def cleanup(self) -> None:
         """Save a job that is being stopped."""
@@ -109,7 +116,7 @@ def run_ray(grid: Sequence[Job], results: Path, device: str, threads: int, worke
             tune.Tuner(
                 tune.with_resources(Trial, share),
                 param_space={**config, "job": tune.grid_search(list(grid))},
-                tune_config=TuneConfig(reuse_actors=True, max_concurrent_trials=workers),
+                tune_config=TuneConfig(reuse_actors=True),
                 run_config=RunConfig(
                     storage_path=scratch,
                     verbose=0,

@@ -62,7 +62,9 @@ def test_the_joint_flow_follows_one_tactic_where_independent_flows_mix_two(openi
     data, step = opening
     recorded = of_one_tactic(data.actions[step == 0])
     joint, independent = (sampled_share(data, step, joint=kind) for kind in (True, False))
-    print(f"share of joint actions of one tactic: data {recorded:.2f}, joint {joint:.2f}, independent {independent:.2f}")
+    print(
+        f"share of joint actions of one tactic: data {recorded:.2f}, joint {joint:.2f}, independent {independent:.2f}"
+    )
     assert recorded == 1.0
     assert joint > 0.9
     assert independent < 0.5

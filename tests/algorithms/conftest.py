@@ -13,6 +13,11 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True)
+def same_numbers():
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def make_spec():
     def make(space="discrete", agents=3, obs=5, state=7, actions=4):

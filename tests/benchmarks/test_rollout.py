@@ -1,0 +1,122 @@
+"""Evaluation counts what was played and nothing else."""
+
+import inspect
+
+import numpy as np
+import pytest
+import torch
+
+from offmarl.benchmarks.rollout import evaluate, lane_seeds
+
+
+class FirstLegal:
+    """Attack the first enemy in reach, or else go east; remembers how often it was asked."""
+
+    def act(self, obs, legal=None, memory=None):
+        attack = legal[..., 6:]
+        east = torch.where(legal[..., 4], 4, torch.where(legal[..., 1], 1, 0))
+        return torch.where(attack.any(-1), 6 + attack.long().argmax(-1), east), (memory or 0) + 1
+
+
+class Listener:
+    """Takes action 0 and keeps what it was given."""
+
+    def __init__(self):
+        self.obs, self.memories = [], []
+
+    def act(self, obs, legal=None, memory=None):
+        self.obs.append(obs)
+        self.memories.append(memory)
+        return torch.zeros(obs.shape[:3], dtype=torch.int64), len(self.memories)
+
+
+def test_every_seed_has_its_own_lane_seeds_whichever_seeds_play_with_it():
+    seeds = lane_seeds([0, 7, 3], 5).reshape(3, 5)
+    assert np.array_equal(seeds[1], lane_seeds([7], 5))
+    assert np.array_equal(seeds[2], lane_seeds([3], 64)[:5])
+
+
+def test_lane_seeds_differ_between_all_seeds_and_episodes():
+    seeds = lane_seeds(list(range(50)), 320)
+    assert len(set(seeds.tolist())) == 50 * 320
+
+
+def test_evaluation_battles_are_none_of_the_recorded_ones():
+    from offmarl.datasets.embedded import catalogue
+
+    last = max(recipe.seed() + recipe.episodes + 64 for recipe in catalogue().values())
+    assert lane_seeds([0], 1).min() > last
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_returns_lengths_and_victories_end_with_the_episode(countdown, apart):
+    env = countdown(12, apart)
+    outcome = evaluate(FirstLegal0(), env, [0, 1, 2])
+    for seed, episodes in zip([0, 1, 2], outcome, strict=True):
+        for k, s in enumerate(lane_seeds([seed], 4).tolist()):
+            length = 1 + s % 4
+            assert episodes.lengths[k] == length
+            expected = float(np.sum(np.float32(s) + np.arange(length, dtype=np.float32), dtype=np.float64))
+            assert episodes.returns[k] == pytest.approx(expected, rel=1e-6)
+            assert episodes.won[k] == (s % 2 == 1)
+
+
+class FirstLegal0:
+    """Action 0, for the countdown."""
+
+    def act(self, obs, legal=None, memory=None):
+        return torch.zeros(obs.shape[:3], dtype=torch.int64), None
+
+
+def test_a_game_without_victories_has_none(countdown):
+    outcome = evaluate(FirstLegal0(), countdown(4, victory=False), [0])
+    assert outcome[0].won is None
+
+
+def test_a_policy_sees_its_seeds_lanes_and_gets_its_memory_back(countdown):
+    policy = Listener()
+    evaluate(policy, countdown(8), [5, 2])
+    assert policy.memories == [None, *range(1, len(policy.memories))]
+    first = policy.obs[0]
+    assert first.shape == (2, 4, 3, 3)
+    told = first[:, :, 0, 0].numpy()
+    assert np.array_equal(told, lane_seeds([5, 2], 4).reshape(2, 4).astype(np.float32))
+
+
+def test_returns_of_battles_equal_a_plain_loop(battles):
+    episodes = evaluate(FirstLegal(), battles, [4])[0]
+    view, policy = battles.reset(lane_seeds([4], battles.lanes)), FirstLegal()
+    rewards, dones, wins = [], [], []
+    for _ in range(battles.task.limit):
+        actions, _ = policy.act(torch.from_numpy(view.obs), torch.from_numpy(view.legal))
+        step = battles.step(actions.numpy())
+        view = step.view
+        rewards.append(step.reward), dones.append(step.done), wins.append(step.won)
+    for lane in range(battles.lanes):
+        end = next(t for t, done in enumerate(dones) if done[lane])
+        assert episodes.lengths[lane] == end + 1
+        assert episodes.returns[lane] == pytest.approx(sum(float(r[lane]) for r in rewards[: end + 1]), abs=1e-5)
+        assert episodes.won[lane] == bool(wins[end][lane])
+    assert len(set(episodes.lengths)) > 3  # lanes did finish at different times
+    assert {True, False} == set(episodes.won)
+
+
+def test_grouping_of_seeds_does_not_change_a_seeds_returns(battles):
+    together = evaluate(FirstLegal(), battles, [3, 5])
+    alone = evaluate(FirstLegal(), battles, [5])[0]
+    half = battles.lanes // 2
+    assert together[1].returns == alone.returns[:half]
+    assert together[1].lengths == alone.lengths[:half]
+    assert together[0].returns != together[1].returns
+
+
+def test_evaluation_repeats_itself(battles):
+    assert evaluate(FirstLegal(), battles, [1, 2]) == evaluate(FirstLegal(), battles, [1, 2])
+
+
+def test_the_protocol_of_environments_is_what_the_adapter_offers(battles):
+    from offmarl.benchmarks.env import BatchEnv
+
+    for name in ("reset", "step", "close"):
+        promised = list(inspect.signature(getattr(BatchEnv, name)).parameters)
+        assert list(inspect.signature(getattr(type(battles), name)).parameters) == promised
