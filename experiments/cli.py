@@ -10,6 +10,8 @@ from pathlib import Path
 
 from offmarl.experiments.errors import UserError
 
+JOBS_PER_GPU = 6  # small networks share a card well; --jobs says otherwise
+
 EXAMPLES = """examples:
   offmarl run --suite smac                              Table 1, quick profile, everything on this machine
   offmarl run --suite smac --profile smoke              two maps in two minutes
@@ -108,6 +110,14 @@ def _default_jobs() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _workers(device: str, threads: int) -> int:
+    """Trainings side by side: as many as the cores feed, and on CUDA not more than a few share a card."""
+    import torch
+
+    cores = max(1, _default_jobs() // max(1, threads))
+    return min(cores, JOBS_PER_GPU * torch.cuda.device_count()) if device.startswith("cuda") else cores
+
+
 def _names(text: str | None) -> list[str] | None:
     return None if text is None else [part for part in text.split(",") if part]
 
@@ -158,7 +168,7 @@ def _run(args: argparse.Namespace) -> int:
         overrides=args.set,
     )
     jobs, device = grid.jobs(request), _device(args.device)
-    workers = _default_jobs() // max(1, args.threads) if args.jobs is None else args.jobs
+    workers = _workers(device, args.threads) if args.jobs is None else args.jobs
     if workers < 1 or args.threads < 1:
         raise UserError("--jobs and --threads: write a number of at least 1")
     if not jobs:

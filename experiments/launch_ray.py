@@ -98,7 +98,8 @@ def run_ray(grid: Sequence[Job], results: Path, device: str, threads: int, worke
     # Workers put the driver's directory first on sys.path; from a checkout that would shadow packages by our folders.
     results.mkdir(parents=True, exist_ok=True)
     os.chdir(results)
-    share = {"cpu": threads, "gpu": 1.0 / workers if device.startswith("cuda") else 0.0}
+    gpus = torch.cuda.device_count() if device.startswith("cuda") else 0
+    share = {"cpu": threads, "gpu": min(1.0, gpus / workers)}
     if os.environ.get("RAY_ADDRESS"):
         ray.init(logging_level=logging.ERROR, log_to_driver=False)
     else:
