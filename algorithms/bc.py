@@ -1,8 +1,9 @@
 """Behavioural cloning.
 
-Paper: MAC-Flow (ICLR 2026), Appendix F.1. No official code for this baseline; cross-entropy on logits without an
-illegal-action mask, as og-marl's discrete BC, but with an MLP instead of a recurrent network and with the most likely
-legal action at evaluation instead of a sample (`act_by: sample` restores that).
+Paper: MAC-Flow (ICLR 2026), Appendix F.1. No official code for this baseline. Discrete actions: cross-entropy on logits
+without an illegal-action mask, as og-marl's discrete BC, but with an MLP instead of a recurrent network and with the
+most likely legal action at evaluation instead of a sample (`act_by: sample` restores that). Continuous actions: a
+Gaussian of unit variance, so half the squared error, and its mean at evaluation.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from offmarl.algorithms import base
 from offmarl.algorithms.base import choice
-from offmarl.algorithms.flow import decode, masked
+from offmarl.algorithms.flow import to_actions
 from offmarl.algorithms.nets import AgentNet
 
 
@@ -25,13 +26,13 @@ class Config(base.Config):
 
 
 class BC(base.Algorithm):
-    """Independent categorical policies on local observations."""
+    """Independent categorical or Gaussian policies on local observations."""
 
     name = "bc"
     title = "BC"
     paper = "MAC-Flow, Appendix F.1 (baseline)"
     source_code = "https://github.com/instadeepai/og-marl"
-    actions = frozenset({"discrete"})
+    actions = frozenset({"discrete", "continuous"})
     Config = Config
 
     def build(self) -> None:
@@ -47,18 +48,20 @@ class BC(base.Algorithm):
         )
 
     def losses(self, batch: base.Batch) -> dict[str, Tensor]:
-        """Cross-entropy of the data's actions."""
+        """Negative log-likelihood of the data's actions, up to a constant."""
         logits = self.nets["policy"](batch.obs)
+        if not self.spec.discrete:
+            return {"policy": 0.5 * (logits - batch.actions).pow(2).sum(-1).mean((1, 2))}
         error = F.cross_entropy(logits.flatten(0, 2), batch.actions.flatten(), reduction="none")
         return {"policy": error.view(len(self.seeds), -1).mean(1)}
 
     @torch.no_grad()
     def act(self, obs: Tensor, legal: Tensor | None = None, memory: None = None) -> tuple[Tensor, None]:
-        """The most likely legal actions, or a draw."""
+        """The most likely legal actions, or a draw (of discrete ones)."""
         logits = self.nets["policy"](obs)
-        if self.config.act_by == "sample":  # Gumbel's trick keeps each seed on its own stream
+        if self.spec.discrete and self.config.act_by == "sample":  # Gumbel's trick keeps each seed on its own stream
             logits = logits - torch.log(-torch.log(self.acting.uniform(*logits.shape[1:]).clamp(1e-20, 1 - 1e-7)))
-        return decode(masked(logits, legal), legal), memory
+        return to_actions(self.spec, logits, legal), memory
 
     def nfe(self) -> int:
         """One pass of the policy."""

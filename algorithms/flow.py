@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from offmarl.algorithms.base import TaskSpec
+
 Field = Callable[[Tensor, Tensor], Tensor]  # (x, t) -> velocity; t broadcasts over the last axis of x
 
 
@@ -29,6 +31,16 @@ def euler(field: Field, noise: Tensor, steps: int) -> Tensor:
 def encode(actions: Tensor, count: int, scale: float) -> Tensor:
     """Discrete actions [...] as one-hot points [..., count] of length `scale`."""
     return scale * F.one_hot(actions, count).float()
+
+
+def to_points(spec: TaskSpec, actions: Tensor, scale: float) -> Tensor:
+    """The data's actions as targets of a flow [..., A]: one-hot points, or continuous actions as they are."""
+    return encode(actions, spec.actions, scale) if spec.discrete else actions
+
+
+def to_actions(spec: TaskSpec, x: Tensor, legal: Tensor | None) -> Tensor:
+    """The actions that points stand for: the largest legal coordinate, or the point clipped to [-1, 1]."""
+    return decode(x, legal) if spec.discrete else x.clamp(-1.0, 1.0)
 
 
 def masked(scores: Tensor, legal: Tensor | None) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from offmarl.algorithms import base
-from offmarl.algorithms.flow import Field, decode, encode, euler, flow_matching_loss
+from offmarl.algorithms.flow import Field, euler, flow_matching_loss, to_actions, to_points
 from offmarl.algorithms.nets import AgentNet
 
 
@@ -31,7 +31,7 @@ class FlowBC(base.Algorithm):
     title = "Flow BC"
     paper = "MAC-Flow, Appendix F.1 (baseline)"
     source_code = "https://github.com/DongsuLeeTech/mac-flow"
-    actions = frozenset({"discrete"})
+    actions = frozenset({"discrete", "continuous"})
     Config = Config
     variants = {"quick": {"flow_steps": 5, "one_hot_scale": 4.0}}
 
@@ -50,16 +50,16 @@ class FlowBC(base.Algorithm):
 
     def losses(self, batch: base.Batch) -> dict[str, Tensor]:
         """Flow matching to the data's actions (Eq. 5), every agent at a time of its own."""
-        target = encode(batch.actions, self.spec.actions, self.config.one_hot_scale)
+        target = to_points(self.spec, batch.actions, self.config.one_hot_scale)
         noise = self.streams.normal(*target.shape[1:])
         time = self.streams.uniform(*target.shape[1:-1], 1)
         return {"flow": flow_matching_loss(self.field(batch.obs), target, noise, time)}
 
     @torch.no_grad()
     def act(self, obs: Tensor, legal: Tensor | None = None, memory: None = None) -> tuple[Tensor, None]:
-        """Integrate every agent's flow from noise and take the largest legal coordinate."""
+        """Integrate every agent's flow from noise."""
         noise = self.acting_noise(*obs.shape[1:-1], self.spec.actions)
-        return decode(euler(self.field(obs), noise, self.config.flow_steps), legal), memory
+        return to_actions(self.spec, euler(self.field(obs), noise, self.config.flow_steps), legal), memory
 
     def nfe(self) -> int:
         """One pass a step of the integration."""

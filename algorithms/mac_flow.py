@@ -2,12 +2,13 @@
 
 Paper: Multi-Agent Coordination via Flow Matching (ICLR 2026), Eq. 6-9, Algorithms 1-2, Appendix E.
 Official code: DongsuLeeTech/mac-flow. The `paper` settings follow the text, the `released` variant the code. In which
-the two differ, for discrete actions:
+the two differ:
 
 * the released flow is individual (own observation, own action, own time); Eq. 6 is joint, and so is ours;
-* the released Q guidance passes an argmax and has no gradient; ours is the expected Q over legal actions;
-* released TD targets take the one-step policy's action without a legal mask; Algorithm 1 samples the flow;
-* the released critic sums over agents and averages its two members before the error; ours mixes by the mean and
+* for discrete actions the released Q guidance passes an argmax and has no gradient; ours is the expected Q over the
+  legal actions;
+* released TD targets take the one-step policy's action, without a legal mask; Algorithm 1 samples the flow;
+* the released discrete critic sums over agents and averages its members before the error; ours mixes by the mean and
   trains each member (Appendix E);
 * the released recurrent encoder is never trained, so it is left out here in both.
 """
@@ -20,9 +21,17 @@ from torch import Tensor
 
 from offmarl.algorithms import base
 from offmarl.algorithms.base import choice
-from offmarl.algorithms.flow import Field, decode, encode, euler, flow_matching_loss, masked
+from offmarl.algorithms.flow import (
+    Field,
+    decode,
+    euler,
+    flow_matching_loss,
+    masked,
+    to_actions,
+    to_points,
+)
 from offmarl.algorithms.mixers import mean_mixer
-from offmarl.algorithms.nets import MLP, AgentNet, polyak, target_copy
+from offmarl.algorithms.nets import MLP, AgentNet, frozen, polyak, target_copy
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,7 @@ class Config(base.Config):
     one_hot_scale: float = 1.0  # length of a one-hot action; noise has unit variance
     alpha: float = 3.0  # weight of the distillation (Eq. 9)
     joint_flow: bool = True  # False: one field per agent on its own observation (released)
+    mixer: str = choice("mean", "none")  # of the critics; none: every agent learns from its own reward (no IGM)
     td_action: str = choice("flow", "policy")  # whose action the TD target takes: Algorithm 1, or released
     mask_td: bool = True  # only legal actions in TD targets
     q_guidance: str = choice("expected", "straight_through", "argmax")  # how -Q reaches the policy; argmax: not at all
@@ -48,7 +58,7 @@ class MACFlow(base.Algorithm):
     title = "MAC-Flow"
     paper = "Multi-Agent Coordination via Flow Matching, ICLR 2026"
     source_code = "https://github.com/DongsuLeeTech/mac-flow"
-    actions = frozenset({"discrete"})
+    actions = frozenset({"discrete", "continuous"})
     Config = Config
     variants = {
         "released": {
@@ -87,8 +97,10 @@ class MACFlow(base.Algorithm):
             config.layer_norm,
             **shared,
         )
+        # One pass values every discrete action; a continuous one is an input.
+        sizes = (spec.obs, spec.actions) if spec.discrete else (spec.obs + spec.actions, 1)
         self.nets["critic"] = AgentNet(
-            streams, spec.agents, spec.obs, config.hidden, spec.actions, True, copies=2, **shared
+            streams, spec.agents, sizes[0], config.hidden, sizes[1], layer_norm=True, copies=2, **shared
         )
         self.nets["target_critic"] = target_copy(self.nets["critic"])
 
@@ -96,7 +108,8 @@ class MACFlow(base.Algorithm):
         """All three networks learn from the same batch (Algorithm 1)."""
         noise = self.streams.normal(*batch.obs.shape[1:-1], self.spec.actions)
         taught, next_actions = self.teach(batch, noise)
-        q = self.nets["critic"](batch.obs)  # [S, 2, B, I, A]
+        # [S, 2, B, I, A], or with a last axis of 1 for the data's continuous actions
+        q = self.nets["critic"](batch.obs, *([] if self.spec.discrete else [batch.actions]))
         return {
             "critic": self.critic_loss(batch, q, next_actions),
             "flow": self.flow_loss(batch),
@@ -107,7 +120,7 @@ class MACFlow(base.Algorithm):
     def act(self, obs: Tensor, legal: Tensor | None = None, memory: None = None) -> tuple[Tensor, None]:
         """One pass of each agent's policy on its own observation and noise."""
         noise = self.acting_noise(*obs.shape[1:-1], self.spec.actions)
-        return decode(self.nets["policy"](obs, noise), legal), memory
+        return to_actions(self.spec, self.nets["policy"](obs, noise), legal), memory
 
     def nfe(self) -> int:
         """One pass of the policy."""
@@ -119,30 +132,33 @@ class MACFlow(base.Algorithm):
 
     @torch.no_grad()
     def teach(self, batch: base.Batch, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """The flow's end points at this batch [S,B,I,A], and the actions of the TD target [S,B,I]."""
+        """The flow's end points at this batch [S,B,I,A], and the actions of the TD target."""
         next_noise = self.streams.normal(*noise.shape[1:])
         next_legal = batch.next_legal if self.config.mask_td else None
         if self.config.td_action == "policy":
             taught = euler(self.field(batch.obs), noise, self.config.flow_steps)
-            return taught, decode(self.nets["policy"](batch.next_obs, next_noise), next_legal)
+            proposed = self.nets["policy"](batch.next_obs, next_noise)
+            return taught, to_actions(self.spec, proposed, next_legal)
         # Both integrations in one pass: the step count, not the batch, is what costs.
         obs, noise = torch.cat([batch.obs, batch.next_obs], 1), torch.cat([noise, next_noise], 1)
         taught, proposed = euler(self.field(obs), noise, self.config.flow_steps).chunk(2, 1)
-        return taught, decode(proposed, next_legal)
+        return taught, to_actions(self.spec, proposed, next_legal)
 
     def critic_loss(self, batch: base.Batch, q: Tensor, next_actions: Tensor) -> Tensor:
         """TD error of the mixed value, for each member of the ensemble (Appendix E)."""
         with torch.no_grad():
-            next_q = self.nets["target_critic"](batch.next_obs).mean(1)
-            next_value = mean_mixer(next_q.gather(-1, next_actions[..., None])[..., 0])
-            target = mean_mixer(batch.rewards) + self.config.discount * (1.0 - batch.done) * next_value
-        actions = batch.actions[:, None, ..., None].expand(-1, 2, -1, -1, -1)
-        value = mean_mixer(q.gather(-1, actions)[..., 0])  # [S, 2, B]
-        return (value - target[:, None]).pow(2).mean(2).sum(1)
+            if self.spec.discrete:
+                next_q = self.nets["target_critic"](batch.next_obs).gather(-1, _for_both(next_actions))
+            else:
+                next_q = self.nets["target_critic"](batch.next_obs, next_actions)
+            live = (1.0 - batch.done)[..., None]
+            target = self.mix(batch.rewards) + self.config.discount * live * self.mix(next_q[..., 0].mean(1))
+        chosen = q.gather(-1, _for_both(batch.actions)) if self.spec.discrete else q
+        return (self.mix(chosen[..., 0]) - target[:, None]).pow(2).mean((2, 3)).sum(1)
 
     def flow_loss(self, batch: base.Batch) -> Tensor:
         """Flow matching to the data's joint action (Eq. 6): one time for the whole team."""
-        target = encode(batch.actions, self.spec.actions, self.config.one_hot_scale)
+        target = to_points(self.spec, batch.actions, self.config.one_hot_scale)
         noise = self.streams.normal(*target.shape[1:])
         joint = self.config.joint_flow
         time = self.streams.uniform(target.shape[1], 1 if joint else target.shape[2], 1)
@@ -151,16 +167,20 @@ class MACFlow(base.Algorithm):
     def policy_losses(self, batch: base.Batch, noise: Tensor, taught: Tensor, q: Tensor) -> dict[str, Tensor]:
         """Distillation and Q maximisation (Eq. 9), teacher and critic held fixed."""
         out = self.nets["policy"](batch.obs, noise)
-        if self.config.distillation == "mse":
+        if self.config.distillation == "mse" or not self.spec.discrete:
             error = (out - taught).pow(2).mean(-1)
         else:
             labels = decode(taught, batch.legal)
             error = F.cross_entropy(out.flatten(0, 2), labels.flatten(), reduction="none").view(labels.shape)
-        team_q = mean_mixer((self.choice(out, batch.legal) * q).sum(-1))  # [S, B]
-        scale = q.abs().flatten(1).mean(1) if self.config.normalise_q else torch.ones_like(team_q[:, 0])
+        if self.spec.discrete:
+            value = (self.choice(out, batch.legal) * q).sum(-1)  # [S, B, I]
+        else:
+            with frozen(self.nets["critic"]):
+                value = self.nets["critic"](batch.obs, out.clamp(-1.0, 1.0))[..., 0].mean(1)
+        scale = q.abs().flatten(1).mean(1) if self.config.normalise_q else 1.0
         return {
             "distillation": self.config.alpha * error.flatten(1).mean(1),
-            "q": -team_q.mean(1) / scale,
+            "q": -self.mix(value).flatten(1).mean(1) / scale,
         }
 
     def choice(self, out: Tensor, legal: Tensor | None) -> Tensor:
@@ -172,9 +192,18 @@ class MACFlow(base.Algorithm):
         hard = F.one_hot(scores.argmax(-1), self.spec.actions).float()
         return hard + (soft - soft.detach() if self.config.q_guidance == "straight_through" else 0.0)
 
+    def mix(self, values: Tensor) -> Tensor:
+        """What one TD error is about: the team [..., I] -> [..., 1], or every agent apart."""
+        return mean_mixer(values)[..., None] if self.config.mixer == "mean" else values
+
     def field(self, obs: Tensor) -> Field:
         """The vector field at these observations: x [S,B,I,A], t [S,B,I,1] -> [S,B,I,A]."""
         if not self.config.joint_flow:
             return lambda x, t: self.nets["flow"](obs, x, t)
         flat_obs = obs.flatten(2)
         return lambda x, t: self.nets["flow"](torch.cat([flat_obs, x.flatten(2), t[:, :, 0]], -1)).view(x.shape)
+
+
+def _for_both(actions: Tensor) -> Tensor:
+    """Discrete actions [S,B,I] as an index into the values of both critics [S,2,B,I,A]."""
+    return actions[:, None, ..., None].expand(-1, 2, -1, -1, -1)

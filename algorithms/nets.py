@@ -1,7 +1,8 @@
 """Networks with the seed axis. Shapes: S seeds, K copies (an ensemble), I agents; G groups of weights."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -111,6 +112,16 @@ class AgentNet(nn.Module):
 def target_copy(net: nn.Module) -> nn.Module:
     """A copy that no optimiser touches."""
     return copy.deepcopy(net).requires_grad_(False)
+
+
+@contextmanager
+def frozen(net: nn.Module) -> Iterator[None]:
+    """Within this, gradients pass through the network but not into its weights."""
+    net.requires_grad_(False)
+    try:
+        yield
+    finally:
+        net.requires_grad_(True)
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ import yaml
 
 from offmarl.algorithms import registry
 from offmarl.algorithms.base import Algorithm
+from offmarl.benchmarks.tasks import tasks
 from offmarl.datasets.embedded import catalogue
 from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.store import Cell, Store, config_hash
@@ -134,15 +135,24 @@ def jobs(request: Request) -> list[Job]:
         )
         for task, quality in _datasets(suite, profile, request)
         for method in methods
+        if _acts_in(method, task)
         for config in [resolve(method, variant, [profile["config"], suite["protocol"]], overrides)]
     ]
+
+
+def _acts_in(method: type[Algorithm], task: str) -> bool:
+    return ("discrete" if tasks()[task].discrete else "continuous") in method.actions
 
 
 def _methods(suite: Mapping[str, Any], request: Request) -> list[type[Algorithm]]:
     if request.algorithms is None:
         return [registry()[name] for name in suite["algorithms"] if name in registry()]
     for name in request.algorithms:
-        check_name("algorithm", name, registry())
+        method = registry()[check_name("algorithm", name, registry())]
+        if not any(_acts_in(method, task) for group in suite["groups"].values() for task in group):
+            raise UserError(
+                f"--algorithms {name}: acts in {'/'.join(method.actions)} spaces, unlike this suite's tasks"
+            )
     return [registry()[name] for name in request.algorithms]
 
 

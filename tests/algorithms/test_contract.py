@@ -443,7 +443,7 @@ def test_agents_differ_with_shared_parameters_and_without(build, spec, views):
 
 
 def test_agents_have_weights_of_their_own_without_sharing(build):
-    shared, apart = build(), build(share_parameters=False)
+    shared, apart = build(share_parameters=True), build(share_parameters=False)
     assert apart.parameters() > shared.parameters()
     for net in (m for m in apart.nets.modules() if isinstance(m, AgentNet)):
         assert not net.shared

@@ -1,4 +1,4 @@
-"""Flow matching and discrete actions as points."""
+"""Flow matching, discrete actions as points, and the method that is nothing else: Flow BC."""
 
 import pytest
 import torch
@@ -8,6 +8,7 @@ from torch.testing import assert_close
 
 from offmarl.algorithms.base import SeedStreams
 from offmarl.algorithms.flow import decode, encode, euler, flow_matching_loss, masked
+from offmarl.algorithms.flow_bc import Config, FlowBC
 from offmarl.algorithms.nets import MLP
 
 numbers = st.floats(-(2.0**100), 2.0**100, width=32, allow_subnormal=False)
@@ -166,3 +167,82 @@ def test_masked_scores_pass_gradients_to_legal_actions_only():
     scores = torch.randn(3, requires_grad=True)
     masked(scores, torch.tensor([True, False, True])).softmax(-1)[0].backward()
     assert scores.grad[1] == 0 and (scores.grad[[0, 2]] != 0).all()
+
+
+# Flow BC
+
+
+@pytest.fixture
+def build(make_spec):
+    def make(cls=FlowBC, **over):
+        return cls(make_spec(), Config(**{"hidden": (16, 16), **over}), (3, 5))
+
+    return make
+
+
+def test_flow_bc_learns_actions_from_their_own_observations(build, make_batch):
+    spec = build().spec
+    batch, other = make_batch(spec), make_batch(spec, draw=1)
+
+    def loss(each):
+        return build().losses(each)["flow"]
+
+    assert torch.equal(loss(batch), loss(other._replace(obs=batch.obs, actions=batch.actions)))
+    assert (loss(batch) != loss(batch._replace(obs=other.obs))).all()
+    assert (loss(batch) != loss(batch._replace(actions=other.actions))).all()
+
+
+def test_flow_bc_gives_every_agent_a_time_of_its_own(build, make_batch):
+    times = []
+
+    class Watched(FlowBC):
+        def field(self, obs):
+            inner = super().field(obs)
+
+            def watch(x, t):
+                times.append(t)
+                return inner(x, t)
+
+            return watch
+
+    algorithm = build(Watched)
+    algorithm.losses(make_batch(algorithm.spec, size=64))
+    (time,) = times
+    assert time.shape == (2, 64, 3, 1) and time.unique().numel() == 2 * 64 * 3
+    assert time.min() >= 0 and time.max() < 1
+
+
+@pytest.mark.parametrize("scale", [1.0, 4.0])
+def test_flow_bcs_loss_of_a_resting_field_follows_from_the_variances(build, make_batch, set_value, scale):
+    algorithm = build(one_hot_scale=scale)
+    set_value(algorithm.nets["flow"], torch.zeros(2, 4))
+    loss = algorithm.losses(make_batch(algorithm.spec, size=4000))["flow"]
+    # The mean of |one-hot - noise|^2 over four coordinates.
+    assert_close(loss.detach(), torch.full((2,), 1 + scale**2 / 4), rtol=0.03, atol=0)
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_flow_bc_acts_by_the_whole_integration(build, steps):
+    algorithm = build(flow_steps=steps, eval_noise="zero")
+    obs, legal = torch.randn(2, 50, 3, 5), torch.rand(2, 50, 3, 4) < 0.5
+    legal[..., 0] = True
+    with torch.no_grad():
+        x = torch.zeros(2, 50, 3, 4)
+        for k in range(steps):
+            x = x + algorithm.nets["flow"](obs, x, torch.full((2, 50, 3, 1), k / steps)) / steps
+    assert torch.equal(algorithm.act(obs, legal)[0], x.masked_fill(~legal, -1e9).argmax(-1))
+    assert torch.equal(algorithm.act(obs)[0], x.argmax(-1))
+
+
+def test_flow_bc_reproduces_the_shares_of_a_mixed_behaviour(build, make_batch):
+    algorithm, wanted = (
+        build(hidden=(32, 32), learning_rate=5e-3, one_hot_scale=4.0),
+        torch.tensor([0.6, 0.3, 0.1, 0.0]),
+    )
+    for draw in range(300):
+        batch = make_batch(algorithm.spec, size=64, draw=draw)
+        actions = torch.multinomial(wanted, batch.actions.numel(), replacement=True).view(batch.actions.shape)
+        algorithm.update(batch._replace(obs=torch.zeros_like(batch.obs), actions=actions))
+    actions, _ = algorithm.act(torch.zeros(2, 2000, 3, 5))
+    shares = torch.stack([(actions == a).float().mean(1) for a in range(4)], -1)  # [S, I, A]
+    assert_close(shares, wanted.expand(2, 3, 4), rtol=0, atol=0.12)

@@ -138,14 +138,14 @@ def test_td_loss_follows_its_closed_form(build, make_batch, set_value, td_action
     assert_close(algorithm.losses(batch)["critic"].detach(), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_no_value_follows_the_end(build, make_batch):
+def test_the_next_observation_counts_until_the_end(build, make_batch):
     algorithm = build()
     batch, other = make_batch(algorithm.spec), make_batch(algorithm.spec, draw=1)
-    ended = batch._replace(done=torch.ones_like(batch.done))
-    elsewhere = ended._replace(next_obs=other.next_obs, next_legal=other.next_legal)
-    assert torch.equal(algorithm.losses(ended)["critic"], algorithm.losses(elsewhere)["critic"])
-    going_on = ended._replace(done=torch.zeros_like(batch.done))
-    assert (algorithm.losses(going_on)["critic"] != algorithm.losses(ended)["critic"]).all()
+    batch = batch._replace(next_legal=only_legal(batch.actions))  # the next action is settled: only its value counts
+    for done in (0.0, 1.0):
+        here = batch._replace(done=torch.full_like(batch.done, done))
+        one, elsewhere = (algorithm.losses(each)["critic"] for each in (here, here._replace(next_obs=other.next_obs)))
+        assert ((one == elsewhere) == (done == 1.0)).all()
 
 
 @pytest.mark.parametrize("td_action", ["flow", "policy"])
@@ -220,6 +220,19 @@ def test_the_joint_flow_learns_at_one_time_for_the_team(build, make_batch, joint
     assert time.shape == (2, 64, 3, 1)
     assert (time == time[:, :, :1]).all() == joint
     assert time[:, :, 0].unique().numel() == 128 and time.min() >= 0 and time.max() < 1
+
+
+@pytest.mark.parametrize("joint", [True, False])
+def test_the_flow_learns_actions_from_their_own_observations(build, make_batch, joint):
+    spec = build().spec
+    batch, other = make_batch(spec), make_batch(spec, draw=1)
+
+    def loss(each):
+        return build(joint_flow=joint).losses(each)["flow"]
+
+    assert torch.equal(loss(batch), loss(other._replace(obs=batch.obs, actions=batch.actions)))
+    assert (loss(batch) != loss(batch._replace(obs=other.obs))).all()
+    assert (loss(batch) != loss(batch._replace(actions=other.actions))).all()
 
 
 @pytest.mark.parametrize("scale", [1.0, 4.0])

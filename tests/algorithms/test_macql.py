@@ -63,14 +63,33 @@ def test_td_loss_follows_double_q_learning_over_legal_actions(hand_set, make_bat
     assert_close(algorithm.losses(batch)["critic"].detach(), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_no_value_follows_the_end(build, make_batch):
+def test_td_loss_values_each_observation_with_its_own_network(build, make_batch):
+    """As above, where values depend on the observation."""
+    algorithm = build(discount=0.9)
+    critic, target = algorithm.nets["critic"], algorithm.nets["target_critic"]
+    with torch.no_grad():
+        for parameter in target.parameters():
+            parameter.normal_()
+    batch = make_batch(algorithm.spec)
+    with torch.no_grad():
+        selected = critic(batch.next_obs).mean(1).masked_fill(~batch.next_legal, -1e9).argmax(-1)
+        worth = target(batch.next_obs).amin(1).gather(-1, selected[..., None])[..., 0]
+        aims = batch.rewards + 0.9 * (1 - batch.done)[..., None] * worth
+        chosen = critic(batch.obs)[
+            torch.arange(2)[:, None, None], :, torch.arange(8)[:, None], torch.arange(3), batch.actions
+        ]
+    expected = 0.5 * (chosen - aims[..., None]).pow(2).mean((1, 2)).sum(1)
+    assert_close(algorithm.losses(batch)["critic"].detach(), expected)
+
+
+def test_the_next_observation_counts_until_the_end(build, make_batch):
     algorithm = build()
     batch, other = make_batch(algorithm.spec), make_batch(algorithm.spec, draw=1)
-    ended = batch._replace(done=torch.ones_like(batch.done))
-    elsewhere = ended._replace(next_obs=other.next_obs, next_legal=other.next_legal)
-    assert torch.equal(algorithm.losses(ended)["critic"], algorithm.losses(elsewhere)["critic"])
-    going_on = ended._replace(done=torch.zeros_like(batch.done))
-    assert (algorithm.losses(going_on)["critic"] != algorithm.losses(ended)["critic"]).all()
+    for done in (0.0, 1.0):
+        here = batch._replace(done=torch.full_like(batch.done, done))
+        elsewhere = here._replace(next_obs=other.next_obs, next_legal=other.next_legal)
+        one, changed = (algorithm.losses(each)["critic"] for each in (here, elsewhere))
+        assert ((one == changed) == (done == 1.0)).all()
 
 
 @pytest.mark.parametrize("legal_only", [False, True])

@@ -1,0 +1,42 @@
+"""MA-FQL: flow Q-learning, every agent apart.
+
+Papers: MAC-Flow (ICLR 2026), Appendix H.1, where it is the ablation without joint flow and without IGM; OM2P, where it
+is the decentralised baseline (variant `om2p`). Official code: agents/fql.py of lizr16/OM2P; MAC-Flow's is not released.
+The difference from `mac_flow` is this file: individual flows, and TD on every agent's own reward with the one-step
+policy's action, as in FQL (Park et al. 2025).
+"""
+
+from dataclasses import dataclass
+
+from offmarl.algorithms import mac_flow
+from offmarl.algorithms.base import choice
+
+
+@dataclass(frozen=True)
+class Config(mac_flow.Config):
+    """Settings of MA-FQL."""
+
+    joint_flow: bool = False
+    mixer: str = choice("none", "mean")
+    td_action: str = choice("policy", "flow")
+
+
+class MAFQL(mac_flow.MACFlow):
+    """MAC-Flow without the joint flow and without IGM."""
+
+    name = "ma_fql"
+    title = "MA-FQL"
+    paper = "MAC-Flow, Appendix H.1 (ablation); OM2P (baseline)"
+    source_code = "https://github.com/lizr16/OM2P"
+    Config = Config
+    variants = {
+        # The released teacher takes a single Euler step; ten is fql's own number.
+        "om2p": {
+            "share_parameters": False,
+            "layer_norm": False,
+            "batch_size": 256,
+            "discount": 0.99,
+            "alpha": 10.0,
+        },
+        "quick": mac_flow.MACFlow.variants["quick"],
+    }

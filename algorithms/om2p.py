@@ -1,0 +1,158 @@
+"""OM2P: one-step mean-flow policies, one per agent, trained by cloning and by their critics.
+
+Paper: OM2P, Offline Multi-Agent Mean-Flow Policy (AAMAS 2026). Official code: lizr16/OM2P, agents/fql_meanfield.py.
+The paper's equations are lost in its text and rebuilt from MeanFlow (Geng et al. 2025): t = 1 is noise, t = 0 data,
+z_t = (1 - t) a + t e, v = e - a, and the average velocity u over [r, t] obeys u = v - (t - r) du/dt. The `released`
+variant does what the code does:
+
+* time runs the other way and the identity is taken at the wrong end of the interval, which flips its sign;
+* the action is the network's output, not noise minus displacement;
+* the finite-difference step is 1e-12, which float32 cannot resolve, so du/dt is zero and time is an unused input;
+* the actor has no layer normalisation.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from offmarl.algorithms import base
+from offmarl.algorithms.base import choice
+from offmarl.algorithms.nets import AgentNet, frozen, polyak, target_copy
+
+GRID = 1024  # points of the time law's inverse distribution
+
+Velocity = Callable[[Tensor, Tensor, Tensor], Tensor]  # (z, r, t) -> average velocity
+
+
+@dataclass(frozen=True)
+class Config(base.Config):
+    """Settings of OM2P."""
+
+    batch_size: int = 256
+    discount: float = 0.99
+    share_parameters: bool = False  # fully decentralised: a network of its own for every agent
+    layer_norm: bool = True  # in the actor; critics always have it
+    q_weight: float = 1.0  # eta of Eq. 6
+    bc_weight: float = 1.0  # of the mean-flow loss; 0 leaves Q maximisation alone
+    normalise_q: bool = True  # divide the Q term by its mean magnitude
+    derivative: str = choice("fd", "jvp", "jacobian")  # of u along the path: Eq. 5, exact, or as the paper's comparator
+    fd_step: float = 1e-3  # of the finite difference
+    time_weights: tuple[float, ...] = (-5.0,)  # w of p(t) ~ exp(w1 t + w2 t^2 + ...); (0.0,) is uniform
+    convention: str = choice("meanflow", "released")  # which identity, orientation and sampler
+
+
+class OM2P(base.Algorithm):
+    """Mean-flow actors and twin critics, each agent on its own."""
+
+    name = "om2p"
+    title = "OM2P"
+    paper = "OM2P: Offline Multi-Agent Mean-Flow Policy, AAMAS 2026"
+    source_code = "https://github.com/lizr16/OM2P"
+    actions = frozenset({"continuous"})
+    Config = Config
+    variants = {"released": {"convention": "released", "fd_step": 1e-12, "layer_norm": False}}
+
+    def build(self) -> None:
+        """Actors of observation, noisy action and two times; critics and their targets."""
+        spec, config, streams = self.spec, self.config, self.init_streams
+        shared = {"share_parameters": config.share_parameters}
+        n_in = spec.obs + spec.actions + 2
+        self.nets["policy"] = AgentNet(
+            streams, spec.agents, n_in, config.hidden, spec.actions, config.layer_norm, **shared
+        )
+        self.nets["critic"] = AgentNet(
+            streams, spec.agents, spec.obs + spec.actions, config.hidden, 1, True, copies=2, **shared
+        )
+        self.nets["target_critic"] = target_copy(self.nets["critic"])
+        grid = torch.linspace(0, 1, GRID)
+        powers = torch.stack([grid ** (k + 1) for k in range(len(config.time_weights))], -1)
+        density = torch.exp(powers @ torch.tensor(config.time_weights))
+        self.time_law = (density.cumsum(0) / density.sum()).to(self.device)
+
+    def losses(self, batch: base.Batch) -> dict[str, Tensor]:
+        """Critic, mean flow (Eq. 2) and Q maximisation (Eq. 6)."""
+        return {
+            "critic": self.critic_loss(batch),
+            "flow": self.config.bc_weight * self.flow_loss(batch),
+            "q": self.config.q_weight * self.q_loss(batch),
+        }
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, legal: Tensor | None = None, memory: None = None) -> tuple[Tensor, None]:
+        """One pass: noise minus the displacement over the whole interval (Eq. 3)."""
+        return self.sample(obs, self.acting_noise(*obs.shape[1:-1], self.spec.actions)).clamp(-1, 1), memory
+
+    def nfe(self) -> int:
+        """One pass of the actor."""
+        return 1
+
+    def after_update(self) -> None:
+        """Polyak averaging of the critics."""
+        polyak(self.nets["target_critic"], self.nets["critic"], self.config.polyak)
+
+    def critic_loss(self, batch: base.Batch) -> Tensor:
+        """TD error of every agent on its own reward (Eq. 7)."""
+        with torch.no_grad():
+            noise = self.streams.normal(*batch.actions.shape[1:])
+            next_actions = self.sample(batch.next_obs, noise).clamp(-1, 1)
+            next_q = self.nets["target_critic"](batch.next_obs, next_actions)[..., 0].mean(1)
+            target = batch.rewards + self.config.discount * (1.0 - batch.done)[..., None] * next_q
+        q = self.nets["critic"](batch.obs, batch.actions)[..., 0]  # [S, 2, B, I]
+        return (q - target[:, None]).pow(2).mean((2, 3)).sum(1)
+
+    def flow_loss(self, batch: base.Batch) -> Tensor:
+        """The mean-flow identity as a regression: ||u - sg(v - (t - r) du/dt)||^2."""
+        data, noise = batch.actions, self.streams.normal(*batch.actions.shape[1:])
+        r, t = self.times(*data.shape[1:-1])
+        u = self.velocity(batch.obs)
+        if self.config.convention == "meanflow":
+            path, v = (lambda s: torch.lerp(data, noise, s)), noise - data
+            rate = self.rate(u, path, v, r, t)
+        else:  # released: from noise at 0 to data at 1, and the derivative at the stop of the interval
+            path, v = (lambda s: torch.lerp(noise, data, s)), data - noise
+            rate = -self.rate(u, path, v, r, t)
+        target = (v - (t - r) * rate).detach()
+        return (u(path(t), r, t) - target).pow(2).flatten(1).mean(1)
+
+    def q_loss(self, batch: base.Batch) -> Tensor:
+        """Minus the value of the agents' own actions, critics held fixed."""
+        actions = self.sample(batch.obs, self.streams.normal(*batch.actions.shape[1:])).clamp(-1, 1)
+        with frozen(self.nets["critic"]):
+            q = self.nets["critic"](batch.obs, actions)[..., 0].mean(1)
+        scale = q.detach().abs().flatten(1).mean(1) if self.config.normalise_q else 1.0
+        return -q.flatten(1).mean(1) / scale
+
+    def velocity(self, obs: Tensor) -> Velocity:
+        """The average velocity at these observations."""
+        return lambda z, r, t: self.nets["policy"](obs, z, r, t)
+
+    def sample(self, obs: Tensor, noise: Tensor) -> Tensor:
+        """Actions [..., A] from noise in one pass, not clipped."""
+        zero, one = torch.zeros_like(noise[..., :1]), torch.ones_like(noise[..., :1])
+        u = self.velocity(obs)(noise, zero, one)
+        return noise - u if self.config.convention == "meanflow" else u
+
+    def times(self, *shape: int) -> tuple[Tensor, Tensor]:
+        """Start r and end t of the intervals [S, *shape, 1]: r and 1 - t follow the time law apart."""
+        draws = self.streams.uniform(*shape, 2)
+        s = torch.searchsorted(self.time_law, draws).clamp(max=GRID - 1) / (GRID - 1)
+        return s[..., :1], 1.0 - s[..., 1:]
+
+    @torch.no_grad()
+    def rate(self, u: Velocity, path: Callable[[Tensor], Tensor], v: Tensor, r: Tensor, t: Tensor) -> Tensor:
+        """du/dt along the path, r held: v . grad_z u + d_t u."""
+        if self.config.derivative == "fd":
+            step = self.config.fd_step
+            t = t.clamp(min=step)
+            return (u(path(t), r, t) - u(path(t - step), r, t - step)) / step
+        if self.config.derivative == "jvp":
+            return torch.func.jvp(lambda z, s: u(z, r, s), (path(t), t), (v, torch.ones_like(t)))[1]
+        return _by_jacobian(lambda z, s: u(z, r, s), path(t), t, v)
+
+
+def _by_jacobian(u: Callable[[Tensor, Tensor], Tensor], z: Tensor, t: Tensor, v: Tensor) -> Tensor:
+    """The same product through the Jacobian of the whole batch, most of which is zero: memory grows with its square."""
+    by_z, by_t = torch.func.jacrev(u, argnums=(0, 1))(z, t)
+    return torch.tensordot(by_z, v, dims=v.ndim) + torch.tensordot(by_t, torch.ones_like(t), dims=t.ndim)
