@@ -1,0 +1,125 @@
+"""Mean flows against closed forms: for data N(0, sigma^2), z_t = (1 - t) a + t e has deviation s(t), a trajectory is
+z(t) = c s(t), and the average velocity over [r, t] is u(z, r, t) = z (1 - s(r) / s(t)) / (t - r)."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from offmarl.algorithms.om2p import OM2P, Config
+
+SIGMA = 0.4
+
+
+def s(t):
+    return ((1 - t) ** 2 * SIGMA**2 + t**2).sqrt()
+
+
+def slope(t):
+    return (t - (1 - t) * SIGMA**2) / s(t)
+
+
+def exact(z, r, t):
+    return z * (1 - s(r) / s(t)) / (t - r)
+
+
+@pytest.fixture
+def build(make_spec):
+    def make(seeds=(3, 5), **over):
+        return OM2P(make_spec("continuous"), Config(**{"hidden": (16, 16), **over}), seeds)
+
+    return make
+
+
+@pytest.fixture
+def trajectory():
+    """Points [200,1] of trajectories: c, r < t."""
+    g = torch.Generator().manual_seed(0)
+    c, draws = torch.randn(200, 1, generator=g), torch.rand(200, 2, generator=g)
+    return c, draws[:, :1] * 0.4, 0.5 + draws[:, 1:] * 0.5
+
+
+@pytest.mark.parametrize(("derivative", "tolerance"), [("jvp", 1e-4), ("fd", 1e-2)])
+def test_the_identity_holds_for_the_exact_average_velocity(build, trajectory, derivative, tolerance):
+    c, r, t = trajectory
+    algorithm = build(derivative=derivative)
+    rate = algorithm.rate(exact, lambda x: c * s(x), c * slope(t), r, t)
+    assert_close(exact(c * s(t), r, t), c * slope(t) - (t - r) * rate, atol=tolerance, rtol=0)
+
+
+def test_the_released_sign_breaks_the_identity(build, trajectory):
+    c, r, t = trajectory
+    rate = build(derivative="jvp").rate(exact, lambda x: c * s(x), c * slope(t), r, t)
+    residual = exact(c * s(t), r, t) - (c * slope(t) + (t - r) * rate)
+    assert residual.abs().max() > 0.5
+
+
+def test_one_pass_of_the_exact_velocity_turns_noise_into_data(build):
+    algorithm = build()
+    algorithm.velocity = lambda obs: exact
+    noise = torch.randn(2, 6, 3, 4)
+    assert_close(algorithm.sample(torch.zeros(2, 6, 3, 5), noise), SIGMA * noise)
+
+
+def test_the_finite_difference_is_within_one_percent_of_the_derivative(build, make_batch):
+    fd, jvp = build(derivative="fd", hidden=(64, 64)), build(derivative="jvp", hidden=(64, 64))
+    batch = make_batch(fd.spec, size=64)
+    noise = torch.randn_like(batch.actions)
+    r, t = fd.times(*batch.actions.shape[1:-1])
+    t = t.clamp(min=0.01)
+
+    def rate(algorithm):
+        path = lambda x: torch.lerp(batch.actions, noise, x)  # noqa: E731
+        return algorithm.rate(algorithm.velocity(batch.obs), path, noise - batch.actions, r, t)
+
+    assert (rate(fd) - rate(jvp)).norm() / rate(jvp).norm() < 0.01
+
+
+def test_the_released_step_vanishes_in_single_precision(build, make_batch):
+    algorithm = build(fd_step=1e-12)
+    batch = make_batch(algorithm.spec)
+    t = torch.full_like(batch.actions[..., :1], 0.7)
+    u = algorithm.velocity(batch.obs)
+    rate = algorithm.rate(u, lambda x: torch.lerp(batch.actions, -batch.actions, x), batch.actions, 0 * t, t)
+    assert (rate == 0).all()
+
+
+def test_the_jacobian_of_the_batch_gives_the_same_derivative(build, make_batch):
+    jvp, jacobian = build(derivative="jvp"), build(derivative="jacobian")
+    batch = make_batch(jvp.spec, size=3)
+    r, t = jvp.times(*batch.actions.shape[1:-1])
+    args = (lambda x: batch.actions * (1 - x), batch.actions, r, t)
+    assert_close(jvp.rate(jvp.velocity(batch.obs), *args), jacobian.rate(jacobian.velocity(batch.obs), *args))
+
+
+def test_times_follow_their_law_and_uniform_is_a_case_of_it(build):
+    r, t = build().times(20_000, 3)
+    u = torch.linspace(0, 1, 100_001)
+    density = torch.exp(-5 * u)
+    mean = float((u * density).sum() / density.sum())
+    assert_close(r.mean(), torch.tensor(mean), atol=5e-3, rtol=0)
+    assert_close((1 - t).mean(), torch.tensor(mean), atol=5e-3, rtol=0)
+    flat, _ = build(time_weights=(0.0,)).times(20_000, 3)
+    assert_close(flat.mean(), torch.tensor(0.5), atol=5e-3, rtol=0)
+
+
+def test_agents_learn_apart(build, make_batch):
+    """Another agent's reward and observation leave an agent's critic target alone."""
+    algorithm = build()
+    batch = make_batch(algorithm.spec)
+    altered = batch._replace(rewards=batch.rewards.clone(), next_obs=batch.next_obs.clone())
+    altered.rewards[:, :, 2] += 5
+    altered.next_obs[:, :, 2] += 5
+    grads = []
+    for each in (batch, altered):
+        algorithm = build()
+        algorithm.critic_loss(each).sum().backward()
+        grads.append(algorithm.nets["critic"].mlp.layers[0].weight.grad.unflatten(0, (2, 2, 3)))
+    assert torch.equal(grads[0][:, :, :2], grads[1][:, :, :2])
+    assert not torch.equal(grads[0][:, :, 2], grads[1][:, :, 2])
+
+
+def test_the_q_term_moves_the_policy_and_not_the_critic(build, make_batch):
+    algorithm = build()
+    algorithm.q_loss(make_batch(algorithm.spec)).sum().backward()
+    assert all(p.grad is None for p in algorithm.nets["critic"].parameters())
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in algorithm.nets["policy"].parameters())
