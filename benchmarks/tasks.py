@@ -27,6 +27,7 @@ class Task:
     engine: str = field(compare=False)
     discrete: bool = field(compare=False, default=True)
     roster: dict = field(compare=False, default_factory=dict)
+    score: tuple[float, float] | None = field(compare=False, default=None)  # returns that count as 0 and 100
     note: str = field(compare=False, default="")
 
     @property
@@ -42,13 +43,19 @@ def tasks() -> dict[str, Task]:
     return {name: Task(name, **facts) for name, facts in yaml.safe_load(text).items()}
 
 
-ENGINES = {"smax": ("SMAX", ("jaxmarl", "jax"))}  # label, and the packages that decide the simulation
+# Label, and the packages that decide the simulation.
+ENGINES = {"smax": ("SMAX", ("jaxmarl", "jax")), "particles": ("OMAR's particle worlds, rewritten", ("numpy",))}
 
 
 def fingerprint(task: Task) -> dict[str, str]:
     """The embedded simulator's label and versions, without importing it."""
     label, packages = ENGINES[task.engine]
-    return {"engine": label, **{name: version(name) for name in packages}}
+    facts = {"engine": label, **{name: version(name) for name in packages}}
+    if "prey" in task.roster:
+        from offmarl.benchmarks.mpe import load_prey
+
+        facts["prey"] = load_prey(task.short).name
+    return facts
 
 
 def engine(task: Task) -> type:
@@ -57,6 +64,10 @@ def engine(task: Task) -> type:
         from offmarl.benchmarks.smax import SmaxEnv
 
         return SmaxEnv
+    if task.engine == "particles":
+        from offmarl.benchmarks.mpe import MpeEnv
+
+        return MpeEnv
     raise ValueError(f"tasks.yaml, {task.name}: unknown engine '{task.engine}'")
 
 

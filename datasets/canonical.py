@@ -6,6 +6,7 @@ action), so an observation is stored once although it is the next one of its pre
 I agents, O observation, G state, A actions.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -90,6 +91,23 @@ def from_episodes(episodes: list[dict[str, np.ndarray]], behaviours: list[int]) 
         episode=np.repeat(np.arange(len(episodes)), lengths).astype(np.int32),
         behaviour=np.array(behaviours, np.int16),
     )
+
+
+def join(parts: Sequence[tuple[Dataset, float]]) -> Dataset:
+    """Put datasets end to end, each with the first share of its episodes: (dataset, share)."""
+    episodes, behaviours = [], []
+    for data, share in parts:
+        before = max(behaviours, default=-1) + 1
+        starts = np.searchsorted(data.episode, np.arange(len(data.behaviour) + 1))
+        for e in range(round(share * len(data.behaviour))):
+            steps = slice(starts[e], starts[e + 1])
+            rows = slice(data.rows[steps][0], data.rows[steps][-1] + 2)
+            episode = {"obs": data.obs[rows], "state": data.state[rows]}
+            episode |= {"legal": data.legal[rows]} if data.legal is not None else {}
+            episode |= {"actions": data.actions[steps], "rewards": data.rewards[steps]}
+            episodes.append(episode | {"done": data.done[steps][-1], "timeout": data.timeout[steps][-1]})
+            behaviours.append(before + int(data.behaviour[e]))
+    return from_episodes(episodes, behaviours)
 
 
 class Sampler:

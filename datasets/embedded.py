@@ -22,12 +22,15 @@ import yaml
 from offmarl.benchmarks.env import cache_dir
 from offmarl.benchmarks.tasks import Task, fingerprint, make_env, tasks
 from offmarl.datasets import behaviours
-from offmarl.datasets.canonical import Dataset
+from offmarl.datasets.canonical import Dataset, join
+from offmarl.datasets.controllers import controller
 from offmarl.datasets.record import Behaviour, record
 from offmarl.datasets.tactics import Tactic
 
-LANES = 64  # battles recorded at once; quick evaluations use as many, so both share one compilation
+LANES = 64  # episodes recorded at once; quick evaluations use as many, so a simulator compiles once for both
+SCRIPTED = {"smac": Tactic, "mpe": controller}  # what a recipe's entry is made into, by family
 FORMAT = 1
+COMMON = ("episodes", "epsilon", "lanes", "training")  # of all qualities of a task
 
 
 @dataclass(frozen=True)
@@ -39,26 +42,30 @@ class Recipe:
     episodes: int
     epsilon: float
     target: tuple[float, float]
-    behaviours: Any  # "trained", or keyword arguments of scripted tactics
+    behaviours: Any = None  # "trained", or keyword arguments of scripted ones
     training: dict[str, Any] | None = None  # the budget behind trained ones
+    lanes: int = LANES
+    mix: dict[str, float] | None = None  # instead of behaviours: shares of the task's other datasets
 
     def team(self) -> list[Behaviour]:
         """The policies to record."""
         if self.behaviours == "trained":
             return list(behaviours.load(self.task, self.quality))
-        return [Tactic(self.task, **settings) for settings in self.behaviours]
+        return [SCRIPTED[self.task.family](self.task, **settings) for settings in self.behaviours]
+
+    def make(self, progress: Callable[[int], object]) -> Dataset:
+        """Record the dataset, or join it from others."""
+        if self.mix:
+            parts = [(load(catalogue()[self.task.name, q])[0], share) for q, share in self.mix.items()]
+            progress(self.episodes)
+            return join(parts)
+        env = make_env(self.task, self.lanes)
+        return record(env, self.team(), self.episodes, self.epsilon, self.seed(), progress)
 
     def key(self) -> str:
         """Eight hex digits of all that decides the content."""
-        facts = [
-            FORMAT,
-            LANES,
-            self.episodes,
-            self.epsilon,
-            self.behaviours,
-            self.task.roster,
-            self.task.limit,
-        ]
+        facts = [FORMAT, self.lanes, self.episodes, self.epsilon, self.behaviours, self.task.roster, self.task.limit]
+        facts += [self.mix, *(catalogue()[self.task.name, quality].key() for quality in self.mix or ())]
         digest = hashlib.sha256(json.dumps([*facts, self.seed()], sort_keys=True).encode())
         digest.update(json.dumps(fingerprint(self.task), sort_keys=True).encode())
         if self.behaviours == "trained":
@@ -82,12 +89,10 @@ def catalogue() -> dict[tuple[str, str], Recipe]:
     epsilon = entries.pop("epsilon")
     found = {}
     for name, entry in entries.items():
-        episodes, training = entry.pop("episodes"), entry.pop("training", None)
+        common = {"epsilon": epsilon} | {key: entry.pop(key) for key in COMMON if key in entry}
         for quality, how in entry.items():
-            target = tuple(how["target"])
-            found[name, quality] = Recipe(
-                tasks()[name], quality, episodes, epsilon, target, how["behaviours"], training
-            )
+            facts = common | how | {"target": tuple(how["target"])}
+            found[name, quality] = Recipe(tasks()[name], quality, **facts)
     return found
 
 
@@ -96,14 +101,7 @@ def load(recipe: Recipe, progress: Callable[[int], object] = lambda _: None) -> 
     file = recipe.file()
     card = ready(recipe)
     if card is None:
-        data = record(
-            make_env(recipe.task, LANES),
-            recipe.team(),
-            recipe.episodes,
-            recipe.epsilon,
-            recipe.seed(),
-            progress,
-        )
+        data = recipe.make(progress)
         return data, _store(recipe, file, data)
     with np.load(file, allow_pickle=False) as arrays:
         fields = {name: arrays[name] for name in arrays.files}
@@ -142,7 +140,7 @@ def _store(recipe: Recipe, file: Path, data: Dataset) -> dict[str, Any]:
         "published_mean": recipe.target[0],
         "published_std": recipe.target[1],
         "epsilon": recipe.epsilon,
-        "behaviours": recipe.behaviours,
+        "behaviours": recipe.mix or recipe.behaviours,
         "engine": fingerprint(recipe.task),
         "note": recipe.task.note,
     }

@@ -13,7 +13,7 @@ class Behaviour(Protocol):
     """A policy to record."""
 
     def __call__(self, view: View, rng: np.random.Generator) -> np.ndarray:
-        """Joint actions [E,I] of E episodes."""
+        """Joint actions [E,I] or [E,I,A] of E episodes."""
         ...
 
 
@@ -32,7 +32,7 @@ def record(
 ) -> Dataset:
     """Record `episodes` episodes, the behaviours taking turns.
 
-    Each action is replaced by a random legal one with probability `epsilon`.
+    Each discrete action is replaced by a random legal one with probability `epsilon`.
 
     Args:
         progress: called with the number of episodes that have just been completed.
@@ -67,12 +67,10 @@ def _wave(
     timeout = np.zeros(env.lanes, bool)
     over = np.zeros(env.lanes, bool)
     while not over.all():
-        chosen = np.empty(view.obs.shape[:2], np.int64)
-        for k in np.unique(turn):
-            lanes = turn == k
-            chosen[lanes] = behaviours[k](View(*(part[lanes] for part in view)), rng)
-        slip = rng.random(chosen.shape) < epsilon
-        chosen = np.where(slip, random_legal(view.legal, rng), chosen)
+        chosen = _chosen(view, behaviours, turn, rng)
+        if view.legal is not None:
+            slip = rng.random(chosen.shape) < epsilon
+            chosen = np.where(slip, random_legal(view.legal, rng), chosen)
         step = env.step(chosen)
         view = step.view
         views.append(view)
@@ -81,16 +79,30 @@ def _wave(
         length += ~over
         timeout |= step.timeout & step.done & ~over
         over |= step.done
-    columns = {name: np.stack([getattr(v, name) for v in views], 1) for name in View._fields}
-    joint, reward = np.stack(actions, 1), np.stack(rewards, 1)
-    agents = joint.shape[-1]
+    columns = {name: np.stack(part, 1) for name, part in zip(View._fields, zip(*views)) if part[0] is not None}
+    joint, reward = np.stack(actions, 1), np.stack(rewards, 1).astype(np.float32)
+    if reward.ndim == 2:  # the team's reward is everyone's
+        reward = np.repeat(reward[..., None], view.obs.shape[1], -1)
     return [
         {
             **{name: column[e, : n + 1] for name, column in columns.items()},
             "actions": joint[e, :n],
-            "rewards": np.repeat(reward[e, :n, None], agents, -1).astype(np.float32),
+            "rewards": reward[e, :n],
             "timeout": timeout[e],
             "done": ~timeout[e],
         }
         for e, n in enumerate(length)
     ]
+
+
+def _chosen(view: View, behaviours: Sequence[Behaviour], turn: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Every lane's joint action, from the behaviour whose turn it is."""
+    parts = {}
+    for k in np.unique(turn):
+        lanes = turn == k
+        parts[k] = behaviours[k](View(*(None if part is None else part[lanes] for part in view)), rng)
+    first = next(iter(parts.values()))
+    chosen = np.empty((len(turn), *first.shape[1:]), np.int64 if view.legal is not None else np.float32)
+    for k, part in parts.items():
+        chosen[turn == k] = part
+    return chosen

@@ -8,6 +8,8 @@ import os
 import numpy as np
 import pytest
 
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before any test module imports JAX
+
 LANES = 64  # as many as recordings and the smoke profile's evaluations use, so that all share one compilation
 
 

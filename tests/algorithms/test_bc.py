@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,8 +12,8 @@ SEEDS = (3, 5)
 
 @pytest.fixture
 def build(make_spec):
-    def make(seeds=SEEDS, **over):
-        return BC(make_spec(), Config(**{"hidden": (16, 16), **over}), seeds)
+    def make(seeds=SEEDS, space="discrete", **over):
+        return BC(make_spec(space), Config(**{"hidden": (16, 16), **over}), seeds)
 
     return make
 
@@ -89,3 +91,32 @@ def test_training_recovers_the_shares_of_a_mixed_behaviour(build, make_batch):
         algorithm.update(batch._replace(obs=torch.zeros_like(batch.obs), actions=actions))
     logits = algorithm.nets["policy"](torch.zeros(2, 1, 3, 5))
     assert_close(logits.softmax(-1).detach(), wanted.expand(2, 1, 3, 4), rtol=0, atol=0.08)
+
+
+# Continuous actions
+
+
+def test_the_continuous_loss_is_the_likelihood_of_a_unit_gaussian(build, make_batch):
+    algorithm = build(space="continuous")
+    batch = make_batch(algorithm.spec)
+    likely = torch.distributions.Normal(algorithm.nets["policy"](batch.obs), 1.0).log_prob(batch.actions)
+    constant = 0.5 * 4 * math.log(2 * math.pi)  # of four dimensions
+    assert_close(algorithm.losses(batch)["policy"], -likely.sum(-1).mean((1, 2)) - constant)
+
+
+@pytest.mark.parametrize("act_by", ["argmax", "sample"])
+def test_the_continuous_action_is_the_clipped_mean(build, act_by):
+    algorithm = build(space="continuous", act_by=act_by)
+    obs = 3 * torch.randn(2, 50, 3, 5)
+    mean = algorithm.nets["policy"](obs)
+    assert mean.abs().max() > 1
+    assert torch.equal(algorithm.act(obs)[0], mean.clamp(-1, 1))
+
+
+def test_training_recovers_a_continuous_rule(build, make_batch):
+    algorithm = build(space="continuous", learning_rate=1e-2)
+    for draw in range(200):
+        batch = make_batch(algorithm.spec, size=64, draw=draw)
+        algorithm.update(batch._replace(actions=batch.obs[..., :4].tanh()))
+    obs = make_batch(algorithm.spec, size=64, draw=999).obs
+    assert (algorithm.act(obs)[0] - obs[..., :4].tanh()).abs().mean() < 0.15

@@ -259,6 +259,11 @@ def test_the_optimiser_holds_the_trainable_parameters_and_nothing_else(build):
     assert set(held) == {id(p) for p in algorithm.nets.parameters() if p.requires_grad}
 
 
+def test_the_optimiser_obeys_the_settings(build):
+    for group in build(learning_rate=7e-4, adam_epsilon=3e-6).optimiser.param_groups:
+        assert (group["lr"], group["eps"], group["weight_decay"]) == (7e-4, 3e-6, 0)
+
+
 def test_target_networks_start_as_copies_and_get_no_gradient(build, batch):
     algorithm = build()
     for name, target in algorithm.nets.named_children():
@@ -509,6 +514,13 @@ def test_streams_depend_on_seed_and_purpose_alone():
     assert torch.equal(together, draws([0, 1, 7], "training"))
     assert torch.equal(together[2:], draws([7], "training"))
     assert len({tuple(row.tolist()) for row in [*together, *draws([0, 1, 7], "acting")]}) == 6
+
+
+def test_initialisation_training_and_acting_draw_apart(build):
+    one, other = build(), build()
+    draws = [one.streams.normal(4), one.acting.normal(4), other.init_streams.normal(4)]
+    fresh = base.SeedStreams(SEEDS, "initialisation").normal(4)
+    assert len({tuple(row.tolist()) for each in [*draws, fresh] for row in each}) == 8
 
 
 def test_streams_draw_what_they_say():

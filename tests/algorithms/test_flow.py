@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from offmarl.algorithms.base import SeedStreams
-from offmarl.algorithms.flow import decode, encode, euler, flow_matching_loss, masked
+from offmarl.algorithms.flow import decode, encode, euler, flow_matching_loss, masked, to_actions, to_points
 from offmarl.algorithms.flow_bc import Config, FlowBC
 from offmarl.algorithms.nets import MLP
 
@@ -169,13 +169,27 @@ def test_masked_scores_pass_gradients_to_legal_actions_only():
     assert scores.grad[1] == 0 and (scores.grad[[0, 2]] != 0).all()
 
 
+def test_discrete_actions_become_points_and_points_legal_actions(make_spec):
+    spec, actions, legal = make_spec(), torch.randint(4, (2, 8, 3)), torch.rand(2, 8, 3, 4) < 0.5
+    assert torch.equal(to_points(spec, actions, 3.0), encode(actions, 4, 3.0))
+    x = torch.randn(2, 8, 3, 4)
+    for mask in (None, legal):
+        assert torch.equal(to_actions(spec, x, mask), decode(x, mask))
+
+
+def test_continuous_actions_are_points_and_points_are_clipped(make_spec):
+    spec, actions = make_spec("continuous"), 2 * torch.rand(2, 8, 3, 4) - 1
+    assert torch.equal(to_points(spec, actions, 3.0), actions)
+    assert to_actions(spec, torch.tensor([-3.0, -0.5, 0.25, 9.0]), None).tolist() == [-1.0, -0.5, 0.25, 1.0]
+
+
 # Flow BC
 
 
 @pytest.fixture
 def build(make_spec):
-    def make(cls=FlowBC, **over):
-        return cls(make_spec(), Config(**{"hidden": (16, 16), **over}), (3, 5))
+    def make(cls=FlowBC, space="discrete", **over):
+        return cls(make_spec(space), Config(**{"hidden": (16, 16), **over}), (3, 5))
 
     return make
 
@@ -246,3 +260,13 @@ def test_flow_bc_reproduces_the_shares_of_a_mixed_behaviour(build, make_batch):
     actions, _ = algorithm.act(torch.zeros(2, 2000, 3, 5))
     shares = torch.stack([(actions == a).float().mean(1) for a in range(4)], -1)  # [S, I, A]
     assert_close(shares, wanted.expand(2, 3, 4), rtol=0, atol=0.12)
+
+
+def test_flow_bc_reproduces_both_modes_of_a_continuous_behaviour(build, make_batch):
+    algorithm = build(space="continuous", hidden=(32, 32), learning_rate=5e-3)
+    for draw in range(300):
+        batch = make_batch(algorithm.spec, size=64, draw=draw)
+        algorithm.update(batch._replace(obs=torch.zeros_like(batch.obs), actions=0.8 * batch.actions.sign()))
+    actions, _ = algorithm.act(torch.zeros(2, 500, 3, 5))
+    assert ((actions.abs() - 0.8).abs() < 0.3).float().mean() > 0.75
+    assert ((actions > 0).float().mean((0, 1, 2)) - 0.5).abs().max() < 0.15

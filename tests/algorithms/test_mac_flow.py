@@ -6,6 +6,7 @@ from torch.testing import assert_close
 from offmarl.algorithms.flow import decode, euler
 from offmarl.algorithms.flow_bc import Config as FlowBCConfig
 from offmarl.algorithms.flow_bc import FlowBC
+from offmarl.algorithms.ma_fql import MAFQL
 from offmarl.algorithms.mac_flow import Config, MACFlow
 from offmarl.algorithms.mixers import mean_mixer
 
@@ -41,8 +42,8 @@ class Watched(MACFlow):
 
 @pytest.fixture
 def build(make_spec):
-    def make(seeds=SEEDS, cls=MACFlow, **over):
-        return cls(make_spec(), Config(**{"hidden": (16, 16), **over}), seeds)
+    def make(seeds=SEEDS, cls=MACFlow, space="discrete", **over):
+        return cls(make_spec(space), Config(**{"hidden": (16, 16), **over}), seeds)
 
     return make
 
@@ -82,6 +83,14 @@ def test_q_guidance_moves_the_policy_and_nothing_else(build, make_batch, guidanc
     assert set(moved.values()) == {0.0}
 
 
+@pytest.mark.parametrize("normalise", [False, True])
+def test_continuous_q_guidance_moves_the_policy_and_nothing_else(build, make_batch, normalise):
+    algorithm = build(space="continuous", normalise_q=normalise)
+    moved = moved_by(algorithm, make_batch(algorithm.spec), "q")
+    assert moved.pop("policy") > 1e-4
+    assert set(moved.values()) == {0.0}
+
+
 def test_q_guidance_through_the_argmax_moves_nothing(build, make_batch):
     algorithm = build(q_guidance="argmax")
     assert set(moved_by(algorithm, make_batch(algorithm.spec), "q").values()) == {0.0}
@@ -98,8 +107,9 @@ def test_straight_through_guidance_pushes_as_the_expected_value_does(build, make
 
 @pytest.mark.parametrize("joint", [True, False])
 @pytest.mark.parametrize("distillation", ["mse", "cross_entropy"])
-def test_distillation_moves_the_policy_and_nothing_else(build, make_batch, distillation, joint):
-    algorithm = build(distillation=distillation, joint_flow=joint)
+@pytest.mark.parametrize("space", ["discrete", "continuous"])
+def test_distillation_moves_the_policy_and_nothing_else(build, make_batch, space, distillation, joint):
+    algorithm = build(space=space, distillation=distillation, joint_flow=joint)
     moved = moved_by(algorithm, make_batch(algorithm.spec), "distillation")
     assert moved.pop("policy") > 1e-4
     assert set(moved.values()) == {0.0}
@@ -107,8 +117,9 @@ def test_distillation_moves_the_policy_and_nothing_else(build, make_batch, disti
 
 @pytest.mark.parametrize("td_action", ["flow", "policy"])
 @pytest.mark.parametrize("term", ["critic", "flow"])
-def test_the_critics_and_the_flows_losses_move_only_themselves(build, make_batch, term, td_action):
-    algorithm = build(td_action=td_action)
+@pytest.mark.parametrize("space", ["discrete", "continuous"])
+def test_the_critics_and_the_flows_losses_move_only_themselves(build, make_batch, space, term, td_action):
+    algorithm = build(space=space, td_action=td_action)
     moved = moved_by(algorithm, make_batch(algorithm.spec), term)
     assert moved.pop(term) > 1e-4
     assert set(moved.values()) == {0.0}
@@ -117,9 +128,10 @@ def test_the_critics_and_the_flows_losses_move_only_themselves(build, make_batch
 # The critic
 
 
+@pytest.mark.parametrize("mixer", ["mean", "none"])
 @pytest.mark.parametrize("td_action", ["flow", "policy"])
-def test_td_loss_follows_its_closed_form(build, make_batch, set_value, td_action):
-    algorithm = build(td_action=td_action, discount=0.9)
+def test_td_loss_follows_its_closed_form(build, make_batch, set_value, td_action, mixer):
+    algorithm = build(td_action=td_action, mixer=mixer, discount=0.9)
     online = torch.tensor([[0.0, 5.0, 1.0, 2.0], [1.0, 0.0, 2.0, 7.0]])
     target = torch.tensor([[3.0, -1.0, 4.0, 0.5], [2.0, 6.0, -2.0, 1.5]])
     set_value(algorithm.nets["critic"], online.repeat(2, 1))
@@ -131,11 +143,38 @@ def test_td_loss_follows_its_closed_form(build, make_batch, set_value, td_action
     expected = torch.zeros(2)
     for s in range(2):
         for b in range(32):
-            team = sum(target[:, a].mean() for a in next_actions[s, b]) / 3
-            y = batch.rewards[s, b].mean() + 0.9 * (1 - batch.done[s, b]) * team
+            follows = torch.stack([target[:, a].mean() for a in next_actions[s, b]])
+            y = batch.rewards[s, b] + 0.9 * (1 - batch.done[s, b]) * follows
             for member in online:
-                expected[s] += (member[batch.actions[s, b]].mean() - y).pow(2) / 32
+                error = member[batch.actions[s, b]] - y
+                expected[s] += (error.mean().pow(2) if mixer == "mean" else error.pow(2).mean()) / 32
     assert_close(algorithm.losses(batch)["critic"].detach(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("mixer", ["mean", "none"])
+@pytest.mark.parametrize("td_action", ["flow", "policy"])
+def test_continuous_td_loss_values_the_clipped_next_actions(build, make_batch, td_action, mixer):
+    algorithm = build(space="continuous", cls=Watched, td_action=td_action, mixer=mixer, discount=0.9)
+    critic, target = algorithm.nets["critic"], algorithm.nets["target_critic"]
+    with torch.no_grad():
+        for parameter in target.parameters():
+            parameter.normal_()
+    batch = make_batch(algorithm.spec)
+    loss = algorithm.losses(batch)["critic"]
+    next_actions = algorithm.passed["next actions"]
+    assert next_actions.shape == batch.actions.shape and next_actions.abs().max() == 1.0  # some would be out of range
+    follows = target(batch.next_obs, next_actions)[..., 0].mean(1)
+    y = batch.rewards + 0.9 * (1 - batch.done)[..., None] * follows
+    error = critic(batch.obs, batch.actions)[..., 0] - y[:, None]  # [S, 2, B, I]
+    expected = error.mean(-1).pow(2).mean(2) if mixer == "mean" else error.pow(2).mean((2, 3))
+    assert_close(loss, expected.sum(1))
+
+
+def test_the_mixer_does_not_matter_to_a_single_agent(make_spec, make_batch):
+    for space in ("discrete", "continuous"):
+        spec = make_spec(space, agents=1)
+        one, other = (MACFlow(spec, Config(hidden=(16, 16), mixer=mixer), SEEDS) for mixer in ("mean", "none"))
+        assert_close(one.losses(make_batch(spec)), other.losses(make_batch(spec)))
 
 
 def test_the_next_observation_counts_until_the_end(build, make_batch):
@@ -314,6 +353,28 @@ def test_the_q_term_is_the_mixed_value_of_the_policys_legal_choice(build, make_b
     assert_close(loss, -value / (q.abs().mean((1, 2, 3)) if normalise else 1.0))
 
 
+@pytest.mark.parametrize("normalise", [False, True])
+def test_the_continuous_q_term_is_the_mean_critics_value_of_the_clipped_action(build, make_batch, normalise):
+    algorithm = build(space="continuous", normalise_q=normalise)
+    batch = make_batch(algorithm.spec)
+    noise, taught = torch.randn(2, 2, 8, 3, 4)
+    q = torch.randn(2, 8, 3, 1) + 3  # of the data's actions
+    loss = algorithm.policy_losses(batch, 3 * noise, taught, q)["q"]
+    out = algorithm.nets["policy"](batch.obs, 3 * noise)
+    assert out.abs().max() > 1
+    value = algorithm.nets["critic"](batch.obs, out.clamp(-1, 1)).mean((1, 2, 3, 4))
+    assert_close(loss, -value / (q.abs().mean((1, 2, 3)) if normalise else 1.0))
+
+
+@pytest.mark.parametrize("kind", ["mse", "cross_entropy"])
+def test_continuous_distillation_is_the_mean_squared_distance(build, make_batch, kind):
+    algorithm = build(space="continuous", distillation=kind, alpha=0.7)
+    batch = make_batch(algorithm.spec)
+    noise, taught = torch.randn(2, 2, 8, 3, 4)
+    loss = algorithm.policy_losses(batch, noise, taught, torch.ones(2, 8, 3, 1))["distillation"]
+    assert_close(loss, 0.7 * (algorithm.nets["policy"](batch.obs, noise) - taught).pow(2).mean((1, 2, 3)))
+
+
 def test_a_normalised_q_term_does_not_depend_on_the_scale_of_values(build, make_batch):
     algorithm = build(normalise_q=True)
     batch = make_batch(algorithm.spec)
@@ -332,6 +393,29 @@ def test_a_constant_bandits_policy_finds_the_better_action_of_the_data(build, ma
         algorithm.update(batch._replace(actions=actions, rewards=4.0 * actions, legal=everything))
     obs = make_batch(algorithm.spec, size=200, draw=999).obs
     assert (algorithm.act(obs)[0] == 1).float().mean() > 0.9
+
+
+def test_a_continuous_policy_moves_to_the_better_end_of_the_data(build, make_batch):
+    algorithm = build(space="continuous", flow_steps=3, learning_rate=3e-3, alpha=0.1, discount=0.0)
+    for draw in range(250):
+        batch = make_batch(algorithm.spec, size=32, draw=draw)
+        algorithm.update(batch._replace(rewards=2 * batch.actions[..., 0]))
+    actions, _ = algorithm.act(make_batch(algorithm.spec, size=200, draw=999).obs)
+    assert actions[..., 0].mean() > 0.7
+    assert actions[..., 1:].mean().abs() < 0.25
+
+
+def test_ma_fql_is_mac_flow_without_joint_flow_and_igm(make_spec, make_batch):
+    """The same numbers, bit for bit."""
+    apart = {"joint_flow": False, "mixer": "none", "td_action": "policy"}
+    for space in ("discrete", "continuous"):
+        spec = make_spec(space)
+        one = MAFQL(spec, MAFQL.Config(hidden=(16, 16)), SEEDS)
+        other = MACFlow(spec, Config(hidden=(16, 16), **apart), SEEDS)
+        for draw in range(2):
+            batch = make_batch(spec, draw=draw)
+            losses = one.update(batch), other.update(batch)
+            assert all(torch.equal(losses[0][name], losses[1][name]) for name in losses[1])
 
 
 # The released settings

@@ -7,7 +7,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from offmarl.algorithms.base import SeedStreams
-from offmarl.algorithms.nets import MLP, AgentNet, LayerNorm, Linear, polyak, target_copy
+from offmarl.algorithms.nets import MLP, AgentNet, LayerNorm, Linear, frozen, polyak, target_copy
 
 SEEDS = (3, 5)
 TIGHT = {"rtol": 1e-5, "atol": 1e-5}
@@ -148,7 +148,25 @@ def test_gradients_of_groups_do_not_mix(streams):
         assert touched == [5], name
 
 
-# Targets
+# Targets and constants
+
+
+def test_gradients_pass_through_a_frozen_network_but_not_into_it(streams):
+    net, x = MLP(streams, 5, (8,), 4), torch.randn(2, 7, 5, requires_grad=True)
+    before = net(x).sum()
+    with frozen(net):
+        through = net(x).sum()
+    through.backward()
+    assert (x.grad != 0).all() and all(p.grad is None for p in net.parameters())
+    before.backward()  # what was computed outside still learns
+    assert all(p.requires_grad and p.grad is not None for p in net.parameters())
+
+
+def test_a_frozen_network_thaws_after_an_error(streams):
+    net = MLP(streams, 5, (8,), 4)
+    with pytest.raises(KeyError), frozen(net):
+        raise KeyError
+    assert all(p.requires_grad for p in net.parameters())
 
 
 def test_a_target_is_an_equal_copy_that_no_gradient_reaches(streams):

@@ -21,26 +21,32 @@ def _loop(battle):
     return jax.jit(battle._world_step), jax.jit(battle._push_units_away)
 
 
+def _state(battle, kind, at):
+    """Everyone unhurt and ready to strike."""
+    k = battle.num_agents
+    kind, at = jnp.asarray(kind, jnp.uint8), jnp.asarray(at, jnp.float32)
+    assert (kind.shape, at.shape) == ((k,), (k, 2))
+    return State(
+        unit_positions=at,
+        unit_alive=jnp.ones(k, bool),
+        unit_teams=battle.teams,
+        unit_health=battle.unit_type_health[kind],
+        unit_types=kind,
+        unit_weapon_cooldowns=jnp.zeros(k),
+        prev_movement_actions=jnp.zeros((k, 2)),
+        prev_attack_actions=jnp.zeros(k, jnp.int32),
+        step=jnp.array(0),
+        done=jnp.array(False),
+    )
+
+
 class Field:
     """Units where one wants them. One game loop is `step`; orders name the unit to attack."""
 
     def __init__(self, allies, enemies, at, corridor=None):
         self.battle = _battle(tuple(allies.items()), tuple(enemies.items()), corridor)
         self.n, self.k = self.battle.num_allies, self.battle.num_agents
-        kind = self.battle.scenario
-        self.state = State(
-            unit_positions=jnp.array(at, jnp.float32),
-            unit_alive=jnp.ones(self.k, bool),
-            unit_teams=self.battle.teams,
-            unit_health=self.battle.unit_type_health[kind],
-            unit_types=kind,
-            unit_weapon_cooldowns=jnp.zeros(self.k),
-            prev_movement_actions=jnp.zeros((self.k, 2)),
-            prev_attack_actions=jnp.zeros(self.k, jnp.int32),
-            step=jnp.array(0),
-            done=jnp.array(False),
-        )
-        assert self.state.unit_positions.shape == (self.k, 2)
+        self.state = _state(self.battle, self.battle.scenario, at)
 
     def hurt(self, **units):
         """Set healths: hurt(u0=20.0); zero kills."""
@@ -78,7 +84,7 @@ def field():
 
 @pytest.fixture(scope="session")
 def game_of():
-    """The `Game` of a task, and its jitted `view` of a battle's state."""
+    """The `Game` of a task, `start` (a state by unit types and places) and the jitted `see` (its view)."""
     from offmarl.benchmarks.smax import Game, Position
     from offmarl.benchmarks.tasks import tasks
 
@@ -86,6 +92,15 @@ def game_of():
     def make(name):
         game = Game(tasks()[name])
         see = jax.jit(lambda state, last: game.view(Position(SimpleNamespace(state=state), last)))
-        return SimpleNamespace(game=game, see=see, reset=jax.jit(game.env._env.reset))
+        battle = game.env._env
+        return SimpleNamespace(
+            game=game,
+            see=see,
+            start=lambda kinds=None, at=None: _state(
+                battle,
+                battle.scenario if kinds is None else [battle.unit_type_names.index(kind) for kind in kinds],
+                np.full((battle.num_agents, 2), 16) if at is None else at,
+            ),
+        )
 
     return make

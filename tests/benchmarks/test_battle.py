@@ -136,10 +136,12 @@ def test_an_attack_order_on_an_enemy_out_of_range_walks_towards_it(field, angle)
 
 
 def test_an_attack_order_on_the_dead_does_nothing(field):
-    scene = one_each(field, ((10, 16), (13, 16))).hurt(u1=0.0)
-    after = scene.step(attack={0: 1})
-    assert np.array_equal(after.place, np.asarray(scene.state.unit_positions))
-    assert after.health.tolist() == [45, 0]
+    for place in ((13, 16), (10, 22)):  # in range and out of it
+        scene = one_each(field, ((10, 16), place)).hurt(u1=0.0)
+        after = scene.step(attack={0: 1})
+        assert np.array_equal(after.place, np.asarray(scene.state.unit_positions))
+        assert after.health.tolist() == [45, 0]
+        assert after.reload[0] <= 0
 
 
 def test_the_dead_neither_walk_nor_strike(field):
@@ -299,7 +301,7 @@ def test_a_crowd_in_the_corridor_is_not_pushed_out_of_it(field):
     scene = field(
         {"colossus": 1}, {"zergling": 4}, [(16, 25), (9, 18.9), (9, 18.5), (9, 13.1), (9, 13.5)], (13.0, 19.0)
     )
-    free = np.asarray(SMAX._push_units_away(scene.battle, scene.state).unit_positions)[1:, 1]
+    free = np.asarray(jax.jit(SMAX._push_units_away, static_argnums=0)(scene.battle, scene.state).unit_positions)[1:, 1]
     assert free[0] > 19 and free[2] < 13  # SMAX would push them out
     kept = np.asarray(scene.push(scene.state).unit_positions)[1:, 1]
     assert kept.tolist() == [19, free[1], 13, free[3]]

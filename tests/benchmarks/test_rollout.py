@@ -51,7 +51,7 @@ def test_evaluation_battles_are_none_of_the_recorded_ones():
 @pytest.mark.parametrize("apart", [False, True])
 def test_returns_lengths_and_victories_end_with_the_episode(countdown, apart):
     env = countdown(12, apart)
-    outcome = evaluate(FirstLegal0(), env, [0, 1, 2])
+    outcome = evaluate(Listener(), env, [0, 1, 2])
     for seed, episodes in zip([0, 1, 2], outcome, strict=True):
         for k, s in enumerate(lane_seeds([seed], 4).tolist()):
             length = 1 + s % 4
@@ -61,15 +61,8 @@ def test_returns_lengths_and_victories_end_with_the_episode(countdown, apart):
             assert episodes.won[k] == (s % 2 == 1)
 
 
-class FirstLegal0:
-    """Action 0, for the countdown."""
-
-    def act(self, obs, legal=None, memory=None):
-        return torch.zeros(obs.shape[:3], dtype=torch.int64), None
-
-
 def test_a_game_without_victories_has_none(countdown):
-    outcome = evaluate(FirstLegal0(), countdown(4, victory=False), [0])
+    outcome = evaluate(Listener(), countdown(4, victory=False), [0])
     assert outcome[0].won is None
 
 

@@ -55,16 +55,14 @@ def test_results_carry_the_simulators_label_and_versions(marines):
 
 
 def scatter(made, seed):
-    """A battle's state with units anywhere, hurt, dead and reloading."""
-    rng = np.random.default_rng(seed)
-    state = made.reset(jax.random.PRNGKey(seed))[1]
-    k = len(state.unit_types)
-    full = np.asarray(made.game.env.unit_type_health)[np.asarray(state.unit_types)]
-    health = full * rng.uniform(0.05, 1, k) * (rng.random(k) < 0.8)
+    """A battle's state with units anywhere, hurt, dead and reloading; of any type where teams are random."""
+    rng, env = np.random.default_rng(seed), made.game.env
+    k = env.num_allies + env.num_enemies
+    kinds = rng.choice(env.unit_type_names, k) if "teams" in made.game.task.roster else None
     spread = rng.choice([2.0, 6.0, 16.0])
-    place = np.clip(rng.normal([16, 16], spread, (k, 2)), 0, 32)
+    state = made.start(kinds, np.clip(rng.normal([16, 16], spread, (k, 2)), 0, 32))
+    health = np.asarray(state.unit_health) * rng.uniform(0.05, 1, k) * (rng.random(k) < 0.8)
     return state.replace(
-        unit_positions=jnp.asarray(place, jnp.float32),
         unit_health=jnp.asarray(health, jnp.float32),
         unit_alive=jnp.asarray(health > 0),
         unit_weapon_cooldowns=jnp.asarray(rng.uniform(-0.2, 0.6, k), jnp.float32),
@@ -153,13 +151,13 @@ def test_views_equal_a_unit_by_unit_reading_of_smac(name, game_of):
 # Rules, one by one.
 
 
-def standing(made, at, **health):
+def standing(made, at, kinds=None, **health):
     """Units at these places; health u0=0 kills."""
-    state = made.reset(jax.random.PRNGKey(0))[1]
+    state = made.start(kinds, at)
     pool = state.unit_health
     for unit, value in health.items():
         pool = pool.at[int(unit[1:])].set(value)
-    return state.replace(unit_positions=jnp.array(at, jnp.float32), unit_health=pool, unit_alive=pool > 0)
+    return state.replace(unit_health=pool, unit_alive=pool > 0)
 
 
 def legal_of(made, at, **health):
@@ -205,21 +203,18 @@ def test_moves_are_blocked_at_the_border(game_of, place, north, south, east, wes
 
 def test_ranges_of_smacv2_are_the_units_own_but_at_least_two(game_of):
     made = game_of("smacv2/zerg_5_vs_5")
-    names = made.game.env.unit_type_names
-    kinds = [names.index(n) for n in ("zergling", "hydralisk", "baneling", "zergling", "zergling")] * 2
+    kinds = ["zergling", "hydralisk", "baneling", "zergling", "zergling"] * 2
     for gap, expected in ((1.9, [True, True, True]), (2.1, [False, True, False]), (5.1, [False, False, False])):
         at = [(5, 5), (5, 15), (5, 25), (30, 1), (30, 3), (5 + gap, 5), (5 + gap, 15), (5 + gap, 25), (1, 30), (1, 31)]
-        state = standing(made, at).replace(unit_types=jnp.array(kinds, jnp.uint8))
-        legal = np.asarray(made.see(state, jnp.zeros((5, 11))).legal)
+        legal = np.asarray(made.see(standing(made, at, kinds), jnp.zeros((5, 11))).legal)
         assert [bool(legal[i, 6 + i]) for i in range(3)] == expected
 
 
 def test_a_medivac_has_no_attack_actions(game_of):
     made = game_of("smacv2/terran_5_vs_5")
-    names = made.game.env.unit_type_names
-    kinds = [names.index(n) for n in ("medivac", "marine", "marauder", "marine", "marine")] * 2
+    kinds = ["medivac", "marine", "marauder", "marine", "marine"] * 2
     at = [(10, 16 + 0.5 * k) for k in range(5)] + [(12, 16 + 0.5 * k) for k in range(5)]
-    legal = made.see(standing(made, at).replace(unit_types=jnp.array(kinds, jnp.uint8)), jnp.zeros((5, 11))).legal
+    legal = made.see(standing(made, at, kinds), jnp.zeros((5, 11))).legal
     assert np.asarray(legal)[:, 6:].any(1).tolist() == [False, True, True, True, True]
     assert np.asarray(legal)[0, 1:6].all()
 
@@ -234,7 +229,7 @@ def after_hits(state, health):
 
 def test_the_reward_is_damage_kills_and_victory_in_smacs_shares(game_of):
     made = game_of("smac/3m")
-    state = made.reset(jax.random.PRNGKey(0))[1]
+    state = made.start()
     worth = 3 * 45 + 3 * 10 + 200
 
     def paid(before, after, won=False):
@@ -250,14 +245,14 @@ def test_the_reward_is_damage_kills_and_victory_in_smacs_shares(game_of):
 
 def test_our_own_losses_cost_nothing(game_of):
     made = game_of("smac/3m")
-    state = made.reset(jax.random.PRNGKey(0))[1]
+    state = made.start()
     before, after = after_hits(state, [45] * 6), after_hits(state, [0, 0, 10, 45, 45, 45])
     assert float(made.game.reward(before, after, jnp.array(False))) == 0
 
 
 def test_shields_count_as_health(game_of):
     made = game_of("smac/2s3z")
-    state = made.reset(jax.random.PRNGKey(0))[1]
+    state = made.start()
     full = [160, 160, 150, 150, 150]
     worth = sum(full) + 50 + 200
     before, after = after_hits(state, full * 2), after_hits(state, [*full, 150, 160, 150, 150, 100])
@@ -266,7 +261,7 @@ def test_shields_count_as_health(game_of):
 
 def test_healed_foes_cost_nothing_and_are_paid_for_again(game_of):
     made = game_of("smac/3m")
-    state = made.reset(jax.random.PRNGKey(0))[1]
+    state = made.start()
     hurt, healed = after_hits(state, [45] * 3 + [20, 45, 45]), after_hits(state, [45] * 3 + [30, 45, 45])
     assert float(made.game.reward(hurt, healed, jnp.array(False))) == 0
     assert float(made.game.reward(healed, hurt, jnp.array(False))) == pytest.approx(200 / 365, rel=1e-6)
@@ -276,7 +271,7 @@ def test_healed_foes_cost_nothing_and_are_paid_for_again(game_of):
 @given(st.lists(st.lists(st.floats(0, 1), min_size=5, max_size=5), max_size=5))
 def test_any_way_to_win_pays_twenty_in_all(game_of, shares):
     made = game_of("smac/2s3z")
-    state = made.reset(jax.random.PRNGKey(0))[1]
+    state = made.start()
     foes = np.array([160, 160, 150, 150, 150.0])
     path = [foes]
     for row in shares:
