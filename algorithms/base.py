@@ -108,7 +108,6 @@ class Algorithm(ABC):
     source_code: ClassVar[str]
     actions: ClassVar[frozenset[str]]  # of "discrete", "continuous"
     execution: ClassVar[str] = "decentralised"  # or "centralised": acting needs other agents' observations
-    lockstep: ClassVar[bool] = True  # False: the harness hands over one seed and tensors without S
     Config: ClassVar[type] = Config  # a frozen dataclass, a subclass of the one above
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # named differences from the paper's settings
 

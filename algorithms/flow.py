@@ -45,7 +45,9 @@ def to_actions(spec: TaskSpec, x: Tensor, legal: Tensor | None) -> Tensor:
 
 def masked(scores: Tensor, legal: Tensor | None) -> Tensor:
     """Scores with illegal actions out of reach."""
-    return scores if legal is None else scores.masked_fill(~legal, torch.finfo(scores.dtype).min)
+    if legal is None:
+        return scores
+    return scores.clamp(min=torch.finfo(scores.dtype).min).masked_fill(~legal, -torch.inf)
 
 
 def decode(x: Tensor, legal: Tensor | None) -> Tensor:

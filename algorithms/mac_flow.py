@@ -11,6 +11,9 @@ the two differ:
 * the released discrete critic sums over agents and averages its members before the error; ours mixes by the mean and
   trains each member (Appendix E);
 * the released recurrent encoder is never trained, so it is left out here in both.
+
+The released critic's sum and the missing mask in its distillation labels are not reproduced by the variant: the first
+only rescales a loss, the second concerns actions that the data never take.
 """
 
 from dataclasses import dataclass
@@ -47,7 +50,7 @@ class Config(base.Config):
     td_action: str = choice("flow", "policy")  # whose action the TD target takes: Algorithm 1, or released
     mask_td: bool = True  # only legal actions in TD targets
     q_guidance: str = choice("expected", "straight_through", "argmax")  # how -Q reaches the policy; argmax: not at all
-    normalise_q: bool = False  # divide the Q term by its mean magnitude
+    normalise_q: bool = False  # divide the Q term by the mean magnitude of the critic's values on the batch
     distillation: str = choice("mse", "cross_entropy")  # to the integrated flow (Eq. 7), or to its argmax (released)
 
 

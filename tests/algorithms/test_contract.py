@@ -18,11 +18,9 @@ SEEDS = (3, 5)
 EPISODES = 64
 TINY = {"hidden": (16, 16)}
 CLASSES = [pytest.param(cls, id=name) for name, cls in registry().items()]
-# Methods that do not know the seed axis (`lockstep = False`) keep only the promises about their class.
-LOCKSTEP = [cls for cls in registry().values() if cls.lockstep]
 CASES = [
     pytest.param((cls, variant, space), id=f"{cls.name}-{variant}-{space}")
-    for cls in LOCKSTEP
+    for cls in registry().values()
     for variant in ("paper", *(v for v in cls.variants if v != "paper"))
     for space in sorted(cls.actions)
 ]
@@ -37,7 +35,7 @@ def settings_of(cls):
 
 SETTINGS = [
     pytest.param(cls, space, name, word, id=f"{cls.name}-{space}-{name}={word}")
-    for cls in LOCKSTEP
+    for cls in registry().values()
     for space in sorted(cls.actions)
     for name, word in settings_of(cls)
 ]
@@ -135,7 +133,6 @@ def test_a_method_states_its_facts(cls):
         assert isinstance(fact, str) and fact.strip()
     assert cls.execution in {"decentralised", "centralised"}
     assert isinstance(cls.actions, frozenset) and cls.actions and cls.actions <= {"discrete", "continuous"}
-    assert isinstance(cls.lockstep, bool)
     assert sys.modules[cls.__module__].__doc__
 
 
@@ -162,7 +159,7 @@ def test_variants_change_known_settings_to_values_of_their_kind(cls):
             assert value in fields[name].metadata.get("choices", (value,)), (variant, name)
 
 
-@pytest.mark.parametrize("cls", [pytest.param(cls, id=cls.name) for cls in LOCKSTEP])
+@pytest.mark.parametrize("cls", [pytest.param(cls, id=cls.name) for cls in registry().values()])
 def test_the_default_settings_train_and_act(cls, make_spec, make_batch):
     for space in cls.actions:
         algorithm = cls(make_spec(space), cls.Config(), [0])
