@@ -2,8 +2,8 @@
 
 Paper: MAC-Flow (ICLR 2026), Appendix F.1. No official code for this baseline. Discrete actions: cross-entropy on logits
 without an illegal-action mask, as og-marl's discrete BC, but with an MLP instead of a recurrent network and with the
-most likely legal action at evaluation instead of a sample (`act_by: sample` restores that, always with fresh draws). Continuous actions: a
-Gaussian of unit variance, so half the squared error, and its mean at evaluation.
+most likely legal action at evaluation instead of a sample (`act_by: sample` restores that, always with fresh draws).
+Continuous actions: a Gaussian of unit variance, so half the squared error, and its mean at evaluation.
 """
 
 from dataclasses import dataclass
