@@ -62,14 +62,18 @@ class Game:
         """One joint action [I] (eight game loops)."""
         before = position.battle.state
         orders = jnp.where(actions < N_MOVES, TO_SMAX[jnp.minimum(actions, N_MOVES - 1)], actions - 1)
+        # SMAX's own `done` looks at the clock before it moves on: it would allow an action too many.
         _, battle, _, dones, _ = self.env.step_env(
             key, position.battle, {agent: orders[i] for i, agent in enumerate(self.env.agents)}
         )
         after = battle.state
         position = Position(_strong(battle), jax.nn.one_hot(actions, N_MOVES + self.m))
         won = ~after.unit_alive[self.n :].any() & after.unit_alive[: self.n].any()
-        timeout = (after.step >= self.task.limit) & after.unit_alive[: self.n].any() & ~won
-        return position, Step(self.view(position), self.reward(before, after, won), dones["__all__"], timeout, won)
+        late = after.step >= self.task.limit
+        timeout = late & after.unit_alive[: self.n].any() & ~won
+        return position, Step(
+            self.view(position), self.reward(before, after, won), dones["__all__"] | late, timeout, won
+        )
 
     def reward(self, before: Any, after: Any, won: jax.Array) -> jax.Array:
         """SMAC's team reward: damage + 10 a kill + 200 for the win, scaled so that a win is 20 in all.
@@ -189,7 +193,7 @@ class SmaxEnv:
         return View(*map(np.array, view))
 
     def step(self, actions: np.ndarray) -> Step:
-        """Joint actions [E,I] of legal actions; illegal ones act as a stop or miss."""
+        """Joint actions [E,I]. They should be legal: an attack on an enemy that is too far away walks towards it."""
         orders = jnp.asarray(np.asarray(actions, np.int32))
         self._key, self._position, out = self._step(self._key, self._position, orders)
         return Step(View(*map(np.array, out.view)), *map(np.array, out[1:]))

@@ -33,7 +33,12 @@ class Dataset:
     behaviour: np.ndarray  # [episodes] int16: which policy recorded it (never an input of a method)
 
     def __post_init__(self) -> None:
-        """Refuse shapes that do not fit together."""
+        """Refuse arrays that do not fit together."""
+        for name in ("actions", "rewards", "done", "timeout", "episode"):
+            self._need(name, len(getattr(self, name)), len(self.rows), "transitions")
+        for name in ("state", "legal"):
+            if getattr(self, name) is not None:
+                self._need(name, len(getattr(self, name)), len(self.obs), "rows of obs")
         ends = self.done | self.timeout
         last = np.append(self.episode[1:] != self.episode[:-1], True)
         if not np.array_equal(ends, last):
@@ -44,6 +49,15 @@ class Dataset:
                 f"obs: {len(self.obs)} rows for {len(self.rows)} transitions in {len(self.behaviour)} episodes; "
                 "an episode of T transitions has T + 1 rows"
             )
+
+        expected = np.arange(len(self.rows)) + self.episode  # every episode before has one row more than transitions
+        if not np.array_equal(self.rows, expected):
+            k = int(np.flatnonzero(self.rows != expected)[0])
+            raise ValueError(f"rows, transition {k}: {self.rows[k]}, should be {expected[k]}")
+
+    def _need(self, name: str, have: int, need: int, what: str) -> None:
+        if have != need:
+            raise ValueError(f"{name}: {have} entries for {need} {what}")
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -4,6 +4,7 @@ A cached dataset is two files, `<task>-<quality>-<key>.npz` and `.json`: the arr
 The key is made of all that decides the content (recipe, behaviours, simulator), so a new version records anew.
 """
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ import yaml
 
 from offmarl.benchmarks.env import cache_dir
 from offmarl.benchmarks.tasks import Task, fingerprint, make_env, tasks
+from offmarl.benchmarks.units import UNITS
 from offmarl.datasets import behaviours
 from offmarl.datasets.canonical import Dataset, join
 from offmarl.datasets.controllers import controller
@@ -29,7 +31,7 @@ from offmarl.datasets.tactics import Tactic
 
 LANES = 64  # episodes recorded at once; quick evaluations use as many, so a simulator compiles once for both
 SCRIPTED = {"smac": Tactic, "mpe": controller}  # what a recipe's entry is made into, by family
-FORMAT = 1
+FORMAT = 2
 COMMON = ("episodes", "epsilon", "lanes", "training")  # of all qualities of a task
 
 
@@ -63,8 +65,9 @@ class Recipe:
         return record(env, self.team(), self.episodes, self.epsilon, self.seed(), progress)
 
     def key(self) -> str:
-        """Eight hex digits of all that decides the content."""
+        """Eight hex digits of what decides the content; FORMAT stands for the code."""
         facts = [FORMAT, self.lanes, self.episodes, self.epsilon, self.behaviours, self.task.roster, self.task.limit]
+        facts += [dataclasses.astuple(UNITS[name]) for name in sorted(UNITS) if name in json.dumps(self.task.roster)]
         facts += [self.mix, *(catalogue()[self.task.name, quality].key() for quality in self.mix or ())]
         digest = hashlib.sha256(json.dumps([*facts, self.seed()], sort_keys=True).encode())
         digest.update(json.dumps(fingerprint(self.task), sort_keys=True).encode())

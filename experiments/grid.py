@@ -47,7 +47,7 @@ class Job:
     @property
     def key(self) -> str:
         """Names the job and its group of seeds."""
-        return f"{self.run_ids()[0]}+{len(self.seeds)}"
+        return f"{self.run_ids()[0]}+{','.join(map(str, self.seeds))}"
 
     @property
     def title(self) -> str:
@@ -123,7 +123,7 @@ def jobs(request: Request) -> list[Job]:
     methods = _methods(suite, request)
     overrides = parse_overrides(request.overrides)
     variant = request.variant or profile["variant"]
-    check_name("variant", variant, {"paper", *(v for m in registry().values() for v in m.variants)})
+    check_name("variant", variant, sorted({"paper", *(v for m in registry().values() for v in m.variants)}))
     protocol = {k: profile[k] for k in ("steps", "eval_every", "eval_episodes")}
     protocol |= {"timeout_bootstrap": False}
     seeds = tuple(profile["seeds"] if request.seeds is None else request.seeds)
@@ -153,17 +153,19 @@ def _methods(suite: Mapping[str, Any], request: Request) -> list[type[Algorithm]
             raise UserError(
                 f"--algorithms {name}: acts in {'/'.join(method.actions)} spaces, unlike this suite's tasks"
             )
-    return [registry()[name] for name in request.algorithms]
+    return [registry()[name] for name in dict.fromkeys(request.algorithms)]
 
 
 def _datasets(suite: Mapping[str, Any], profile: Mapping[str, Any], request: Request) -> list[tuple[str, str]]:
     known = [(task, q) for group in suite["groups"].values() for task, qualities in group.items() for q in qualities]
     names = list(dict.fromkeys(task for task, _ in known))
+    if request.tasks is not None and not request.tasks:
+        raise UserError("--tasks: names no task; leave it out for all of the suite")
     wanted = request.tasks or profile.get("tasks") or names
     for name in wanted:
-        task, _, quality = name.partition(":")
+        task, colon, quality = name.partition(":")
         check_name("task", task, names)
-        if quality:
+        if colon:
             check_name(f"quality of {task}", quality, [q for t, q in known if t == task])
     return [(t, q) for t, q in known if (t in wanted or f"{t}:{q}" in wanted) and (t, q) in catalogue()]
 
@@ -220,9 +222,7 @@ def _checked(method: type[Algorithm], key: str, value: Any) -> Any:
     if choices:
         check_name(f"value of {method.name}.{key}:", str(value), choices)
     if typing.get_origin(kind) is tuple:
-        if not isinstance(value, (list, tuple)) or not all(isinstance(v, int) and v > 0 for v in value) or not value:
-            raise UserError(f"{place}: write a list of positive integers, for example [256,256]")
-        return tuple(value)
+        return _checked_list(place, value, whole=typing.get_args(kind)[0] is int)
     if kind is float and isinstance(value, str):  # YAML reads 1e-4 as a string
         with contextlib.suppress(ValueError):
             value = float(value)
@@ -232,6 +232,17 @@ def _checked(method: type[Algorithm], key: str, value: Any) -> Any:
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
         raise UserError(f"{place}: write a value of type {expected.__name__}, as {field.default!r}")
     return value
+
+
+def _checked_list(place: str, value: Any, whole: bool) -> tuple:
+    """The value as a tuple of positive integers (`whole`) or of numbers, or a clear refusal."""
+    items = value if isinstance(value, (list, tuple)) else []
+    if whole and items and all(type(v) is int and v > 0 for v in items):
+        return tuple(items)
+    if not whole and items and all(type(v) in (int, float) for v in items):
+        return tuple(map(float, items))
+    what = "positive integers, for example [256,256]" if whole else "numbers, for example [-5.0]"
+    raise UserError(f"{place}: write a list of {what}")
 
 
 def pending(grid: Sequence[Job], store: Store, retry_failed: bool = True) -> list[Job]:

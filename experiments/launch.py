@@ -1,6 +1,9 @@
 """Run the jobs of a grid one after the other in this process. `launch_ray` runs them side by side."""
 
-from collections.abc import Sequence
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -22,11 +25,34 @@ def run_serial(grid: Sequence[Job], results: Path, device: str, threads: int) ->
     return board.failures
 
 
-def run_one(job: Job, results: Path, device: str, board: Board) -> str | None:
-    """Train one job; return why it failed, or None."""
+@contextlib.contextmanager
+def interruptible() -> Iterator[list[int]]:
+    """A list that the first Ctrl-C fills, instead of breaking in anywhere; the second breaks in."""
+    seen: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(number)
+
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
+        yield seen
+        return
+    before = signal.signal(signal.SIGINT, note)
     try:
-        for progress in train(job, results, device):
-            board.advance(job, progress.step)
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def run_one(job: Job, results: Path, device: str, board: Board) -> str | None:
+    """Train one job; return why it failed, or None. Ctrl-C waits for the end of an update, and saves."""
+    try:
+        with contextlib.closing(train(job, results, device)) as training, interruptible() as interrupted:
+            for progress in training:
+                board.advance(job, progress.step)
+                if interrupted:
+                    raise KeyboardInterrupt
     except Exception as error:  # it is recorded in the store; the others go on
         return f"{type(error).__name__}: {error}".splitlines()[0]
     return None

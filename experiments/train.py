@@ -174,7 +174,7 @@ def train(job: Job, results: Path | str, device: str = "cpu") -> Generator[Progr
                 saved = time.monotonic()
             yield Progress(run.step, steps)
         run.finish()
-    except (KeyboardInterrupt, GeneratorExit):
+    except GeneratorExit:  # stopped between two updates; anything else may have hit the middle of one
         run.save()
         raise
     except Exception as error:

@@ -1,0 +1,198 @@
+"""The command line: help, refusals in one line, plans that write nothing."""
+
+import signal
+
+import pytest
+
+from offmarl.experiments.cli import main, parse_seeds
+from offmarl.experiments.errors import UserError
+
+RUN = ["run", "--suite", "smac"]
+
+# What is wrong, the words after `offmarl`, and what the message must contain.
+BAD = {
+    "suite": (["run", "--suite", "smaq"], "'smac'"),
+    "algorithm": ([*RUN, "--algorithms", "mac_flo"], "'mac_flow'"),
+    "one algorithm of two": ([*RUN, "--algorithms", "bc,flowbc"], "'flow_bc'"),
+    "task": ([*RUN, "--tasks", "smac/3mm"], "'smac/3m'"),
+    "task without its family": ([*RUN, "--tasks", "5m_vs_6m"], "'smac/5m_vs_6m'"),
+    "quality": ([*RUN, "--tasks", "smac/3m:goood"], "'good'"),
+    "quality of another task": ([*RUN, "--tasks", "smacv2/zerg_5_vs_5:good"], "replay"),
+    "no quality after the colon": ([*RUN, "--tasks", "smac/3m:"], "good"),
+    "profile": ([*RUN, "--profile", "quik"], "'quick'"),
+    "source": ([*RUN, "--source", "embeded"], "'embedded'"),
+    "variant": ([*RUN, "--variant", "relased"], "'released'"),
+    "setting": ([*RUN, "--set", "mac_flow.alhpa=1"], "'alpha'"),
+    "setting of all": ([*RUN, "--set", "all.batchsize=1"], "'batch_size'"),
+    "method of a setting": ([*RUN, "--set", "mac_flo.alpha=1"], "'mac_flow'"),
+    "type of a setting": ([*RUN, "--set", "bc.batch_size=many"], "bc.batch_size=many: write a value of type int"),
+    "type of a list": ([*RUN, "--set", "bc.hidden=16"], "[256,256]"),
+    "choice": ([*RUN, "--set", "bc.act_by=argmx"], "'argmax'"),
+    "setting without a value": ([*RUN, "--set", "bc.batch_size"], "METHOD.SETTING=VALUE"),
+    "setting without a method": ([*RUN, "--set", "batch_size=3"], "METHOD.SETTING=VALUE"),
+    "unreadable value": ([*RUN, "--set", "bc.hidden=[16"], "cannot be read"),
+    "falling seeds": ([*RUN, "--seeds", "5-2"], "write 0-5 or 0,2,4"),
+    "seeds of letters": ([*RUN, "--seeds", "a"], "write 0-5 or 0,2,4"),
+    "seeds with a gap": ([*RUN, "--seeds", "1,,2"], "write 0-5 or 0,2,4"),
+    "no seeds": ([*RUN, "--seeds", ""], "write 0-5 or 0,2,4"),
+    "device": ([*RUN, "--device", "gpu"], "cpu, cuda or auto"),
+    "absent device": ([*RUN, "--device", "cuda:99"], "cuda:99"),
+    "no jobs": ([*RUN, "--jobs", "0"], "--jobs"),
+    "no threads": ([*RUN, "--threads", "0"], "--threads"),
+    "results below a file": ([*RUN, "--results", "/dev/null/results"], "/dev/null/results"),
+    "suite of a report": (["report", "--suite", "smacs"], "'smac'"),
+    "profile of a report": (["report", "--suite", "smac", "--profile", "papr"], "'paper'"),
+    "results of a report": (["report", "--suite", "smac", "--results", "/nowhere"], "/nowhere"),
+    "results of a status": (["status", "--results", "/nowhere"], "/nowhere"),
+    "form of a dataset": (["data", "card", "smac-3m-good"], "smac/3m:good"),
+    "dataset": (["data", "card", "smac/3m:god"], "'good'"),
+    "datasets to record": (["data", "record", "--tasks", "smac/9m"], "'smac/8m'"),
+    "behaviours that are scripted": (["data", "train-behaviour", "smac/2c_vs_64zg"], "scripted"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_wrong_input_is_refused_in_one_line_that_helps(what, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    arguments, expected = BAD[what]
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert len(said.err.splitlines()) == 1
+    assert said.err.startswith("offmarl: ")
+    assert expected in said.err
+    assert list(tmp_path.rglob("*")) == []  # and nothing was begun
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["report", "--help"], ["data", "list", "--help"]])
+def test_help_shows_examples(arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 0
+    shown = capsys.readouterr().out
+    assert "examples:" in shown
+    assert "offmarl run --suite smac" in shown
+
+
+def test_help_of_run_names_every_option(capsys):
+    with pytest.raises(SystemExit):
+        main(["run", "--help"])
+    shown = capsys.readouterr().out
+    for option in [
+        "suite",
+        "profile",
+        "source",
+        "algorithms",
+        "tasks",
+        "seeds",
+        "variant",
+        "set",
+        "jobs",
+        "threads",
+        "device",
+        "results",
+        "dry-run",
+    ]:
+        assert f"--{option}" in shown
+
+
+def test_version_is_the_packages(capsys):
+    from importlib.metadata import version
+
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"offmarl {version('offmarl')}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [(None, None), ("3", [3]), ("0-2", [0, 1, 2]), ("4,1", [4, 1]), ("0-1,5, 7-8", [0, 1, 5, 7, 8]), ("2,2-3", [2, 3])],
+)
+def test_seeds_are_numbers_and_rising_ranges(text, expected):
+    assert parse_seeds(text) == expected
+
+
+@pytest.mark.parametrize("text", ["5-2", "a", "", "1,", "1-", "-1", "1.5", "0-3-5", "1 2"])
+def test_other_seeds_are_refused(text):
+    with pytest.raises(UserError, match="--seeds"):
+        parse_seeds(text)
+
+
+def test_a_dry_run_counts_cells_and_trains_nothing(small, capsys, tmp_path):
+    options = ["--profile", "smoke", "--tasks", "smac/3m:good", "--algorithms", "bc,macql", "--results", str(tmp_path)]
+    assert main([*RUN, *options, "--set", "all.hidden=[16]", "--seeds", "0-2", "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "6 cells: 0 done, 6 pending" in shown
+    assert "training: about" in shown and "disk: at most" in shown
+    rows = {line.split()[0]: line.split()[1:] for line in shown.splitlines()}
+    assert rows["bc"] == rows["macql"] == ["quick", "1", "3"]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_knows_what_is_done(small, capsys, tmp_path):
+    from offmarl.experiments import grid
+    from offmarl.experiments.store import Store
+
+    options = ["--profile", "smoke", "--tasks", "smac/3m:good", "--algorithms", "bc", "--results", str(tmp_path)]
+    (job,) = grid.jobs(grid.Request("smac", "smoke", algorithms=["bc"], tasks=["smac/3m:good"]))
+    for cell, run_id in zip(job.cells(), job.run_ids()):
+        Store(tmp_path).write(cell, {"run_id": run_id, "status": "done"})
+    assert main([*RUN, *options, "--dry-run"]) == 0
+    assert "2 cells: 2 done, 0 pending" in capsys.readouterr().out
+
+
+def test_stopping_by_hand_is_an_exit_code_of_its_own_and_the_same_command_goes_on(
+    small, capsys, tmp_path, monkeypatch, complete
+):
+    from offmarl.algorithms import registry
+
+    class Stopped(registry()["bc"]):
+        updates = 0
+
+        def losses(self, batch):
+            Stopped.updates += 1
+            if Stopped.updates == 40:
+                signal.raise_signal(signal.SIGINT)
+            return super().losses(batch)
+
+    monkeypatch.setitem(registry(), "bc", Stopped)
+    options = ["--profile", "smoke", "--tasks", "smac/3m:good", "--algorithms", "bc", "--set", "all.hidden=[16]"]
+    command = [*RUN, *options, "--jobs", "1", "--results", str(tmp_path)]
+    assert main(command) == 130
+    said = capsys.readouterr()
+    assert said.err.splitlines()[-1] == "offmarl: stopped; the same command continues where it was"
+    assert "Traceback" not in said.err
+    assert len(list((tmp_path / "work").glob("*.pt"))) == 1
+    assert main(command) == 0
+    assert Stopped.updates == 150  # the update in which it came was finished and saved
+    assert {record["status"] for record in complete(tmp_path).values()} == {"done"}
+
+
+def test_nothing_to_run_is_an_exit_code_of_its_own(capsys, tmp_path):
+    assert main([*RUN, "--algorithms", "", "--results", str(tmp_path)]) == 3
+    assert "nothing to run" in capsys.readouterr().err
+
+
+def test_the_list_of_datasets_has_all_of_them_with_og_marls_returns(small, capsys):
+    from offmarl.datasets.embedded import catalogue
+
+    assert main(["data", "list"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert len(shown) == 1 + len(catalogue()) >= 1 + 18
+    for (task, quality), recipe in catalogue().items():
+        (line,) = [line for line in shown if line.startswith(f"{task}:{quality} ")]
+        assert "{:.2f} ± {:.2f}".format(*recipe.target) in line
+
+
+def test_the_card_of_a_dataset_is_json(small, capsys):
+    import json
+
+    assert main(["data", "card", "smac/3m:good"]) == 0
+    card = json.loads(capsys.readouterr().out)
+    assert card["dataset"] == "smac/3m:good"
+    assert card["episodes"] == 12
+
+
+def test_an_empty_store_has_no_runs_to_report(capsys, tmp_path):
+    assert main(["status", "--results", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "no runs yet\n"

@@ -1,0 +1,101 @@
+"""The installed program, as a person starts it: refusals, Ray, and a machine that dies."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from offmarl.algorithms import registry
+from offmarl.experiments import grid
+from offmarl.experiments.store import Store
+
+CHECKOUT = Path(__file__).parents[2]
+OFFMARL = Path(sys.executable).with_name("offmarl")
+SMOKE = ["run", "--suite", "smac", "--profile", "smoke", "--tasks", "smac/3m:poor", "--set", "all.hidden=[16]"]
+
+
+def start(*arguments, cwd, **how):
+    """Begin `offmarl ...` with one thread a process."""
+    surroundings = {**os.environ, "OMP_NUM_THREADS": "1"}
+    surroundings.pop("RAY_ADDRESS", None)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **how}
+    return subprocess.Popen([OFFMARL, *map(str, arguments)], cwd=cwd, env=surroundings, **pipes)
+
+
+def offmarl(*arguments, cwd):
+    """Run to the end: exit code, what it printed, what it complained of."""
+    process = start(*arguments, cwd=cwd)
+    out, err = process.communicate(timeout=400)
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "nearest"),
+    [
+        (["run", "--suite", "smac", "--algorithms", "mac_flwo"], "'mac_flow'"),
+        (["run", "--suite", "smac", "--set", "mac_flow.alpa=1.0"], "'alpha'"),
+        (["run", "--suite", "smac", "--seeds", "5-2"], "0-5 or 0,2,4"),
+    ],
+)
+def test_the_program_refuses_wrong_input_with_exit_code_2_and_one_line(arguments, nearest, tmp_path):
+    code, out, err = offmarl(*arguments, cwd=tmp_path)
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1 and "Traceback" not in err
+    assert nearest in err
+
+
+def test_ray_trains_side_by_side_and_a_second_start_finds_nothing_pending(tmp_path, complete):
+    command = [*SMOKE, "--algorithms", "bc,macql", "--jobs", "2", "--results", tmp_path / "results"]
+    code, out, err = offmarl(*command, cwd=CHECKOUT)  # where our folders could shadow packages of the same name
+    assert code == 0, err
+    records = complete(tmp_path / "results")
+    assert sorted((r["cell"]["algorithm"], r["cell"]["seed"]) for r in records.values()) == [
+        ("bc", 0),
+        ("bc", 1),
+        ("macql", 0),
+        ("macql", 1),
+    ]
+    assert {r["status"] for r in records.values()} == {"done"}
+    assert all(r["config"]["hidden"] == [16] for r in records.values())
+    assert all([e["step"] for e in r["evaluations"]] == [75, 150] for r in records.values())
+    assert "Traceback" not in err
+    assert "[4/4]" in err
+
+    code, again, err = offmarl(*command, cwd=CHECKOUT)
+    assert code == 0, err
+    assert err == ""  # nothing was recorded or trained
+    assert again == out  # and the report is the same
+    assert complete(tmp_path / "results") == records
+
+
+def test_a_killed_grid_loses_at_most_what_was_running_and_the_next_start_finishes_it(tmp_path, complete):
+    methods = [name for name in grid.load_suite("smac")["algorithms"] if name in registry()]
+    command = [*SMOKE, "--algorithms", ",".join(methods), "--jobs", "1", "--results", tmp_path]
+    with open(tmp_path / "log", "w") as log:
+        driver = start(*command, cwd=tmp_path, stdout=log, stderr=log)
+        runs = tmp_path / "runs"
+        while driver.poll() is None and not (runs.is_dir() and any(p.name[0] != "." for p in runs.iterdir())):
+            time.sleep(0.01)
+        driver.send_signal(signal.SIGKILL)
+        assert driver.wait() == -signal.SIGKILL, (tmp_path / "log").read_text()
+    before = complete(tmp_path)
+    cells = 2 * len(methods)
+    assert 1 <= len(before) < cells
+    assert {record["status"] for record in before.values()} == {"done"}
+
+    code, _, err = offmarl(*command, cwd=tmp_path)
+    assert code == 0, err
+    after = complete(tmp_path)
+    assert len(after) == cells
+    assert {record["status"] for record in after.values()} == {"done"}
+    assert {run_id: after[run_id] for run_id in before} == before  # what was done was not done again
+    assert f"/{cells - len(before)}]" in err
+    jobs = grid.jobs(
+        grid.Request("smac", "smoke", algorithms=methods, tasks=["smac/3m:poor"], overrides=["all.hidden=[16]"])
+    )
+    assert {run_id for job in jobs for run_id in job.run_ids()} == set(after)
+    assert grid.pending(jobs, Store(tmp_path)) == []

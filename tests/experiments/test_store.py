@@ -1,0 +1,170 @@
+"""The store: whole runs or none, and the truth about what is done."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from offmarl.experiments.store import Cell, Store, config_hash
+
+CELL = Cell("smac/3m", "good", "embedded", "bc", "paper", "quick", 3)
+ID = CELL.run_id("0a1b2c3d")
+
+
+def record(status="done", **more):
+    return {"run_id": ID, "status": status, "reason": None, "evaluations": [], **more}
+
+
+def test_what_is_written_is_read_again(tmp_path):
+    curves = pd.DataFrame({"step": [1, 2], "policy": [0.5, 0.25]})
+    place = Store(tmp_path).write(CELL, record(note="ä"), curves, b"weights")
+    assert place == tmp_path / "runs" / ID
+    read = Store(tmp_path).read(ID)
+    assert {**record(note="ä"), "cell": dataclasses.asdict(CELL), "schema": 1} == read
+    pd.testing.assert_frame_equal(pd.read_parquet(place / "curves.parquet"), curves)
+    assert (place / "checkpoint.pt").read_bytes() == b"weights"
+
+
+def test_a_run_leaves_nothing_else_behind(tmp_path):
+    for _ in range(3):
+        Store(tmp_path).write(CELL, record(), pd.DataFrame({"step": [1]}), b"x")
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [ID]
+
+
+@pytest.mark.parametrize("status", ["done", "failed"])
+def test_the_status_is_the_records(tmp_path, status):
+    Store(tmp_path).write(CELL, record(status))
+    assert Store(tmp_path).status(ID) == status
+
+
+def test_a_run_that_was_never_written_is_pending(tmp_path):
+    assert Store(tmp_path).status(ID) == "pending"
+    assert Store(tmp_path / "nowhere").read(ID) is None
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"null", b"{}", b'{"status": "pending"}', b'{"status": null}', b"\xff\xfe\x00", b"7"]
+)
+def test_a_damaged_record_is_pending_again(tmp_path, content):
+    place = Store(tmp_path).write(CELL, record())
+    (place / "run.json").write_bytes(content)
+    assert Store(tmp_path).read(ID) is None
+    assert Store(tmp_path).status(ID) == "pending"
+
+
+def test_a_run_without_its_record_is_pending(tmp_path):
+    (Store(tmp_path).write(CELL, record()) / "run.json").unlink()
+    assert Store(tmp_path).status(ID) == "pending"
+
+
+def test_a_rerun_replaces_the_run_as_a_whole(tmp_path):
+    store = Store(tmp_path)
+    store.write(CELL, record("failed", reason="RuntimeError: once"), pd.DataFrame({"step": [1]}), b"old")
+    store.write(CELL, record(reason=None))
+    assert store.status(ID) == "done"
+    assert sorted(path.name for path in (tmp_path / "runs" / ID).iterdir()) == ["run.json"]
+
+
+def test_a_write_that_fails_leaves_the_earlier_run_as_it_was(tmp_path):
+    store = Store(tmp_path)
+    store.write(CELL, record(note="first"), None, b"weights")
+    with pytest.raises(TypeError):
+        store.write(CELL, record(note=object()))  # JSON knows no such thing
+    assert store.read(ID)["note"] == "first"
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [ID]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"task": "smac/8m"},
+        {"quality": "poor"},
+        {"source": "og_marl"},
+        {"algorithm": "flow_bc"},
+        {"variant": "quick"},
+        {"profile": "paper"},
+        {"seed": 4},
+    ],
+)
+def test_every_part_of_a_cell_is_in_its_run_id(change):
+    assert dataclasses.replace(CELL, **change).run_id("0a1b2c3d") != ID
+
+
+def test_a_run_id_is_a_file_name_that_a_person_can_read():
+    assert ID == "smac-3m.good.embedded.bc.paper.quick.s3.0a1b2c3d"
+
+
+def test_the_hash_differs_with_every_setting_and_not_with_their_order():
+    settings = {"config": {"alpha": 3.0, "hidden": (16, 16)}, "protocol": {"steps": 10}}
+    turned = {"protocol": {"steps": 10}, "config": {"hidden": (16, 16), "alpha": 3.0}}
+    assert config_hash(settings) == config_hash(turned)
+    assert len(config_hash(settings)) == 8
+    others = [
+        {**settings, "config": {"alpha": 3.5, "hidden": (16, 16)}},
+        {**settings, "config": {"alpha": 3.0, "hidden": (16, 32)}},
+        {**settings, "protocol": {"steps": 11}},
+    ]
+    assert len({config_hash(other) for other in [settings, *others]}) == 4
+
+
+# A writer forked again and again, each killed at another moment of its work. It rewrites the same few runs, so that
+# both new and replaced ones are hit.
+WRITERS = """
+import os, signal, sys, time
+import pandas as pd
+from offmarl.experiments.store import Cell, Store
+
+store = Store(sys.argv[1])
+runs = os.path.join(sys.argv[1], "runs")
+torn = 0
+for life in range(300):
+    child = os.fork()
+    if not child:
+        k = 0
+        while True:
+            cell = Cell("smac/3m", "good", "embedded", "bc", "paper", "quick", k % 4)
+            text = {"run_id": cell.run_id("0" * 8), "status": "done", "body": [life] * 2000, "life": life}
+            store.write(cell, text, pd.DataFrame({"step": range(500), "life": life}), bytes([life % 256]) * 200_000)
+            k += 1
+    time.sleep(0.02 + 0.003 * (life % 17))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    drafts = [name for name in os.listdir(runs) if name.startswith(".")] if os.path.isdir(runs) else []
+    torn += bool(drafts)
+    for name in drafts:
+        os.rename(os.path.join(runs, name), os.path.join(sys.argv[1], f"torn{life}{name}"))
+    print(life, flush=True)
+    if life >= 25 and torn >= 8:
+        break
+print("torn", torn)
+"""
+
+
+def test_kills_in_the_middle_of_writing_never_leave_a_torn_run(tmp_path, complete):
+    done = subprocess.run(
+        [sys.executable, "-c", WRITERS, str(tmp_path)], capture_output=True, text=True, check=True, timeout=300
+    )
+    assert int(done.stdout.split()[-1]) >= 8  # that many kills did hit a writer at work
+    store = Store(tmp_path)
+    visible = [path for path in (tmp_path / "runs").iterdir() if not path.name.startswith(".")]
+    assert visible
+    for place in visible:
+        stored = store.read(place.name)
+        life = stored["life"]
+        assert stored["body"] == [life] * 2000
+        curves = pd.read_parquet(place / "curves.parquet")
+        assert len(curves) == 500 and (curves["life"] == life).all()
+        assert (place / "checkpoint.pt").read_bytes() == bytes([life % 256]) * 200_000
+
+
+def test_a_store_works_on_over_the_drafts_of_a_killed_writer(tmp_path):
+    draft = tmp_path / "runs" / f".{ID}.deadbeef"
+    draft.mkdir(parents=True)
+    (draft / "run.json").write_text(json.dumps(record()))
+    store = Store(tmp_path)
+    assert store.status(ID) == "pending"
+    store.write(CELL, record())
+    assert store.status(ID) == "done"
