@@ -39,8 +39,7 @@ set_up() { # $1: "" or "[test]"
 }
 
 check() {
-    local built
-    built="$(mktemp -d)"
+    built="$(mktemp -d)" # not local: the trap outlives the function
     trap 'rm -rf "$built"' EXIT
     cd "$home"
     "$venv/bin/ruff" check .
