@@ -34,7 +34,7 @@ from offmarl.algorithms.flow import (
     to_points,
 )
 from offmarl.algorithms.mixers import mean_mixer
-from offmarl.algorithms.nets import MLP, AgentNet, frozen, polyak, target_copy
+from offmarl.algorithms.nets import MLP, AgentNet, frozen, index_of_both, polyak, target_copy
 
 
 @dataclass(frozen=True)
@@ -151,12 +151,12 @@ class MACFlow(base.Algorithm):
         """TD error of the mixed value, for each member of the ensemble (Appendix E)."""
         with torch.no_grad():
             if self.spec.discrete:
-                next_q = self.nets["target_critic"](batch.next_obs).gather(-1, _for_both(next_actions))
+                next_q = self.nets["target_critic"](batch.next_obs).gather(-1, index_of_both(next_actions))
             else:
                 next_q = self.nets["target_critic"](batch.next_obs, next_actions)
             live = (1.0 - batch.done)[..., None]
             target = self.mix(batch.rewards) + self.config.discount * live * self.mix(next_q[..., 0].mean(1))
-        chosen = q.gather(-1, _for_both(batch.actions)) if self.spec.discrete else q
+        chosen = q.gather(-1, index_of_both(batch.actions)) if self.spec.discrete else q
         return (self.mix(chosen[..., 0]) - target[:, None]).pow(2).mean((2, 3)).sum(1)
 
     def flow_loss(self, batch: base.Batch) -> Tensor:
@@ -205,8 +205,3 @@ class MACFlow(base.Algorithm):
             return lambda x, t: self.nets["flow"](obs, x, t)
         flat_obs = obs.flatten(2)
         return lambda x, t: self.nets["flow"](torch.cat([flat_obs, x.flatten(2), t[:, :, 0]], -1)).view(x.shape)
-
-
-def _for_both(actions: Tensor) -> Tensor:
-    """Discrete actions [S,B,I] as an index into the values of both critics [S,2,B,I,A]."""
-    return actions[:, None, ..., None].expand(-1, 2, -1, -1, -1)

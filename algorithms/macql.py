@@ -15,7 +15,7 @@ from offmarl.algorithms import base
 from offmarl.algorithms.base import choice
 from offmarl.algorithms.flow import decode, masked
 from offmarl.algorithms.mixers import mean_mixer
-from offmarl.algorithms.nets import AgentNet, polyak, target_copy
+from offmarl.algorithms.nets import AgentNet, index_of_both, polyak, target_copy
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,7 @@ class MACQL(base.Algorithm):
     def losses(self, batch: base.Batch) -> dict[str, Tensor]:
         """TD error and conservative term."""
         q = self.nets["critic"](batch.obs)  # [S, 2, B, I, A]
-        actions = batch.actions[:, None, ..., None].expand(-1, 2, -1, -1, -1)
-        chosen = q.gather(-1, actions)[..., 0]  # [S, 2, B, I]
+        chosen = q.gather(-1, index_of_both(batch.actions))[..., 0]  # [S, 2, B, I]
         legal = batch.legal[:, None] if self.config.cql_legal_only and batch.legal is not None else None
         gap = masked(q, legal).logsumexp(-1) - chosen
         return {

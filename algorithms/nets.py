@@ -109,6 +109,11 @@ class AgentNet(nn.Module):
         return out if self.copies > 1 else out[:, 0]
 
 
+def index_of_both(actions: Tensor) -> Tensor:
+    """Discrete actions [S,B,I] as an index into the values of twin critics [S,2,B,I,A]."""
+    return actions[:, None, ..., None].expand(-1, 2, -1, -1, -1)
+
+
 def target_copy(net: nn.Module) -> nn.Module:
     """A copy that no optimiser touches."""
     return copy.deepcopy(net).requires_grad_(False)

@@ -7,6 +7,7 @@ import os
 
 import numpy as np
 import pytest
+import torch
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before any test module imports JAX
 
@@ -20,6 +21,15 @@ def cache(tmp_path_factory):
         chosen = os.environ.get("OFFMARL_TEST_CACHE")
         patch.setenv("OFFMARL_CACHE", chosen or str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Networks this small only lose by threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-import torch
 
 from offmarl.algorithms import registry
 from offmarl.algorithms.base import TaskSpec
@@ -16,7 +15,6 @@ from offmarl.datasets.embedded import LANES, catalogue
 
 @pytest.mark.parametrize("quality", ["good", "medium", "poor"])
 def test_recordings_meet_their_target_and_cloning_them_by_argmax_returns_as_much(quality):
-    torch.set_num_threads(1)
     recipe = dataclasses.replace(catalogue()["smac/3m", quality], episodes=512)
     data, task = recipe.make(lambda _: None), recipe.task
     assert data.returns().mean() == pytest.approx(recipe.target[0], abs=1.5)

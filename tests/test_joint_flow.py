@@ -36,7 +36,6 @@ def of_one_tactic(actions: np.ndarray) -> float:
 
 def sampled_share(data: Dataset, step: np.ndarray, joint: bool) -> float:
     """Train the flow on the opening, then sample joint actions at starts of battles."""
-    torch.set_num_threads(1)
     task = tasks()["smac/3m"]
     method = registry()["mac_flow"]
     config = method.Config(hidden=(128, 128), learning_rate=2e-3, flow_steps=10, one_hot_scale=4.0, joint_flow=joint)

@@ -4,15 +4,6 @@ import torch
 from offmarl.algorithms.base import Batch, TaskSpec
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Networks this small only lose by threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(autouse=True)
 def same_numbers():
     torch.manual_seed(0)

@@ -10,15 +10,6 @@ from offmarl.experiments import grid
 from offmarl.experiments.store import Store
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Networks this small only lose by threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def small(battles):
     """Make jobs of thirty updates; smac/3m:good stands for twelve episodes of two tactics while they are in use."""
