@@ -34,13 +34,16 @@ def encode(actions: Tensor, count: int, scale: float) -> Tensor:
 
 
 def to_points(spec: TaskSpec, actions: Tensor, scale: float) -> Tensor:
-    """The data's actions as targets of a flow [..., A]: one-hot points, or continuous actions as they are."""
-    return encode(actions, spec.actions, scale) if spec.discrete else actions
+    """The data's actions as targets of a flow [..., A]: one-hot points or continuous actions, `scale` times as long.
+
+    Against noise of unit variance, an error of the flow is then `scale` times smaller in the action.
+    """
+    return encode(actions, spec.actions, scale) if spec.discrete else scale * actions
 
 
-def to_actions(spec: TaskSpec, x: Tensor, legal: Tensor | None) -> Tensor:
-    """The actions that points stand for: the largest legal coordinate, or the point clipped to [-1, 1]."""
-    return decode(x, legal) if spec.discrete else x.clamp(-1.0, 1.0)
+def to_actions(spec: TaskSpec, x: Tensor, legal: Tensor | None, scale: float = 1.0) -> Tensor:
+    """The actions that points stand for: the largest legal coordinate, or the point in [-1, 1]."""
+    return decode(x, legal) if spec.discrete else (x / scale).clamp(-1.0, 1.0)
 
 
 def masked(scores: Tensor, legal: Tensor | None) -> Tensor:

@@ -21,7 +21,7 @@ class Config(base.Config):
 
     flow_steps: int = 10  # Euler steps
     layer_norm: bool = True  # in the flow
-    one_hot_scale: float = 1.0  # length of a one-hot action; noise has unit variance
+    action_scale: float = 1.0  # of actions as points of the flow, whose noise has unit variance
 
 
 class FlowBC(base.Algorithm):
@@ -33,7 +33,7 @@ class FlowBC(base.Algorithm):
     source_code = "https://github.com/DongsuLeeTech/mac-flow"
     actions = frozenset({"discrete", "continuous"})
     Config = Config
-    variants = {"quick": {"flow_steps": 5, "one_hot_scale": 4.0}}
+    variants = {"quick": {"flow_steps": 5, "action_scale": 4.0}}
 
     def build(self) -> None:
         """A field of observation, noisy action and time."""
@@ -50,7 +50,7 @@ class FlowBC(base.Algorithm):
 
     def losses(self, batch: base.Batch) -> dict[str, Tensor]:
         """Flow matching to the data's actions (Eq. 5), every agent at a time of its own."""
-        target = to_points(self.spec, batch.actions, self.config.one_hot_scale)
+        target = to_points(self.spec, batch.actions, self.config.action_scale)
         noise = self.streams.normal(*target.shape[1:])
         time = self.streams.uniform(*target.shape[1:-1], 1)
         return {"flow": flow_matching_loss(self.field(batch.obs), target, noise, time)}
@@ -59,7 +59,8 @@ class FlowBC(base.Algorithm):
     def act(self, obs: Tensor, legal: Tensor | None = None, memory: None = None) -> tuple[Tensor, None]:
         """Integrate every agent's flow from noise."""
         noise = self.acting_noise(*obs.shape[1:-1], self.spec.actions)
-        return to_actions(self.spec, euler(self.field(obs), noise, self.config.flow_steps), legal), memory
+        ends = euler(self.field(obs), noise, self.config.flow_steps)
+        return to_actions(self.spec, ends, legal, self.config.action_scale), memory
 
     def nfe(self) -> int:
         """One pass a step of the integration."""

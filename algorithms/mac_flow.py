@@ -43,7 +43,7 @@ class Config(base.Config):
 
     flow_steps: int = 10  # Euler steps of the teacher
     layer_norm: bool = True  # in the flow and the policy; critics always have it
-    one_hot_scale: float = 1.0  # length of a one-hot action; noise has unit variance
+    action_scale: float = 1.0  # of actions as points of the flow, whose noise has unit variance
     alpha: float = 3.0  # weight of the distillation (Eq. 9)
     joint_flow: bool = True  # False: one field per agent on its own observation (released)
     mixer: str = choice("mean", "none")  # of the critics; none: every agent learns from its own reward (no IGM)
@@ -75,7 +75,7 @@ class MACFlow(base.Algorithm):
             "q_guidance": "argmax",
             "distillation": "cross_entropy",
         },
-        "quick": {"flow_steps": 5, "one_hot_scale": 4.0, "alpha": 0.3, "normalise_q": True},
+        "quick": {"flow_steps": 5, "action_scale": 4.0, "alpha": 0.3, "normalise_q": True},
     }
 
     def build(self) -> None:
@@ -123,7 +123,7 @@ class MACFlow(base.Algorithm):
     def act(self, obs: Tensor, legal: Tensor | None = None, memory: None = None) -> tuple[Tensor, None]:
         """One pass of each agent's policy on its own observation and noise."""
         noise = self.acting_noise(*obs.shape[1:-1], self.spec.actions)
-        return to_actions(self.spec, self.nets["policy"](obs, noise), legal), memory
+        return self.decide(self.nets["policy"](obs, noise), legal), memory
 
     def nfe(self) -> int:
         """One pass of the policy."""
@@ -141,11 +141,11 @@ class MACFlow(base.Algorithm):
         if self.config.td_action == "policy":
             taught = euler(self.field(batch.obs), noise, self.config.flow_steps)
             proposed = self.nets["policy"](batch.next_obs, next_noise)
-            return taught, to_actions(self.spec, proposed, next_legal)
+            return taught, self.decide(proposed, next_legal)
         # Both integrations in one pass: the step count, not the batch, is what costs.
         obs, noise = torch.cat([batch.obs, batch.next_obs], 1), torch.cat([noise, next_noise], 1)
         taught, proposed = euler(self.field(obs), noise, self.config.flow_steps).chunk(2, 1)
-        return taught, to_actions(self.spec, proposed, next_legal)
+        return taught, self.decide(proposed, next_legal)
 
     def critic_loss(self, batch: base.Batch, q: Tensor, next_actions: Tensor) -> Tensor:
         """TD error of the mixed value, for each member of the ensemble (Appendix E)."""
@@ -161,7 +161,7 @@ class MACFlow(base.Algorithm):
 
     def flow_loss(self, batch: base.Batch) -> Tensor:
         """Flow matching to the data's joint action (Eq. 6): one time for the whole team."""
-        target = to_points(self.spec, batch.actions, self.config.one_hot_scale)
+        target = to_points(self.spec, batch.actions, self.config.action_scale)
         noise = self.streams.normal(*target.shape[1:])
         joint = self.config.joint_flow
         time = self.streams.uniform(target.shape[1], 1 if joint else target.shape[2], 1)
@@ -179,7 +179,7 @@ class MACFlow(base.Algorithm):
             value = (self.choice(out, batch.legal) * q).sum(-1)  # [S, B, I]
         else:
             with frozen(self.nets["critic"]):
-                value = self.nets["critic"](batch.obs, out.clamp(-1.0, 1.0))[..., 0].mean(1)
+                value = self.nets["critic"](batch.obs, self.decide(out, None))[..., 0].mean(1)
         scale = q.abs().flatten(1).mean(1) if self.config.normalise_q else 1.0
         return {
             "distillation": self.config.alpha * error.flatten(1).mean(1),
@@ -198,6 +198,10 @@ class MACFlow(base.Algorithm):
     def mix(self, values: Tensor) -> Tensor:
         """What one TD error is about: the team [..., I] -> [..., 1], or every agent apart."""
         return mean_mixer(values)[..., None] if self.config.mixer == "mean" else values
+
+    def decide(self, points: Tensor, legal: Tensor | None) -> Tensor:
+        """The actions that points of the flow or the policy stand for."""
+        return to_actions(self.spec, points, legal, self.config.action_scale)
 
     def field(self, obs: Tensor) -> Field:
         """The vector field at these observations: x [S,B,I,A], t [S,B,I,1] -> [S,B,I,A]."""

@@ -1,9 +1,11 @@
 """The tasks of the harness, read from tasks.yaml."""
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
-from importlib.metadata import version
+from importlib.metadata import requires, version
 
 import yaml
 
@@ -44,18 +46,35 @@ def tasks() -> dict[str, Task]:
 
 
 # Label, and the packages that decide the simulation.
-ENGINES = {"smax": ("SMAX", ("jaxmarl", "jax")), "particles": ("OMAR's particle worlds, rewritten", ("numpy",))}
+ENGINES = {
+    "smax": ("SMAX", ("jaxmarl", "jax")),
+    "particles": ("OMAR's particle worlds, rewritten", ("numpy",)),
+    "mujoco": ("MuJoCo", ("mujoco", "gymnasium", "gymnasium-robotics")),
+}
 
 
 def fingerprint(task: Task) -> dict[str, str]:
-    """The embedded simulator's label and versions, without importing it."""
+    """The embedded simulator's label and versions, without importing it.
+
+    `unlocked` names the packages of another version than offmarl requires: simulators change between versions.
+    """
     label, packages = ENGINES[task.engine]
     facts = {"engine": label, **{name: version(name) for name in packages}}
+    strangers = [
+        f"{name} {facts[name]} instead of {locked}" for name, locked in _locked(packages) if locked != facts[name]
+    ]
+    facts |= {"unlocked": ", ".join(strangers)} if strangers else {}
     if "prey" in task.roster:
         from offmarl.benchmarks.mpe import load_prey
 
         facts["prey"] = load_prey(task.short).name
     return facts
+
+
+def _locked(packages: Iterable[str]) -> list[tuple[str, str]]:
+    """The packages that offmarl requires in one version only, and that version."""
+    wanted = dict(re.findall(r"^([\w.-]+)==([\w.]+)$", "\n".join(requires("offmarl") or []), re.MULTILINE))
+    return [(name, wanted[name]) for name in packages if name in wanted]
 
 
 def engine(task: Task) -> type:
@@ -68,6 +87,10 @@ def engine(task: Task) -> type:
         from offmarl.benchmarks.mpe import MpeEnv
 
         return MpeEnv
+    if task.engine == "mujoco":
+        from offmarl.benchmarks.mamujoco import MaMujocoEnv
+
+        return MaMujocoEnv
     raise ValueError(f"tasks.yaml, {task.name}: unknown engine '{task.engine}'")
 
 

@@ -1,11 +1,11 @@
 """Behaviour policies: small trained actors, committed as half-precision weights in behaviours/<task>.npz.
 
 A file holds, for every quality, the actors that are recorded together and a card saying where each came from.
-`select` chooses them from the snapshots of independent training runs.
+`select` chooses a battle's from the snapshots of independent training runs (robots: mujoco_policies.py).
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,8 @@ def path(task: Task) -> Path:
     return Path(str(resources.files("offmarl.datasets").joinpath("behaviours", f"{task.short}.npz")))
 
 
-def load(task: Task, quality: str) -> list[Actor]:
-    """The actors recorded for a dataset.
+def load(task: Task, quality: str, kind: Callable[[list[np.ndarray]], Any] = Actor) -> list[Any]:
+    """The policies recorded for a dataset, each made from its weights by `kind`.
 
     Raises:
         ValueError: when the file has none for this quality.
@@ -56,7 +56,7 @@ def load(task: Task, quality: str) -> list[Actor]:
         if quality not in card:
             raise ValueError(f"{path(task)}: no behaviours for quality '{quality}'; it has {', '.join(card)}")
         return [
-            Actor([stored[f"{quality}/{k}/{j}"] for j in range(entry["tensors"])])
+            kind([stored[f"{quality}/{k}/{j}"] for j in range(entry["tensors"])])
             for k, entry in enumerate(card[quality])
         ]
 

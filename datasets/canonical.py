@@ -6,8 +6,10 @@ action), so an observation is stored once although it is the next one of its pre
 I agents, O observation, G state, A actions.
 """
 
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ import torch
 from torch import Tensor
 
 from offmarl.algorithms.base import Batch, SeedStreams
+from offmarl.benchmarks.tasks import Task
 
 
 @dataclass
@@ -55,6 +58,30 @@ class Dataset:
             k = int(np.flatnonzero(self.rows != expected)[0])
             raise ValueError(f"rows, transition {k}: {self.rows[k]}, should be {expected[k]}")
 
+    def check(self, task: Task) -> None:
+        """Refuse what does not fit the task.
+
+        Raises:
+            ValueError: naming the field, and the row where one is to blame.
+        """
+        per_agent = (task.agents, task.actions)
+        shapes = {"obs": (task.agents, task.obs), "state": (task.state,), "rewards": (task.agents,)}
+        shapes["actions"] = (task.agents,) if task.discrete else per_agent
+        shapes |= {"legal": per_agent} if task.discrete else {}
+        for name, shape in shapes.items():
+            values = getattr(self, name)
+            if values is None:
+                raise ValueError(f"{name}: missing; {task.name} has discrete actions")
+            if values.shape[1:] != shape:
+                raise ValueError(f"{name}: rows of shape {values.shape[1:]}, but {task.name} has {shape}")
+            bad = ~np.isfinite(values).reshape(len(values), -1).all(1)
+            if bad.any():
+                raise ValueError(f"{name}, row {bad.argmax()}: not a finite number")
+        low, high = (0, task.actions - 1) if task.discrete else (-1.0, 1.0)
+        bad = ((self.actions < low) | (self.actions > high)).reshape(len(self.actions), -1).any(1)
+        if bad.any():
+            raise ValueError(f"actions, row {bad.argmax()}: outside {low} to {high}")
+
     def _need(self, name: str, have: int, need: int, what: str) -> None:
         if have != need:
             raise ValueError(f"{name}: {have} entries for {need} {what}")
@@ -81,6 +108,30 @@ class Dataset:
             "return_std": round(float(returns.std()), 4),
             "length_mean": round(len(self) / len(returns), 2),
         }
+
+
+def read(file: Path, task: Task) -> Dataset:
+    """A dataset from its arrays in one .npz, checked against the task.
+
+    Raises:
+        ValueError: naming the file, the field and the row of the first fault.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{file}: is not a whole .npz of plain arrays ({error})") from error
+    names = {f.name for f in fields(Dataset)}
+    missing = sorted(names - {"legal"} - arrays.keys())
+    if missing or not arrays.keys() <= names:
+        unknown = sorted(arrays.keys() - names)
+        raise ValueError(f"{file}: fields missing: {missing}; unknown: {unknown}")
+    try:
+        data = Dataset(**{"legal": None, **arrays})
+        data.check(task)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+    return data
 
 
 def from_episodes(episodes: list[dict[str, np.ndarray]], behaviours: list[int]) -> Dataset:

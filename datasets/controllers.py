@@ -38,16 +38,18 @@ def uniform(view: View, rng: np.random.Generator) -> np.ndarray:
 class Cover:
     """Spread: every agent drives to a landmark by action = gain * way - damping * velocity.
 
-    Together, agents share the landmarks out on a short total way. Of the assignments within `whim` of the shortest
+    `share` is how the agents divide the landmarks. `own`: by convention, each agent has its own wherever it lies, as a
+    team that always trained together may settle. `nearest`: each goes to its nearest, and they collide. `shortest`: on
+    a short total way. Of the assignments within `whim` of the shortest
     (0.24 is a tenth of the usual one) they take the one that the landmarks' places draw: preferences are cosines over
     them with a wavelength of 0.02. So the draw differs from episode to episode, stays during one, and needs no memory.
     And since no way shortens faster than the one that is driven, the assignment stays as well (in 95 % of episodes;
-    collisions and close landmarks make the rest). Otherwise each agent goes to its nearest landmark.
+    collisions and close landmarks make the rest).
     """
 
     gain: float = 2.0
     damping: float = 1.0
-    together: bool = True
+    share: str = "shortest"
     whim: float = 0.24
     noise: float = 0.0
 
@@ -60,7 +62,9 @@ class Cover:
 
     def goals(self, far: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
         """Each agent's landmark [E,I], from their distances [E,I,L] and the landmarks [E,2,L]."""
-        if not self.together:
+        if self.share == "own":
+            return np.broadcast_to(np.arange(LEARNERS), far.shape[:2])
+        if self.share == "nearest":
             return far.argmin(-1)
         total = far[:, np.arange(LEARNERS), ORDERS].sum(-1)
         short = total <= total.min(-1, keepdims=True) + self.whim

@@ -24,13 +24,15 @@ from offmarl.benchmarks.env import cache_dir
 from offmarl.benchmarks.tasks import Task, fingerprint, make_env, tasks
 from offmarl.benchmarks.units import UNITS
 from offmarl.datasets import behaviours
-from offmarl.datasets.canonical import Dataset, join
+from offmarl.datasets.canonical import Dataset, join, read
 from offmarl.datasets.controllers import controller
+from offmarl.datasets.mujoco_policies import Pilot
 from offmarl.datasets.record import Behaviour, record
 from offmarl.datasets.tactics import Tactic
 
 LANES = 64  # episodes recorded at once; quick evaluations use as many, so a simulator compiles once for both
 SCRIPTED = {"smac": Tactic, "mpe": controller}  # what a recipe's entry is made into, by family
+TRAINED = {"smax": behaviours.Actor, "mujoco": Pilot}  # what committed weights are made into, by simulator
 FORMAT = 2
 COMMON = ("episodes", "epsilon", "lanes", "training")  # of all qualities of a task
 
@@ -52,7 +54,7 @@ class Recipe:
     def team(self) -> list[Behaviour]:
         """The policies to record."""
         if self.behaviours == "trained":
-            return list(behaviours.load(self.task, self.quality))
+            return behaviours.load(self.task, self.quality, TRAINED[self.task.engine])
         return [SCRIPTED[self.task.family](self.task, **settings) for settings in self.behaviours]
 
     def make(self, progress: Callable[[int], object]) -> Dataset:
@@ -106,9 +108,7 @@ def load(recipe: Recipe, progress: Callable[[int], object] = lambda _: None) -> 
     if card is None:
         data = recipe.make(progress)
         return data, _store(recipe, file, data)
-    with np.load(file, allow_pickle=False) as arrays:
-        fields = {name: arrays[name] for name in arrays.files}
-    return Dataset(**{"legal": None, **fields}), card
+    return read(file, recipe.task), card
 
 
 def ready(recipe: Recipe) -> dict[str, Any] | None:

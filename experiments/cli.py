@@ -1,4 +1,4 @@
-"""The command line: `offmarl run`, `report`, `status`, `data`."""
+"""The command line: `offmarl run`, `report`, `status`, `data`, `bench`."""
 
 import argparse
 import os
@@ -12,14 +12,19 @@ from offmarl.experiments.errors import UserError
 
 JOBS_PER_GPU = 6  # small networks share a card well; --jobs says otherwise
 
+SUITES = "smac, continuous, om2p, or all of them"
+
 EXAMPLES = """examples:
   offmarl run --suite smac                              Table 1, quick profile, everything on this machine
+  offmarl run --suite continuous                        Table 2; om2p: OM2P's Table 1; all: every suite
   offmarl run --suite smac --profile smoke              two maps in two minutes
   offmarl run --suite smac --profile paper --device cuda --dry-run
   offmarl run --suite smac --tasks smac/3m,smac/8m:good --algorithms bc,mac_flow --seeds 0-5
   offmarl run --suite smac --set mac_flow.alpha=1.0 --set all.batch_size=128
   offmarl report --suite smac                           the tables and figures again
   offmarl data list                                     the embedded datasets
+  offmarl data check FILE.npz --task mamujoco/3hopper   a dataset file of one's own
+  offmarl bench envs --tasks mpe/spread                 steps per second of simulators and recording here
 """
 
 
@@ -52,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _run_options(commands)
     report = _command(commands, "report", "make the tables and figures of a suite from the store", _report)
-    report.add_argument("--suite", required=True, help="smac")
+    report.add_argument("--suite", required=True, help=SUITES)
     report.add_argument("--profile", default="quick", help="smoke, quick (default) or paper")
     report.add_argument("--source", default="embedded", help="embedded")
     report.add_argument("--results", type=Path, default=Path("results"), help="results directory (default: results)")
@@ -66,9 +71,17 @@ def parser() -> argparse.ArgumentParser:
     record.add_argument("--jobs", type=int, default=_default_jobs())
     card = _command(actions, "card", "a dataset's card as JSON", _data_card)
     card.add_argument("dataset", help="smac/3m:good")
-    teach = _command(actions, "train-behaviour", "train the behaviour policies of a StarCraft task anew", _train)
+    check = _command(actions, "check", "whether a dataset file (.npz) is sound and fits a task", _data_check)
+    check.add_argument("file", type=Path)
+    check.add_argument("--task", required=True, help="mamujoco/3hopper")
+    teach = _command(actions, "train-behaviour", "train the behaviour policies of a task anew", _train)
     teach.add_argument("task", help="smac/3m")
     teach.add_argument("--out", type=Path, default=None, help="file to write (default: the package's own)")
+    bench = _command(commands, "bench", "how fast things are on this machine", None)
+    subjects = bench.add_subparsers(title="subjects", required=True, metavar="SUBJECT")
+    envs = _command(subjects, "envs", "steps per second of every simulator and of recording its data", _bench_envs)
+    envs.add_argument("--tasks", help="mpe/spread,mamujoco/2ant (default: all)")
+    envs.add_argument("--seconds", type=float, default=2.0, help="of random steps on each task (default: 2)")
     return top
 
 
@@ -87,7 +100,7 @@ def _command(commands, name: str, text: str, function) -> argparse.ArgumentParse
 
 def _run_options(commands) -> None:
     run = _command(commands, "run", "train and evaluate the pending cells of a suite, then report", _run)
-    run.add_argument("--suite", required=True, help="smac")
+    run.add_argument("--suite", required=True, help=SUITES)
     run.add_argument("--profile", default="quick", help="how much work: smoke, quick (default) or paper")
     run.add_argument("--source", default="embedded", help="where data and simulator come from: embedded")
     run.add_argument("--algorithms", help="comma-separated methods (default: those of the suite)")
@@ -184,7 +197,8 @@ def _run(args: argparse.Namespace) -> int:
     needed = {(job.task, job.quality) for job in left}
     prepare([recipe for key, recipe in catalogue().items() if key in needed], min(workers, 2))
     failures = _launch(left, results, device, args.threads, min(workers, len(left)))
-    _print_report(args.suite, args.profile, args.source, results)
+    for suite in grid.expand(args.suite):
+        _print_report(suite, args.profile, args.source, results)
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
     return 1 if failures else 0
@@ -229,12 +243,13 @@ def _report(args: argparse.Namespace) -> int:
     from offmarl.experiments import grid
     from offmarl.experiments.errors import check_name
 
-    grid.load_suite(args.suite)
+    suites = grid.expand(args.suite)
     check_name("profile", args.profile, grid.profiles())
     check_name("source", args.source, grid.SOURCES)
     if not args.results.is_dir():
         raise UserError(f"--results {args.results}: there is no such directory; `offmarl run` makes it")
-    _print_report(args.suite, args.profile, args.source, args.results.resolve())
+    for suite in suites:
+        _print_report(suite, args.profile, args.source, args.results.resolve())
     return 0
 
 
@@ -269,13 +284,13 @@ def _recipes(names: list[str] | None) -> list:
 def _data_list(args: argparse.Namespace) -> int:
     from offmarl.datasets.embedded import ready
 
-    print(f"{'dataset':32} {'source':9} {'OG-MARL return':>16} {'ours':>16}  state")
+    print(f"{'dataset':35} {'source':8} {'real return':>18} {'ours':>18}  state")
     for recipe in _recipes(None):
         card = ready(recipe)
         ours = f"{card['return_mean']:.2f} ± {card['return_std']:.2f}" if card else ""
         theirs = "{:.2f} ± {:.2f}".format(*recipe.target)
         state = f"{card['episodes']} episodes, {recipe.file()}" if card else "recorded on first use"
-        print(f"{recipe.task.name + ':' + recipe.quality:32} embedded  {theirs:>16} {ours:>16}  {state}")
+        print(f"{recipe.task.name + ':' + recipe.quality:35} embedded {theirs:>18} {ours:>18}  {state}")
     return 0
 
 
@@ -298,15 +313,42 @@ def _data_card(args: argparse.Namespace) -> int:
     return 0
 
 
+def _data_check(args: argparse.Namespace) -> int:
+    from offmarl.benchmarks.tasks import tasks
+    from offmarl.datasets.canonical import read
+    from offmarl.experiments.errors import check_name
+
+    task = tasks()[check_name("task", args.task, tasks())]
+    try:
+        facts = read(args.file, task).statistics()
+    except (OSError, ValueError) as error:
+        raise UserError(str(error)) from error
+    print(f"{args.file}: sound, fits {task.name}; " + ", ".join(f"{name} {value}" for name, value in facts.items()))
+    return 0
+
+
+def _bench_envs(args: argparse.Namespace) -> int:
+    from offmarl.experiments.bench import bench_envs
+
+    if args.seconds <= 0:
+        raise UserError(f"--seconds {args.seconds:g}: write a number above 0")
+    names = list(dict.fromkeys(recipe.task.name for recipe in _recipes(_names(args.tasks))))
+    print(bench_envs(names, args.seconds))
+    return 0
+
+
 def _train(args: argparse.Namespace) -> int:
     recipes = [r for r in _recipes([args.task]) if r.behaviours == "trained"]
     if not recipes:
-        raise UserError(f"{args.task}: its behaviours are scripted tactics, there is nothing to train")
+        raise UserError(f"{args.task}: its behaviours are scripted, there is nothing to train")
+    from importlib import import_module
+
     from offmarl.datasets import behaviours
-    from offmarl.datasets.train_behaviour import Budget, train_behaviours
 
     task, out = recipes[0].task, args.out or behaviours.path(recipes[0].task)
-    chosen = train_behaviours(task, {r.quality: r.target[0] for r in recipes}, Budget(**recipes[0].training), out)
+    trainer = import_module(f"offmarl.datasets.train_{task.engine}")
+    budget = trainer.Budget(**recipes[0].training)
+    chosen = trainer.train_behaviours(task, {r.quality: r.target for r in recipes}, budget, out)
     for quality, picks in chosen.items():
         print(f"{quality}: " + ", ".join(f"run {r} at {n:,} steps (return {score})" for r, n, score in picks))
     print(f"written: {out}")

@@ -23,6 +23,7 @@ from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.store import Cell, Store, config_hash
 
 SOURCES = ("embedded",)
+ALL = "all"  # every suite
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,15 @@ def suite_names() -> list[str]:
     return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
 
 
+def expand(name: str) -> list[str]:
+    """The suite itself, or every suite for `all`.
+
+    Raises:
+        UserError: for an unknown suite.
+    """
+    return suite_names() if check_name("suite", name, [*suite_names(), ALL]) == ALL else [name]
+
+
 def load_suite(name: str) -> dict[str, Any]:
     """A suite's file.
 
@@ -107,8 +117,43 @@ def load_suite(name: str) -> dict[str, Any]:
 
 
 def unavailable(suite: Mapping[str, Any]) -> dict[str, str]:
-    """The suite's methods that do not exist yet, with the reason."""
-    return {name: "this method is not implemented yet" for name in suite["algorithms"] if name not in registry()}
+    """The suite's methods that cannot run on any of its tasks, with the reason."""
+    reasons = {}
+    for name in suite["algorithms"]:
+        if name not in registry():
+            reasons[name] = "this method is not implemented yet"
+        elif not _fits(registry()[name], suite):
+            reasons[name] = f"this method is implemented for {'/'.join(registry()[name].actions)} actions only"
+    return reasons
+
+
+def by_suite(request: Request) -> list[Request]:
+    """One request for every suite, of what it has of the tasks and algorithms that the request names.
+
+    Raises:
+        UserError: for a task or algorithm that no suite has.
+    """
+    suites = {name: load_suite(name) for name in suite_names()}
+    known = {name: _qualities(suite) for name, suite in suites.items()}
+    union: dict[str, set[str]] = {}
+    for own in known.values():
+        for task, qualities in own.items():
+            union.setdefault(task, set()).update(qualities)
+    _check_datasets(request.tasks or (), union)
+    for method in request.algorithms or ():
+        check_name("algorithm", method, registry())
+
+    def has(suite: str, dataset: str) -> bool:
+        task, colon, quality = dataset.partition(":")
+        return task in known[suite] and (not colon or quality in known[suite][task])
+
+    found = []
+    for name, suite in suites.items():
+        names = None if request.tasks is None else [dataset for dataset in request.tasks if has(name, dataset)]
+        methods = request.algorithms and [m for m in request.algorithms if _fits(registry()[m], suite)]
+        if names != [] and methods != []:
+            found.append(dataclasses.replace(request, suite=name, tasks=names, algorithms=methods))
+    return found
 
 
 def jobs(request: Request) -> list[Job]:
@@ -117,8 +162,11 @@ def jobs(request: Request) -> list[Job]:
     Raises:
         UserError: for anything unknown, with the nearest known name.
     """
+    if request.suite == ALL:
+        return list({job.key: job for one in by_suite(request) for job in jobs(one)}.values())
     suite = load_suite(request.suite)
     profile = profiles()[check_name("profile", request.profile, profiles())]
+    profile |= suite.get("profiles", {}).get(request.profile, {})
     check_name("source", request.source, SOURCES)
     methods = _methods(suite, request)
     overrides = parse_overrides(request.overrides)
@@ -127,17 +175,23 @@ def jobs(request: Request) -> list[Job]:
     protocol = {k: profile[k] for k in ("steps", "eval_every", "eval_episodes")}
     protocol |= {"timeout_bootstrap": False}
     seeds = tuple(profile["seeds"] if request.seeds is None else request.seeds)
+    own = {name: own.get(variant, variant) for name, own in suite.get("variants", {}).items()}
     return [
         Job(
-            *(task, quality, request.source, method.name, variant, request.profile, seeds),
+            *(task, quality, request.source, method.name, own.get(method.name, variant), request.profile, seeds),
             config=config,
             protocol=protocol | {"data": catalogue()[task, quality].key()},
         )
         for task, quality in _datasets(suite, profile, request)
         for method in methods
         if _acts_in(method, task)
-        for config in [resolve(method, variant, [profile["config"], suite["protocol"]], overrides)]
+        for layers in [(profile["config"], suite["protocol"])]
+        for config in [resolve(method, own.get(method.name, variant), layers, overrides)]
     ]
+
+
+def _fits(method: type[Algorithm], suite: Mapping[str, Any]) -> bool:
+    return any(_acts_in(method, task) for task in _qualities(suite))
 
 
 def _acts_in(method: type[Algorithm], task: str) -> bool:
@@ -149,25 +203,35 @@ def _methods(suite: Mapping[str, Any], request: Request) -> list[type[Algorithm]
         return [registry()[name] for name in suite["algorithms"] if name in registry()]
     for name in request.algorithms:
         method = registry()[check_name("algorithm", name, registry())]
-        if not any(_acts_in(method, task) for group in suite["groups"].values() for task in group):
+        if not _fits(method, suite):
             raise UserError(
                 f"--algorithms {name}: acts in {'/'.join(method.actions)} spaces, unlike this suite's tasks"
             )
     return [registry()[name] for name in dict.fromkeys(request.algorithms)]
 
 
+def _qualities(suite: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Task to the qualities of it that the suite has."""
+    return {task: qualities for group in suite["groups"].values() for task, qualities in group.items()}
+
+
+def _check_datasets(names: Iterable[str], known: Mapping[str, Iterable[str]]) -> None:
+    """Refuse a task, or a task:quality, that is not among the known ones."""
+    for name in names:
+        task, colon, quality = name.partition(":")
+        check_name("task", task, known)
+        if colon:
+            check_name(f"quality of {task}", quality, sorted(known[task]))
+
+
 def _datasets(suite: Mapping[str, Any], profile: Mapping[str, Any], request: Request) -> list[tuple[str, str]]:
-    known = [(task, q) for group in suite["groups"].values() for task, qualities in group.items() for q in qualities]
-    names = list(dict.fromkeys(task for task, _ in known))
+    known = _qualities(suite)
     if request.tasks is not None and not request.tasks:
         raise UserError("--tasks: names no task; leave it out for all of the suite")
-    wanted = request.tasks or profile.get("tasks") or names
-    for name in wanted:
-        task, colon, quality = name.partition(":")
-        check_name("task", task, names)
-        if colon:
-            check_name(f"quality of {task}", quality, [q for t, q in known if t == task])
-    return [(t, q) for t, q in known if (t in wanted or f"{t}:{q}" in wanted) and (t, q) in catalogue()]
+    wanted = request.tasks or profile.get("tasks") or list(known)
+    _check_datasets(wanted, known)
+    pairs = [(task, quality) for task, qualities in known.items() for quality in qualities]
+    return [(t, q) for t, q in pairs if (t in wanted or f"{t}:{q}" in wanted) and (t, q) in catalogue()]
 
 
 def parse_overrides(texts: Iterable[str]) -> dict[str, dict[str, Any]]:

@@ -136,6 +136,7 @@ class Run:
                 "algorithm": facts,
                 "dataset": self.card,
                 "engine": fingerprint(self.task),
+                "score": self.task.score,
                 "evaluations": [{"step": step, **asdict(rows[k])} for step, rows in self.evaluations],
                 "latency": latency,
                 "time": {**asdict(self.clock), "seeds_together": len(self.job.seeds)},

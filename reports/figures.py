@@ -19,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from matplotlib.transforms import Bbox
 
 from offmarl.reports.statistics import estimate
-from offmarl.reports.tables import span
+from offmarl.reports.tables import SCORE, span
 
 # Okabe and Ito's colours, brown for the yellow that vanishes on white; then more for methods of one's own.
 PALETTE = ["#000000", "#CC79A7", "#56B4E9", "#E69F00", "#009E73", "#0072B2", "#8C510A", "#D55E00"]
@@ -53,10 +53,11 @@ def learning_curves(curves: pd.DataFrame, table: pd.DataFrame) -> Figure | None:
         rows, width = math.ceil(len(panels) / columns), 0.8 + 2.2 * columns
         figure = Figure(figsize=(width, 1.5 + 1.4 * rows), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        scores = {task: " (score)" if unit == SCORE else "" for task, unit in zip(table["task"], table["unit"])}
         for axis, ((task, quality, data), lines) in zip(axes, panels.items()):
             _draw_lines(axis, lines, colours(table))
             axis.axhline(data, color="0.5", linestyle="--", linewidth=1, label="mean of the data")
-            axis.set_title(f"{task.split('/')[-1]} {quality}")
+            axis.set_title(f"{task.split('/')[-1]} {quality}{scores[task]}")
         for axis in axes[len(panels) :]:
             axis.set_axis_off()
         sns.despine(fig=figure)
@@ -72,33 +73,33 @@ def learning_curves(curves: pd.DataFrame, table: pd.DataFrame) -> Figure | None:
 
 
 def speed_return(runs: pd.DataFrame, table: pd.DataFrame) -> Figure | None:
-    """Mean return against the time of one joint decision (ms, log axis), a labelled point per method.
+    """Mean return against the time of one joint decision (ms, log axis): a panel per group, a point per method.
 
-    `runs` is `results.load_runs`. Both are means over the datasets that all methods shown have; bars are 95 %
-    intervals of the mean return.
+    `runs` is `results.load_runs`. Both are means over the datasets of the group that all methods shown have; bars
+    are 95 % intervals of the mean return.
     """
     shown = _shown(runs.query("status == 'done' and latency_ms > 0"), table)
-    points, datasets = _points(shown)
-    if not points:
+    groups = {group: _points([run for run in shown if run["group"] == group]) for group in table["group"].unique()}
+    groups = {group: found for group, found in groups.items() if found[0]}
+    if not groups:
         return None
+    columns = min(len(groups), 2)
+    rows = math.ceil(len(groups) / columns)
     with rc_context(STYLE):
-        figure = Figure(figsize=(4.6, 3.6), layout="constrained")
-        axis = figure.subplots()
-        for place, (title, colour) in enumerate(colours(table).items()):
-            if title in points:
-                point, marker = points[title], MARKERS[place % len(MARKERS)]
-                bar = [[point["mean"] - point["ci_low"]], [point["ci_high"] - point["mean"]]]
-                at = point["latency_ms"], point["mean"]
-                axis.errorbar(*at, bar, color=colour, marker=marker, markersize=6, capsize=2, elinewidth=1)
-        _log_axis(axis, [point["latency_ms"] for point in points.values()])
-        axis.margins(y=0.12)
-        axis.set_xlabel("time of one joint decision (ms, log scale)")
-        axis.set_ylabel(f"mean return over {span([datasets], 'dataset')}")
-        axis.grid(True, color="0.92", linewidth=0.6)
-        sns.despine(ax=axis)
+        figure = Figure(figsize=(4.2 * columns + 0.4, 3.2 * rows + 0.4), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axis, (group, (points, datasets)) in zip(axes, groups.items()):
+            _draw_points(axis, points, colours(table))
+            axis.set_title(f"{group} ({span([datasets], 'dataset')})")
+            unit = table.loc[table["group"] == group, "unit"].iloc[-1]
+            axis.set_ylabel(f"mean {unit}")
+            axis.set_xlabel("time of one joint decision (ms, log scale)")
+        for axis in axes[len(groups) :]:
+            axis.set_axis_off()
         devices = "; ".join(sorted({run["device"] for run in shown if run["device"]})) or "an unknown device"
         _caption(figure, table, f"times on {devices}; bars: 95 % intervals")
-        _label_points(axis, points, colours(table))
+        for axis, (points, _) in zip(axes, groups.values()):
+            _label_points(axis, points, colours(table))
     return figure
 
 
@@ -108,7 +109,7 @@ def _shown(frame: pd.DataFrame, table: pd.DataFrame) -> list[Any]:
     for row in frame.to_dict("records"):
         found[row["task"], row["quality"], row["algorithm"], row["variant"]].append(row)
     return [
-        row | {"title": cell["title"], "dataset_mean": cell["dataset_mean"]}
+        row | {key: cell[key] for key in ("title", "group", "unit", "dataset_mean")}
         for cell in table.to_dict("records")
         for row in found[cell["task"], cell["quality"], cell["algorithm"], cell["variant"]]
     ]
@@ -146,6 +147,20 @@ def _points(runs: list[dict]) -> tuple[dict[str, dict], int]:
         returns = [{run["seed"]: run["episodes"] for run in own[dataset]} for dataset in sorted(common)]
         points[title] = {"latency_ms": float(latency), **estimate(returns)}
     return points, len(common)
+
+
+def _draw_points(axis: Axes, points: dict[str, dict], colour: dict[str, str]) -> None:
+    """A marker and an interval for every method, in its colour."""
+    for place, title in enumerate(colour):
+        if title in points:
+            point, marker = points[title], MARKERS[place % len(MARKERS)]
+            bar = [[point["mean"] - point["ci_low"]], [point["ci_high"] - point["mean"]]]
+            at = point["latency_ms"], point["mean"]
+            axis.errorbar(*at, bar, color=colour[title], marker=marker, markersize=6, capsize=2, elinewidth=1)
+    _log_axis(axis, [point["latency_ms"] for point in points.values()])
+    axis.margins(y=0.12)
+    axis.grid(True, color="0.92", linewidth=0.6)
+    sns.despine(ax=axis)
 
 
 def _log_axis(axis: Axes, latencies: list[float]) -> None:

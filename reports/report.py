@@ -25,6 +25,7 @@ def write(
         raise ValueError(f"no results directory at {results}; `offmarl run` makes it")
     folder = results / "reports" / name
     folder.mkdir(parents=True, exist_ok=True)
+    chosen = (results, profile, source, suite.get("normalised", ()))
     table = tables.build(results, suite, name, profile, source, unavailable)
     texts = {
         "table.md": writers.markdown(table),
@@ -35,8 +36,8 @@ def write(
     for file, text in texts.items():
         _whole(folder / file, lambda place, text=text: place.write_text(text, encoding="utf-8"))
     drawn = {
-        "curves": figures.learning_curves(evaluation_curves(results, profile, source), table),
-        "speed_return": figures.speed_return(load_runs(results, profile, source), table),
+        "curves": figures.learning_curves(evaluation_curves(*chosen), table),
+        "speed_return": figures.speed_return(load_runs(*chosen), table),
     }
     paths = [folder / file for file in texts]
     for (stem, figure), kind in product(drawn.items(), ("png", "pdf")):

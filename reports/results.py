@@ -2,11 +2,13 @@
 
 Reads `<results>/runs/<run id>/run.json` and nothing else. A file that cannot be read is left out and counted.
 Runs of one cell with different settings are never pooled: the newest set is kept. `attrs["notes"]` of a frame
-says what was left out.
+says what was left out. The store holds raw returns; those of the tasks in `normalised` are turned into scores here,
+0 for the return of a random policy and 100 for an expert's, by the two returns that each run carries.
 """
 
 import json
 from collections import defaultdict
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +19,26 @@ Record = dict[str, Any]
 CELL = ["task", "quality", "source", "algorithm", "variant", "profile", "seed"]
 
 
-def load_runs(results: Path | str, profile: str | None = None, source: str | None = None) -> pd.DataFrame:
+def load_runs(
+    results: Path | str, profile: str | None = None, source: str | None = None, normalised: Collection[str] = ()
+) -> pd.DataFrame:
     """One row per run: cell, status, returns, latency, provenance.
 
     `final` is the mean return over the episodes of the last evaluation (`episodes`), `best` the highest mean
     of any evaluation, `latency_ms` milliseconds per joint decision, `train_s` seconds spent in updates.
     """
-    records, notes = _records(Path(results), profile, source)
+    records, notes = _records(Path(results), profile, source, normalised)
     columns = _row({"cell": dict.fromkeys(CELL), "status": "failed", "run_id": ""})
     runs = pd.DataFrame([_row(record) for record in records], columns=pd.Index(columns))
     runs.attrs["notes"] = notes
     return runs
 
 
-def evaluation_curves(results: Path | str, profile: str | None = None, source: str | None = None) -> pd.DataFrame:
+def evaluation_curves(
+    results: Path | str, profile: str | None = None, source: str | None = None, normalised: Collection[str] = ()
+) -> pd.DataFrame:
     """One row per evaluation of a finished run: cell, `step`, `mean_return`, `episodes` (their returns)."""
-    records, notes = _records(Path(results), profile, source)
+    records, notes = _records(Path(results), profile, source, normalised)
     rows = [
         {
             **record["cell"],
@@ -48,7 +54,9 @@ def evaluation_curves(results: Path | str, profile: str | None = None, source: s
     return curves
 
 
-def _records(results: Path, profile: str | None, source: str | None) -> tuple[list[Record], list[str]]:
+def _records(
+    results: Path, profile: str | None, source: str | None, normalised: Collection[str]
+) -> tuple[list[Record], list[str]]:
     """The runs of a profile and source, one set of settings per cell, and what was left out."""
     records, damaged = [], []
     for path in sorted((results / "runs").glob("[!.]*/run.json")):  # a leading dot: a run being written
@@ -61,7 +69,24 @@ def _records(results: Path, profile: str | None, source: str | None) -> tuple[li
     if damaged:
         shown = ", ".join(damaged[:3]) + (", …" if len(damaged) > 3 else "")
         notes.append(f"{len(damaged)} run.json could not be read and count as not run: {shown}.")
-    return kept, notes
+    return [_scored(record) if record["cell"]["task"] in normalised else record for record in kept], notes
+
+
+def _scored(record: Record) -> Record:
+    """The record with normalised scores for returns; without the two returns that it takes, a failed one."""
+    if not record.get("score"):
+        reason = "the run lacks the returns of a random and an expert policy, so it has no normalised score"
+        return record | {"status": "failed", "reason": reason, "evaluations": []}
+    low, high = record["score"]
+    unit = 100 / (high - low)
+    evaluations = [
+        evaluation | {"returns": [unit * (value - low) for value in evaluation["returns"]]}
+        for evaluation in record.get("evaluations") or []
+    ]
+    data = dict(record.get("dataset") or {})
+    if data:
+        data |= {"return_mean": unit * (data["return_mean"] - low), "return_std": unit * data["return_std"]}
+    return record | {"evaluations": evaluations, "dataset": data}
 
 
 def _read(path: Path) -> Record | None:
@@ -132,10 +157,13 @@ def _row(record: Record) -> Record:
         "dataset_sha256": fact("dataset", "sha256", None),
         "device": fact("machine", "device", None),
         "engine": _engine(record.get("engine") or {}),
+        "unlocked": fact("engine", "unlocked", None),
+        "score": record.get("score"),
     }
 
 
 def _engine(engine: dict[str, str]) -> str | None:
     """'SMAX (jaxmarl 0.2.0, jax 0.10.2)', from the facts stored with the run."""
-    versions = ", ".join(f"{name} {value}" for name, value in engine.items() if name != "engine")
+    facts = {name: value for name, value in engine.items() if name not in ("engine", "unlocked")}
+    versions = ", ".join(f"{name} {value}" for name, value in facts.items())
     return f"{engine['engine']} ({versions})" if versions and "engine" in engine else engine.get("engine")

@@ -1,7 +1,7 @@
 """The long table of a suite: one row per dataset and method, ours and the published number beside it."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,23 @@ from offmarl.reports.results import load_runs
 from offmarl.reports.statistics import estimate, rank_agreement
 
 Row = dict[str, Any]
-AVERAGE = "AVERAGE "
+AVERAGE, SCORE = "AVERAGE ", "normalised score"
 FACTS = ("variant", "engine", "eval_noise")
 PROTOCOL = {"steps": "gradient step", "eval_episodes": "evaluation episode"}
 COLUMNS = [
-    *["task", "quality", "algorithm", "title", "variant", "profile", "source", "engine", "config_hash"],
+    *[
+        "group",
+        "task",
+        "quality",
+        "unit",
+        "algorithm",
+        "title",
+        "variant",
+        "profile",
+        "source",
+        "engine",
+        "config_hash",
+    ],
     *["n_seeds", "mean", "two_std", "ci_low", "ci_high", "ci_over", "win_rate", "latency_ms", "dataset_mean"],
     *["published_mean", "published_spread", "published_printed", "standing", "tied", "status", "reason"],
 ]
@@ -31,10 +43,12 @@ def build(
     Methods are the suite's, then any other that ran on its datasets; `unavailable` gives the reason for each
     method that does not exist. A group ends in a row of averages (`AVERAGE <group>`) for the methods with a
     number on all its datasets: `published_mean` is recomputed, `published_printed` is what the paper prints.
+    Tasks that the suite names in `normalised` have scores for returns, which `unit` says.
     `standing` is "best" or "second" by mean, `tied` says that an interval overlaps that of the best.
     `attrs` holds what belongs around the table: `title`, and `below`, a list of paragraphs.
     """
-    runs = load_runs(results, profile, source)
+    normalised = suite.get("normalised", ())
+    runs = load_runs(results, profile, source, normalised)
     chosen, notes = _one_variant(_of_suite(runs.to_dict("records"), suite))
     cells: dict[tuple, list[Row]] = defaultdict(list)
     for run in chosen:
@@ -51,18 +65,22 @@ def build(
             for quality in qualities
             for algorithm, title in methods.items()
         ]
+        for row in own:
+            row |= {"group": group, "unit": SCORE if row["task"] in normalised else "return"}
         _beside(own, chosen, published.cells(suite["published"]))
         printed = published.printed_averages(suite["published"])
         rows += own
         for algorithm, title in methods.items():
             average = _average([row for row in own if row["algorithm"] == algorithm])
-            rows.append(average | {"task": AVERAGE + group, "published_printed": printed.get((group, title))})
+            average |= {"task": AVERAGE + group, "published_printed": printed.get((group, title))}
+            rows.append(average | {"group": group, "unit": _listed(row["unit"] for row in own)})
     _mark_standings(rows)
     table = pd.DataFrame(rows, columns=pd.Index(COLUMNS)).assign(profile=profile, source=source)
     engines = sorted({run["engine"].split(" (")[0] for run in chosen if run["engine"]})
     table.attrs["title"] = f"{suite['title']}, re-run" + (f" on {', '.join(engines)}" if engines else "")
-    below = [_caption(table, chosen, suite, name), _agreement(table), *runs.attrs["notes"], *notes]
-    table.attrs["below"] = [text for text in [*below, *_mixed(chosen), *_paper_notes(suite)] if text]
+    below = [_caption(table, chosen, suite, name), _scores(chosen, normalised), _agreement(table)]
+    below += [*runs.attrs["notes"], *notes, *_mixed(chosen), *_unlocked(chosen), *_paper_notes(suite)]
+    table.attrs["below"] = [text for text in below if text]
     return table
 
 
@@ -167,6 +185,26 @@ def _mixed(runs: list[Row]) -> list[str]:
     return notes
 
 
+def _scores(runs: list[Row], normalised: Collection[str]) -> str:
+    """How the scores of the normalised tasks are made, in words."""
+    ends = {run["task"]: run["score"] for run in runs if run["task"] in normalised and run["score"]}
+    rules = [
+        f"{task.split('/')[-1]} 100 (return - {low:g}) / ({high:g} - {low:g})" for task, (low, high) in ends.items()
+    ]
+    return f"Normalised scores instead of returns: {'; '.join(rules)}." if rules else ""
+
+
+def _unlocked(runs: list[Row]) -> list[str]:
+    """A note where a simulator's package has another version than offmarl requires."""
+    places: dict[str, set[str]] = defaultdict(set)
+    for run in runs:
+        if run["unlocked"]:
+            places[run["unlocked"]].add(run["task"].split("/")[-1])
+    return [
+        f"Measured with {what}, which moves trajectories: {', '.join(sorted(tasks))}." for what, tasks in places.items()
+    ]
+
+
 def _caption(table: pd.DataFrame, runs: list[Row], suite: dict, name: str) -> str:
     """What was measured, how, and what the published numbers are."""
     done, facts = [run for run in runs if run["status"] == "done"], published.FACTS[suite["published"]]
@@ -185,7 +223,7 @@ def _caption(table: pd.DataFrame, runs: list[Row], suite: dict, name: str) -> st
     if "episodes" in over:
         caption += " With fewer than three seeds the interval is a bootstrap over evaluation episodes, which "
         caption += "does not contain the variation between training runs."
-    paper = f" Paper: {suite['paper']}, mean ± two standard deviations as printed, from {facts['engine']}. It"
+    paper = f" Paper: {suite['paper']}, mean ± {facts['spread']} as printed, from {facts['engine']}. It"
     return caption + paper + " stands beside ours for the ranking only: it is not the same measurement."
 
 

@@ -38,7 +38,7 @@ def sampled_share(data: Dataset, step: np.ndarray, joint: bool) -> float:
     """Train the flow on the opening, then sample joint actions at starts of battles."""
     task = tasks()["smac/3m"]
     method = registry()["mac_flow"]
-    config = method.Config(hidden=(128, 128), learning_rate=2e-3, flow_steps=10, one_hot_scale=4.0, joint_flow=joint)
+    config = method.Config(hidden=(128, 128), learning_rate=2e-3, flow_steps=10, action_scale=4.0, joint_flow=joint)
     spec = TaskSpec(task.agents, task.obs, task.state, task.actions, True)
     algorithm = method(spec, config, [0])
     sampler = Sampler(data, [0])

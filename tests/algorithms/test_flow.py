@@ -179,8 +179,9 @@ def test_discrete_actions_become_points_and_points_legal_actions(make_spec):
 
 def test_continuous_actions_are_points_and_points_are_clipped(make_spec):
     spec, actions = make_spec("continuous"), 2 * torch.rand(2, 8, 3, 4) - 1
-    assert torch.equal(to_points(spec, actions, 3.0), actions)
+    assert torch.equal(to_points(spec, actions, 3.0), 3.0 * actions)
     assert to_actions(spec, torch.tensor([-3.0, -0.5, 0.25, 9.0]), None).tolist() == [-1.0, -0.5, 0.25, 1.0]
+    assert torch.allclose(to_actions(spec, to_points(spec, actions, 3.0), None, 3.0), actions)
 
 
 # Flow BC
@@ -228,7 +229,7 @@ def test_flow_bc_gives_every_agent_a_time_of_its_own(build, make_batch):
 
 @pytest.mark.parametrize("scale", [1.0, 4.0])
 def test_flow_bcs_loss_of_a_resting_field_follows_from_the_variances(build, make_batch, set_value, scale):
-    algorithm = build(one_hot_scale=scale)
+    algorithm = build(action_scale=scale)
     set_value(algorithm.nets["flow"], torch.zeros(2, 4))
     loss = algorithm.losses(make_batch(algorithm.spec, size=4000))["flow"]
     # The mean of |one-hot - noise|^2 over four coordinates.
@@ -250,7 +251,7 @@ def test_flow_bc_acts_by_the_whole_integration(build, steps):
 
 def test_flow_bc_reproduces_the_shares_of_a_mixed_behaviour(build, make_batch):
     algorithm, wanted = (
-        build(hidden=(32, 32), learning_rate=5e-3, one_hot_scale=4.0),
+        build(hidden=(32, 32), learning_rate=5e-3, action_scale=4.0),
         torch.tensor([0.6, 0.3, 0.1, 0.0]),
     )
     for draw in range(300):

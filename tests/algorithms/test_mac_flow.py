@@ -276,7 +276,7 @@ def test_the_flow_learns_actions_from_their_own_observations(build, make_batch, 
 
 @pytest.mark.parametrize("scale", [1.0, 4.0])
 def test_the_flow_loss_of_a_resting_field_follows_from_the_variances(build, make_batch, set_value, scale):
-    algorithm = build(joint_flow=False, one_hot_scale=scale)
+    algorithm = build(joint_flow=False, action_scale=scale)
     set_value(algorithm.nets["flow"], torch.zeros(2, 4))
     loss = algorithm.losses(make_batch(algorithm.spec, size=4000))["flow"]
     # The mean of |one-hot - noise|^2 over four coordinates.
@@ -385,7 +385,7 @@ def test_a_normalised_q_term_does_not_depend_on_the_scale_of_values(build, make_
 
 def test_a_constant_bandits_policy_finds_the_better_action_of_the_data(build, make_batch):
     """Both actions occur equally often, the second pays: imitation alone is torn, guidance is not."""
-    algorithm = build(flow_steps=3, learning_rate=3e-3, one_hot_scale=2.0, alpha=0.1, discount=0.0)
+    algorithm = build(flow_steps=3, learning_rate=3e-3, action_scale=2.0, alpha=0.1, discount=0.0)
     for draw in range(250):
         batch = make_batch(algorithm.spec, size=32, draw=draw)
         actions = batch.actions % 2
@@ -470,7 +470,7 @@ def test_released_flow_and_policy_have_no_layer_norm_but_the_critic_has(released
 def test_only_the_joint_flow_keeps_two_agents_to_one_tactic(make_spec, make_batch):
     """Data: both agents 0 or both agents 1, half and half, nothing to see. Independent flows mix the tactics."""
     spec, steps = make_spec(agents=2, obs=1, state=1, actions=2), 10
-    common = {"hidden": (32, 32), "learning_rate": 3e-3, "one_hot_scale": 3.0, "flow_steps": steps}
+    common = {"hidden": (32, 32), "learning_rate": 3e-3, "action_scale": 3.0, "flow_steps": steps}
     joint = MACFlow(spec, Config(**common), [0])
     alone = FlowBC(spec, FlowBCConfig(**common), [0])
     for draw in range(400):

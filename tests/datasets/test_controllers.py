@@ -17,8 +17,15 @@ RECIPES = {  # mean and deviation of the real dataset's returns, behaviours in t
     "spread": {
         "random": (159.6, 60.5, [RANDOM]),
         "medium-replay": (203.7, 80.5, [RANDOM, *({"gain": g, "damping": 0.5, "noise": n} for g, n in EXPLORING)]),
-        "medium": (273.4, 92.1, [{"gain": g, "damping": 0.5, "noise": 0.2, "together": g < 0.5} for g in (0.45, 0.6)]),
-        "expert": (530.9, 71.4, [{"gain": 1.8}, {"gain": 2.1}, {"gain": 2.5}]),
+        "medium": (
+            273.4,
+            92.1,
+            [
+                {"gain": g, "damping": 0.5, "noise": 0.2, "share": "shortest" if g < 0.5 else "nearest"}
+                for g in (0.45, 0.6)
+            ],
+        ),
+        "expert": (530.9, 71.4, [{"gain": 3.0, "share": "own"}, {"gain": 4.0, "damping": 1.5, "share": "own"}]),
     },
     "tag": {
         "medium-replay": (3.9, 20.3, [RANDOM, *({"speed": v, "noise": n} for v, n in [*CREEPING, (0.25, 0.4)])]),
@@ -105,7 +112,7 @@ def test_an_episode_is_played_alike_in_any_company(scenario, behaviour):
 
 def test_recipes_name_controllers():
     spread, tag = task_of("spread"), task_of("tag")
-    assert controller(spread, gain=0.5, together=False) == Cover(gain=0.5, together=False)
+    assert controller(spread, gain=0.5, share="nearest") == Cover(gain=0.5, share="nearest")
     assert controller(tag, lead=0.1) == Chase(lead=0.1)
     assert controller(spread, random=True) is controller(tag, random=True) is uniform
 
@@ -143,8 +150,14 @@ def test_agents_drive_to_their_own_landmark_and_brake():
 
 def test_without_agreement_agents_meet_at_the_nearest_landmark():
     view = spread_view([[0, 0], [0.2, 0], [0.4, 0]], [[0.2, 0.3], [3, 0], [-3, 0]])
-    actions = Cover(gain=1.0, together=False)(view, np.random.default_rng(0))
+    actions = Cover(gain=1.0, share="nearest")(view, np.random.default_rng(0))
     assert actions[0] == pytest.approx(np.array([[0.2, 0.3], [0, 0.3], [-0.2, 0.3]]), abs=1e-6)
+
+
+def test_by_convention_each_agent_has_its_own_landmark_wherever_it_lies():
+    cover = Cover(share="own")
+    goal, _ = goals(cover, play("spread", [cover], 20)[0])
+    assert (goal == [0, 1, 2]).all()
 
 
 def test_short_assignments_are_drawn_from_and_kept():
@@ -163,7 +176,7 @@ def test_short_assignments_are_drawn_from_and_kept():
 def test_weaker_controllers_cover_worse():
     returns = [earns("spread", gain=gain, damping=0.5) for gain in (0.1, 0.3, 0.6, 1.0)]
     assert returns == sorted(returns)
-    assert earns("spread", together=False) < earns("spread") - 100
+    assert earns("spread", share="nearest") < earns("spread") - 100
 
 
 # Tag and World.

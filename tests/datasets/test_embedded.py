@@ -67,7 +67,7 @@ def test_the_catalogue_is_the_datasets_of_table_1_with_og_marls_returns():
 def test_every_recipe_belongs_to_its_task_and_quality():
     for (task, quality), recipe in catalogue().items():
         assert (recipe.task.name, recipe.quality) == (task, quality)
-        assert recipe.episodes >= 100
+        assert recipe.episodes * recipe.task.limit >= 18_000
         assert 0 <= recipe.epsilon <= 0.2
 
 

@@ -132,7 +132,7 @@ def test_settings_come_from_defaults_then_profile_then_variant_then_the_command_
         return only(*overrides, algorithm="mac_flow", profile=profile, variant=variant).config["hidden"]
 
     assert hidden(profile="paper") == registry()["mac_flow"].Config().hidden == (512,) * 4
-    assert hidden() == (128,) * 3
+    assert hidden() == (128,) * 2
     assert registry()["mac_flow"].variants["released"]["hidden"] == (256,) * 4
     assert hidden(variant="released") == (256,) * 4
     assert hidden("all.hidden=[64]", variant="released") == (64,)
@@ -229,7 +229,7 @@ def test_the_run_id_differs_as_soon_as_anything_that_decides_the_result_does():
     base = only()
     others = [
         only("bc.discount=0.9"),
-        only("bc.hidden=[128,128]"),
+        only("bc.hidden=[64,128]"),
         only(variant="paper"),
         only(profile="smoke"),
         only(tasks=["smac/3m:poor"]),

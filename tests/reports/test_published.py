@@ -13,11 +13,27 @@ def test_every_method_has_every_cell():
     assert cells["terran_5_vs_5", "replay", "MAC-Flow"] == (16.6, 4.3)
 
 
-def test_groups_cover_every_scenario_once():
-    groups = published.FACTS[TABLE]["groups"].values()
-    scenarios = {scenario for scenario, _, _ in published.cells(TABLE)}
+@pytest.mark.parametrize("name", published.FACTS)
+def test_groups_cover_every_scenario_once(name):
+    groups = published.FACTS[name]["groups"].values()
+    scenarios = {scenario for scenario, _, _ in published._printed(name)}
     assert set().union(*groups) == scenarios
     assert sum(map(len, groups)) == len(scenarios)
+    assert {group for group, _ in published.printed_averages(name)} == set(published.FACTS[name]["groups"])
+
+
+def test_the_continuous_tables_are_read_by_our_names():
+    two, om2p = published.cells("macflow_table2"), published.cells("om2p_table1")
+    assert (len(two), len(om2p)) == (112, 64)
+    assert two["6halfcheetah", "medium-expert", "MAC-Flow"] == (5139.9, 84.1)
+    assert two["spread", "random", "ICQ"] == (34.4, 5.3)
+    assert om2p["tag", "medium-replay", "OM2P"] == (203.1, 59.3)
+    assert om2p["2halfcheetah", "expert", "MA-FQL"] == (3869.8, 329.3)
+
+
+def test_lint_finds_the_averages_of_the_continuous_tables_that_their_cells_contradict():
+    assert published.lint("macflow_table2") == []
+    assert published.lint("om2p_table1") == ["World MA-FQL 128.1 (its 4 cells average 125.80)"]
 
 
 def test_lint_finds_the_six_averages_that_their_cells_contradict():

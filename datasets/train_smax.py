@@ -68,15 +68,15 @@ def _mlp(weights: list, x: jax.Array) -> jax.Array:
     return x @ w + b
 
 
-def train_behaviours(task: Task, targets: dict[str, float], budget: Budget, out: Path) -> dict[str, list]:
-    """Train `budget.runs` runs, choose the snapshots nearest the target returns, and write them to `out`.
+def train_behaviours(task: Task, targets: dict[str, tuple[float, float]], budget: Budget, out: Path) -> dict[str, list]:
+    """Train `budget.runs` runs, choose snapshots nearest the target means (not deviations), and write them to `out`.
 
     Returns:
         For each quality, the (run, steps, score) of every chosen snapshot.
     """
     trainer = Trainer(task)
     runs = [trainer.run(seed, budget) for seed in range(budget.runs)]
-    chosen = select(runs, targets)
+    chosen = select(runs, {quality: mean for quality, (mean, _) in targets.items()})
     save(out, chosen)
     return {q: [(run, s.steps, round(s.score, 2)) for run, s in pairs] for q, pairs in chosen.items()}
 
