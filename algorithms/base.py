@@ -52,6 +52,7 @@ class Config:
     hidden: tuple[int, ...] = (512, 512, 512, 512)  # widths of the hidden layers
     batch_size: int = 64  # transitions of one update, per seed
     learning_rate: float = 3e-4  # of Adam, for policies and critics alike
+    decay_steps: int = 0  # updates in which the learning rate falls to zero, evenly; 0 keeps it
     adam_epsilon: float = 1e-5
     discount: float = 0.995
     polyak: float = 0.005  # how far target networks move in one update
@@ -116,6 +117,7 @@ class Algorithm(ABC):
         self.init_streams = SeedStreams(seeds, "initialisation", "cpu")
         self.streams = SeedStreams(seeds, "training", device)
         self.acting = SeedStreams(seeds, "acting", device)
+        self.updates = 0
         self.nets = nn.ModuleDict()
         self.build()
         self.nets.to(self.device)
@@ -147,6 +149,10 @@ class Algorithm(ABC):
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One gradient step of every seed; returns the loss terms [S], without a host synchronisation."""
+        if self.config.decay_steps:
+            left = max(0.0, 1.0 - self.updates / self.config.decay_steps)
+            self.optimiser.param_groups[0]["lr"] = self.config.learning_rate * left
+        self.updates += 1
         losses = self.losses(batch)
         self.optimiser.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
@@ -179,6 +185,7 @@ class Algorithm(ABC):
     def state_dict(self) -> dict[str, Any]:
         """All that a bit-exact continuation needs."""
         return {
+            "updates": self.updates,
             "nets": self.nets.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "streams": self.streams.state_dict(),
@@ -187,6 +194,7 @@ class Algorithm(ABC):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` stood."""
+        self.updates = state["updates"]
         self.nets.load_state_dict(state["nets"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.streams.load_state_dict(state["streams"])

@@ -261,6 +261,17 @@ def test_the_optimiser_obeys_the_settings(build):
         assert (group["lr"], group["eps"], group["weight_decay"]) == (7e-4, 3e-6, 0)
 
 
+def test_the_learning_rate_falls_to_nothing_over_the_steps_it_is_given(build, batch):
+    algorithm, rates = build(decay_steps=4, learning_rate=0.01), []
+    for draw in range(6):
+        before = [p.detach().clone() for p in algorithm.nets.parameters() if p.requires_grad]
+        algorithm.update(batch(draw))
+        rates.append(algorithm.optimiser.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.01, 0.0075, 0.005, 0.0025, 0, 0])
+    after = [p for p in algorithm.nets.parameters() if p.requires_grad]
+    assert all(torch.equal(p, q) for p, q in zip(before, after))
+
+
 def test_target_networks_start_as_copies_and_get_no_gradient(build, batch):
     algorithm = build()
     for name, target in algorithm.nets.named_children():
@@ -346,10 +357,11 @@ def test_acting_does_not_disturb_training(build, batch, views):
 # Saving
 
 
-def test_save_load_continue_equals_uninterrupted(build, batch, views):
-    whole = train(build(), [batch(draw) for draw in range(2)])
+@pytest.mark.parametrize("decay", [0, 5])
+def test_save_load_continue_equals_uninterrupted(build, batch, views, decay):
+    whole = train(build(decay_steps=decay), [batch(draw) for draw in range(2)])
     whole.act(*views)
-    resumed = build()
+    resumed = build(decay_steps=decay)
     resumed.load_state_dict(through_disk(whole.state_dict()))
     for draw in range(2, 5):
         losses, again = whole.update(batch(draw)), resumed.update(batch(draw))

@@ -1,12 +1,14 @@
 """Robots: what agents see, what they move, how episodes end, and the inertia of old."""
 
 from dataclasses import replace
+from importlib.metadata import version
 
 import gymnasium
 import mujoco
 import numpy as np
 import pytest
 
+from offmarl.benchmarks import tasks as definitions
 from offmarl.benchmarks.mamujoco import ROBOTS, build, set_inertia
 from offmarl.benchmarks.tasks import fingerprint, make_env, tasks
 
@@ -236,5 +238,9 @@ def test_an_unknown_physics_is_refused():
         make_env(replace(task("3hopper"), roster={"physics": "modern"}), 1)
 
 
-def test_results_carry_the_version_of_mujoco():
-    assert fingerprint(task("2ant"))["mujoco"] == mujoco.__version__
+def test_results_carry_the_version_of_mujoco_and_say_when_it_is_not_the_locked_one(monkeypatch):
+    facts = fingerprint(task("2ant"))
+    assert facts["mujoco"] == mujoco.__version__ and "unlocked" not in facts
+    monkeypatch.setattr(definitions, "version", lambda name: "3.5.0" if name == "mujoco" else version(name))
+    assert fingerprint(task("2ant"))["mujoco"] == "3.5.0"
+    assert fingerprint(task("2ant"))["unlocked"] == "mujoco 3.5.0 instead of 3.4.0"
