@@ -1,7 +1,6 @@
 """The tasks of the harness, read from tasks.yaml."""
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -60,10 +59,9 @@ def fingerprint(task: Task) -> dict[str, str]:
     """
     label, packages = ENGINES[task.engine]
     facts = {"engine": label, **{name: version(name) for name in packages}}
-    strangers = [
-        f"{name} {facts[name]} instead of {locked}" for name, locked in _locked(packages) if locked != facts[name]
-    ]
-    facts |= {"unlocked": ", ".join(strangers)} if strangers else {}
+    strangers = [name for name in packages if _locked().get(name, facts[name]) != facts[name]]
+    if strangers:
+        facts["unlocked"] = ", ".join(f"{name} {facts[name]} instead of {_locked()[name]}" for name in strangers)
     if "prey" in task.roster:
         from offmarl.benchmarks.mpe import load_prey
 
@@ -71,10 +69,10 @@ def fingerprint(task: Task) -> dict[str, str]:
     return facts
 
 
-def _locked(packages: Iterable[str]) -> list[tuple[str, str]]:
+@cache
+def _locked() -> dict[str, str]:
     """The packages that offmarl requires in one version only, and that version."""
-    wanted = dict(re.findall(r"^([\w.-]+)==([\w.]+)$", "\n".join(requires("offmarl") or []), re.MULTILINE))
-    return [(name, wanted[name]) for name in packages if name in wanted]
+    return dict(re.findall(r"^([\w.-]+)==([\w.]+)$", "\n".join(requires("offmarl") or []), re.MULTILINE))
 
 
 def engine(task: Task) -> type:

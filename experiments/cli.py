@@ -270,15 +270,13 @@ def _status(args: argparse.Namespace) -> int:
 
 def _recipes(names: list[str] | None) -> list:
     from offmarl.datasets.embedded import catalogue
-    from offmarl.experiments.errors import check_name
+    from offmarl.experiments.grid import check_datasets
 
-    known = catalogue()
-    for name in names or []:
-        task, _, quality = name.partition(":")
-        check_name("task", task, {t for t, _ in known})
-        if quality:
-            check_name(f"quality of {task}", quality, [q for t, q in known if t == task])
-    return [r for (t, q), r in known.items() if names is None or t in names or f"{t}:{q}" in names]
+    known: dict[str, list[str]] = {}
+    for task, quality in catalogue():
+        known.setdefault(task, []).append(quality)
+    check_datasets(names or (), known)
+    return [r for (t, q), r in catalogue().items() if names is None or t in names or f"{t}:{q}" in names]
 
 
 def _data_list(args: argparse.Namespace) -> int:

@@ -139,7 +139,7 @@ def by_suite(request: Request) -> list[Request]:
     for own in known.values():
         for task, qualities in own.items():
             union.setdefault(task, set()).update(qualities)
-    _check_datasets(request.tasks or (), union)
+    check_datasets(request.tasks or (), union)
     for method in request.algorithms or ():
         check_name("algorithm", method, registry())
 
@@ -166,7 +166,8 @@ def jobs(request: Request) -> list[Job]:
         return list({job.key: job for one in by_suite(request) for job in jobs(one)}.values())
     suite = load_suite(request.suite)
     profile = profiles()[check_name("profile", request.profile, profiles())]
-    profile |= suite.get("profiles", {}).get(request.profile, {})
+    differences = suite.get("profiles", {}).get(request.profile, {})
+    profile |= differences | {"config": profile["config"] | differences.get("config", {})}
     check_name("source", request.source, SOURCES)
     methods = _methods(suite, request)
     overrides = parse_overrides(request.overrides)
@@ -175,18 +176,19 @@ def jobs(request: Request) -> list[Job]:
     protocol = {k: profile[k] for k in ("steps", "eval_every", "eval_episodes")}
     protocol |= {"timeout_bootstrap": False}
     seeds = tuple(profile["seeds"] if request.seeds is None else request.seeds)
-    own = {name: own.get(variant, variant) for name, own in suite.get("variants", {}).items()}
+    variants = {m.name: suite.get("variants", {}).get(m.name, {}).get(variant, variant) for m in methods}
+    layers = (profile["config"], suite["protocol"])
+    configs = {method.name: resolve(method, variants[method.name], layers, overrides) for method in methods}
     return [
         Job(
-            *(task, quality, request.source, method.name, own.get(method.name, variant), request.profile, seeds),
-            config=config,
-            protocol=protocol | {"data": catalogue()[task, quality].key()},
+            *(task, quality, request.source, method.name, variants[method.name], request.profile, seeds),
+            config=configs[method.name],
+            protocol=protocol | {"data": key},
         )
         for task, quality in _datasets(suite, profile, request)
+        for key in [catalogue()[task, quality].key()]
         for method in methods
         if _acts_in(method, task)
-        for layers in [(profile["config"], suite["protocol"])]
-        for config in [resolve(method, own.get(method.name, variant), layers, overrides)]
     ]
 
 
@@ -215,7 +217,7 @@ def _qualities(suite: Mapping[str, Any]) -> dict[str, list[str]]:
     return {task: qualities for group in suite["groups"].values() for task, qualities in group.items()}
 
 
-def _check_datasets(names: Iterable[str], known: Mapping[str, Iterable[str]]) -> None:
+def check_datasets(names: Iterable[str], known: Mapping[str, Iterable[str]]) -> None:
     """Refuse a task, or a task:quality, that is not among the known ones."""
     for name in names:
         task, colon, quality = name.partition(":")
@@ -229,7 +231,7 @@ def _datasets(suite: Mapping[str, Any], profile: Mapping[str, Any], request: Req
     if request.tasks is not None and not request.tasks:
         raise UserError("--tasks: names no task; leave it out for all of the suite")
     wanted = request.tasks or profile.get("tasks") or list(known)
-    _check_datasets(wanted, known)
+    check_datasets(wanted, known)
     pairs = [(task, quality) for task, qualities in known.items() for quality in qualities]
     return [(t, q) for t, q in pairs if (t in wanted or f"{t}:{q}" in wanted) and (t, q) in catalogue()]
 

@@ -19,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from matplotlib.transforms import Bbox
 
 from offmarl.reports.statistics import estimate
-from offmarl.reports.tables import SCORE, span
+from offmarl.reports.tables import row_name, span
 
 # Okabe and Ito's colours, brown for the yellow that vanishes on white; then more for methods of one's own.
 PALETTE = ["#000000", "#CC79A7", "#56B4E9", "#E69F00", "#009E73", "#0072B2", "#8C510A", "#D55E00"]
@@ -44,7 +44,7 @@ def learning_curves(curves: pd.DataFrame, table: pd.DataFrame) -> Figure | None:
     """
     panels: dict[tuple, dict] = {}
     for row in _shown(curves, table):
-        lines = panels.setdefault((row["task"], row["quality"], row["dataset_mean"]), {})
+        lines = panels.setdefault((row_name(row), row["dataset_mean"]), {})
         lines.setdefault(row["title"], {}).setdefault(row["step"], {})[row["seed"]] = row["episodes"]
     if not panels:
         return None
@@ -53,11 +53,10 @@ def learning_curves(curves: pd.DataFrame, table: pd.DataFrame) -> Figure | None:
         rows, width = math.ceil(len(panels) / columns), 0.8 + 2.2 * columns
         figure = Figure(figsize=(width, 1.5 + 1.4 * rows), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
-        scores = {task: " (score)" if unit == SCORE else "" for task, unit in zip(table["task"], table["unit"])}
-        for axis, ((task, quality, data), lines) in zip(axes, panels.items()):
+        for axis, ((title, data), lines) in zip(axes, panels.items()):
             _draw_lines(axis, lines, colours(table))
             axis.axhline(data, color="0.5", linestyle="--", linewidth=1, label="mean of the data")
-            axis.set_title(f"{task.split('/')[-1]} {quality}{scores[task]}")
+            axis.set_title(title)
         for axis in axes[len(panels) :]:
             axis.set_axis_off()
         sns.despine(fig=figure)

@@ -17,19 +17,8 @@ AVERAGE, SCORE = "AVERAGE ", "normalised score"
 FACTS = ("variant", "engine", "eval_noise")
 PROTOCOL = {"steps": "gradient step", "eval_episodes": "evaluation episode"}
 COLUMNS = [
-    *[
-        "group",
-        "task",
-        "quality",
-        "unit",
-        "algorithm",
-        "title",
-        "variant",
-        "profile",
-        "source",
-        "engine",
-        "config_hash",
-    ],
+    *["group", "task", "quality", "unit", "algorithm", "title"],
+    *["variant", "profile", "source", "engine", "config_hash"],
     *["n_seeds", "mean", "two_std", "ci_low", "ci_high", "ci_over", "win_rate", "latency_ms", "dataset_mean"],
     *["published_mean", "published_spread", "published_printed", "standing", "tied", "status", "reason"],
 ]
@@ -82,6 +71,12 @@ def build(
     below += [*runs.attrs["notes"], *notes, *_mixed(chosen), *_unlocked(chosen), *_paper_notes(suite)]
     table.attrs["below"] = [text for text in below if text]
     return table
+
+
+def row_name(row: Row) -> str:
+    """What a row of methods is called: '3m good', 'spread expert (score)'."""
+    words = row["task"].split("/")[-1], row["quality"], "(score)" if row["unit"] == SCORE else ""
+    return " ".join(filter(None, words))
 
 
 def _of_suite(runs: list[Any], suite: dict) -> list[Row]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from offmarl.reports.tables import AVERAGE, SCORE
+from offmarl.reports.tables import AVERAGE, row_name
 
 Row = dict[str, Any]
 
@@ -110,9 +110,8 @@ def _grid(table: pd.DataFrame) -> Iterator[tuple[str, list[Row]]]:
     grid: dict[tuple, list[Row]] = {}
     for cell in table.to_dict("records"):
         grid.setdefault((cell["task"], cell["quality"]), []).append({str(key): cell[key] for key in cell})
-    for (task, quality), cells in grid.items():
-        unit = "(score)" if cells[0]["unit"] == SCORE else ""
-        yield " ".join(filter(None, (task.split("/")[-1], quality, unit))), cells
+    for cells in grid.values():
+        yield row_name(cells[0]), cells
 
 
 def _rows(table: pd.DataFrame, markup: Markup) -> Iterator[tuple[str, str, list[tuple[str, str]]]]:

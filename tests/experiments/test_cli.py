@@ -48,6 +48,7 @@ BAD = {
     "results of a status": (["status", "--results", "/nowhere"], "/nowhere"),
     "form of a dataset": (["data", "card", "smac-3m-good"], "smac/3m:good"),
     "dataset": (["data", "card", "smac/3m:god"], "'good'"),
+    "dataset without a quality": (["data", "card", "smac/3m:"], "good"),
     "datasets to record": (["data", "record", "--tasks", "smac/9m"], "'smac/8m'"),
     "scripted particles": (["data", "train-behaviour", "mpe/tag"], "scripted"),
     "task of a file": (["data", "check", "x.npz", "--task", "mpe/spred"], "'mpe/spread'"),
