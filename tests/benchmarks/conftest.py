@@ -104,3 +104,8 @@ def game_of():
         )
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def no_prey_file(monkeypatch):
+    monkeypatch.delenv("OFFMARL_PREY", raising=False)

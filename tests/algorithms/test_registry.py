@@ -1,0 +1,49 @@
+"""Discovery: a new file is a new method."""
+
+import sys
+
+import pytest
+
+import offmarl.algorithms
+from offmarl.algorithms import base, registry
+
+
+def plant(tmp_path, monkeypatch, file, name):
+    """A method in a folder of its own, as if it lay in algorithms/."""
+    source = (
+        "from offmarl.algorithms import base\n\n\n"
+        f"class Mine(base.Algorithm):\n    name = '{name}'\n\n\n"
+        "class Helper:\n    name = 'helper'\n"
+    )
+    (tmp_path / f"{file}.py").write_text(source)
+    monkeypatch.setattr(offmarl.algorithms, "__path__", [*offmarl.algorithms.__path__, str(tmp_path)])
+
+
+@pytest.fixture
+def fresh_registry():
+    """A scan of its own for this test, and none of its finds left behind."""
+    known = set(sys.modules)
+    yield registry.__wrapped__
+    for module in set(sys.modules) - known:
+        if module.startswith("offmarl.algorithms."):
+            del sys.modules[module]
+            delattr(offmarl.algorithms, module.rsplit(".", 1)[-1])
+
+
+def test_a_new_file_is_a_new_method(tmp_path, monkeypatch, fresh_registry):
+    before = fresh_registry()
+    plant(tmp_path, monkeypatch, "planted", "planted")
+    after = fresh_registry()
+    assert set(after) - set(before) == {"planted"}
+    assert {name: after[name] for name in before} == before
+
+
+def test_a_name_that_two_files_claim_is_refused(tmp_path, monkeypatch, fresh_registry):
+    taken = next(iter(registry()))
+    plant(tmp_path, monkeypatch, "usurper", taken)
+    with pytest.raises(TypeError, match=rf"usurper.*'{taken}' is taken by|{taken}.*is taken by .*usurper"):
+        fresh_registry()
+
+
+def test_the_abstract_base_is_no_method():
+    assert base.Algorithm not in registry().values()
