@@ -22,6 +22,8 @@ from offmarl.benchmarks.tasks import Task
 from offmarl.benchmarks.units import UNITS
 
 SIGHT_V1, SHOOT_RANGE_V1, MIN_RANGE_V2 = 9.0, 6.0, 2.0
+CHUNK = 16  # battles in one compiled call
+NOBODY = -1
 N_MOVES = 6  # no-op, stop, north, south, east, west; attacks follow
 TO_SMAX = jnp.array([4, 4, 0, 2, 1, 3])  # SMAX: north, east, south, west, stop
 
@@ -159,7 +161,7 @@ def _strong(tree: Any) -> Any:
 
 @cache
 def _compiled(task: Task) -> tuple[Any, Any]:
-    """Jitted reset and step of many battles; each compiles once per map and batch."""
+    """Jitted reset and step of a chunk of battles; each compiles once per map."""
     folder = cache_dir() / "xla"
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -180,7 +182,9 @@ def _compiled(task: Task) -> tuple[Any, Any]:
 class SmaxEnv:
     """`lanes` battles stepped together; a `BatchEnv`.
 
-    A lane whose battle is over goes on as an empty one: mask it by `done`.
+    Battles are stepped in chunks of one size, so a map compiles once whatever the number of lanes, and those that are
+    over are left out: the last one of many costs a chunk, not the batch. A lane that is over stays as it ended, without
+    reward.
     """
 
     def __init__(self, task: Task, lanes: int):
@@ -189,14 +193,52 @@ class SmaxEnv:
 
     def reset(self, seeds: np.ndarray) -> View:
         """Start a battle in every lane, each from a seed of its own: [E]."""
-        self._key, self._position, view = self._reset(jnp.asarray(np.asarray(seeds, np.int32)))
-        return View(*map(np.array, view))
+        slots = np.arange(-(-self.lanes // CHUNK) * CHUNK)
+        self._lane = np.where(slots < self.lanes, slots, NOBODY)  # whose battle stands in each slot
+        padded = np.resize(np.asarray(seeds, np.int32), len(slots))
+        started = [self._reset(jnp.asarray(part)) for part in _chunks(padded)]
+        self._battles = [battle for *battle, _ in started]
+        view = View(*(np.concatenate(part)[: self.lanes] for part in zip(*(view for *_, view in started))))
+        flags = (np.zeros(self.lanes, bool) for _ in range(3))
+        self._last = Step(view, np.zeros(self.lanes, np.float32), *flags)
+        return View(*(part.copy() for part in view))
 
     def step(self, actions: np.ndarray) -> Step:
         """Joint actions [E,I]. They should be legal: an attack on an enemy that is too far away walks towards it."""
-        orders = jnp.asarray(np.asarray(actions, np.int32))
-        self._key, self._position, out = self._step(self._key, self._position, orders)
-        return Step(View(*map(np.array, out.view)), *map(np.array, out[1:]))
+        orders = np.asarray(actions, np.int32)[self._lane]
+        outcomes = []
+        for k, part in enumerate(_chunks(orders)):
+            *self._battles[k], outcome = self._step(*self._battles[k], jnp.asarray(part))
+            outcomes.append(outcome)
+        self._last.reward[:] = 0.0
+        there = self._lane != NOBODY
+        for kept, parts in zip(_flat(self._last), zip(*map(_flat, outcomes))):
+            kept[self._lane[there]] = np.concatenate(parts)[there]
+        self._lane[there & self._last.done[self._lane]] = NOBODY
+        self._close_ranks()
+        view, *rest = self._last
+        return Step(View(*(part.copy() for part in view)), *(part.copy() for part in rest))
+
+    def _close_ranks(self) -> None:
+        """Move the battles that go on into as few chunks as hold them."""
+        going = np.flatnonzero(self._lane != NOBODY)
+        chunks = -(-len(going) // CHUNK)
+        if chunks == len(self._battles):
+            return
+        slots = np.resize(going, chunks * CHUNK)
+        lane = self._lane[slots]
+        lane[len(going) :] = NOBODY
+        joined = jax.tree.map(lambda *parts: np.concatenate(parts), *self._battles)
+        self._battles = [jax.tree.map(lambda x, part=part: jnp.asarray(x[part]), joined) for part in _chunks(slots)]
+        self._lane = lane
 
     def close(self) -> None:
         """Nothing to release; real StarCraft has processes here."""
+
+
+def _chunks(slots: np.ndarray) -> list[np.ndarray]:
+    return np.split(slots, len(slots) // CHUNK) if len(slots) else []
+
+
+def _flat(step: Step) -> tuple[Any, ...]:
+    return *step.view, *step[1:]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offmarl.benchmarks.smax import SmaxEnv
+from offmarl.benchmarks.smax import CHUNK, SmaxEnv
 from offmarl.benchmarks.tasks import engine, make_env
 
 STOP, NORTH, SOUTH, EAST, WEST, ATTACK = 1, 2, 3, 4, 5, 6
@@ -77,9 +77,10 @@ def test_victory_is_all_enemies_dead_and_an_ally_alive(played):
 
 def test_the_clock_alone_ends_a_timeout(battles, marines):
     view = battles.reset(np.arange(64))
-    inner = battles._position.battle.state
-    late = battles._position.battle.replace(state=inner.replace(step=jnp.full(64, marines.limit - 2, inner.step.dtype)))
-    battles._position = battles._position._replace(battle=late)
+    for chunk in battles._battles:
+        battle = chunk[1].battle
+        late = jnp.full_like(battle.state.step, marines.limit - 2)
+        chunk[1] = chunk[1]._replace(battle=battle.replace(state=battle.state.replace(step=late)))
     idle = np.where(view.legal[:, :, 0], 0, STOP)
     before, last = battles.step(idle), battles.step(idle)
     assert not before.done.any() and not before.timeout.any()
@@ -173,12 +174,39 @@ def test_what_steps_return_is_numpy_of_the_promised_types(battles, marines):
     step.view.obs[:] = 0
 
 
-def test_reset_and_step_compile_once(battles):
+def test_a_finished_battle_stays_as_it_ended(played):
+    _, columns = played
+    done = columns[4]
+    end, steps = done.argmax(0), np.arange(len(done))[:, None]
+    for column in columns[:3] + columns[4:]:
+        last = column[np.minimum(steps, end), np.arange(64)]
+        assert np.array_equal(column, last)
+    assert (columns[3][steps > end] == 0).all()
+
+
+@pytest.mark.parametrize("lanes", [1, 10, 40])
+def test_a_battle_does_not_depend_on_the_number_of_lanes(marines, played, lanes):
+    _, columns = play(make_env(marines, lanes), np.arange(lanes))
+    for ours, theirs in zip(columns, played[1], strict=True):
+        assert np.array_equal(ours, theirs[:, :lanes])
+
+
+def test_finished_battles_cost_nothing(battles, played):
+    done, chunks = played[1][4], []
+    view = battles.reset(np.arange(64))
+    for _ in range(battles.task.limit):
+        view = battles.step(focus(view)).view
+        chunks.append(len(battles._battles))
+    assert chunks == [-(-(64 - row.sum()) // CHUNK) for row in done]
+    assert chunks[0] == 4 and chunks[-1] == 0
+
+
+def test_one_compilation_serves_every_number_of_lanes(battles, marines):
     battles._reset.clear_cache(), battles._step.clear_cache()
-    for start in (0, 7):
-        view = battles.reset(np.arange(start, start + 64))
-        for _ in range(4):
-            view = battles.step(focus(view)).view
+    for env, start in ((battles, 0), (battles, 7), (make_env(marines, 20), 0)):
+        view = env.reset(np.arange(start, start + env.lanes))
+        for _ in range(60):
+            view = env.step(focus(view)).view
     assert (battles._reset._cache_size(), battles._step._cache_size()) == (1, 1)
 
 
@@ -191,7 +219,7 @@ def test_two_environments_of_a_task_share_one_compilation(battles, marines):
 
 def test_jax_runs_on_the_cpu(battles):
     battles.reset(np.arange(64))
-    devices = {device.platform for leaf in jax.tree.leaves(battles._position) for device in leaf.devices()}
+    devices = {device.platform for leaf in jax.tree.leaves(battles._battles) for device in leaf.devices()}
     assert devices == {"cpu"}
 
 
