@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+LARGEST_Q = "largest_q"  # metric of methods with a critic: the largest magnitude in its last pass
+
 
 @dataclass(frozen=True)
 class TaskSpec:
@@ -38,6 +40,7 @@ class Batch(NamedTuple):
     next_legal: Tensor | None  # [S, B, I, A] bool
     state: Tensor  # [S, B, G]
     next_state: Tensor  # [S, B, G]
+    next_actions: Tensor  # as actions: the data's next ones; an episode's last transition repeats its own
 
 
 def choice(*values: str) -> Any:
@@ -56,6 +59,7 @@ class Config:
     adam_epsilon: float = 1e-5
     discount: float = 0.995
     polyak: float = 0.005  # how far target networks move in one update
+    max_grad_norm: float = 0.0  # of each network of each seed, beyond which a gradient is shortened; 0: no limit
     share_parameters: bool = True  # one network for all agents, told apart by a one-hot id
     eval_noise: str = choice("fresh", "fixed", "zero")  # noise of sampling methods when they act
 
@@ -121,6 +125,9 @@ class Algorithm(ABC):
         self.nets = nn.ModuleDict()
         self.build()
         self.nets.to(self.device)
+        self.watched: dict[str, Tensor] = {}
+        if "critic" in self.nets:  # so that a diverging one is caught, whatever the method
+            self.nets["critic"].register_forward_hook(self._watch)
         self.optimiser = torch.optim.Adam(
             [p for p in self.nets.parameters() if p.requires_grad],
             lr=config.learning_rate,
@@ -156,9 +163,15 @@ class Algorithm(ABC):
         losses = self.losses(batch)
         self.optimiser.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
+        if self.config.max_grad_norm:
+            for net in self.nets.values():
+                clip_gradients(net, len(self.seeds), self.config.max_grad_norm)
         self.optimiser.step()
         self.after_update()
-        return {name: value.detach() for name, value in losses.items()}
+        return {name: value.detach() for name, value in losses.items()} | self.watched
+
+    def _watch(self, critic: nn.Module, inputs: Any, values: Tensor) -> None:
+        self.watched = {LARGEST_Q: values.detach().abs().flatten(1).amax(1)}
 
     def acting_noise(self, *shape: int) -> Tensor:
         """Noise [S, *shape] for acting, by `eval_noise`: fresh each call, one fixed draw, or zero."""
@@ -199,3 +212,14 @@ class Algorithm(ABC):
         self.optimiser.load_state_dict(state["optimiser"])
         self.streams.load_state_dict(state["streams"])
         self.acting.load_state_dict(state["acting"])
+
+
+@torch.no_grad()
+def clip_gradients(net: nn.Module, seeds: int, limit: float) -> None:
+    """Shorten the gradient of each seed to `limit` where it is longer."""
+    gradients = [p.grad for p in net.parameters() if p.grad is not None]
+    squares = [g.view(seeds, -1).square().sum(1) for g in gradients]
+    if squares:
+        scale = (limit / (torch.stack(squares).sum(0).sqrt() + 1e-6)).clamp(max=1.0)
+        for g in gradients:
+            g.view(seeds, -1).mul_(scale[:, None])

@@ -42,7 +42,8 @@ def evaluate(policy: Policy, env: BatchEnv, seeds: list[int], device: torch.devi
         obs = torch.from_numpy(view.obs).to(device).unflatten(0, (S, E))
         legal = None if view.legal is None else torch.from_numpy(view.legal).to(device).unflatten(0, (S, E))
         actions, memory = policy.act(obs, legal, memory)
-        step = env.step(actions.flatten(0, 1).cpu().numpy())
+        # A seed whose networks are no numbers any more must not break the simulator of the others.
+        step = env.step(actions.flatten(0, 1).nan_to_num().cpu().numpy())
         reward = step.reward if step.reward.ndim == 1 else step.reward.mean(-1)
         total += np.where(over, 0.0, reward)
         length += ~over

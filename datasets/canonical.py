@@ -197,6 +197,8 @@ class Sampler:
             if name in ("obs", "state", "legal", "actions", "rewards", "rows")
         }
         self.tensors["done"] = torch.from_numpy(ends.astype(np.float32)).to(device)
+        following = np.arange(len(data)) + ~(data.done | data.timeout)
+        self.tensors["following"] = torch.from_numpy(following).to(device)
 
     def sample(self, size: int) -> Batch:
         """`size` transitions for each seed, drawn uniformly with replacement."""
@@ -217,4 +219,5 @@ class Sampler:
             next_legal=masks(row + 1),
             state=t["state"][row],
             next_state=t["state"][row + 1],
+            next_actions=t["actions"][t["following"][index]],
         )

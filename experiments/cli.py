@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("--profile", default="quick", help="smoke, quick (default) or paper")
     report.add_argument("--source", default="embedded", help="embedded")
     report.add_argument("--results", type=Path, default=Path("results"), help="results directory (default: results)")
-    status = _command(commands, "status", "what the store holds: done, failed (and why)", _status)
+    status = _command(commands, "status", "what the store holds: done, failed, diverged (and why)", _status)
     status.add_argument("--results", type=Path, default=Path("results"))
     data = _command(commands, "data", "the datasets", None)
     actions = data.add_subparsers(title="actions", required=True, metavar="ACTION")
@@ -263,8 +263,8 @@ def _status(args: argparse.Namespace) -> int:
         print("no runs yet")
         return 0
     print(runs.groupby(["profile", "algorithm", "status"]).size().unstack(fill_value=0).to_string())
-    for row in runs.query("status == 'failed'").to_dict("records"):
-        print("failed: {task}:{quality} {algorithm} seed {seed}: {reason}".format(**row))
+    for row in runs.query("status in ['failed', 'diverged']").to_dict("records"):
+        print("{status}: {task}:{quality} {algorithm} seed {seed}: {reason}".format(**row))
     return 0
 
 

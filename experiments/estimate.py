@@ -70,7 +70,7 @@ def _batch(task: Task, S: int, B: int, device: str) -> Batch:
     legal = torch.ones(S, B, task.agents, task.actions, dtype=torch.bool, device=device)
     actions = torch.randint(task.actions, (S, B, task.agents), device=device)
     state, team = torch.rand(S, B, task.state, device=device), torch.zeros(S, B, device=device)
-    return Batch(obs, actions, obs[..., 0], obs, team, legal, legal, state, state)
+    return Batch(obs, actions, obs[..., 0], obs, team, legal, legal, state, state, actions)
 
 
 def _data_bytes(task: Task, episodes: int) -> int:

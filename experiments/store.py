@@ -20,6 +20,7 @@ from typing import Any
 import pandas as pd
 
 SCHEMA = 1
+ENDED = ("done", "failed", "diverged")  # what a run can have come to
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Store:
         self.runs = self.root / "runs"
 
     def status(self, run_id: str) -> str:
-        """`done`, `failed` or `pending`. A run whose record cannot be read is pending again."""
+        """`done`, `failed`, `diverged` or `pending`. A run whose record cannot be read is pending again."""
         record = self.read(run_id)
         return record["status"] if record else "pending"
 
@@ -70,7 +71,7 @@ class Store:
             record = json.loads((self.runs / run_id / "run.json").read_text())
         except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, UnicodeDecodeError):
             return None
-        return record if isinstance(record, dict) and record.get("status") in ("done", "failed") else None
+        return record if isinstance(record, dict) and record.get("status") in ENDED else None
 
     def write(
         self,
@@ -79,7 +80,7 @@ class Store:
         curves: pd.DataFrame | None = None,
         checkpoint: bytes | None = None,
     ) -> Path:
-        """Store one finished or failed run; an earlier directory of the same id is replaced."""
+        """Store one run that has ended; an earlier directory of the same id is replaced."""
         run_id = record["run_id"]
         place, draft = self.runs / run_id, self.runs / f".{run_id}.{uuid.uuid4().hex[:8]}"
         draft.mkdir(parents=True)

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import platform
 import re
 import resource
@@ -21,7 +22,7 @@ import pandas as pd
 import torch
 
 from offmarl.algorithms import registry
-from offmarl.algorithms.base import Algorithm, TaskSpec
+from offmarl.algorithms.base import LARGEST_Q, Algorithm, TaskSpec
 from offmarl.benchmarks.rollout import Episodes, evaluate
 from offmarl.benchmarks.tasks import Task, fingerprint, make_env, tasks
 from offmarl.benchmarks.timing import time_act
@@ -32,6 +33,7 @@ from offmarl.experiments.store import Store
 
 CURVE_POINTS = 100  # training metrics kept of a run
 CHECKPOINT_SECONDS = 300.0  # between the checkpoints of a run in progress
+Q_MARGIN = 10.0  # a critic diverges when it claims this many times what the largest reward of the data could sum to
 
 
 class Progress(NamedTuple):
@@ -69,7 +71,9 @@ class Run:
         self.sampler = Sampler(data, list(job.seeds), device, job.protocol["timeout_bootstrap"])
         self.algorithm = build(job, self.task, job.seeds, device)
         self.env = make_env(self.task, len(job.seeds) * job.protocol["eval_episodes"])
+        self.largest_q = Q_MARGIN * float(abs(data.rewards).max()) / max(1.0 - job.config["discount"], 1e-3)
         self.step, self.curves, self.evaluations = 0, [], []
+        self.diverged: dict[int, str] = {}  # index of a seed -> what happened
         self.workspace = store.root / "work" / f"{job.key}.pt"
         self.clock.spend("data_s", started)
 
@@ -80,6 +84,7 @@ class Run:
         state = {
             "step": self.step,
             "curves": self.curves,
+            "diverged": self.diverged,
             "evaluations": [[asdict(e) for e in row[1]] for row in self.evaluations],
             "evaluation_steps": [row[0] for row in self.evaluations],
             "clock": asdict(self.clock),
@@ -103,6 +108,7 @@ class Run:
         rows = [[Episodes(**e) for e in row] for row in state["evaluations"]]
         self.evaluations = list(zip(state["evaluation_steps"], rows))
         self.step, self.curves, self.clock = state["step"], state["curves"], Clock(**state["clock"])
+        self.diverged = state["diverged"]
         return True
 
     def advance(self) -> None:
@@ -112,9 +118,29 @@ class Run:
         began = self.clock.spend("data_s", began)
         metrics = self.algorithm.update(batch)
         self.step += 1
-        if self.step % max(1, self.job.protocol["steps"] // CURVE_POINTS) == 0:
+        steps = self.job.protocol["steps"]
+        if self.step % max(1, steps // CURVE_POINTS) == 0 or self.step == steps:
             self.curves.append((self.step, {k: v.tolist() for k, v in metrics.items()}))
+            self.look_for_divergence()
         self.clock.spend("update_s", began)
+
+    def look_for_divergence(self) -> None:
+        """Note the seeds whose last metrics are not numbers, or whose critic claims what no reward could sum to.
+
+        Seeds do not mix, so the others train on.
+        """
+        for metric, values in self.curves[-1][1].items():
+            for k, value in enumerate(values):
+                if not math.isfinite(value):
+                    self.diverged.setdefault(k, f"{metric} is {value} at step {self.step}")
+                elif metric == LARGEST_Q and value > self.largest_q:
+                    limit = f"more than {self.largest_q:.3g}"
+                    self.diverged.setdefault(k, f"|Q| is {value:.3g} at step {self.step}, {limit}")
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self.step >= self.job.protocol["steps"] or len(self.diverged) == len(self.job.seeds)
 
     def evaluate(self) -> None:
         """Play the evaluation episodes of every seed."""
@@ -131,8 +157,8 @@ class Run:
         for k, (cell, run_id) in enumerate(zip(self.job.cells(), self.job.run_ids())):
             record = {
                 **provenance(self.job, run_id, self.device),
-                "status": "done",
-                "reason": None,
+                "status": "diverged" if k in self.diverged else "done",
+                "reason": self.diverged.get(k),
                 "algorithm": facts,
                 "dataset": self.card,
                 "engine": fingerprint(self.task),
@@ -166,7 +192,7 @@ def train(job: Job, results: Path | str, device: str = "cpu") -> Generator[Progr
         raise
     try:
         saved = time.monotonic()
-        while run.step < steps:
+        while not run.over:
             run.advance()
             if run.step % job.protocol["eval_every"] == 0 or run.step == steps:
                 run.evaluate()

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 Record = dict[str, Any]
+ENDED = ("done", "failed", "diverged")  # what a run can have come to
 CELL = ["task", "quality", "source", "algorithm", "variant", "profile", "seed"]
 
 
@@ -47,6 +48,7 @@ def evaluation_curves(
             "episodes": evaluation["returns"],
         }
         for record in records
+        if record["status"] == "done"
         for evaluation in record.get("evaluations") or []
     ]
     curves = pd.DataFrame(rows, columns=pd.Index([*CELL, "step", "mean_return", "episodes"]))
@@ -96,7 +98,7 @@ def _read(path: Path) -> Record | None:
         known = isinstance(record["run_id"], str) and set(CELL) <= set(record["cell"])
         if record["status"] == "done":
             known &= bool(record["evaluations"]) and all(each["returns"] for each in record["evaluations"])
-        return record if known and record["status"] in ("done", "failed") else None
+        return record if known and record["status"] in ENDED else None
     except (OSError, ValueError, TypeError, KeyError):
         return None
 

@@ -15,6 +15,7 @@ from offmarl.reports.statistics import estimate, rank_agreement
 Row = dict[str, Any]
 AVERAGE, SCORE = "AVERAGE ", "normalised score"
 FACTS = ("variant", "engine", "eval_noise")
+LOST = ("failed", "diverged")  # statuses of runs without a number
 PROTOCOL = {"steps": "gradient step", "eval_episodes": "evaluation episode"}
 COLUMNS = [
     *["group", "task", "quality", "unit", "algorithm", "title"],
@@ -102,15 +103,15 @@ def _one_variant(runs: list[Row]) -> tuple[list[Row], list[str]]:
 def _entry(runs: list[Row], wanted: int, unavailable: str | None) -> Row:
     """Number, status and reason of one cell from its runs, one per seed."""
     done = [run for run in runs if run["status"] == "done"]
-    failed = [run["reason"] or "no reason recorded" for run in runs if run["status"] == "failed"]
-    reasons = "; ".join(dict.fromkeys(failed))
-    if not done and failed:
-        return {"n_seeds": 0, "status": "failed", "reason": reasons}
+    lost = [run for run in runs if run["status"] in LOST]
+    reasons = "; ".join(dict.fromkeys(run["reason"] or "no reason recorded" for run in lost))
+    if not done and lost:
+        return {"n_seeds": 0, "status": lost[0]["status"], "reason": reasons}
     if not done and unavailable:
         return {"n_seeds": 0, "status": "not available", "reason": unavailable}
     if not done:
         return {"n_seeds": 0, "status": "pending", "reason": "not run yet"}
-    told = f"{len(done)} of {wanted} seeds" + (f"; the others failed: {reasons}" if reasons else "")
+    told = f"{len(done)} of {wanted} seeds" + (f"; the others {lost[0]['status']}: {reasons}" if lost else "")
     episodes = {run["seed"]: run["episodes"] for run in done}
     return estimate([episodes]) | {
         **{key: done[0][key] for key in ("variant", "config_hash")},

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from offmarl.reports.tables import AVERAGE, row_name
+from offmarl.reports.tables import AVERAGE, LOST, row_name
 
 Row = dict[str, Any]
 
@@ -133,7 +133,7 @@ def _ours(cell: Row, markup: Markup, marks: dict[str, int]) -> str:
     """Our mean with its marks, or a word for what is missing."""
     note = markup.note.format(marks[cell["reason"]]) if cell["reason"] in marks else ""
     if pd.isna(cell["mean"]):
-        return markup.escape("failed" if cell["status"] == "failed" else "–") + note
+        return markup.escape(cell["status"] if cell["status"] in LOST else "–") + note
     pattern = {"best": markup.best, "second": markup.second}.get(cell["standing"], "{}")
     return pattern.format(_number(cell["mean"])) + markup.tied * cell["tied"] + note
 
@@ -144,7 +144,7 @@ def _number(value: float, pattern: str = "{:.1f}") -> str:
 
 def _marks(table: pd.DataFrame) -> dict[str, int]:
     """Footnote numbers of the reasons why cells are missing or incomplete, in order of appearance."""
-    told = table.query("status in ['failed', 'partial', 'not available']")["reason"]
+    told = table.query("status in ['failed', 'diverged', 'partial', 'not available']")["reason"]
     return {reason: number for number, reason in enumerate(dict.fromkeys(told), 1)}
 
 

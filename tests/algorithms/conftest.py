@@ -26,14 +26,16 @@ def _transitions(spec, seed, size, draw):
     done = (torch.rand(size, generator=g) < 0.3).float()
     if not spec.discrete:
         actions = 2 * torch.rand(size, spec.agents, spec.actions, generator=g) - 1
-        return Batch(obs, actions, rewards, next_obs, done, None, None, state, next_state)
+        next_actions = 2 * torch.rand(size, spec.agents, spec.actions, generator=g) - 1
+        return Batch(obs, actions, rewards, next_obs, done, None, None, state, next_state, next_actions)
     actions = torch.randint(spec.actions, (size, spec.agents), generator=g)
     legal, next_legal = torch.rand(2, size, spec.agents, spec.actions, generator=g) < 0.6
     legal.scatter_(-1, actions[..., None], True)
     next_legal[..., -1] |= ~next_legal.any(-1)
     actions[0], legal[0], next_legal[0] = 0, False, False  # a fallen team: nothing is left but action 0
     legal[0, :, 0] = next_legal[0, :, 0] = True
-    return Batch(obs, actions, rewards, next_obs, done, legal, next_legal, state, next_state)
+    odds = torch.rand(next_legal.shape, generator=g) * next_legal
+    return Batch(obs, actions, rewards, next_obs, done, legal, next_legal, state, next_state, odds.argmax(-1))
 
 
 @pytest.fixture(scope="session")

@@ -227,6 +227,28 @@ def test_the_learning_rate_falls_to_nothing_over_the_steps_it_is_given(build, ba
     assert all(torch.equal(p, q) for p, q in zip(before, after))
 
 
+def test_no_gradient_is_longer_than_the_settings_allow(build, batch):
+    loose, tight = build(max_grad_norm=0.0), build(max_grad_norm=1e-3)
+    for algorithm in (loose, tight):
+        algorithm.update(batch())
+    for name, net in tight.nets.items():
+        pairs = [
+            (p.grad, q.grad) for p, q in zip(net.parameters(), loose.nets[name].parameters()) if p.grad is not None
+        ]
+        if pairs:
+            short, long = (torch.cat([g.view(len(SEEDS), -1) for g in column], 1) for column in zip(*pairs))
+            scale = (1e-3 / (long.norm(dim=1) + 1e-6)).clamp(max=1)
+            assert_close(short, long * scale[:, None], rtol=1e-4, atol=1e-9)
+
+
+def test_the_critics_largest_value_is_told_for_every_seed(build, batch):
+    algorithm = build()
+    metrics = algorithm.update(batch())
+    assert (base.LARGEST_Q in metrics) == ("critic" in algorithm.nets)
+    if "critic" in algorithm.nets:
+        assert metrics[base.LARGEST_Q].shape == (len(SEEDS),) and (metrics[base.LARGEST_Q] > 0).all()
+
+
 def test_target_networks_start_as_copies_and_get_no_gradient(build, batch):
     algorithm = build()
     for name, target in algorithm.nets.named_children():

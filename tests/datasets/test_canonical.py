@@ -181,6 +181,8 @@ def test_batches_hold_real_transitions_only(lengths, timeouts, seed):
     number = (here // 100).astype(int)
     assert (step < np.array(lengths)[number]).all()
     assert np.array_equal(batch.actions.numpy(), np.repeat(step[..., None] % 5, AGENTS, -1))
+    following = np.minimum(step + 1, np.array(lengths)[number] - 1)  # the last has none but its own
+    assert np.array_equal(batch.next_actions.numpy(), np.repeat(following[..., None] % 5, AGENTS, -1))
     np.testing.assert_allclose(batch.rewards[..., 0], here)
     assert np.array_equal(batch.done.numpy(), step == np.array(lengths)[number] - 1)
     assert np.array_equal(batch.state[..., 0], here) and np.array_equal(batch.next_state[..., 0], after)

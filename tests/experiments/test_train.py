@@ -1,6 +1,7 @@
 """Training thirty updates: complete runs, bit-exact continuation, failures as records."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pandas as pd
@@ -302,3 +303,49 @@ def test_a_second_start_replaces_a_failure(small, explosive, tmp_path, monkeypat
     assert run_serial([job], tmp_path, "cpu", 1) == []
     assert [Store(tmp_path).status(run_id) for run_id in job.run_ids()] == ["done"] * 2
     assert pending([job], Store(tmp_path)) == []
+
+
+# Divergence.
+
+
+def test_a_critic_that_runs_away_ends_its_run_as_diverged_with_the_step(small, tmp_path):
+    job = small("macql", overrides=["macql.learning_rate=1e6"])
+    told = finish(job, tmp_path)
+    assert told[-1] < 30  # no use in going on
+    for run_id in job.run_ids():
+        record = Store(tmp_path).read(run_id)
+        assert record["status"] == "diverged"
+        assert re.fullmatch(r"(\|Q\| is .*|.* is (nan|inf)) at step \d+(, more than .*)?", record["reason"])
+    assert pending([job], Store(tmp_path)) == []  # the same again would come of it
+
+
+@pytest.fixture
+def half_lost(monkeypatch):
+    """BC whose first seed turns into NaN at the fourth update; its name."""
+
+    def losses(self, batch):
+        lost = torch.tensor([float("nan") if s == 0 and self.updates >= 4 else 1.0 for s in self.seeds])
+        return {name: value * lost for name, value in registry()["bc"].losses(self, batch).items()}
+
+    bc = registry()["bc"]
+    monkeypatch.setitem(registry(), "half_lost", type("HalfLost", (bc,), {"losses": losses, "name": "half_lost"}))
+    return "half_lost"
+
+
+def test_a_seed_that_diverges_leaves_the_others_alone(small, half_lost, tmp_path):
+    job, alone = small(half_lost), small(half_lost, seeds=(1,))
+    assert finish(job, tmp_path / "both")[-1] == 30
+    finish(alone, tmp_path / "alone")
+    lost, kept = job.run_ids()
+    assert Store(tmp_path / "both").read(lost)["reason"] == "policy is nan at step 4"
+    assert Store(tmp_path / "both").read(kept)["status"] == "done"
+    nets, others = outcome(tmp_path / "both", kept)[2], outcome(tmp_path / "alone", alone.run_ids()[0])[2]
+    assert all(torch.allclose(nets[name], others[name], rtol=1e-5, atol=2e-6) for name in others)
+
+
+def test_a_divergence_survives_an_interruption(small, half_lost, tmp_path):
+    job = small(half_lost)
+    interrupt(job, tmp_path, 11)
+    finish(job, tmp_path)
+    assert [Store(tmp_path).status(run_id) for run_id in job.run_ids()] == ["diverged", "done"]
+    assert Store(tmp_path).read(job.run_ids()[0])["reason"] == "policy is nan at step 4"

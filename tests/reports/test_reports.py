@@ -177,6 +177,21 @@ def test_variants_are_not_pooled(store):
     assert "bc: variant quick is shown; the store also has released" in below(table)
 
 
+def test_diverged_runs_are_never_a_number(tmp_path):
+    fill(tmp_path, [("smac/3m", "good", "bc"), ("smac/3m", "medium", "bc")])
+    reason = "|Q| is 1e+06 at step 700, more than 4e+04"
+    for quality, seed in [("good", 0), ("good", 1), ("medium", 1)]:
+        write_run(tmp_path, "smac/3m", quality, "bc", seed, 99.0, status="diverged", reason=reason)
+    write_run(tmp_path, "smac/3m", "medium", "bc", 0, 10)
+    table = build(tmp_path)
+    assert cell(table, "smac/3m", "good", "bc").status == "diverged"
+    partial = cell(table, "smac/3m", "medium", "bc")
+    assert (partial["mean"], partial.reason) == (10.0, f"1 of 2 seeds; the others diverged: {reason}")
+    text = writers.markdown(table)
+    assert "| diverged<sup>1</sup>" in text and "700" in text and "99.0" not in text
+    assert 99.0 not in set(evaluation_curves(tmp_path)["mean_return"])
+
+
 def test_missing_cells_say_why(tmp_path):
     skip = [("smac/3m", quality, "bc") for quality in ("good", "medium", "poor")]
     fill(tmp_path, [*skip, ("smacv2/zerg_5_vs_5", "replay", "mac_flow")])
