@@ -33,8 +33,8 @@ from offmarl.algorithms.flow import (
     to_actions,
     to_points,
 )
-from offmarl.algorithms.mixers import mean_mixer
-from offmarl.algorithms.nets import MLP, AgentNet, frozen, index_of_both, polyak, target_copy
+from offmarl.algorithms.mixers import mix
+from offmarl.algorithms.nets import MLP, AgentNet, frozen, index_of_both, polyak, target_copy, twin_critic
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,7 @@ class MACFlow(base.Algorithm):
             config.layer_norm,
             **shared,
         )
-        # One pass values every discrete action; a continuous one is an input.
-        sizes = (spec.obs, spec.actions) if spec.discrete else (spec.obs + spec.actions, 1)
-        self.nets["critic"] = AgentNet(
-            streams, spec.agents, sizes[0], config.hidden, sizes[1], layer_norm=True, copies=2, **shared
-        )
+        self.nets["critic"] = twin_critic(streams, spec, config)
         self.nets["target_critic"] = target_copy(self.nets["critic"])
 
     def losses(self, batch: base.Batch) -> dict[str, Tensor]:
@@ -197,7 +193,7 @@ class MACFlow(base.Algorithm):
 
     def mix(self, values: Tensor) -> Tensor:
         """What one TD error is about: the team [..., I] -> [..., 1], or every agent apart."""
-        return mean_mixer(values)[..., None] if self.config.mixer == "mean" else values
+        return mix(values, self.config.mixer)
 
     def decide(self, points: Tensor, legal: Tensor | None) -> Tensor:
         """The actions that points of the flow or the policy stand for."""

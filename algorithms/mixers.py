@@ -1,8 +1,48 @@
-"""How agents' values become the team's (the last axis is the agents')."""
+"""How agents' values become the team's. S seeds, K members of an ensemble, B batch, I agents, G state."""
 
-from torch import Tensor
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from offmarl.algorithms.base import SeedStreams
+from offmarl.algorithms.nets import MLP
 
 
-def mean_mixer(values: Tensor) -> Tensor:
-    """The average mixer of MAC-Flow (Appendix E): [..., I] -> [...]."""
-    return values.mean(-1)
+def mix(values: Tensor, mixer: str) -> Tensor:
+    """What one TD error is about: the team's mean [..., I] -> [..., 1] (MAC-Flow, Appendix E), or every agent apart."""
+    return values.mean(-1, keepdim=True) if mixer == "mean" else values
+
+
+class Monotonic(nn.Module):
+    """QMIX (Rashid et al. 2018): a network of the values whose weights, made from the state, are never negative."""
+
+    def __init__(self, streams: SeedStreams, agents: int, state: int, width: int = 32, hidden: Sequence[int] = (64,)):
+        super().__init__()
+        self.agents, self.width = agents, width
+        self.first = MLP(streams, state, hidden, agents * width)
+        self.first_bias = MLP(streams, state, (), width)
+        self.last = MLP(streams, state, hidden, width)
+        self.last_bias = MLP(streams, state, hidden, 1)
+
+    def forward(self, values: Tensor, state: Tensor) -> Tensor:
+        """Values [S, K, B, I] at states [S, B, G] -> [S, K, B, 1]."""
+        first = self.first(state).abs().unflatten(-1, (self.agents, self.width))
+        mixed = torch.einsum("skbi,sbie->skbe", values, first) + self.first_bias(state)[:, None]
+        last, bias = self.last(state).abs()[:, None], self.last_bias(state)[:, None]
+        return (F.elu(mixed) * last).sum(-1, keepdim=True) + bias
+
+
+class StateWeights(nn.Module):
+    """OMIGA's linear mixer: Q_tot = sum_i w_i(s) Q_i + b(s), with weights that are never negative."""
+
+    def __init__(self, streams: SeedStreams, agents: int, state: int, hidden: Sequence[int] = (64,), bias: bool = True):
+        super().__init__()
+        self.weights = MLP(streams, state, hidden, agents)
+        self.bias = MLP(streams, state, hidden, 1) if bias else None
+
+    def forward(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        """State [S, B, G] -> weights [S, B, I] and bias [S, B]."""
+        bias = state.new_zeros(state.shape[:-1]) if self.bias is None else self.bias(state)[..., 0]
+        return self.weights(state).abs(), bias

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from offmarl.algorithms.base import SeedStreams
+from offmarl.algorithms.base import Config, SeedStreams, TaskSpec
 
 
 class Linear(nn.Module):
@@ -109,6 +109,17 @@ class AgentNet(nn.Module):
         return out if self.copies > 1 else out[:, 0]
 
 
+def twin_critic(streams: SeedStreams, spec: TaskSpec, config: Config) -> AgentNet:
+    """Two critics of every agent. One pass values each discrete action [S,2,B,I,A]; a continuous one is an input."""
+    n_in, n_out = (spec.obs, spec.actions) if spec.discrete else (spec.obs + spec.actions, 1)
+    return AgentNet(
+        *(streams, spec.agents, n_in, config.hidden, n_out),
+        layer_norm=True,
+        copies=2,
+        share_parameters=config.share_parameters,
+    )
+
+
 def index_of_both(actions: Tensor) -> Tensor:
     """Discrete actions [S,B,I] as an index into the values of twin critics [S,2,B,I,A]."""
     return actions[:, None, ..., None].expand(-1, 2, -1, -1, -1)
@@ -117,6 +128,20 @@ def index_of_both(actions: Tensor) -> Tensor:
 def target_copy(net: nn.Module) -> nn.Module:
     """A copy that no optimiser touches."""
     return copy.deepcopy(net).requires_grad_(False)
+
+
+def counted_target(net: nn.Module) -> nn.Module:
+    """A target copy that counts updates, for `copy_every`."""
+    target = target_copy(net)
+    target.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+    return target
+
+
+def copy_every(target: nn.Module, net: nn.Module, period: int) -> None:
+    """Make the target the network anew in every `period`-th call, without asking the host which one this is."""
+    updates = target.get_buffer("updates")
+    updates += 1
+    polyak(target, net, (updates % period == 0).float())
 
 
 @contextmanager

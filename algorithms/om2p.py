@@ -19,7 +19,7 @@ from torch import Tensor
 
 from offmarl.algorithms import base
 from offmarl.algorithms.base import choice
-from offmarl.algorithms.nets import AgentNet, frozen, polyak, target_copy
+from offmarl.algorithms.nets import AgentNet, frozen, polyak, target_copy, twin_critic
 
 GRID = 1024  # points of the time law's inverse distribution
 
@@ -57,14 +57,12 @@ class OM2P(base.Algorithm):
     def build(self) -> None:
         """Actors of observation, noisy action and two times; critics and their targets."""
         spec, config, streams = self.spec, self.config, self.init_streams
-        shared = {"share_parameters": config.share_parameters}
-        n_in = spec.obs + spec.actions + 2
         self.nets["policy"] = AgentNet(
-            streams, spec.agents, n_in, config.hidden, spec.actions, config.layer_norm, **shared
+            *(streams, spec.agents, spec.obs + spec.actions + 2, config.hidden, spec.actions),
+            layer_norm=config.layer_norm,
+            share_parameters=config.share_parameters,
         )
-        self.nets["critic"] = AgentNet(
-            streams, spec.agents, spec.obs + spec.actions, config.hidden, 1, True, copies=2, **shared
-        )
+        self.nets["critic"] = twin_critic(streams, spec, config)
         self.nets["target_critic"] = target_copy(self.nets["critic"])
         grid = torch.linspace(0, 1, GRID)
         powers = torch.stack([grid ** (k + 1) for k in range(len(config.time_weights))], -1)

@@ -67,8 +67,11 @@ def _measure(job: Job, device: str) -> tuple[float, int]:
 def _batch(task: Task, S: int, B: int, device: str) -> Batch:
     """Random numbers in the shape of data."""
     obs = torch.rand(S, B, task.agents, task.obs, device=device)
-    legal = torch.ones(S, B, task.agents, task.actions, dtype=torch.bool, device=device)
-    actions = torch.randint(task.actions, (S, B, task.agents), device=device)
+    if task.discrete:
+        actions = torch.randint(task.actions, (S, B, task.agents), device=device)
+        legal = torch.ones(S, B, task.agents, task.actions, dtype=torch.bool, device=device)
+    else:
+        actions, legal = 2 * torch.rand(S, B, task.agents, task.actions, device=device) - 1, None
     state, team = torch.rand(S, B, task.state, device=device), torch.zeros(S, B, device=device)
     return Batch(obs, actions, obs[..., 0], obs, team, legal, legal, state, state, actions)
 

@@ -8,7 +8,6 @@ from offmarl.algorithms.flow_bc import Config as FlowBCConfig
 from offmarl.algorithms.flow_bc import FlowBC
 from offmarl.algorithms.ma_fql import MAFQL
 from offmarl.algorithms.mac_flow import Config, MACFlow
-from offmarl.algorithms.mixers import mean_mixer
 
 SEEDS = (3, 5)
 
@@ -225,11 +224,6 @@ def test_the_target_critic_moves_by_polyak_exactly(build, make_batch):
         algorithm.update(make_batch(algorithm.spec, draw=draw))
         for name, now in target.items():
             assert_close(now, 0.75 * before[name] + 0.25 * critic[name].detach(), rtol=1e-6, atol=1e-6)
-
-
-def test_the_mean_mixer_averages_agents():
-    assert_close(mean_mixer(torch.tensor([[1.0, 2.0, 6.0], [0.0, 0.0, 3.0]])), torch.tensor([3.0, 1.0]))
-    assert_close(mean_mixer(torch.tensor([[4.0]])), torch.tensor([4.0]))  # one agent: its own value
 
 
 # The flow

@@ -142,6 +142,14 @@ def test_a_dry_run_counts_cells_and_trains_nothing(small, capsys, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_dry_run_knows_continuous_actions_too(capsys, tmp_path):
+    options = ["--tasks", "mpe/spread:random", "--set", "all.hidden=[8]", "--results", str(tmp_path), "--dry-run"]
+    assert main(["run", "--suite", "continuous", *options]) == 0
+    shown = capsys.readouterr().out
+    assert "training: about" in shown
+    assert {line.split()[0] for line in shown.splitlines()} > {"bc", "mac_flow"}
+
+
 def test_a_dry_run_knows_what_is_done(small, capsys, tmp_path):
     from offmarl.experiments import grid
     from offmarl.experiments.store import Store

@@ -1,0 +1,137 @@
+"""ICQ: implicit constraint Q-learning, which never asks for an action outside the data.
+
+Paper: Yang et al. 2021 (ICQ and ICQ-MA). Official code: YiqinYang/ICQ. MAC-Flow prints its column without describing
+it. Discrete actions follow ICQ-MA with a one-step target, as og-marl's maicq; ours has feed-forward networks on local
+observations, no dueling heads, and Adam for RMSprop. Continuous actions are our composition of the same target and
+weights with the Gaussian policy of the single-agent code (squashed mean, log-deviation in [-6, 0] that does not depend
+on the observation); the temperature of its weights, which is made for SMAC, is taken relative to the mean magnitude of
+Q, or one sample of a batch would take all the weight. The team's value is sum_i k_i(s) Q_i with weights k that sum to
+one (the official code has its mixer's bias commented out); `mixer: mean` sets them equal.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from offmarl.algorithms import base
+from offmarl.algorithms.base import choice
+from offmarl.algorithms.flow import decode, masked
+from offmarl.algorithms.gaussian import log_normal
+from offmarl.algorithms.mixers import StateWeights
+from offmarl.algorithms.nets import AgentNet, index_of_both, polyak, target_copy, twin_critic
+
+LOG_STD = (-6.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Config(base.Config):
+    """Settings of ICQ."""
+
+    policy_beta: float = 0.1  # temperature of the policy's weights over the batch
+    beta_unit: str = choice("by_space", "reward", "value")  # what that is measured in; value: mean |Q| of the batch
+    value_beta: float = 1000.0  # temperature of the target's
+    mixer: str = choice("state", "mean")  # weights of the agents' values: learnt from the state, or equal
+    max_grad_norm: float = 20.0
+
+
+class ICQ(base.Algorithm):
+    """Policies cloned by advantage, critics that learn from the data's next actions."""
+
+    name = "icq"
+    title = "ICQ"
+    paper = "Believe What You See, NeurIPS 2021"
+    source_code = "https://github.com/YiqinYang/ICQ"
+    actions = frozenset({"discrete", "continuous"})
+    Config = Config
+
+    def build(self) -> None:
+        """Policy, twin critics, the agents' weights and their targets."""
+        spec, config, streams = self.spec, self.config, self.init_streams
+        self.nets["policy"] = AgentNet(
+            *(streams, spec.agents, spec.obs, config.hidden, spec.actions),
+            share_parameters=config.share_parameters,
+        )
+        self.nets["critic"] = twin_critic(streams, spec, config)
+        self.nets["target_critic"] = target_copy(self.nets["critic"])
+        if config.mixer == "state":
+            self.nets["mixer"] = StateWeights(streams, spec.agents, spec.state, bias=False)
+            self.nets["target_mixer"] = target_copy(self.nets["mixer"])
+        if not spec.discrete:
+            self.nets["log_std"] = nn.ParameterList([torch.full((len(self.seeds), 1, spec.agents, spec.actions), -1.0)])
+
+    def losses(self, batch: base.Batch) -> dict[str, Tensor]:
+        """TD error on the data's next actions, and weighted cloning."""
+        q = self.values("critic", batch.obs, batch.actions)  # [S, 2, B, I]
+        return {
+            "critic": self.critic_loss(batch, q),
+            "policy": self.policy_loss(batch, q.detach().mean(1)),
+        }
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, legal: Tensor | None = None, memory: None = None) -> tuple[Tensor, None]:
+        """The most likely legal actions."""
+        out = self.nets["policy"](obs)
+        return (decode(out, legal) if self.spec.discrete else out.tanh()), memory
+
+    def nfe(self) -> int:
+        """One pass of the policy."""
+        return 1
+
+    def after_update(self) -> None:
+        """Polyak averaging."""
+        for name in ("critic", "mixer"):
+            if name in self.nets:
+                polyak(self.nets[f"target_{name}"], self.nets[name], self.config.polyak)
+
+    def critic_loss(self, batch: base.Batch, q: Tensor) -> Tensor:
+        """The next value counts by its share of a softmax over the batch, which stands for the unknown optimum."""
+        with torch.no_grad():
+            next_q = self.values("target_critic", batch.next_obs, batch.next_actions).mean(1)
+            following = (self.weights("target_mixer", batch.next_state) * next_q).sum(-1)  # [S, B]
+            following = batch_weights(following / self.config.value_beta) * following
+            target = batch.rewards.mean(-1) + self.config.discount * (1.0 - batch.done) * following
+        team = (self.weights("mixer", batch.state)[:, None] * q).sum(-1)
+        return (team - target[:, None]).square().mean(2).sum(1)
+
+    def policy_loss(self, batch: base.Batch, q: Tensor) -> Tensor:
+        """Log-likelihood of the data, weighted by a softmax of the advantage over the batch."""
+        out = self.nets["policy"](batch.obs)
+        if self.spec.discrete:
+            log_policy = masked(out, batch.legal).log_softmax(-1)
+            log_density = log_policy.gather(-1, batch.actions[..., None])[..., 0]
+            with torch.no_grad():
+                expected = (log_policy.exp() * self.nets["critic"](batch.obs).mean(1)).sum(-1)
+        else:
+            log_std = self.nets.get_parameter("log_std.0").clamp(*LOG_STD)
+            log_density = log_normal(batch.actions, out.tanh(), log_std)
+            with torch.no_grad():
+                expected = self.values("critic", batch.obs, out.tanh()).mean(1)
+        with torch.no_grad():
+            share = self.weights("mixer", batch.state)
+            weight = batch_weights((q - expected) / (self.config.policy_beta * self.unit(q)))
+        return -(share * weight * log_density).sum(-1).mean(1)
+
+    def unit(self, q: Tensor) -> Tensor | float:
+        """SMAC's returns are 20 at most; the temperature must grow with those of other tasks."""
+        if self.config.beta_unit == "reward" or (self.config.beta_unit == "by_space" and self.spec.discrete):
+            return 1.0
+        return q.abs().mean((1, 2), keepdim=True)
+
+    def values(self, net: str, obs: Tensor, actions: Tensor) -> Tensor:
+        """Of given actions, by both members: [S,2,B,I]."""
+        if self.spec.discrete:
+            return self.nets[net](obs).gather(-1, index_of_both(actions))[..., 0]
+        return self.nets[net](obs, actions)[..., 0]
+
+    def weights(self, net: str, state: Tensor) -> Tensor:
+        """The agents' shares in the team's value, which sum to one: [S,B,I]."""
+        if self.config.mixer == "mean":
+            return torch.full((*state.shape[:2], self.spec.agents), 1.0 / self.spec.agents, device=self.device)
+        weights, _ = self.nets[net](state)
+        return weights / (weights.sum(-1, keepdim=True) + 1e-8)
+
+
+def batch_weights(scores: Tensor) -> Tensor:
+    """Softmax over the batch times its size, so that the mean weight is one: [S,B,...]."""
+    return scores.softmax(1) * scores.shape[1]

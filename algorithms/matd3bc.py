@@ -1,0 +1,117 @@
+"""MATD3BC: deterministic policies that climb the critic and stay close to the data.
+
+Paper: Fujimoto & Gu 2021 (TD3+BC), as MAC-Flow's baseline (Appendix F.1). Official code: sfujim/TD3_BC (single agent),
+which the default follows: clipped double Q-learning with a smoothed target policy, and a policy that moves in every
+second update, on a Q term that is normalised by a detached magnitude. The mean mixer makes it multi-agent. Observations
+are not standardised here, as in none of MAC-Flow's agents. `released` is td3bc.py of MAC-Flow's authors
+(DongsuLeeTech/scout): no mixer, no target policy, no smoothing, no delay, and a magnitude that is not detached.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from offmarl.algorithms import base
+from offmarl.algorithms.base import choice
+from offmarl.algorithms.mixers import mix
+from offmarl.algorithms.nets import AgentNet, frozen, polyak, target_copy, twin_critic
+
+
+@dataclass(frozen=True)
+class Config(base.Config):
+    """Settings of MATD3BC."""
+
+    alpha: float = 2.5  # weight of the normalised Q term against the squared distance to the data
+    target_noise: float = 0.2  # deviation of the target policy's smoothing
+    target_clip: float = 0.5  # its largest size
+    policy_delay: int = 2  # updates of the critic for each one of the policy and of the targets
+    target_policy: bool = True  # False: the policy itself acts in TD targets
+    mixer: str = choice("mean", "none")
+    detach_magnitude: bool = True  # of Q in the Q term's weight
+
+
+class MATD3BC(base.Algorithm):
+    """Deterministic policies on local observations, twin critics under the mean mixer."""
+
+    name = "matd3bc"
+    title = "MATD3BC"
+    paper = "A Minimalist Approach to Offline RL, NeurIPS 2021; MAC-Flow, Appendix F.1 (baseline)"
+    source_code = "https://github.com/sfujim/TD3_BC"
+    actions = frozenset({"continuous"})
+    Config = Config
+    variants = {
+        "released": {
+            "mixer": "none",
+            "target_policy": False,
+            "target_noise": 0.0,
+            "policy_delay": 1,
+            "detach_magnitude": False,
+        }
+    }
+
+    def build(self) -> None:
+        """Policy, twin critics and their targets."""
+        spec, config, streams = self.spec, self.config, self.init_streams
+        self.nets["policy"] = AgentNet(
+            *(streams, spec.agents, spec.obs, config.hidden, spec.actions),
+            share_parameters=config.share_parameters,
+        )
+        self.nets["critic"] = twin_critic(streams, spec, config)
+        self.nets["target_critic"] = target_copy(self.nets["critic"])
+        if config.target_policy:
+            self.nets["target_policy"] = target_copy(self.nets["policy"])
+
+    def losses(self, batch: base.Batch) -> dict[str, Tensor]:
+        """The critic's, and now and then the policy's."""
+        losses = {"critic": self.critic_loss(batch)}
+        return losses | self.policy_losses(batch) if self.policy_moves() else losses
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, legal: Tensor | None = None, memory: None = None) -> tuple[Tensor, None]:
+        """What the policy says."""
+        return self.nets["policy"](obs).tanh(), memory
+
+    def nfe(self) -> int:
+        """One pass of the policy."""
+        return 1
+
+    def after_update(self) -> None:
+        """Polyak averaging, when the policy has moved."""
+        if self.policy_moves():
+            for name in ("critic", "policy"):
+                if f"target_{name}" in self.nets:
+                    polyak(self.nets[f"target_{name}"], self.nets[name], self.config.polyak)
+
+    def policy_moves(self) -> bool:
+        """Whether this update, counted from one, is one of the policy's."""
+        return (self.updates - 1) % self.config.policy_delay == 0
+
+    def critic_loss(self, batch: base.Batch) -> Tensor:
+        """TD error of the team's value, the lesser of the twins in the target."""
+        with torch.no_grad():
+            policy = self.nets["target_policy" if self.config.target_policy else "policy"]
+            noise = self.config.target_noise * self.streams.normal(*batch.actions.shape[1:])
+            noise = noise.clamp(-self.config.target_clip, self.config.target_clip)
+            next_actions = (policy(batch.next_obs).tanh() + noise).clamp(-1.0, 1.0)
+            next_q = self.nets["target_critic"](batch.next_obs, next_actions)[..., 0].amin(1)
+            live = (1.0 - batch.done)[..., None]
+            target = self.mix(batch.rewards) + self.config.discount * live * self.mix(next_q)
+        q = self.nets["critic"](batch.obs, batch.actions)[..., 0]  # [S, 2, B, I]
+        return (self.mix(q) - target[:, None]).square().mean((2, 3)).sum(1)
+
+    def policy_losses(self, batch: base.Batch) -> dict[str, Tensor]:
+        """Squared distance to the data, and minus the first critic's value over its mean magnitude."""
+        actions = self.nets["policy"](batch.obs).tanh()
+        with frozen(self.nets["critic"]):
+            value = self.mix(self.nets["critic"](batch.obs, actions)[:, 0, ..., 0])
+        magnitude = value.abs().mean((1, 2))
+        magnitude = magnitude.detach() if self.config.detach_magnitude else magnitude
+        return {
+            "cloning": (actions - batch.actions).square().mean((1, 2, 3)),
+            "q": -self.config.alpha * value.mean((1, 2)) / magnitude,
+        }
+
+    def mix(self, values: Tensor) -> Tensor:
+        """What one TD error is about: the team [..., I] -> [..., 1], or every agent apart."""
+        return mix(values, self.config.mixer)

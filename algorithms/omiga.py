@@ -1,0 +1,120 @@
+"""OMIGA: in-sample learning with a local value regularisation that sums to a global one.
+
+Paper: Wang et al. 2023 (OMIGA), Eq. 9-15; hyperparameters of MAC-Flow's Appendix F.1. Official code:
+ZhengYinan-AIR/OMIGA. Twin critics with the lesser one in weights and targets and a mixer of width 128 are MAC-Flow's;
+the `released` variant is the official code: one critic, mixer width 64, networks of 2 x 256, learning rate 5e-4,
+discount 0.99, batch 128, and weights bounded by e^10 alone. All three losses take one gradient step together here;
+the code takes three in turn.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from offmarl.algorithms import base
+from offmarl.algorithms.gaussian import tanh_gaussian
+from offmarl.algorithms.mixers import StateWeights
+from offmarl.algorithms.nets import AgentNet, polyak, target_copy, twin_critic
+
+BOUND = 10.0  # of the exponents
+
+
+@dataclass(frozen=True)
+class Config(base.Config):
+    """Settings of OMIGA."""
+
+    alpha: float = 10.0  # strength of the regularisation
+    max_weight: float = 100.0  # of one sample in the policy's loss
+    mixer_width: int = 128
+    twin: bool = True  # the lesser of two critics; False: the first alone
+    max_grad_norm: float = 1.0
+
+
+class OMIGA(base.Algorithm):
+    """Policies, critics and values of every agent, under a linear mixer of the state."""
+
+    name = "omiga"
+    title = "OMIGA"
+    paper = "Offline Multi-Agent RL with Implicit Global-to-Local Value Regularization, NeurIPS 2023"
+    source_code = "https://github.com/ZhengYinan-AIR/OMIGA"
+    actions = frozenset({"continuous"})
+    Config = Config
+    variants = {
+        "released": {
+            "hidden": (256, 256),
+            "learning_rate": 5e-4,
+            "adam_epsilon": 1e-8,
+            "batch_size": 128,
+            "discount": 0.99,
+            "mixer_width": 64,
+            "max_weight": 22026.0,
+            "twin": False,
+        }
+    }
+
+    def build(self) -> None:
+        """Policy, critic, value, mixer and the targets of the last three."""
+        spec, config, streams = self.spec, self.config, self.init_streams
+        shared = {"share_parameters": config.share_parameters}
+        sizes = (streams, spec.agents, spec.obs, config.hidden)
+        self.nets["policy"] = AgentNet(*sizes, 2 * spec.actions, **shared)
+        self.nets["critic"] = twin_critic(streams, spec, config)
+        self.nets["value"] = AgentNet(*sizes, 1, layer_norm=True, **shared)
+        self.nets["mixer"] = StateWeights(streams, spec.agents, spec.state, (config.mixer_width,))
+        for name in ("critic", "value", "mixer"):
+            self.nets[f"target_{name}"] = target_copy(self.nets[name])
+
+    def losses(self, batch: base.Batch) -> dict[str, Tensor]:
+        """Critic, value and policy, from one residual."""
+        with torch.no_grad():
+            weights, _ = self.nets["target_mixer"](batch.state)  # [S, B, I]
+            q = self.lesser(self.nets["target_critic"](batch.obs, batch.actions)[..., 0])
+        value = self.nets["value"](batch.obs)[..., 0]
+        residual = (weights * (q - value) / self.config.alpha).clamp(-BOUND, BOUND)
+        return {
+            "critic": self.critic_loss(batch),
+            "value": self.value_loss(residual, weights * value / self.config.alpha),
+            "policy": self.policy_loss(batch, residual.detach()),
+        }
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, legal: Tensor | None = None, memory: None = None) -> tuple[Tensor, None]:
+        """The mode of the policy."""
+        return tanh_gaussian(self.nets["policy"](obs)).mode(), memory
+
+    def nfe(self) -> int:
+        """One pass of the policy."""
+        return 1
+
+    def after_update(self) -> None:
+        """Polyak averaging."""
+        for name in ("critic", "value", "mixer"):
+            polyak(self.nets[f"target_{name}"], self.nets[name], self.config.polyak)
+
+    def critic_loss(self, batch: base.Batch) -> Tensor:
+        """TD error of the mixed critics towards the mixed value of what follows."""
+        with torch.no_grad():
+            weights, bias = self.nets["target_mixer"](batch.next_state)
+            following = (weights * self.nets["target_value"](batch.next_obs)[..., 0]).sum(-1) + bias
+            target = batch.rewards.mean(-1) + self.config.discount * (1.0 - batch.done) * following
+        weights, bias = self.nets["mixer"](batch.state)
+        q = self.nets["critic"](batch.obs, batch.actions)[..., 0]  # [S, 2, B, I]
+        error = ((weights[:, None] * q).sum(-1) + bias[:, None] - target[:, None]).square().mean(2)
+        return error.sum(1) if self.config.twin else error[:, 0]
+
+    @staticmethod
+    def value_loss(residual: Tensor, value: Tensor) -> Tensor:
+        """E[exp(z) + w V / alpha], whose minimum is the soft value; scaled by exp(-m) so that it cannot overflow."""
+        largest = residual.detach().flatten(1).amax(1).clamp(min=-1.0)[:, None, None]
+        return (torch.exp(residual - largest) + torch.exp(-largest) * value).mean((1, 2))
+
+    def policy_loss(self, batch: base.Batch, residual: Tensor) -> Tensor:
+        """Weighted cloning, every agent by its own residual."""
+        policy = tanh_gaussian(self.nets["policy"](batch.obs))
+        weight = residual.exp().clamp(max=self.config.max_weight)
+        return -(weight * policy.log_density(batch.actions)).mean((1, 2))
+
+    def lesser(self, q: Tensor) -> Tensor:
+        """Of the twins [S,2,B,I] -> [S,B,I], or the first."""
+        return q.amin(1) if self.config.twin else q[:, 0]

@@ -1,0 +1,92 @@
+import pytest
+import torch
+from torch.testing import assert_close
+
+from offmarl.algorithms.icq import ICQ, Config, batch_weights
+
+SEEDS = (3, 5)
+
+
+@pytest.fixture(params=["discrete", "continuous"])
+def space(request):
+    return request.param
+
+
+@pytest.fixture
+def build(make_spec, space):
+    def make(**over):
+        return ICQ(make_spec(space), Config(**{"hidden": (16, 16), **over}), SEEDS)
+
+    return make
+
+
+def test_weights_are_normalised_over_the_batch_of_each_seed():
+    weights = batch_weights(10 * torch.randn(2, 64, 3))
+    assert (weights > 0).all() and weights.std() > 1
+    assert_close(weights.mean(1), torch.ones(2, 3))
+    assert_close(batch_weights(torch.zeros(2, 8)), torch.ones(2, 8))
+
+
+def test_agents_shares_sum_to_one(build, make_batch):
+    for mixer in ("state", "mean"):
+        algorithm = build(mixer=mixer)
+        shares = algorithm.weights("mixer", make_batch(algorithm.spec).state)
+        assert (shares >= 0).all()
+        assert_close(shares.sum(-1), torch.ones(2, 8), atol=1e-5, rtol=0)
+
+
+def test_the_target_is_the_datas_next_value_by_its_share_of_the_batch(build, make_batch):
+    algorithm = build(value_beta=2.0, discount=0.9)
+    batch, nets = make_batch(algorithm.spec, size=16), algorithm.nets
+    with torch.no_grad():
+        for name in ("target_critic", "target_mixer"):
+            for parameter in nets[name].parameters():
+                parameter.normal_()
+    for s in range(2):
+        following = []
+        shares = algorithm.weights("target_mixer", batch.next_state)
+        values = algorithm.values("target_critic", batch.next_obs, batch.next_actions).mean(1)
+        following = (shares * values).sum(-1)[s].tolist()
+        odds = torch.tensor(following).div(2.0).exp()
+        odds = (16 * odds / odds.sum()).tolist()
+        team = algorithm.weights("mixer", batch.state)[:, None] * algorithm.values("critic", batch.obs, batch.actions)
+        team, loss = team.sum(-1)[s], 0.0
+        for b in range(16):
+            y = batch.rewards[s, b].mean() + 0.9 * (1 - batch.done[s, b]) * odds[b] * following[b]
+            loss += sum((team[k, b] - y) ** 2 for k in range(2)) / 16
+        got = algorithm.losses(batch)["critic"][s]
+        assert_close(got.detach(), torch.as_tensor(loss).detach(), rtol=1e-4, atol=1e-4)
+
+
+def test_good_actions_of_the_data_are_cloned_more_than_others(build, make_batch, space):
+    """Two actions are equally frequent and one pays: the policy takes that one."""
+
+    def share(beta):
+        algorithm = build(policy_beta=beta, learning_rate=1e-2, discount=0.0)
+        for draw in range(150):
+            batch = make_batch(algorithm.spec, size=64, draw=draw)
+            pays = torch.rand(batch.rewards.shape, generator=torch.Generator().manual_seed(draw)) < 0.5
+            if space == "discrete":
+                free = torch.ones_like(batch.legal)
+                batch = batch._replace(actions=pays.long(), legal=free, next_legal=free)
+            else:
+                batch = batch._replace(actions=(pays.float() - 0.5)[..., None].expand_as(batch.actions))
+            algorithm.update(batch._replace(rewards=pays.float()))
+        actions, _ = algorithm.act(make_batch(algorithm.spec, size=64, draw=999).obs)
+        return (actions == 1 if space == "discrete" else actions > 0.1).float().mean()
+
+    assert share(0.1) > 0.95
+
+
+def test_the_policys_loss_is_weighted_likelihood(make_spec, make_batch):
+    algorithm = ICQ(make_spec(), Config(hidden=(16, 16), policy_beta=0.5), SEEDS)
+    batch, nets = make_batch(algorithm.spec, size=16), algorithm.nets
+    with torch.no_grad():
+        logits = nets["policy"](batch.obs).masked_fill(~batch.legal, -torch.inf)
+        policy, q = logits.softmax(-1), nets["critic"](batch.obs).mean(1)
+        chosen = q.gather(-1, batch.actions[..., None])[..., 0]
+        advantage = chosen - (policy * q).sum(-1)
+        weight = 16 * (advantage / 0.5).softmax(1)
+        log_density = policy.gather(-1, batch.actions[..., None])[..., 0].log()
+        expected = -(algorithm.weights("mixer", batch.state) * weight * log_density).sum(-1).mean(1)
+    assert_close(algorithm.losses(batch)["policy"].detach(), expected, rtol=1e-4, atol=1e-5)

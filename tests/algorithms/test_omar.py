@@ -1,0 +1,90 @@
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from offmarl.algorithms.omar import OMAR, Config, best_of
+
+SEEDS = (3, 5)
+
+
+@pytest.fixture
+def build(make_spec):
+    def make(**over):
+        return OMAR(make_spec("continuous", actions=2), Config(**{"hidden": (16, 16), **over}), SEEDS)
+
+    return make
+
+
+@pytest.mark.parametrize("how", ["elites", "softmax"])
+def test_the_searchs_action_is_never_worse_than_the_policys(build, make_batch, how):
+    algorithm = build(search=how)
+    obs = make_batch(algorithm.spec, size=128).obs
+    with torch.no_grad():
+        for parameter in algorithm.nets["critic"].mlp.layers[-1].parameters():
+            parameter.mul_(5)
+        actions = algorithm.nets["policy"](obs).tanh()
+        found = algorithm.search(obs, actions)
+        own, best = (algorithm.nets["critic"](obs, a)[:, 0, ..., 0] for a in (actions, found))
+    assert (best >= own - 1e-6).all() and (best > own).float().mean() > 0.5
+    assert found.abs().max() <= 1
+
+
+@pytest.mark.parametrize("how", ["elites", "softmax"])
+def test_the_search_finds_the_top_of_a_hill(build, how):
+    """A critic that is known: Q = -|a - (0.4, -0.7)|^2."""
+    algorithm = build(search=how, search_steps=8, search_actions=40, search_elites=8)
+    top = torch.tensor([0.4, -0.7])
+    algorithm.each = lambda obs, actions: -20 * (actions - top).pow(2).sum(-1)[:, None].expand(-1, 2, -1, -1, -1)
+    algorithm.nets["critic"].forward = lambda obs, a: (
+        -20 * (a - top).pow(2).sum(-1)[:, None, ..., None].expand(-1, 2, -1, -1, 1)
+    )
+    found = algorithm.search(torch.zeros(2, 5, 3, 5), torch.zeros(2, 5, 3, 2))
+    assert (found - top).abs().mean() < 0.1 and (found - top).abs().max() < 0.5  # random actions: 0.7 on average
+
+
+def test_the_best_are_the_best():
+    actions, q = torch.randn(2, 6, 4, 3, 2), torch.randn(2, 6, 4, 3)
+    kept, values = best_of(actions, q, 2)
+    for s in range(2):
+        for b in range(4):
+            for i in range(3):
+                order = q[s, :, b, i].argsort(descending=True)[:2]
+                assert torch.equal(kept[s, :, b, i], actions[s, order, b, i])
+                assert torch.equal(values[s, :, b, i], q[s, order, b, i])
+
+
+@pytest.mark.parametrize("policy", [False, True])
+def test_the_conservative_term_is_importance_sampled(build, make_batch, set_value, policy):
+    """A constant critic: logsumexp over N proposals of minus their log-densities."""
+    algorithm = build(cql_actions=4, cql_policy=policy, cql_weight=2.0)
+    set_value(algorithm.nets["critic"], torch.full((4, 1), 1.5))
+    batch, seen = make_batch(algorithm.spec), []
+    propose = algorithm.propose
+    algorithm.propose = lambda batch: seen.append(propose(batch)) or seen[0]
+    loss = algorithm.losses(batch)["conservative"].detach()
+    actions, density = seen[0]
+    assert actions.shape == (2, 12 if policy else 4, 8, 3, 2) and actions.abs().max() <= 1
+    assert_close(density[:, :4], torch.full_like(density[:, :4], -2 * math.log(2)))
+    assert_close(loss, 2 * 2 * (-density).logsumexp(1).mean((1, 2)), rtol=1e-4, atol=1e-5)
+
+
+def test_the_coefficient_chooses_between_imitation_and_the_critic(build, make_batch):
+    for coefficient, silent in ((1.0, "q"), (0.0, "imitation")):
+        algorithm = build(coefficient=coefficient)
+        assert (algorithm.losses(make_batch(algorithm.spec))[silent] == 0).all()
+
+
+def test_td_learns_from_every_agents_own_reward_and_the_target_policy(build, make_batch):
+    algorithm = build(discount=0.9)
+    batch, nets = make_batch(algorithm.spec), algorithm.nets
+    with torch.no_grad():
+        for name in ("target_critic", "target_policy"):
+            for parameter in nets[name].parameters():
+                parameter.normal_()
+        next_q = nets["target_critic"](batch.next_obs, nets["target_policy"](batch.next_obs).tanh())[..., 0].amin(1)
+        y = batch.rewards + 0.9 * (1 - batch.done)[..., None] * next_q
+        q = nets["critic"](batch.obs, batch.actions)[..., 0]
+    expected = sum((q[:, k] - y).pow(2).mean((1, 2)) for k in range(2))
+    assert_close(algorithm.losses(batch)["critic"].detach(), expected, rtol=1e-4, atol=1e-5)

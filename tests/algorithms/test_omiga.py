@@ -1,0 +1,85 @@
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from offmarl.algorithms.omiga import BOUND, OMIGA, Config
+
+SEEDS = (3, 5)
+
+
+@pytest.fixture
+def build(make_spec):
+    def make(**over):
+        return OMIGA(make_spec("continuous"), Config(**{"hidden": (16, 16), **over}), SEEDS)
+
+    return make
+
+
+@pytest.mark.parametrize(("alpha", "weight"), [(1.0, 1.0), (10.0, 1.0), (0.5, 2.0)])
+def test_the_values_gradient_vanishes_at_the_fixed_point_of_a_bandit(alpha, weight):
+    """Two equally frequent actions worth 1 and -0.5: E[exp(z)] = 1 at the soft value."""
+    q = torch.tensor([1.0, -0.5], dtype=torch.float64)
+    soft = alpha / weight * math.log(sum(math.exp(weight * v / alpha) for v in q.tolist()) / 2)
+
+    def slope(value):
+        v = torch.full((1, 2, 1), value, dtype=torch.float64, requires_grad=True)
+        residual = weight * (q.view(1, 2, 1) - v) / alpha
+        return torch.autograd.grad(OMIGA.value_loss(residual, weight * v / alpha).sum(), v)[0].sum().item()
+
+    assert abs(slope(soft)) < 1e-12
+    assert slope(soft - 0.1) < 0 < slope(soft + 0.1)
+
+
+def test_the_values_loss_does_not_overflow():
+    residual = torch.full((2, 4, 3), BOUND, requires_grad=True)
+    loss = OMIGA.value_loss(residual, torch.ones(2, 4, 3))
+    assert loss.isfinite().all()
+    assert torch.autograd.grad(loss.sum(), residual)[0].isfinite().all()
+
+
+def test_weights_respect_the_clip(build, make_batch):
+    algorithm = build(max_weight=5.0)
+    batch = make_batch(algorithm.spec)
+    one, clipped, free = (
+        algorithm.policy_loss(batch, torch.full((2, 8, 3), z)).detach() for z in (0.0, 7.0, math.log(3.0))
+    )
+    assert_close(clipped, 5.0 * one)
+    assert_close(free, 3.0 * one)
+
+
+def test_residuals_are_bounded(build, make_batch, set_value):
+    algorithm = build(alpha=1e-3, max_weight=1e9)
+    set_value(algorithm.nets["target_critic"], torch.full((4, 1), 100.0))
+    batch, seen = make_batch(algorithm.spec), []
+    algorithm.policy_loss = lambda batch, residual: seen.append(residual) or torch.zeros(2)
+    algorithm.losses(batch)
+    assert seen[0].max() == BOUND
+
+
+@pytest.mark.parametrize("twin", [True, False])
+def test_critics_learn_the_mixed_value_of_what_follows(build, make_batch, twin):
+    algorithm = build(twin=twin, discount=0.9)
+    batch, nets = make_batch(algorithm.spec), algorithm.nets
+    with torch.no_grad():
+        for name in ("target_value", "target_mixer"):
+            for parameter in nets[name].parameters():
+                parameter.normal_()
+        weights, bias = nets["target_mixer"](batch.next_state)
+        following = (weights * nets["target_value"](batch.next_obs)[..., 0]).sum(-1) + bias
+        y = batch.rewards.mean(-1) + 0.9 * (1 - batch.done) * following
+        weights, bias = nets["mixer"](batch.state)
+        q = nets["critic"](batch.obs, batch.actions)[..., 0]
+        errors = [((weights * q[:, k]).sum(-1) + bias - y).pow(2).mean(1) for k in range(2)]
+    assert_close(algorithm.losses(batch)["critic"].detach(), errors[0] + errors[1] if twin else errors[0])
+
+
+def test_gradients_are_clipped(build, make_batch):
+    algorithm = build()
+    algorithm.update(make_batch(algorithm.spec)._replace(rewards=torch.full((2, 8, 3), 1e4)))
+    for name, net in algorithm.nets.items():
+        squares = [
+            p.grad.unflatten(0, (2, -1)).flatten(1).pow(2).sum(1) for p in net.parameters() if p.grad is not None
+        ]
+        assert not squares or torch.stack(squares).sum(0).sqrt().max() <= 1 + 1e-4, name
