@@ -6,7 +6,8 @@ observations, no dueling heads, and Adam for RMSprop. Continuous actions are our
 weights with the Gaussian policy of the single-agent code (squashed mean, log-deviation in [-6, 0] that does not depend
 on the observation); the temperature of its weights, which is made for SMAC, is taken relative to the mean magnitude of
 Q, or one sample of a batch would take all the weight. The team's value is sum_i k_i(s) Q_i with weights k that sum to
-one (the official code has its mixer's bias commented out); `mixer: mean` sets them equal.
+one (the official code has its mixer's bias commented out); `mixer: mean` sets them equal. `released` has the official
+code's sizes and rates.
 """
 
 from dataclasses import dataclass
@@ -44,6 +45,16 @@ class ICQ(base.Algorithm):
     source_code = "https://github.com/YiqinYang/ICQ"
     actions = frozenset({"discrete", "continuous"})
     Config = Config
+    variants = {
+        "released": {
+            "hidden": (256, 256),
+            "learning_rate": 5e-4,
+            "adam_epsilon": 1e-5,
+            "discount": 0.99,
+            "batch_size": 32,
+            "beta_unit": "reward",
+        }
+    }
 
     def build(self) -> None:
         """Policy, twin critics, the agents' weights and their targets."""

@@ -232,7 +232,8 @@ def _print_report(suite_name: str, profile: str, source: str, results: Path) -> 
     from offmarl.reports.report import write
 
     suite = grid.load_suite(suite_name)
-    out = write(results, suite_name, suite, profile, source, grid.unavailable(suite))
+    elsewhere = {method for name in grid.suite_names() for method in grid.load_suite(name)["algorithms"]}
+    out = write(results, suite_name, suite, profile, source, grid.unavailable(suite), elsewhere)
     print(out["text"])
     for note in out["notes"]:
         print(note)

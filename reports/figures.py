@@ -56,6 +56,7 @@ def learning_curves(curves: pd.DataFrame, table: pd.DataFrame) -> Figure | None:
         for axis, ((title, data), lines) in zip(axes, panels.items()):
             _draw_lines(axis, lines, colours(table))
             axis.axhline(data, color="0.5", linestyle="--", linewidth=1, label="mean of the data")
+            axis.set_xlim(left=0)
             axis.set_title(title)
         for axis in axes[len(panels) :]:
             axis.set_axis_off()

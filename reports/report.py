@@ -2,7 +2,7 @@
 
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -13,9 +13,17 @@ from offmarl.reports.results import evaluation_curves, load_runs
 
 
 def write(
-    results: Path | str, name: str, suite: dict, profile: str, source: str, unavailable: dict[str, str]
+    results: Path | str,
+    name: str,
+    suite: dict,
+    profile: str,
+    source: str,
+    unavailable: dict[str, str],
+    elsewhere: Collection[str] = (),
 ) -> dict[str, Any]:
     """Writes table.{md,csv,tex,html}, curves.{png,pdf} and speed_return.{png,pdf}; each file appears whole.
+
+    `unavailable` and `elsewhere` are as in `tables.build`.
 
     Returns `paths` (of the files written), `text` (the table for the terminal) and `notes` (figures left out).
     A store without runs gives a table of pending cells. ValueError if there is no results directory.
@@ -26,7 +34,7 @@ def write(
     folder = results / "reports" / name
     folder.mkdir(parents=True, exist_ok=True)
     chosen = (results, profile, source, suite.get("normalised", ()))
-    table = tables.build(results, suite, name, profile, source, unavailable)
+    table = tables.build(results, suite, name, profile, source, unavailable, elsewhere)
     texts = {
         "table.md": writers.markdown(table),
         "table.csv": table.to_csv(index=False),

@@ -26,20 +26,27 @@ COLUMNS = [
 
 
 def build(
-    results: Path | str, suite: dict, name: str, profile: str, source: str, unavailable: dict[str, str]
+    results: Path | str,
+    suite: dict,
+    name: str,
+    profile: str,
+    source: str,
+    unavailable: dict[str, str],
+    elsewhere: Collection[str] = (),
 ) -> pd.DataFrame:
     """The table of a suite (its parsed YAML) at one profile and source, in the suite's order.
 
-    Methods are the suite's, then any other that ran on its datasets; `unavailable` gives the reason for each
-    method that does not exist. A group ends in a row of averages (`AVERAGE <group>`) for the methods with a
-    number on all its datasets: `published_mean` is recomputed, `published_printed` is what the paper prints.
+    Methods are the suite's, then any other that ran on its datasets, but those of other suites (`elsewhere`) only if
+    they ran on all of them; `unavailable` gives the reason for each method that does not exist. A group ends in a row
+    of averages (`AVERAGE <group>`) for the methods with a number on all its datasets: `published_mean` is recomputed,
+    `published_printed` is what the paper prints.
     Tasks that the suite names in `normalised` have scores for returns, which `unit` says.
     `standing` is "best" or "second" by mean, `tied` says that an interval overlaps that of the best.
     `attrs` holds what belongs around the table: `title`, and `below`, a list of paragraphs.
     """
     normalised = suite.get("normalised", ())
     runs = load_runs(results, profile, source, normalised)
-    chosen, notes = _one_variant(_of_suite(runs.to_dict("records"), suite))
+    chosen, notes = _one_variant(_of_suite(runs.to_dict("records"), suite, elsewhere))
     cells: dict[tuple, list[Row]] = defaultdict(list)
     for run in chosen:
         cells[run["task"], run["quality"], run["algorithm"]].append(run)
@@ -80,9 +87,15 @@ def row_name(row: Row) -> str:
     return " ".join(filter(None, words))
 
 
-def _of_suite(runs: list[Any], suite: dict) -> list[Row]:
-    datasets = {task: qualities for tasks in suite["groups"].values() for task, qualities in tasks.items()}
-    return [run for run in runs if run["quality"] in datasets.get(run["task"], ())]
+def _of_suite(runs: list[Any], suite: dict, elsewhere: Collection[str]) -> list[Row]:
+    """The runs on the suite's datasets, without those of guests that share a few of them only."""
+    datasets = {(task, q) for tasks in suite["groups"].values() for task, qualities in tasks.items() for q in qualities}
+    own = [run for run in runs if (run["task"], run["quality"]) in datasets]
+    seen: dict[str, set] = defaultdict(set)
+    for run in own:
+        seen[run["algorithm"]].add((run["task"], run["quality"]))
+    guests = {m for m in elsewhere if m not in suite["algorithms"] and seen[m] < datasets}
+    return [run for run in own if run["algorithm"] not in guests]
 
 
 def _one_variant(runs: list[Row]) -> tuple[list[Row], list[str]]:

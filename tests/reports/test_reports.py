@@ -170,6 +170,17 @@ def test_runs_with_other_settings_are_not_pooled(store):
     assert cell(build(store), "smac/3m", "good", "bc").config_hash == "bbbb2222"
 
 
+def test_methods_of_other_suites_show_only_with_runs_on_every_dataset(store):
+    suite = SUITE | {"algorithms": {"flow_bc": "Flow BC", "mac_flow": "MAC-Flow"}}
+    write_run(store, "smac/3m", "good", "mine", 0, 9.0)
+
+    def methods(elsewhere):
+        return set(tables.build(store, suite, "smac", "quick", "embedded", {}, elsewhere)["algorithm"])
+
+    assert methods(["bc", "dof"]) == {"flow_bc", "mac_flow", "bc", "mine"}  # bc ran everywhere; mine is in no suite
+    assert methods(["mine"]) == {"flow_bc", "mac_flow", "bc"}
+
+
 def test_variants_are_not_pooled(store):
     write_run(store, "smac/3m", "good", "bc", 0, 1.0, variant="released")
     table = build(store)
@@ -378,6 +389,7 @@ def test_a_method_keeps_its_colour_whichever_methods_ran(tmp_path):
         figure = figures.learning_curves(evaluation_curves(tmp_path / name), table)
         lines = [line for line in figure.axes[0].get_lines() if line.get_label() in figures.colours(table)]
         drawn[name] = {line.get_label(): to_hex(line.get_color()).upper() for line in lines}
+        assert figure.axes[0].get_xlim()[0] == 0
         assert len(figure.axes) == 6 and [axis.get_title() for axis in figure.axes][:2] == ["3m good", "3m medium"]
     assert set(drawn["all"]) == {"BC", "Flow BC", "MAC-Flow"} and set(drawn["few"]) == {"Flow BC", "MAC-Flow"}
     assert drawn["few"].items() <= drawn["all"].items()
