@@ -12,7 +12,7 @@ import torch
 from offmarl.algorithms import registry
 from offmarl.algorithms.base import TaskSpec
 from offmarl.benchmarks.tasks import make_env, tasks
-from offmarl.datasets.canonical import Dataset, Sampler
+from offmarl.datasets.canonical import Dataset, Sampler, from_episodes
 from offmarl.datasets.record import record
 from offmarl.datasets.tactics import NORTH, SOUTH, Tactic
 
@@ -21,12 +21,18 @@ UPDATES, DRAWS = 600, 256
 
 @pytest.fixture(scope="module")
 def opening() -> tuple[Dataset, np.ndarray]:
-    """Recorded flank tactics cut to their first two actions, and the observations of the first."""
+    """Recorded flank tactics cut to their first two actions, and the step of each transition."""
     task = tasks()["smac/3m"]
     flanks = [Tactic(task, lane=22.0), Tactic(task, lane=10.0)]
     data = record(make_env(task, 64), flanks, episodes=256, epsilon=0.0, seed=0)
-    step = np.arange(len(data)) - np.searchsorted(data.episode, data.episode)
-    return data, step
+    starts = np.searchsorted(data.episode, np.arange(256))
+    cut = [
+        {name: getattr(data, name)[data.rows[k] : data.rows[k] + 3] for name in ("obs", "state", "legal")}
+        | {name: getattr(data, name)[k : k + 2] for name in ("actions", "rewards")}
+        | {"done": False, "timeout": True}
+        for k in starts
+    ]
+    return from_episodes(cut, data.behaviour.tolist()), np.tile([0, 1], 256)
 
 
 def of_one_tactic(actions: np.ndarray) -> float:
@@ -42,9 +48,6 @@ def sampled_share(data: Dataset, step: np.ndarray, joint: bool) -> float:
     spec = TaskSpec(task.agents, task.obs, task.state, task.actions, True)
     algorithm = method(spec, config, [0])
     sampler = Sampler(data, [0])
-    early = np.flatnonzero(step < 2)
-    for name in ("actions", "rewards", "rows", "done"):
-        sampler.tensors[name] = sampler.tensors[name][early]
     for _ in range(UPDATES):
         loss = algorithm.flow_loss(sampler.sample(128)).sum()
         algorithm.optimiser.zero_grad()
