@@ -15,7 +15,7 @@ from torch import Tensor
 from offmarl.algorithms import base
 from offmarl.algorithms.base import choice
 from offmarl.algorithms.flow import to_actions
-from offmarl.algorithms.nets import AgentNet
+from offmarl.algorithms.nets import policy_net
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,7 @@ class BC(base.Algorithm):
 
     def build(self) -> None:
         """One policy network for all agents."""
-        spec, config = self.spec, self.config
-        self.nets["policy"] = AgentNet(
-            self.init_streams,
-            spec.agents,
-            spec.obs,
-            config.hidden,
-            spec.actions,
-            share_parameters=config.share_parameters,
-        )
+        self.nets["policy"] = policy_net(self.init_streams, self.spec, self.config, self.spec.actions)
 
     def losses(self, batch: base.Batch) -> dict[str, Tensor]:
         """Negative log-likelihood of the data's actions, up to a constant."""

@@ -20,7 +20,7 @@ from offmarl.algorithms.base import choice
 from offmarl.algorithms.flow import decode, masked
 from offmarl.algorithms.gaussian import log_normal
 from offmarl.algorithms.mixers import StateWeights
-from offmarl.algorithms.nets import AgentNet, index_of_both, polyak, target_copy, twin_critic
+from offmarl.algorithms.nets import index_of_both, policy_net, polyak, target_copy, twin_critic
 
 LOG_STD = (-6.0, 0.0)
 
@@ -59,10 +59,7 @@ class ICQ(base.Algorithm):
     def build(self) -> None:
         """Policy, twin critics, the agents' weights and their targets."""
         spec, config, streams = self.spec, self.config, self.init_streams
-        self.nets["policy"] = AgentNet(
-            *(streams, spec.agents, spec.obs, config.hidden, spec.actions),
-            share_parameters=config.share_parameters,
-        )
+        self.nets["policy"] = policy_net(streams, spec, config, spec.actions)
         self.nets["critic"] = twin_critic(streams, spec, config)
         self.nets["target_critic"] = target_copy(self.nets["critic"])
         if config.mixer == "state":
@@ -73,10 +70,11 @@ class ICQ(base.Algorithm):
 
     def losses(self, batch: base.Batch) -> dict[str, Tensor]:
         """TD error on the data's next actions, and weighted cloning."""
-        q = self.values("critic", batch.obs, batch.actions)  # [S, 2, B, I]
+        share = self.weights("mixer", batch.state)
+        q = self.nets["critic"](batch.obs, *([] if self.spec.discrete else [batch.actions]))
         return {
-            "critic": self.critic_loss(batch, q),
-            "policy": self.policy_loss(batch, q.detach().mean(1)),
+            "critic": self.critic_loss(batch, self.chosen(q, batch.actions), share),
+            "policy": self.policy_loss(batch, q.detach().mean(1), share.detach()),
         }
 
     @torch.no_grad()
@@ -95,32 +93,31 @@ class ICQ(base.Algorithm):
             if name in self.nets:
                 polyak(self.nets[f"target_{name}"], self.nets[name], self.config.polyak)
 
-    def critic_loss(self, batch: base.Batch, q: Tensor) -> Tensor:
+    def critic_loss(self, batch: base.Batch, q: Tensor, share: Tensor) -> Tensor:
         """The next value counts by its share of a softmax over the batch, which stands for the unknown optimum."""
         with torch.no_grad():
             next_q = self.values("target_critic", batch.next_obs, batch.next_actions).mean(1)
             following = (self.weights("target_mixer", batch.next_state) * next_q).sum(-1)  # [S, B]
             following = batch_weights(following / self.config.value_beta) * following
             target = batch.rewards.mean(-1) + self.config.discount * (1.0 - batch.done) * following
-        team = (self.weights("mixer", batch.state)[:, None] * q).sum(-1)
+        team = (share[:, None] * q).sum(-1)
         return (team - target[:, None]).square().mean(2).sum(1)
 
-    def policy_loss(self, batch: base.Batch, q: Tensor) -> Tensor:
+    def policy_loss(self, batch: base.Batch, q: Tensor, share: Tensor) -> Tensor:
         """Log-likelihood of the data, weighted by a softmax of the advantage over the batch."""
         out = self.nets["policy"](batch.obs)
         if self.spec.discrete:
             log_policy = masked(out, batch.legal).log_softmax(-1)
             log_density = log_policy.gather(-1, batch.actions[..., None])[..., 0]
-            with torch.no_grad():
-                expected = (log_policy.exp() * self.nets["critic"](batch.obs).mean(1)).sum(-1)
+            expected = (log_policy.detach().exp() * q).sum(-1)
+            value = q.gather(-1, batch.actions[..., None])[..., 0]
         else:
             log_std = self.nets.get_parameter("log_std.0").clamp(*LOG_STD)
             log_density = log_normal(batch.actions, out.tanh(), log_std)
             with torch.no_grad():
                 expected = self.values("critic", batch.obs, out.tanh()).mean(1)
-        with torch.no_grad():
-            share = self.weights("mixer", batch.state)
-            weight = batch_weights((q - expected) / (self.config.policy_beta * self.unit(q)))
+            value = q[..., 0]
+        weight = batch_weights((value - expected) / (self.config.policy_beta * self.unit(value)))
         return -(share * weight * log_density).sum(-1).mean(1)
 
     def unit(self, q: Tensor) -> Tensor | float:
@@ -131,9 +128,11 @@ class ICQ(base.Algorithm):
 
     def values(self, net: str, obs: Tensor, actions: Tensor) -> Tensor:
         """Of given actions, by both members: [S,2,B,I]."""
-        if self.spec.discrete:
-            return self.nets[net](obs).gather(-1, index_of_both(actions))[..., 0]
-        return self.nets[net](obs, actions)[..., 0]
+        return self.chosen(self.nets[net](obs, *([] if self.spec.discrete else [actions])), actions)
+
+    def chosen(self, q: Tensor, actions: Tensor) -> Tensor:
+        """Of a critic's output [S,2,B,I,A], or with a last axis of 1, the values of given actions: [S,2,B,I]."""
+        return (q.gather(-1, index_of_both(actions)) if self.spec.discrete else q)[..., 0]
 
     def weights(self, net: str, state: Tensor) -> Tensor:
         """The agents' shares in the team's value, which sum to one: [S,B,I]."""

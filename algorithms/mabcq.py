@@ -22,10 +22,10 @@ from offmarl.algorithms.base import choice
 from offmarl.algorithms.flow import decode, masked
 from offmarl.algorithms.mixers import Monotonic, mix
 from offmarl.algorithms.nets import (
-    AgentNet,
     copy_every,
     counted_target,
     index_of_both,
+    policy_net,
     twin_critic,
 )
 
@@ -54,10 +54,7 @@ class MABCQ(base.Algorithm):
     def build(self) -> None:
         """Cloned policy, twin critics, their targets and, where wanted, mixers."""
         spec, config, streams = self.spec, self.config, self.init_streams
-        self.nets["policy"] = AgentNet(
-            *(streams, spec.agents, spec.obs, config.hidden, spec.actions),
-            share_parameters=config.share_parameters,
-        )
+        self.nets["policy"] = policy_net(streams, spec, config, spec.actions)
         self.nets["critic"] = twin_critic(streams, spec, config)
         self.nets["target_critic"] = counted_target(self.nets["critic"])
         if config.mixer == "monotonic":

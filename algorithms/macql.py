@@ -23,11 +23,11 @@ from offmarl.algorithms.flow import decode, masked
 from offmarl.algorithms.gaussian import TanhGaussian, tanh_gaussian
 from offmarl.algorithms.mixers import mix
 from offmarl.algorithms.nets import (
-    AgentNet,
     copy_every,
     counted_target,
     frozen,
     index_of_both,
+    policy_net,
     polyak,
     twin_critic,
 )
@@ -65,10 +65,7 @@ class MACQL(base.Algorithm):
         self.nets["critic"] = twin_critic(streams, spec, config)
         self.nets["target_critic"] = counted_target(self.nets["critic"])
         if not spec.discrete:
-            self.nets["policy"] = AgentNet(
-                *(streams, spec.agents, spec.obs, config.hidden, 2 * spec.actions),
-                share_parameters=config.share_parameters,
-            )
+            self.nets["policy"] = policy_net(streams, spec, config, 2 * spec.actions)
             if config.act_entropy:
                 self.nets["temperature"] = nn.ParameterList([torch.zeros(len(self.seeds))])
 

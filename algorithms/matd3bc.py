@@ -15,7 +15,7 @@ from torch import Tensor
 from offmarl.algorithms import base
 from offmarl.algorithms.base import choice
 from offmarl.algorithms.mixers import mix
-from offmarl.algorithms.nets import AgentNet, frozen, polyak, target_copy, twin_critic
+from offmarl.algorithms.nets import frozen, policy_net, polyak, target_copy, twin_critic
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,7 @@ class MATD3BC(base.Algorithm):
     def build(self) -> None:
         """Policy, twin critics and their targets."""
         spec, config, streams = self.spec, self.config, self.init_streams
-        self.nets["policy"] = AgentNet(
-            *(streams, spec.agents, spec.obs, config.hidden, spec.actions),
-            share_parameters=config.share_parameters,
-        )
+        self.nets["policy"] = policy_net(streams, spec, config, spec.actions)
         self.nets["critic"] = twin_critic(streams, spec, config)
         self.nets["target_critic"] = target_copy(self.nets["critic"])
         if config.target_policy:

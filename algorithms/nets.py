@@ -109,6 +109,11 @@ class AgentNet(nn.Module):
         return out if self.copies > 1 else out[:, 0]
 
 
+def policy_net(streams: SeedStreams, spec: TaskSpec, config: Config, n_out: int) -> AgentNet:
+    """Every agent on its own observation: [S,B,I,O] -> [S,B,I,n_out]."""
+    return AgentNet(streams, spec.agents, spec.obs, config.hidden, n_out, share_parameters=config.share_parameters)
+
+
 def twin_critic(streams: SeedStreams, spec: TaskSpec, config: Config) -> AgentNet:
     """Two critics of every agent. One pass values each discrete action [S,2,B,I,A]; a continuous one is an input."""
     n_in, n_out = (spec.obs, spec.actions) if spec.discrete else (spec.obs + spec.actions, 1)

@@ -15,7 +15,7 @@ from torch import Tensor
 from offmarl.algorithms import base
 from offmarl.algorithms.gaussian import tanh_gaussian
 from offmarl.algorithms.mixers import StateWeights
-from offmarl.algorithms.nets import AgentNet, polyak, target_copy, twin_critic
+from offmarl.algorithms.nets import AgentNet, policy_net, polyak, target_copy, twin_critic
 
 BOUND = 10.0  # of the exponents
 
@@ -56,11 +56,13 @@ class OMIGA(base.Algorithm):
     def build(self) -> None:
         """Policy, critic, value, mixer and the targets of the last three."""
         spec, config, streams = self.spec, self.config, self.init_streams
-        shared = {"share_parameters": config.share_parameters}
-        sizes = (streams, spec.agents, spec.obs, config.hidden)
-        self.nets["policy"] = AgentNet(*sizes, 2 * spec.actions, **shared)
+        self.nets["policy"] = policy_net(streams, spec, config, 2 * spec.actions)
         self.nets["critic"] = twin_critic(streams, spec, config)
-        self.nets["value"] = AgentNet(*sizes, 1, layer_norm=True, **shared)
+        self.nets["value"] = AgentNet(
+            *(streams, spec.agents, spec.obs, config.hidden, 1),
+            layer_norm=True,
+            share_parameters=config.share_parameters,
+        )
         self.nets["mixer"] = StateWeights(streams, spec.agents, spec.state, (config.mixer_width,))
         for name in ("critic", "value", "mixer"):
             self.nets[f"target_{name}"] = target_copy(self.nets[name])

@@ -264,7 +264,7 @@ def _status(args: argparse.Namespace) -> int:
         print("no runs yet")
         return 0
     print(runs.groupby(["profile", "algorithm", "status"]).size().unstack(fill_value=0).to_string())
-    for row in runs.query("status in ['failed', 'diverged']").to_dict("records"):
+    for row in runs.query("status != 'done'").to_dict("records"):
         print("{status}: {task}:{quality} {algorithm} seed {seed}: {reason}".format(**row))
     return 0
 

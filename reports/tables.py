@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from offmarl.reports import published
-from offmarl.reports.results import load_runs
+from offmarl.reports.results import ENDED, load_runs
 from offmarl.reports.statistics import estimate, rank_agreement
 
 Row = dict[str, Any]
 AVERAGE, SCORE = "AVERAGE ", "normalised score"
 FACTS = ("variant", "engine", "eval_noise")
-LOST = ("failed", "diverged")  # statuses of runs without a number
+LOST = tuple(status for status in ENDED if status != "done")  # of runs without a number
 PROTOCOL = {"steps": "gradient step", "eval_episodes": "evaluation episode"}
 COLUMNS = [
     *["group", "task", "quality", "unit", "algorithm", "title"],

@@ -144,7 +144,7 @@ def _number(value: float, pattern: str = "{:.1f}") -> str:
 
 def _marks(table: pd.DataFrame) -> dict[str, int]:
     """Footnote numbers of the reasons why cells are missing or incomplete, in order of appearance."""
-    told = table.query("status in ['failed', 'diverged', 'partial', 'not available']")["reason"]
+    told = table["reason"][table["status"].isin([*LOST, "partial", "not available"])]
     return {reason: number for number, reason in enumerate(dict.fromkeys(told), 1)}
 
 
