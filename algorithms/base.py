@@ -7,7 +7,7 @@ its own, so its numbers do not depend on which seeds share the process.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -28,8 +28,31 @@ class TaskSpec:
     discrete: bool
 
 
+class Window(NamedTuple):
+    """What a method sees of an episode: T = history + horizon steps, the transition's own at number `history`."""
+
+    history: int
+    horizon: int
+
+
+class Data(NamedTuple):
+    """A whole dataset on the device: episodes end to end, N transitions, R rows (one more than transitions each).
+
+    What follows transition k of row `rows[k]` is in row `rows[k] + 1`; no transition joins two episodes.
+    """
+
+    obs: Tensor  # [R, I, O]
+    state: Tensor  # [R, G]
+    legal: Tensor | None  # [R, I, A] bool
+    actions: Tensor  # [N, I] int64, or [N, I, A]
+    rewards: Tensor  # [N, I]
+    done: Tensor  # [N] float, as in a batch
+    last: Tensor  # [N] bool: the last transition of its episode, whatever ended it
+    rows: Tensor  # [N] int64
+
+
 class Batch(NamedTuple):
-    """Transitions of S seeds, B each. Masks are None in continuous tasks."""
+    """Transitions of S seeds, B each. Masks are None in continuous tasks, windows where a method wants none."""
 
     obs: Tensor  # [S, B, I, O]
     actions: Tensor  # [S, B, I] int64, or [S, B, I, A] in [-1, 1]
@@ -41,6 +64,17 @@ class Batch(NamedTuple):
     state: Tensor  # [S, B, G]
     next_state: Tensor  # [S, B, G]
     next_actions: Tensor  # as actions: the data's next ones; an episode's last transition repeats its own
+    number: Tensor | None = None  # [S, B] int64: which transitions of the data these are
+    window: Tensor | None = None  # [S, B, T, I, O]: an episode is continued by its first and its last observation
+    returns: Tensor | None = None  # [S, B, I]: discounted rewards from here to the end, where there are windows
+
+
+def size(paper: Any, tiny: Any) -> Any:
+    """A setting that makes a method larger or smaller: the paper's value, and one that tests can afford.
+
+    A run with less than the paper's is marked as reduced wherever it is shown.
+    """
+    return field(default=paper, metadata={"tiny": tiny})
 
 
 def choice(*values: str) -> Any:
@@ -52,7 +86,7 @@ def choice(*values: str) -> Any:
 class Config:
     """Settings that every method has; defaults are MAC-Flow's (Appendix E and G.4)."""
 
-    hidden: tuple[int, ...] = (512, 512, 512, 512)  # widths of the hidden layers
+    hidden: tuple[int, ...] = size((512, 512, 512, 512), tiny=(16, 16))  # widths of the hidden layers
     batch_size: int = 64  # transitions of one update, per seed
     learning_rate: float = 3e-4  # of Adam, for policies and critics alike
     decay_steps: int = 0  # updates in which the learning rate falls to zero, evenly; 0 keeps it
@@ -62,6 +96,31 @@ class Config:
     max_grad_norm: float = 0.0  # of each network of each seed, beyond which a gradient is shortened; 0: no limit
     share_parameters: bool = True  # one network for all agents, told apart by a one-hot id
     eval_noise: str = choice("fresh", "fixed", "zero")  # noise of sampling methods when they act
+
+    def __post_init__(self) -> None:
+        """Refuse what no method can run with.
+
+        Raises:
+            ValueError: naming the setting.
+        """
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size={self.batch_size}: an update needs at least one transition")
+
+    @property
+    def window(self) -> Window | None:
+        """What batches must show around each transition; None: nothing."""
+        return None
+
+    def reduced(self) -> dict[str, Any]:
+        """The sizes that fall short of the paper's, by setting."""
+        sizes = {f.name: (getattr(self, f.name), f.default) for f in fields(self) if "tiny" in f.metadata}
+        return {name: value for name, (value, paper) in sizes.items() if _less(value, paper)}
+
+
+def _less(value: Any, paper: Any) -> bool:
+    if isinstance(paper, tuple):
+        return len(value) < len(paper) or any(a < b for a, b in zip(value, paper))
+    return value < paper
 
 
 class SeedStreams:
@@ -139,6 +198,9 @@ class Algorithm(ABC):
     def build(self) -> None:
         """Put the networks into `self.nets`, initialised from `self.init_streams`."""
 
+    def prepare(self, data: Data) -> None:  # noqa: B027 - optional
+        """See the whole dataset once, before the first update: normalisers are fitted here."""
+
     @abstractmethod
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Loss terms [S] whose sum one gradient step descends."""
@@ -173,12 +235,17 @@ class Algorithm(ABC):
     def _watch(self, critic: nn.Module, inputs: Any, values: Tensor) -> None:
         self.watched = {LARGEST_Q: values.detach().abs().flatten(1).amax(1)}
 
-    def acting_noise(self, *shape: int) -> Tensor:
-        """Noise [S, *shape] for acting, by `eval_noise`: fresh each call, one fixed draw, or zero."""
+    def acting_noise(self, *shape: int, call: int = 0) -> Tensor:
+        """Noise [S, *shape] for acting, by `eval_noise`: fresh each time, one fixed draw, or zero.
+
+        Args:
+            call: tells the draws of one decision apart, so that fixed ones are not all the same.
+        """
         if self.config.eval_noise == "zero":
             return torch.zeros(len(self.seeds), *shape, device=self.device)
         if self.config.eval_noise == "fixed":
-            return SeedStreams(self.seeds, "fixed noise", self.device).normal(*shape[1:])[:, None].expand(-1, *shape)
+            draw = SeedStreams(self.seeds, f"fixed noise {call}", self.device).normal(*shape[1:])
+            return draw[:, None].expand(-1, *shape)
         return self.acting.normal(*shape)
 
     def seed_state(self, k: int) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from offmarl.algorithms import base
+from offmarl.algorithms.base import size
 from offmarl.algorithms.flow import Field, euler, flow_matching_loss, to_actions, to_points
 from offmarl.algorithms.nets import AgentNet
 
@@ -19,7 +20,7 @@ from offmarl.algorithms.nets import AgentNet
 class Config(base.Config):
     """Settings of Flow BC."""
 
-    flow_steps: int = 10  # Euler steps
+    flow_steps: int = size(10, tiny=3)  # Euler steps
     layer_norm: bool = True  # in the flow
     action_scale: float = 1.0  # of actions as points of the flow, whose noise has unit variance
 

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from offmarl.algorithms import base
-from offmarl.algorithms.base import choice
+from offmarl.algorithms.base import choice, size
 from offmarl.algorithms.flow import (
     Field,
     decode,
@@ -41,7 +41,7 @@ from offmarl.algorithms.nets import MLP, AgentNet, frozen, index_of_both, polyak
 class Config(base.Config):
     """Settings of MAC-Flow."""
 
-    flow_steps: int = 10  # Euler steps of the teacher
+    flow_steps: int = size(10, tiny=3)  # Euler steps of the teacher
     layer_norm: bool = True  # in the flow and the policy; critics always have it
     action_scale: float = 1.0  # of actions as points of the flow, whose noise has unit variance
     alpha: float = 3.0  # weight of the distillation (Eq. 9)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from offmarl.algorithms import base
+from offmarl.algorithms.base import size
 from offmarl.algorithms.gaussian import tanh_gaussian
 from offmarl.algorithms.mixers import StateWeights
 from offmarl.algorithms.nets import AgentNet, policy_net, polyak, target_copy, twin_critic
@@ -26,7 +27,7 @@ class Config(base.Config):
 
     alpha: float = 10.0  # strength of the regularisation
     max_weight: float = 100.0  # of one sample in the policy's loss
-    mixer_width: int = 128
+    mixer_width: int = size(128, tiny=16)
     twin: bool = True  # the lesser of two critics; False: the first alone
     max_grad_norm: float = 1.0
 

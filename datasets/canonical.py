@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from offmarl.algorithms.base import Batch, SeedStreams
+from offmarl.algorithms.base import Batch, Data, SeedStreams, Window
+from offmarl.algorithms.returns import returns_to_go
 from offmarl.benchmarks.tasks import Task
 
 
@@ -180,6 +180,8 @@ class Sampler:
 
     Args:
         timeout_bootstrap: value what follows a time-out; by default it ends the episode, as in the papers' data.
+        window: what batches show around each transition; None: nothing.
+        discount: of the returns that come with windows.
     """
 
     def __init__(
@@ -188,36 +190,44 @@ class Sampler:
         seeds: list[int],
         device: torch.device | str = "cpu",
         timeout_bootstrap: bool = False,
+        window: Window | None = None,
+        discount: float = 1.0,
     ):
         self.streams = SeedStreams(seeds, "batches", device)
-        ends = data.done if timeout_bootstrap else data.done | data.timeout
-        self.tensors = {
-            name: torch.from_numpy(value).to(device)
-            for name, value in data.arrays().items()
-            if name in ("obs", "state", "legal", "actions", "rewards", "rows")
-        }
-        self.tensors["done"] = torch.from_numpy(ends.astype(np.float32)).to(device)
-        following = np.arange(len(data)) + ~(data.done | data.timeout)
-        self.tensors["following"] = torch.from_numpy(following).to(device)
+        last = data.done | data.timeout
+        done = (data.done if timeout_bootstrap else last).astype(np.float32)
+        arrays = data.arrays() | {"done": done, "last": last}
+        tensors = {name: torch.from_numpy(arrays[name]).to(device) for name in Data._fields if name in arrays}
+        self.data = Data(**{"legal": None, **tensors})
+        number = torch.arange(len(data), device=self.data.last.device)
+        self.following = number + ~self.data.last
+        self.around = None if window is None else torch.arange(-window.history, window.horizon, device=number.device)
+        if window is not None:
+            episode = self.data.rows - number
+            self.first_row = episode + torch.searchsorted(episode, episode)
+            self.last_row = episode + torch.searchsorted(episode, episode, right=True)
+            self.returns = returns_to_go(self.data.rewards, self.data.last, discount)
 
     def sample(self, size: int) -> Batch:
         """`size` transitions for each seed, drawn uniformly with replacement."""
-        t = self.tensors
-        index = self.streams.integers(len(t["rows"]), size)  # [S, B]
-        row = t["rows"][index]
-
-        def masks(rows: Tensor) -> Tensor | None:
-            return t["legal"][rows] if "legal" in t else None
-
-        return Batch(
-            obs=t["obs"][row],
-            actions=t["actions"][index],
-            rewards=t["rewards"][index],
-            next_obs=t["obs"][row + 1],
-            done=t["done"][index],
-            legal=masks(row),
-            next_legal=masks(row + 1),
-            state=t["state"][row],
-            next_state=t["state"][row + 1],
-            next_actions=t["actions"][t["following"][index]],
+        data = self.data
+        index = self.streams.integers(len(data.rows), size)  # [S, B]
+        row = data.rows[index]
+        batch = Batch(
+            obs=data.obs[row],
+            actions=data.actions[index],
+            rewards=data.rewards[index],
+            next_obs=data.obs[row + 1],
+            done=data.done[index],
+            legal=None if data.legal is None else data.legal[row],
+            next_legal=None if data.legal is None else data.legal[row + 1],
+            state=data.state[row],
+            next_state=data.state[row + 1],
+            next_actions=data.actions[self.following[index]],
+            number=index,
         )
+        if self.around is None:
+            return batch
+        low, high = self.first_row[index][..., None], self.last_row[index][..., None]
+        rows = (row[..., None] + self.around).clamp(low, high)  # [S, B, T]
+        return batch._replace(window=data.obs[rows], returns=self.returns[index])

@@ -4,14 +4,14 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-import torch
+import numpy as np
 from tqdm import tqdm
 
-from offmarl.algorithms.base import Batch
 from offmarl.benchmarks.tasks import Task, tasks
+from offmarl.datasets.canonical import Dataset, from_episodes
 from offmarl.datasets.embedded import catalogue
 from offmarl.experiments.grid import Job
-from offmarl.experiments.train import build
+from offmarl.experiments.train import build, make_sampler
 
 BYTES = 4
 
@@ -55,25 +55,32 @@ def _measure(job: Job, device: str) -> tuple[float, int]:
     """Seconds of one update on made-up data, and parameters of one seed."""
     task = tasks()[job.task]
     algorithm = build(job, task, job.seeds, device)
-    batch = _batch(task, len(job.seeds), job.config["batch_size"], device)
-    algorithm.update(batch)
+    sampler = make_sampler(job, _made_up(task), device)
+    algorithm.prepare(sampler.data)
+    algorithm.update(sampler.sample(job.config["batch_size"]))
     began, updates = time.perf_counter(), 0
     while updates < 2 or (updates < 10 and time.perf_counter() - began < 0.2):
-        next(iter(algorithm.update(batch).values())).cpu()
+        next(iter(algorithm.update(sampler.sample(job.config["batch_size"])).values())).cpu()
         updates += 1
     return (time.perf_counter() - began) / updates, algorithm.parameters()
 
 
-def _batch(task: Task, S: int, B: int, device: str) -> Batch:
-    """Random numbers in the shape of data."""
-    obs = torch.rand(S, B, task.agents, task.obs, device=device)
+def _made_up(task: Task, episodes: int = 20, length: int = 50) -> Dataset:
+    """Random numbers in the shape of the task's data."""
+    rng, per_agent = np.random.default_rng(0), (task.agents, task.actions)
+    one: dict[str, np.ndarray] = {
+        "done": np.array(True),
+        "timeout": np.array(False),
+        "obs": rng.random((length + 1, task.agents, task.obs), np.float32),
+        "state": rng.random((length + 1, task.state), np.float32),
+        "rewards": rng.random((length, task.agents), np.float32),
+    }
     if task.discrete:
-        actions = torch.randint(task.actions, (S, B, task.agents), device=device)
-        legal = torch.ones(S, B, task.agents, task.actions, dtype=torch.bool, device=device)
+        one["actions"] = rng.integers(task.actions, size=(length, task.agents))
+        one["legal"] = np.ones((length + 1, *per_agent), bool)
     else:
-        actions, legal = 2 * torch.rand(S, B, task.agents, task.actions, device=device) - 1, None
-    state, team = torch.rand(S, B, task.state, device=device), torch.zeros(S, B, device=device)
-    return Batch(obs, actions, obs[..., 0], obs, team, legal, legal, state, state, actions)
+        one["actions"] = rng.uniform(-1, 1, (length, *per_agent)).astype(np.float32)
+    return from_episodes([one] * episodes, [0] * episodes)
 
 
 def _data_bytes(task: Task, episodes: int) -> int:

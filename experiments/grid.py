@@ -178,11 +178,16 @@ def jobs(request: Request) -> list[Job]:
     seeds = tuple(profile["seeds"] if request.seeds is None else request.seeds)
     variants = {m.name: suite.get("variants", {}).get(m.name, {}).get(variant, variant) for m in methods}
     layers = (profile["config"], suite["protocol"])
-    configs = {method.name: resolve(method, variants[method.name], layers, overrides) for method in methods}
+    configs = {
+        (method.name, task): resolve(method, variants[method.name], [*layers, _of_task(suite, method, task)], overrides)
+        for method in methods
+        for task in _qualities(suite)
+        if _acts_in(method, task)
+    }
     return [
         Job(
             *(task, quality, request.source, method.name, variants[method.name], request.profile, seeds),
-            config=configs[method.name],
+            config=configs[method.name, task],
             protocol=protocol | {"data": key},
         )
         for task, quality in _datasets(suite, profile, request)
@@ -190,6 +195,12 @@ def jobs(request: Request) -> list[Job]:
         for method in methods
         if _acts_in(method, task)
     ]
+
+
+def _of_task(suite: Mapping[str, Any], method: type[Algorithm], task: str) -> dict[str, Any]:
+    """What the suite sets for a method on a task: for its family first, then for itself."""
+    own = suite.get("settings", {}).get(method.name, {})
+    return own.get(task.split("/")[0], {}) | own.get(task, {})
 
 
 def _fits(method: type[Algorithm], suite: Mapping[str, Any]) -> bool:
@@ -276,7 +287,12 @@ def resolve(
         for key, value in layer.items():
             check_name(f"setting of {method.name}", key, sorted(names))
             config[key] = value
-    return {key: _checked(method, key, value) for key, value in config.items()}
+    config = {key: _checked(method, key, value) for key, value in config.items()}
+    try:
+        method.Config(**config)
+    except ValueError as error:
+        raise UserError(f"{method.name}: {error}") from error
+    return config
 
 
 def _checked(method: type[Algorithm], key: str, value: Any) -> Any:

@@ -26,7 +26,7 @@ from offmarl.algorithms.base import LARGEST_Q, Algorithm, TaskSpec
 from offmarl.benchmarks.rollout import Episodes, evaluate
 from offmarl.benchmarks.tasks import Task, fingerprint, make_env, tasks
 from offmarl.benchmarks.timing import time_act
-from offmarl.datasets.canonical import Sampler
+from offmarl.datasets.canonical import Dataset, Sampler
 from offmarl.datasets.embedded import catalogue, load
 from offmarl.experiments.grid import Job
 from offmarl.experiments.store import Store
@@ -68,8 +68,9 @@ class Run:
         self.task = tasks()[job.task]
         self.clock, self.started = Clock(), datetime.now(UTC)
         data, self.card = load(catalogue()[job.task, job.quality])
-        self.sampler = Sampler(data, list(job.seeds), device, job.protocol["timeout_bootstrap"])
         self.algorithm = build(job, self.task, job.seeds, device)
+        self.sampler = make_sampler(job, data, device)
+        self.algorithm.prepare(self.sampler.data)
         self.env = make_env(self.task, len(job.seeds) * job.protocol["eval_episodes"])
         self.largest_q = Q_MARGIN * float(abs(data.rewards).max()) / max(1.0 - job.config["discount"], 1e-3)
         self.step, self.curves, self.evaluations = 0, [], []
@@ -224,11 +225,18 @@ def build(job: Job, task: Task, seeds: Any, device: str) -> Algorithm:
     return registry()[job.algorithm](spec, job.algorithm_config(), list(seeds), device)
 
 
+def make_sampler(job: Job, data: Dataset, device: str) -> Sampler:
+    """The job's batches."""
+    window = job.algorithm_config().window
+    return Sampler(data, list(job.seeds), device, job.protocol["timeout_bootstrap"], window, job.config["discount"])
+
+
 def describe(algorithm: Algorithm) -> dict[str, Any]:
     """What reports say about a method, as it stands in the run."""
     names = ("name", "title", "paper", "source_code", "execution")
     facts = {name: getattr(algorithm, name) for name in names}
-    return {**facts, "nfe": algorithm.nfe(), "parameters": algorithm.parameters()}
+    sizes = {"nfe": algorithm.nfe(), "parameters": algorithm.parameters(), "reduced": algorithm.config.reduced()}
+    return facts | sizes
 
 
 def provenance(job: Job, run_id: str, device: str) -> dict[str, Any]:

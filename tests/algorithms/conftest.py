@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from offmarl.algorithms.base import Batch, TaskSpec
+from offmarl.algorithms.base import Batch, Data, TaskSpec
 
 
 @pytest.fixture(autouse=True)
@@ -23,11 +23,12 @@ def _transitions(spec, seed, size, draw):
     obs, next_obs = torch.randn(2, size, spec.agents, spec.obs, generator=g)
     state, next_state = torch.randn(2, size, spec.state, generator=g)
     rewards = torch.randn(size, spec.agents, generator=g)
+    number = (7 * torch.arange(size) + seed + draw) % 40
     done = (torch.rand(size, generator=g) < 0.3).float()
     if not spec.discrete:
         actions = 2 * torch.rand(size, spec.agents, spec.actions, generator=g) - 1
         next_actions = 2 * torch.rand(size, spec.agents, spec.actions, generator=g) - 1
-        return Batch(obs, actions, rewards, next_obs, done, None, None, state, next_state, next_actions)
+        return Batch(obs, actions, rewards, next_obs, done, None, None, state, next_state, next_actions, number)
     actions = torch.randint(spec.actions, (size, spec.agents), generator=g)
     legal, next_legal = torch.rand(2, size, spec.agents, spec.actions, generator=g) < 0.6
     legal.scatter_(-1, actions[..., None], True)
@@ -35,14 +36,49 @@ def _transitions(spec, seed, size, draw):
     actions[0], legal[0], next_legal[0] = 0, False, False  # a fallen team: nothing is left but action 0
     legal[0, :, 0] = next_legal[0, :, 0] = True
     odds = torch.rand(next_legal.shape, generator=g) * next_legal
-    return Batch(obs, actions, rewards, next_obs, done, legal, next_legal, state, next_state, odds.argmax(-1))
+    return Batch(obs, actions, rewards, next_obs, done, legal, next_legal, state, next_state, odds.argmax(-1), number)
 
 
 @pytest.fixture(scope="session")
 def make_batch():
-    def make(spec, seeds=(3, 5), size=8, draw=0):
+    """The same transitions for the same seed, whoever shares the batch; with what is around them, if `window`."""
+
+    def make(spec, seeds=(3, 5), size=8, draw=0, window=None):
         rows = [_transitions(spec, seed, size, draw) for seed in seeds]
-        return Batch(*(None if column[0] is None else torch.stack(column) for column in zip(*rows)))
+        batch = Batch(*(None if column[0] is None else torch.stack(column) for column in zip(*rows)))
+        return batch if window is None else batch._replace(window=_around(batch, window), returns=batch.rewards + 1)
+
+    return make
+
+
+def _around(batch, window):
+    """Windows that drift towards each transition's next observation: [S,B,T,I,O]."""
+    steps = torch.arange(-window.history, window.horizon)[:, None, None]
+    return batch.obs[:, :, None] + steps * (batch.next_obs - batch.obs)[:, :, None]
+
+
+@pytest.fixture(scope="session")
+def make_data():
+    """A dataset of `episodes` with `length` transitions each."""
+
+    def make(spec, episodes=8, length=5):
+        g = torch.Generator().manual_seed(episodes)
+        count = episodes * length
+        number = torch.arange(count)
+        per_agent = (spec.agents, spec.actions)
+        actions = 2 * torch.rand(count, *per_agent, generator=g) - 1
+        legal = torch.ones(count + episodes, *per_agent, dtype=torch.bool) if spec.discrete else None
+        last = number % length == length - 1
+        return Data(
+            obs=torch.randn(count + episodes, spec.agents, spec.obs, generator=g),
+            state=torch.randn(count + episodes, spec.state, generator=g),
+            legal=legal,
+            actions=torch.randint(spec.actions, (count, spec.agents), generator=g) if spec.discrete else actions,
+            rewards=torch.randn(count, spec.agents, generator=g),
+            done=last.float(),
+            last=last,
+            rows=number + number // length,
+        )
 
     return make
 

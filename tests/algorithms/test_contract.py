@@ -15,7 +15,6 @@ from offmarl.algorithms.nets import AgentNet
 
 SEEDS = (3, 5)
 EPISODES = 64
-TINY = {"hidden": (16, 16)}
 CLASSES = [pytest.param(cls, id=name) for name, cls in registry().items()]
 CASES = [
     pytest.param((cls, variant, space), id=f"{cls.name}-{variant}-{space}")
@@ -23,6 +22,11 @@ CASES = [
     for variant in ("paper", *(v for v in cls.variants if v != "paper"))
     for space in sorted(cls.actions)
 ]
+
+
+def tiny(cls):
+    """Every size of a method as small as it goes."""
+    return {f.name: f.metadata["tiny"] for f in dataclasses.fields(cls.Config) if "tiny" in f.metadata}
 
 
 def settings_of(cls):
@@ -51,22 +55,25 @@ def spec(case, make_spec):
 
 
 @pytest.fixture
-def build(case, spec):
+def build(case, spec, make_data):
     """Makes the case's method, small."""
     cls, variant, _ = case
 
     def make(seeds=SEEDS, **over):
-        return cls(spec, cls.Config(**{**cls.variants.get(variant, {}), **TINY, **over}), seeds)
+        algorithm = cls(spec, cls.Config(**{**cls.variants.get(variant, {}), **tiny(cls), **over}), seeds)
+        algorithm.prepare(make_data(spec))
+        return algorithm
 
     return make
 
 
 @pytest.fixture
-def batch(spec, make_batch):
+def batch(case, spec, make_batch):
     """The same transitions for the same seed, whoever shares the batch."""
+    window = case[0].Config(**tiny(case[0])).window
 
     def make(draw=0, seeds=SEEDS):
-        return make_batch(spec, seeds, draw=draw)
+        return make_batch(spec, seeds, draw=draw, window=window)
 
     return make
 
@@ -159,19 +166,23 @@ def test_variants_change_known_settings_to_values_of_their_kind(cls):
 
 
 @pytest.mark.parametrize("cls", [pytest.param(cls, id=cls.name) for cls in registry().values()])
-def test_the_default_settings_train_and_act(cls, make_spec, make_batch):
+def test_the_default_settings_train_and_act(cls, make_spec, make_batch, make_data):
     for space in cls.actions:
-        algorithm = cls(make_spec(space), cls.Config(), [0])
-        losses = algorithm.update(make_batch(algorithm.spec, [0]))
+        config = dataclasses.replace(cls.Config(), **{k: v for k, v in tiny(cls).items() if k.endswith("_steps")})
+        algorithm = cls(make_spec(space), config, [0])  # of full width; how many steps it takes is a matter of time
+        algorithm.prepare(make_data(algorithm.spec))
+        losses = algorithm.update(make_batch(algorithm.spec, [0], window=config.window))
         assert all(value.isfinite().all() for value in losses.values())
         algorithm.act(*look(algorithm.spec, 1, 2))
 
 
 @pytest.mark.parametrize(("cls", "space", "name", "word"), SETTINGS)
-def test_every_choice_and_switch_trains_and_acts(cls, space, name, word, make_spec, make_batch):
-    algorithm = cls(make_spec(space), cls.Config(**{**TINY, name: word}), SEEDS)
+def test_every_choice_and_switch_trains_and_acts(cls, space, name, word, make_spec, make_batch, make_data):
+    algorithm = cls(make_spec(space), cls.Config(**{**tiny(cls), name: word}), SEEDS)
+    algorithm.prepare(make_data(algorithm.spec))
     for draw in range(2):
-        losses = algorithm.update(make_batch(algorithm.spec, SEEDS, draw=draw))
+        batch = make_batch(algorithm.spec, SEEDS, draw=draw, window=algorithm.config.window)
+        losses = algorithm.update(batch)
     assert all(value.isfinite().all() and value.shape == (2,) for value in losses.values())
     obs, legal = look(algorithm.spec)
     actions, _ = algorithm.act(obs, legal)
@@ -408,8 +419,11 @@ def test_acting_depends_on_the_agents_own_observation(build, views):
 
 
 @pytest.mark.parametrize("noise", ["zero", "fixed"])
-def test_acting_needs_other_agents_observations_only_where_execution_is_centralised(case, build, spec, views, noise):
-    algorithm = build(eval_noise=noise)
+def test_acting_needs_other_agents_observations_only_where_execution_is_centralised(
+    case, build, batch, spec, views, noise
+):
+    # What joins the agents may be closed at first and open only by training.
+    algorithm = train(build(eval_noise=noise, learning_rate=0.03), [batch(draw) for draw in range(6)])
     obs, legal = views
     actions, _ = algorithm.act(obs, legal)
     changed = dict.fromkeys(range(spec.agents), False)

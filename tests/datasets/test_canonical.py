@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from offmarl.algorithms.base import Window
 from offmarl.datasets.canonical import Dataset, Sampler, from_episodes, join
 
 AGENTS = 2
@@ -201,7 +202,7 @@ def test_every_transition_is_drawn_about_equally_often():
 @pytest.mark.parametrize("group", [[5], [3, 5], [5, 9, 3], [3, 0, 5, 8]])
 def test_a_seeds_batches_do_not_depend_on_the_seeds_beside_it(group):
     _, data = make([4, 6, 2])
-    alone, together = Sampler(data, [5]), Sampler(data, group)
+    alone, together = (Sampler(data, seeds, window=Window(2, 3)) for seeds in ([5], group))
     for _ in range(3):
         one, many = alone.sample(16), together.sample(16)
         for part, parts in zip(one, many):
@@ -218,10 +219,10 @@ def test_seeds_draw_different_batches_and_time_goes_on():
 
 def test_a_sampler_continues_from_the_state_of_its_streams():
     _, data = make([6, 4])
-    sampler = Sampler(data, [0, 1])
+    sampler = Sampler(data, [0, 1], window=Window(2, 3))
     sampler.sample(8)
     state, expected = sampler.streams.state_dict(), sampler.sample(8)
-    other = Sampler(data, [0, 1])
+    other = Sampler(data, [0, 1], window=Window(2, 3))
     other.streams.load_state_dict(state)
     assert all(torch.equal(a, b) for a, b in zip(other.sample(8), expected))
 
@@ -233,3 +234,34 @@ def test_timeouts_end_an_episode_unless_they_bootstrap(bootstrap, ends):
     assert sorted(set(batch.obs[0, :, 0, 0][batch.done[0] == 1].tolist())) == ends
     assert (batch.next_obs[0, :, 0, 0] == batch.obs[0, :, 0, 0] + 1).all()
     assert {4.0, 105.0} <= set(batch.obs[0, :, 0, 0].tolist())
+
+
+@settings(max_examples=30, deadline=None)
+@given(LENGTHS, st.sets(st.integers(0, 5)), st.integers(0, 6), st.integers(1, 6))
+def test_windows_show_the_episode_and_nothing_else(lengths, timeouts, history, horizon):
+    _, data = make(lengths, timeouts)
+    batch = Sampler(data, [0, 1], window=Window(history, horizon)).sample(16)
+    assert batch.window.shape == (2, 16, history + horizon, *data.obs.shape[1:])
+    marks, here = batch.window[..., 0, 0].numpy(), batch.obs[..., 0, 0].numpy()  # 100 times the episode, and the step
+    assert np.array_equal(marks[..., history], here)
+    episode = here // 100
+    steps = here[..., None] + np.arange(-history, horizon)
+    first, last = 100 * episode, 100 * episode + np.array(lengths)[episode.astype(int)]
+    assert np.array_equal(marks, np.clip(steps, first[..., None], last[..., None]))
+
+
+@given(LENGTHS, st.sets(st.integers(0, 5)), st.floats(0, 1))
+def test_returns_to_go_are_the_discounted_rewards_up_to_the_end(lengths, timeouts, discount):
+    _, data = make(lengths, timeouts)
+    batch = Sampler(data, [0], window=Window(0, 1), discount=discount).sample(32)
+    for k, found in zip(batch.number[0].tolist(), batch.returns[0]):
+        rest = data.rewards[k:][data.episode[k:] == data.episode[k]].astype(np.float64)
+        expected = (discount ** np.arange(len(rest)) @ rest).astype(np.float32)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_batch_says_which_transitions_it_holds():
+    _, data = make([5, 6, 2])
+    batch = Sampler(data, [0, 1]).sample(16)
+    assert np.array_equal(batch.obs, data.obs[data.rows[batch.number]])
+    assert batch.window is None and batch.returns is None
