@@ -191,15 +191,16 @@ class Algorithm(ABC):
             [p for p in self.nets.parameters() if p.requires_grad],
             lr=config.learning_rate,
             eps=config.adam_epsilon,
-            foreach=True,
+            fused=True,
         )
 
     @abstractmethod
     def build(self) -> None:
         """Put the networks into `self.nets`, initialised from `self.init_streams`."""
 
-    def prepare(self, data: Data) -> None:  # noqa: B027 - optional
-        """See the whole dataset once, before the first update: normalisers are fitted here."""
+    def prepare(self, data: Data) -> Data:
+        """See the whole dataset once, before the first update; return it as batches shall show it."""
+        return data
 
     @abstractmethod
     def losses(self, batch: Batch) -> dict[str, Tensor]:

@@ -98,7 +98,7 @@ def solver(calls: int, device: torch.device | str = "cpu", start: float = 1.0, e
     from_data = before.sqrt() * -torch.expm1(-step)
     zero = torch.zeros_like(abar)
     extrapolate = torch.cat([zero[:1], step[1:-1] / (2 * step[2:]), zero[:1]])[:calls]
-    return _chain(vp_time(abar), abar, (from_data, from_x, zero, zero, extrapolate), device)
+    return _chain(vp_time(abar).float(), abar, (from_data, from_x, zero, zero, extrapolate), device)
 
 
 def _chain(time: Tensor, abar: Tensor, parts: Sequence[Tensor], device: torch.device | str) -> Chain:

@@ -27,7 +27,7 @@ class Config(base.Config):
     diffusion_steps: int = size(200, tiny=4)  # of the forward process
     schedule: str = choice("cosine", "linear")
     sampler: str = choice("ddpm", "ddim")  # ddpm takes every step
-    ddim_calls: int = 15  # network calls of ddim
+    ddim_calls: int = size(15, tiny=2)  # network calls of ddim
 
 
 class DiffusionBC(base.Algorithm):

@@ -8,13 +8,13 @@ import torch
 from offmarl.benchmarks.rollout import Policy
 from offmarl.benchmarks.tasks import Task
 
-WARM_UP, CALLS, SECONDS = 20, 200, 2.0
+WARM_UP, CALLS, SECONDS = 20, 200, 0.5
 
 
 def time_act(policy: Policy, task: Task, device: torch.device | str = "cpu") -> dict[str, float | int | str]:
     """Median and minimum milliseconds of a joint decision, host observation to host action.
 
-    Methods that take long are timed for two seconds, but over three decisions at least.
+    Methods that take long are timed for half a second, but over three decisions at least.
 
     Args:
         policy: a method with one seed.

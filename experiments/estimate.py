@@ -56,7 +56,7 @@ def _measure(job: Job, device: str) -> tuple[float, int]:
     task = tasks()[job.task]
     algorithm = build(job, task, job.seeds, device)
     sampler = make_sampler(job, _made_up(task), device)
-    algorithm.prepare(sampler.data)
+    sampler.data = algorithm.prepare(sampler.data)
     algorithm.update(sampler.sample(job.config["batch_size"]))
     began, updates = time.perf_counter(), 0
     while updates < 2 or (updates < 10 and time.perf_counter() - began < 0.2):

@@ -173,7 +173,8 @@ def jobs(request: Request) -> list[Job]:
     overrides = parse_overrides(request.overrides)
     variant = request.variant or profile["variant"]
     check_name("variant", variant, sorted({"paper", *(v for m in registry().values() for v in m.variants)}))
-    protocol = {k: profile[k] for k in ("steps", "eval_every", "eval_episodes")}
+    steps = dict.fromkeys((m.name for m in methods), profile["steps"]) | profile.get("own_steps", {})
+    protocol = {k: profile[k] for k in ("eval_every", "eval_episodes")}
     protocol |= {"timeout_bootstrap": False}
     seeds = tuple(profile["seeds"] if request.seeds is None else request.seeds)
     variants = {m.name: suite.get("variants", {}).get(m.name, {}).get(variant, variant) for m in methods}
@@ -188,7 +189,7 @@ def jobs(request: Request) -> list[Job]:
         Job(
             *(task, quality, request.source, method.name, variants[method.name], request.profile, seeds),
             config=configs[method.name, task],
-            protocol=protocol | {"data": key},
+            protocol=protocol | {"steps": steps[method.name], "data": key},
         )
         for task, quality in _datasets(suite, profile, request)
         for key in [catalogue()[task, quality].key()]

@@ -70,7 +70,7 @@ class Run:
         data, self.card = load(catalogue()[job.task, job.quality])
         self.algorithm = build(job, self.task, job.seeds, device)
         self.sampler = make_sampler(job, data, device)
-        self.algorithm.prepare(self.sampler.data)
+        self.sampler.data = self.algorithm.prepare(self.sampler.data)
         self.env = make_env(self.task, len(job.seeds) * job.protocol["eval_episodes"])
         self.largest_q = Q_MARGIN * float(abs(data.rewards).max()) / max(1.0 - job.config["discount"], 1e-3)
         self.step, self.curves, self.evaluations = 0, [], []

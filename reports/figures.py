@@ -5,6 +5,7 @@ drawn, and a method has the colour of its place in the suite whichever methods a
 """
 
 import math
+import textwrap
 from collections import defaultdict
 from typing import Any
 
@@ -19,12 +20,13 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from matplotlib.transforms import Bbox
 
 from offmarl.reports.statistics import estimate
-from offmarl.reports.tables import row_name, span
+from offmarl.reports.tables import reduced_networks, row_name, span
 
 # Okabe and Ito's colours, brown for the yellow that vanishes on white; then more for methods of one's own.
 PALETTE = ["#000000", "#CC79A7", "#56B4E9", "#E69F00", "#009E73", "#0072B2", "#8C510A", "#D55E00"]
 PALETTE += ["#332288", "#999933", "#882255", "#44AA99"]
 MARKERS = "osD^vP*X"
+CAPTION_CHARACTERS = 20  # in an inch
 STYLE: dict[Any, Any] = sns.axes_style("ticks") | {
     **{"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 9, "legend.fontsize": 8, "pdf.fonttype": 42},
     **{"axes.linewidth": 0.6, "xtick.major.width": 0.6, "ytick.major.width": 0.6, "axes.titlepad": 3},
@@ -116,11 +118,14 @@ def _shown(frame: pd.DataFrame, table: pd.DataFrame) -> list[Any]:
 
 
 def _caption(figure: Figure, table: pd.DataFrame, what: str) -> None:
-    """The lines at the foot of a figure: profile, simulator, seeds, and what else it takes to read it."""
+    """The lines at the foot of a figure: profile, simulator, seeds, what else it takes to read it, reduced networks."""
     done = table[table["mean"].notna()]
     seeds, engine = span(done["n_seeds"], "seed"), "; ".join(sorted(set(done["engine"])))
-    text = f"{table['profile'].iloc[0]} profile, {engine}, {seeds}\n{what}"
-    figure.supxlabel(text, fontsize=6.5, color="0.35")
+    lines = [f"{table['profile'].iloc[0]} profile, {engine}, {seeds}", what]
+    if sizes := reduced_networks(table):
+        width = int(CAPTION_CHARACTERS * figure.get_figwidth())
+        lines += textwrap.wrap(f"reduced networks (smaller than the paper's): {sizes}", width)
+    figure.supxlabel("\n".join(lines), fontsize=6.5, color="0.35")
 
 
 def _draw_lines(axis: Axes, lines: dict, colour: dict[str, str]) -> None:

@@ -26,7 +26,8 @@ def load_runs(
     """One row per run: cell, status, returns, latency, provenance.
 
     `final` is the mean return over the episodes of the last evaluation (`episodes`), `best` the highest mean
-    of any evaluation, `latency_ms` milliseconds per joint decision, `train_s` seconds spent in updates.
+    of any evaluation, `latency_ms` milliseconds per joint decision, `train_s` seconds spent in updates, `reduced`
+    the sizes that fall short of the paper's, in words (empty for a network of the paper's size, or an older record).
     """
     records, notes = _records(Path(results), profile, source, normalised)
     columns = _row({"cell": dict.fromkeys(CELL), "status": "failed", "run_id": ""})
@@ -145,6 +146,7 @@ def _row(record: Record) -> Record:
         "reason": record.get("reason"),
         "config_hash": _settings(record),
         "title": fact("algorithm", "title", None),
+        "reduced": _sizes(fact("algorithm", "reduced", None) or {}),
         "final": means[-1] if means else np.nan,
         "best": max(means, default=np.nan),
         "episodes": evaluations[-1]["returns"] if evaluations else [],
@@ -162,6 +164,12 @@ def _row(record: Record) -> Record:
         "unlocked": fact("engine", "unlocked", None),
         "score": record.get("score"),
     }
+
+
+def _sizes(reduced: dict[str, Any]) -> str:
+    """'hidden 128x128, flow_steps 5', from the sizes stored with the run."""
+    words = {name: "x".join(map(str, value)) if isinstance(value, list) else value for name, value in reduced.items()}
+    return ", ".join(f"{name} {size}" for name, size in words.items())
 
 
 def _engine(engine: dict[str, str]) -> str | None:

@@ -19,7 +19,7 @@ LOST = tuple(status for status in ENDED if status != "done")  # of runs without 
 PROTOCOL = {"steps": "gradient step", "eval_episodes": "evaluation episode"}
 COLUMNS = [
     *["group", "task", "quality", "unit", "algorithm", "title"],
-    *["variant", "profile", "source", "engine", "config_hash"],
+    *["variant", "profile", "source", "engine", "config_hash", "reduced"],
     *["n_seeds", "mean", "two_std", "ci_low", "ci_high", "ci_over", "win_rate", "latency_ms", "dataset_mean"],
     *["published_mean", "published_spread", "published_printed", "standing", "tied", "status", "reason"],
 ]
@@ -42,6 +42,7 @@ def build(
     `published_printed` is what the paper prints.
     Tasks that the suite names in `normalised` have scores for returns, which `unit` says.
     `standing` is "best" or "second" by mean, `tied` says that an interval overlaps that of the best.
+    `reduced` has the sizes that fall short of the paper's, of an average those of all its cells.
     `attrs` holds what belongs around the table: `title`, and `below`, a list of paragraphs.
     """
     normalised = suite.get("normalised", ())
@@ -75,7 +76,7 @@ def build(
     table = pd.DataFrame(rows, columns=pd.Index(COLUMNS)).assign(profile=profile, source=source)
     engines = sorted({run["engine"].split(" (")[0] for run in chosen if run["engine"]})
     table.attrs["title"] = f"{suite['title']}, re-run" + (f" on {', '.join(engines)}" if engines else "")
-    below = [_caption(table, chosen, suite, name), _scores(chosen, normalised), _agreement(table)]
+    below = [_caption(table, chosen, suite, name), _reduced(table), _scores(chosen, normalised), _agreement(table)]
     below += [*runs.attrs["notes"], *notes, *_mixed(chosen), *_unlocked(chosen), *_paper_notes(suite)]
     table.attrs["below"] = [text for text in below if text]
     return table
@@ -85,6 +86,23 @@ def row_name(row: Row) -> str:
     """What a row of methods is called: '3m good', 'spread expert (score)'."""
     words = row["task"].split("/")[-1], row["quality"], "(score)" if row["unit"] == SCORE else ""
     return " ".join(filter(None, words))
+
+
+def reduced_networks(table: pd.DataFrame) -> str:
+    """The sizes of all networks smaller than the paper's: 'BC, MABCQ: hidden 128x128; OMIGA: mixer_width 32'.
+
+    Where not all numbers of a method come from the same sizes, the datasets stand in parentheses.
+    """
+    cells: list[Any] = table.dropna(subset=["mean"]).to_dict("records")
+    sizes: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for cell in cells:
+        if not cell["task"].startswith(AVERAGE):
+            sizes[cell["title"]][cell["reduced"]].append(row_name(cell))
+    methods: dict[str, list[str]] = defaultdict(list)
+    for title, found in sizes.items():
+        for words in filter(None, found):
+            methods[words + (f" ({', '.join(found[words])})" if len(found) > 1 else "")].append(title)
+    return "; ".join(f"{', '.join(titles)}: {words}" for words, titles in methods.items())
 
 
 def _of_suite(runs: list[Any], suite: dict, elsewhere: Collection[str]) -> list[Row]:
@@ -118,18 +136,20 @@ def _entry(runs: list[Row], wanted: int, unavailable: str | None) -> Row:
     done = [run for run in runs if run["status"] == "done"]
     lost = [run for run in runs if run["status"] in LOST]
     reasons = "; ".join(dict.fromkeys(run["reason"] or "no reason recorded" for run in lost))
+    nothing = {"n_seeds": 0, "reduced": ""}
     if not done and lost:
-        return {"n_seeds": 0, "status": lost[0]["status"], "reason": reasons}
+        return nothing | {"status": lost[0]["status"], "reason": reasons}
     if not done and unavailable:
-        return {"n_seeds": 0, "status": "not available", "reason": unavailable}
+        return nothing | {"status": "not available", "reason": unavailable}
     if not done:
-        return {"n_seeds": 0, "status": "pending", "reason": "not run yet"}
+        return nothing | {"status": "pending", "reason": "not run yet"}
     told = f"{len(done)} of {wanted} seeds" + (f"; the others {lost[0]['status']}: {reasons}" if lost else "")
     episodes = {run["seed"]: run["episodes"] for run in done}
     return estimate([episodes]) | {
         **{key: done[0][key] for key in ("variant", "config_hash")},
         **{key: float(np.mean([run[key] for run in done])) for key in ("win_rate", "latency_ms")},
         "engine": _listed(run["engine"] for run in done),
+        "reduced": _joined(run["reduced"] for run in runs),
         "status": "partial" if len(done) < wanted else "done",
         "reason": told if len(done) < wanted else "",
         "episodes": episodes,
@@ -147,7 +167,7 @@ def _beside(rows: list[Row], runs: list[Row], paper: dict) -> None:
 
 def _average(cells: list[Row]) -> Row:
     """The mean over a group's cells of one method; no number unless every cell has one."""
-    row = {key: cells[0][key] for key in ("algorithm", "title")} | {"quality": "", "n_seeds": 0}
+    row = {key: cells[0][key] for key in ("algorithm", "title")} | {"quality": "", "n_seeds": 0, "reduced": ""}
     for key in ("win_rate", "latency_ms", "dataset_mean", "published_mean"):
         row[key] = float(np.mean([cell.get(key, np.nan) for cell in cells]))
     numbers = [cell["episodes"] for cell in cells if "episodes" in cell]
@@ -157,6 +177,7 @@ def _average(cells: list[Row]) -> Row:
     if len(numbers) < len(cells):
         return row | {"status": "pending", "reason": f"{len(numbers)} of {len(cells)} datasets"}
     row |= {key: _listed(cell[key] for cell in cells) for key in ("variant", "engine")} | estimate(numbers)
+    row["reduced"] = _joined(cell["reduced"] for cell in cells)
     if "partial" in statuses:
         return row | {"status": "partial", "reason": "fewer seeds on some datasets"}
     return row | {"status": "done", "reason": ""}
@@ -236,6 +257,12 @@ def _caption(table: pd.DataFrame, runs: list[Row], suite: dict, name: str) -> st
     return caption + paper + " stands beside ours for the ranking only: it is not the same measurement."
 
 
+def _reduced(table: pd.DataFrame) -> str:
+    """The sizes of the reduced networks as a sentence; empty where there are none."""
+    sizes = reduced_networks(table)
+    return f"Reduced networks (smaller than the paper's): {sizes}." if sizes else ""
+
+
 def _agreement(table: pd.DataFrame) -> str:
     """Kendall's tau with the paper, in words; empty while no dataset has three methods."""
     taus = rank_agreement(table)
@@ -256,7 +283,11 @@ def _paper_notes(suite: dict) -> list[str]:
 
 
 def _listed(values: Iterable[Any]) -> str:
-    return "; ".join(sorted({str(value) for value in values if value})) or "unknown"
+    return _joined(values) or "unknown"
+
+
+def _joined(values: Iterable[Any]) -> str:
+    return "; ".join(sorted({str(value) for value in values if value}))
 
 
 def span(values: Iterable[float], unit: str) -> str:

@@ -1,7 +1,8 @@
 """The long table as Markdown, plain text, LaTeX and HTML.
 
 All show the same: a row per dataset, a column per method, ours above the paper's number, and below the table
-the caption, the rank agreement and a numbered footnote for everything that is missing.
+the caption, the rank agreement and a numbered footnote for everything that is missing. A method whose every number
+comes from reduced networks is marked in its title, otherwise the cells that do are.
 """
 
 import html
@@ -26,6 +27,8 @@ class Markup(NamedTuple):
     small: str
     note: str
     tied: str
+    under: str  # joins a second, small line to a first
+    reduced: str  # such a line
     legend: str
 
 
@@ -41,21 +44,21 @@ def _escape_latex(text: str) -> str:
 
 LEGEND = "{best}: best mean of the row; {second}: second; {tied}: its interval overlaps that of the best"
 SUP, GREY = "<sup>{}</sup>", r"\textcolor{{gray}}{{\scriptsize {}}}"
-MARKDOWN = Markup(_escape_markdown, "**{}**", "<u>{}</u>", "<sub>{}</sub>", SUP, "†", LEGEND)
-HTML = Markup(html.escape, "<b>{}</b>", "<u>{}</u>", "<small>{}</small>", SUP, "†", LEGEND)
-PLAIN = Markup(str, "{}*", "{}", "{}", "[{}]", "", "Ours (paper); *: best mean of the row")
+MARKDOWN = Markup(_escape_markdown, "**{}**", "<u>{}</u>", "<sub>{}</sub>", SUP, "†", "<br>", "reduced", LEGEND)
+HTML = Markup(html.escape, "<b>{}</b>", "<u>{}</u>", "<small>{}</small>", SUP, "†", "<br>", "reduced", LEGEND)
+PLAIN = Markup(str, "{}*", "{}", "{}", "[{}]", "", "", "°", "Ours (paper); *: best mean of the row")
 LATEX = Markup(
     *(_escape_latex, r"\textbf{{{}}}", r"\underline{{{}}}", GREY),
-    *(r"\textsuperscript{{{}}}", r"$^\dagger$", LEGEND),
+    *(r"\textsuperscript{{{}}}", r"$^\dagger$", " ", "reduced", LEGEND),
 )
 
 
 def markdown(table: pd.DataFrame) -> str:
     """GitHub Markdown: in a cell ours with its interval, and the paper's number below it."""
-    head = ["dataset", "data mean", *map(MARKDOWN.escape, _titles(table))]
+    head = ["dataset", "data mean", *_titles(table, MARKDOWN)]
     rows = [head, ["---", *["---:"] * (len(head) - 1)]]
     for label, data, cells in _rows(table, MARKDOWN):
-        rows.append([label, data, *("<br>".join(filter(None, cell)) for cell in cells)])
+        rows.append([label, data, *(MARKDOWN.under.join(filter(None, cell)) for cell in cells)])
     lines = [f"| {' | '.join(row)} |" for row in rows]
     below = "\n\n".join(_below(table, MARKDOWN))
     return f"### {MARKDOWN.escape(table.attrs['title'])}\n\n" + "\n".join(lines) + f"\n\n{below}\n"
@@ -63,10 +66,10 @@ def markdown(table: pd.DataFrame) -> str:
 
 def page(table: pd.DataFrame) -> str:
     """One self-contained HTML file for light and dark screens; whatever comes from the store is escaped."""
-    head = "".join(f"<th>{html.escape(title)}</th>" for title in ["dataset", "data mean", *_titles(table)])
+    head = "".join(f"<th>{title}</th>" for title in ["dataset", "data mean", *_titles(table, HTML)])
     body = []
     for label, data, cells in _rows(table, HTML):
-        numbers = "".join(f"<td>{'<br>'.join(filter(None, cell))}</td>" for cell in cells)
+        numbers = "".join(f"<td>{HTML.under.join(filter(None, cell))}</td>" for cell in cells)
         kind = ' class="average"' if label.startswith(AVERAGE) else ""
         body.append(f"<tr{kind}><th>{label}</th><td>{data}</td>{numbers}</tr>")
     below = "\n".join(f"<p>{text}</p>" for text in _below(table, HTML))
@@ -76,7 +79,7 @@ def page(table: pd.DataFrame) -> str:
 
 def latex(table: pd.DataFrame) -> str:
     """A booktabs table (needs booktabs, graphicx, xcolor): ours, and below it in grey the paper's."""
-    titles = [LATEX.escape(title) for title in _titles(table)]
+    titles = _titles(table, LATEX)
     lines = [r"\begin{table*}", r"\centering", r"\resizebox{\textwidth}{!}{%"]
     lines += [r"\begin{tabular}{lr" + "c" * len(titles) + "}", r"\toprule"]
     lines += [" & ".join(["dataset", "data mean", *titles]) + r" \\", r"\midrule"]
@@ -91,12 +94,12 @@ def latex(table: pd.DataFrame) -> str:
 def plain(table: pd.DataFrame, width: int = 118) -> str:
     """For the terminal: our mean, * for the best of the row, and the paper's mean in parentheses."""
     marks = _marks(table)
-    rows = [["dataset", *_titles(table)]]
+    rows = [["dataset", *_titles(table, PLAIN)]]
     for label, cells in _grid(table):
         row = [label]
         for cell in cells:
-            ours = _ours(cell, PLAIN, marks)
-            gap = "" if ours[-1] in "*]" else " "
+            ours = _ours(cell, PLAIN, marks) + _reduced(cell["marked"], PLAIN)
+            gap = "" if ours[-1] in "*]°" else " "
             row.append(ours + gap + _number(cell["published_mean"], "({:.1f})"))
         rows.append(row)
     widths = [max(map(len, column)) for column in zip(*rows)]
@@ -106,10 +109,13 @@ def plain(table: pd.DataFrame, width: int = 118) -> str:
 
 
 def _grid(table: pd.DataFrame) -> Iterator[tuple[str, list[Row]]]:
-    """The long table by rows of methods: label and cells."""
+    """The long table by rows of methods: label and cells, which are `marked` where they say that they are reduced."""
     grid: dict[tuple, list[Row]] = {}
+    wholly = _wholly_reduced(table)
     for cell in table.to_dict("records"):
-        grid.setdefault((cell["task"], cell["quality"]), []).append({str(key): cell[key] for key in cell})
+        row = {str(key): cell[key] for key in cell}
+        row["marked"] = bool(row["reduced"]) and row["algorithm"] not in wholly
+        grid.setdefault((row["task"], row["quality"]), []).append(row)
     for cells in grid.values():
         yield row_name(cells[0]), cells
 
@@ -125,7 +131,8 @@ def _rows(table: pd.DataFrame, markup: Markup) -> Iterator[tuple[str, str, list[
             spread = _number(cell["published_spread"], " ± {:.1f}")
             paper = _number(cell["published_mean"], "paper {:.1f}") + spread
             small = markup.small.format(markup.escape(paper)) if paper else ""
-            numbers.append((_ours(cell, markup, marks) + interval, small))
+            ours = _ours(cell, markup, marks) + interval + _reduced(cell["marked"], markup)
+            numbers.append((ours, small))
         yield markup.escape(label), data, numbers
 
 
@@ -148,15 +155,30 @@ def _marks(table: pd.DataFrame) -> dict[str, int]:
     return {reason: number for number, reason in enumerate(dict.fromkeys(told), 1)}
 
 
-def _titles(table: pd.DataFrame) -> list[str]:
-    return list(dict(zip(table["algorithm"], table["title"])).values())
+def _titles(table: pd.DataFrame, markup: Markup) -> list[str]:
+    """The names of the methods in the words of a format."""
+    titles, wholly = dict(zip(table["algorithm"], table["title"])), _wholly_reduced(table)
+    return [markup.escape(title) + _reduced(method in wholly, markup) for method, title in titles.items()]
+
+
+def _wholly_reduced(table: pd.DataFrame) -> set[str]:
+    """The methods whose every number comes from reduced networks."""
+    numbers = table[table["mean"].notna()]
+    return set(numbers["algorithm"]) - set(numbers["algorithm"][numbers["reduced"] == ""])
+
+
+def _reduced(marked: bool, markup: Markup) -> str:
+    """The mark of reduced networks, to stand behind a title or a number."""
+    return (markup.under + markup.small.format(markup.reduced)) * marked
 
 
 def _below(table: pd.DataFrame, markup: Markup) -> list[str]:
     """Legend, then caption, rank agreement and notes, then the footnotes: a paragraph each."""
     words = {"best": markup.best.format("bold"), "second": markup.second.format("underlined")}
-    legend = markup.legend.format(**words, tied=markup.tied) + "; " + markup.escape("–")
-    legend += ": not run yet, or for an average not on every dataset."
+    legend = markup.legend.format(**words, tied=markup.tied)
+    if any(table["reduced"]):
+        legend += f"; {markup.small.format(markup.reduced)}: reduced networks (sizes below)"
+    legend += f"; {markup.escape('–')}: not run yet, or for an average not on every dataset."
     notes = [f"{markup.note.format(mark)} {markup.escape(reason)}" for reason, mark in _marks(table).items()]
     return [legend, *map(markup.escape, table.attrs["below"]), *notes]
 

@@ -70,7 +70,8 @@ def build(case, spec, make_data):
 @pytest.fixture
 def batch(case, spec, make_batch):
     """The same transitions for the same seed, whoever shares the batch."""
-    window = case[0].Config(**tiny(case[0])).window
+    cls, variant, _ = case
+    window = cls.Config(**{**cls.variants.get(variant, {}), **tiny(cls)}).window
 
     def make(draw=0, seeds=SEEDS):
         return make_batch(spec, seeds, draw=draw, window=window)
@@ -368,7 +369,8 @@ def test_one_seed_of_many_acts_alone_as_it_did_in_company(build, batch, views):
         alone = build([seed], eval_noise="zero")
         alone.load_nets(through_disk(together.seed_state(k)))
         assert_same(alone.seed_state(0), together.seed_state(k))
-        assert_close(alone.act(obs[k : k + 1], None if legal is None else legal[k : k + 1])[0][0], actions[k])
+        again, _ = alone.act(obs[k : k + 1], None if legal is None else legal[k : k + 1])
+        assert_close(again[0], actions[k], rtol=0, atol=1e-4)  # round-off, which a chain of calls enlarges
     assert not torch.equal(*(together.act(obs[:1].expand_as(obs), None)[0]))  # the seeds differ
 
 
@@ -419,11 +421,11 @@ def test_acting_depends_on_the_agents_own_observation(build, views):
 
 
 @pytest.mark.parametrize("noise", ["zero", "fixed"])
-def test_acting_needs_other_agents_observations_only_where_execution_is_centralised(
-    case, build, batch, spec, views, noise
-):
-    # What joins the agents may be closed at first and open only by training.
-    algorithm = train(build(eval_noise=noise, learning_rate=0.03), [batch(draw) for draw in range(6)])
+def test_acting_needs_other_agents_observations_only_where_execution_is_centralised(case, build, spec, views, noise):
+    algorithm = build(eval_noise=noise)
+    with torch.no_grad():  # what joins the agents may be closed by initialisation and open only by training
+        for parameter in algorithm.nets.parameters():
+            parameter += 0.3 * torch.randn_like(parameter)
     obs, legal = views
     actions, _ = algorithm.act(obs, legal)
     changed = dict.fromkeys(range(spec.agents), False)

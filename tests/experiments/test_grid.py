@@ -107,6 +107,36 @@ def test_a_job_takes_steps_and_seeds_from_its_profile(name):
     assert (job.profile, job.variant) == (name, facts["variant"])
 
 
+def test_a_profile_may_give_some_methods_steps_of_their_own():
+    own = profiles()["quick"]["own_steps"]
+    found = {job.algorithm: job for job in jobs(Request("smac", algorithms=["madiff_d", "mac_flow"]))}
+    assert found["madiff_d"].protocol["steps"] == found["madiff_d"].config["decay_steps"] == own["madiff_d"]
+    assert found["mac_flow"].protocol["steps"] == profiles()["quick"]["steps"] != own["madiff_d"]
+    assert {job.protocol["steps"] for job in jobs(Request("smac", "paper"))} == {10**6}
+
+
+def test_a_suite_may_set_a_method_by_family_and_by_task():
+    found = {
+        j.task: (j.config["history"], j.config["horizon"]) for j in jobs(Request("smac", "paper", algorithms=["dof"]))
+    }
+    assert set(found.values()) == {(20, 4)}
+    for suite, windows in [
+        ("smac", {"smac/3m": (20, 4), "smac/2s3z": (8, 20)}),
+        ("continuous", {"mpe/spread": (0, 24)}),
+    ]:
+        for job in jobs(Request(suite, "paper", algorithms=["madiff_d"], tasks=list(windows))):
+            assert (job.config["history"], job.config["horizon"]) == windows[job.task]
+    for job in jobs(Request("smac", "paper", algorithms=["madiff_d"], overrides=["madiff_d.history=0"])):
+        assert job.config["history"] == 0  # the command line has the last word
+
+
+def test_a_setting_that_its_method_refuses_is_named():
+    with pytest.raises(UserError, match="madiff_d: history=2"):
+        jobs(Request("smac", algorithms=["madiff_d"], overrides=["madiff_d.history=2", "madiff_d.multipliers=[1,2]"]))
+    with pytest.raises(UserError, match="bc: batch_size=0"):
+        jobs(Request("smac", algorithms=["bc"], overrides=["bc.batch_size=0"]))
+
+
 def test_the_paper_profile_is_the_papers_protocol():
     job = only(profile="paper", algorithm="mac_flow")
     assert (job.protocol["steps"], job.protocol["eval_episodes"], job.seeds) == (10**6, 10, (0, 1, 2, 3, 4, 5))

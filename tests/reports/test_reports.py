@@ -1,4 +1,3 @@
-import json
 import re
 import subprocess
 import sys
@@ -28,51 +27,25 @@ RETURNS = {
     ("smac/3m", "poor"): {"bc": (5, 5), "flow_bc": (4, 4), "mac_flow": (3, 3)},
     ("smacv2/zerg_5_vs_5", "replay"): {"bc": (7, 7), "flow_bc": (5, 5), "mac_flow": (9, 9)},
 }
-ENGINE = {"engine": "SMAX", "jaxmarl": "0.2.0", "jax": "0.10.2"}
 
 
-def write_run(results, task, quality, algorithm, seed, final, *, hash="aaaa1111", finished="2026-01-01", **over):
-    """One run.json as the store has it. `final` None: a failed run with the fewest keys allowed."""
-    variant = over.pop("variant", "quick")
-    cell = {"task": task, "quality": quality, "source": "embedded", "algorithm": algorithm, "variant": variant}
-    cell |= {"profile": "quick", "seed": seed}
-    run_id = f"{task.replace('/', '-')}.{quality}.{algorithm}.{variant}.s{seed}.{hash}"
-    record = {"schema": 1, "cell": cell, "run_id": run_id, "status": "failed", "reason": over.get("reason")}
-    if final is not None:
-        episodes = [
-            {"step": step, "returns": [final + shift - gain] * 2 + [final - shift - gain] * 2}
-            for step, gain, shift in [(1000, 2, 1), (2000, -0.5, 1), (3000, 0, 1)]
-        ]
-        record |= {
-            "status": "done",
-            "algorithm": {"name": algorithm, "title": SUITE["algorithms"].get(algorithm, "Mine | x")},
-            "config_hash": hash,
-            "protocol": {"steps": 3000, "eval_every": 1000, "eval_episodes": 4, "eval_noise": "zero"},
-            "dataset": {"sha256": task + quality, "return_mean": 12.5, "return_std": 4.0},
-            "engine": ENGINE,
-            "evaluations": [each | {"won": [True, False, False, False], "lengths": [9] * 4} for each in episodes],
-            "latency": {"joint_ms": {"bc": 0.2, "flow_bc": 1.5}.get(algorithm, 0.25), "n": 200},
-            "time": {"update_s": 30.0, "evaluate_s": 4.0, "total_s": 34.0},
-            "machine": {"device": "a processor"},
-            "finished": finished,
-        } | over
-    place = results / "runs" / run_id
-    place.mkdir(parents=True, exist_ok=True)
-    (place / "run.json").write_text(json.dumps(record))
-    return place
+@pytest.fixture(scope="module")
+def fill(write_run):
+    """Put the runs of RETURNS into a store, without those of the (task, quality, algorithm) to skip."""
 
+    def fill(results, skip=()):
+        for (task, quality), methods in RETURNS.items():
+            for algorithm, finals in methods.items():
+                for seed, final in enumerate(finals):
+                    if (task, quality, algorithm) not in skip:
+                        write_run(results, task, quality, algorithm, seed, final)
+        return results
 
-def fill(results, skip=()):
-    for (task, quality), methods in RETURNS.items():
-        for algorithm, finals in methods.items():
-            for seed, final in enumerate(finals):
-                if (task, quality, algorithm) not in skip:
-                    write_run(results, task, quality, algorithm, seed, final)
-    return results
+    return fill
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path, fill):
     return fill(tmp_path)
 
 
@@ -133,7 +106,7 @@ def test_best_and_second_are_marked_by_rule(store):
     assert "<br><sub>paper 19.8 ± 0.2</sub>" in line
 
 
-def test_a_tie_is_an_interval_that_overlaps_the_best(tmp_path):
+def test_a_tie_is_an_interval_that_overlaps_the_best(tmp_path, write_run):
     for algorithm, final in [("bc", 3.0), ("flow_bc", 9.5), ("mac_flow", 10.0)]:
         write_run(tmp_path, "smac/3m", "good", algorithm, 0, final)
     table = build(tmp_path).set_index("algorithm").query("quality == 'good'")
@@ -152,14 +125,14 @@ def test_averages_are_recomputed_from_the_cells(store):
     assert "SMACv1 BC 12.2 (its 15 cells average 11.59)" in below(table)
 
 
-def test_an_average_needs_every_cell(tmp_path):
+def test_an_average_needs_every_cell(tmp_path, fill):
     table = build(fill(tmp_path, skip=[("smac/3m", "poor", "bc")]))
     average = cell(table, "AVERAGE SMACv1", "", "bc")
     assert pd.isna(average["mean"]) and (average.status, average.reason) == ("pending", "2 of 3 datasets")
     assert cell(table, "AVERAGE SMACv1", "", "mac_flow").status == "done"
 
 
-def test_runs_with_other_settings_are_not_pooled(store):
+def test_runs_with_other_settings_are_not_pooled(store, write_run):
     for seed in (0, 1):
         write_run(store, "smac/3m", "good", "bc", seed, 1.0, hash="bbbb2222", finished="2026-02-01")
     table = build(store)
@@ -170,7 +143,7 @@ def test_runs_with_other_settings_are_not_pooled(store):
     assert cell(build(store), "smac/3m", "good", "bc").config_hash == "bbbb2222"
 
 
-def test_methods_of_other_suites_show_only_with_runs_on_every_dataset(store):
+def test_methods_of_other_suites_show_only_with_runs_on_every_dataset(store, write_run):
     suite = SUITE | {"algorithms": {"flow_bc": "Flow BC", "mac_flow": "MAC-Flow"}}
     write_run(store, "smac/3m", "good", "mine", 0, 9.0)
 
@@ -181,14 +154,14 @@ def test_methods_of_other_suites_show_only_with_runs_on_every_dataset(store):
     assert methods(["mine"]) == {"flow_bc", "mac_flow", "bc"}
 
 
-def test_variants_are_not_pooled(store):
+def test_variants_are_not_pooled(store, write_run):
     write_run(store, "smac/3m", "good", "bc", 0, 1.0, variant="released")
     table = build(store)
     assert cell(table, "smac/3m", "good", "bc")["mean"] == 16.0
     assert "bc: variant quick is shown; the store also has released" in below(table)
 
 
-def test_diverged_runs_are_never_a_number(tmp_path):
+def test_diverged_runs_are_never_a_number(tmp_path, fill, write_run):
     fill(tmp_path, [("smac/3m", "good", "bc"), ("smac/3m", "medium", "bc")])
     reason = "|Q| is 1e+06 at step 700, more than 4e+04"
     for quality, seed in [("good", 0), ("good", 1), ("medium", 1)]:
@@ -203,7 +176,7 @@ def test_diverged_runs_are_never_a_number(tmp_path):
     assert 99.0 not in set(evaluation_curves(tmp_path)["mean_return"])
 
 
-def test_missing_cells_say_why(tmp_path):
+def test_missing_cells_say_why(tmp_path, fill, write_run):
     skip = [("smac/3m", quality, "bc") for quality in ("good", "medium", "poor")]
     fill(tmp_path, [*skip, ("smacv2/zerg_5_vs_5", "replay", "mac_flow")])
     for seed in (0, 1):
@@ -225,7 +198,7 @@ def test_missing_cells_say_why(tmp_path):
     assert "[1] loss is not finite at step 7" in writers.plain(table)
 
 
-def test_unreadable_and_unfinished_directories_are_left_out(store):
+def test_unreadable_and_unfinished_directories_are_left_out(store, write_run):
     broken = write_run(store, "smac/3m", "good", "bc", 7, 99.0)
     (broken / "run.json").write_text('{"cell": {')
     hollow = write_run(store, "smac/3m", "good", "bc", 8, 99.0, evaluations=[])
@@ -236,12 +209,12 @@ def test_unreadable_and_unfinished_directories_are_left_out(store):
     assert f"2 run.json could not be read and count as not run: {broken.name}, {hollow.name}." in below(table)
 
 
-def test_numbers_from_other_data_are_pointed_out(store):
+def test_numbers_from_other_data_are_pointed_out(store, write_run):
     write_run(store, "smac/3m", "good", "bc", 0, 15, dataset={"sha256": "other", "return_mean": 3.0})
     assert "More than one recording of the data, so the numbers do not compare: smac/3m good." in below(build(store))
 
 
-def test_a_method_of_ones_own_gets_a_column_without_published_numbers(store):
+def test_a_method_of_ones_own_gets_a_column_without_published_numbers(store, write_run):
     for seed in (0, 1):
         write_run(store, "smac/3m", "good", "mine", seed, 20.0)
     mine = cell(build(store), "smac/3m", "good", "mine")
@@ -259,7 +232,7 @@ def test_rank_agreement_against_a_count_by_hand(store):
     assert "0.33, the mean over 4 datasets of 3 methods; AVERAGE SMACv1 " in below(build(store))
 
 
-def test_two_methods_have_no_rank_agreement(tmp_path):
+def test_two_methods_have_no_rank_agreement(tmp_path, fill):
     table = build(fill(tmp_path, [(*dataset, "bc") for dataset in RETURNS]))
     assert statistics.rank_agreement(table) == {} and "Rank agreement" not in below(table)
 
@@ -292,7 +265,7 @@ class Tags(HTMLParser):
         self.seen.append((tag, dict(attrs)))
 
 
-def test_html_escapes_what_comes_from_the_store(store):
+def test_html_escapes_what_comes_from_the_store(store, write_run):
     reason = "<script>alert(1)</script> & more"
     for seed in (0, 1):
         write_run(store, "smac/3m", "good", "bc", seed, None, reason=reason)
@@ -306,7 +279,7 @@ def test_html_escapes_what_comes_from_the_store(store):
     assert "<script" not in writers.markdown(build(store))
 
 
-def test_latex_is_balanced_and_escaped(store):
+def test_latex_is_balanced_and_escaped(store, write_run):
     for seed in (0, 1):
         write_run(store, "smac/3m", "good", "bc", seed, None, reason="50% of {x_1} & \\y")
     text = writers.latex(build(store))
@@ -380,7 +353,7 @@ def test_no_results_directory_is_one_clear_line(tmp_path):
         report.write(tmp_path / "absent", "smac", SUITE, "quick", "embedded", {})
 
 
-def test_a_method_keeps_its_colour_whichever_methods_ran(tmp_path):
+def test_a_method_keeps_its_colour_whichever_methods_ran(tmp_path, fill):
     fill(tmp_path / "all")
     fill(tmp_path / "few", [(*dataset, "bc") for dataset in RETURNS])
     drawn = {}
@@ -396,7 +369,7 @@ def test_a_method_keeps_its_colour_whichever_methods_ran(tmp_path):
     assert drawn["all"] == figures.colours(build(tmp_path / "all"))
 
 
-def test_speed_and_return_are_over_the_datasets_all_methods_have(tmp_path):
+def test_speed_and_return_are_over_the_datasets_all_methods_have(tmp_path, fill):
     fill(tmp_path, [("smac/3m", "poor", "bc")])
     figure = figures.speed_return(load_runs(tmp_path), build(tmp_path))
     axis = figure.axes[0]
@@ -407,7 +380,7 @@ def test_speed_and_return_are_over_the_datasets_all_methods_have(tmp_path):
     assert "quick profile, SMAX" in figure.get_supxlabel() and "times on a processor" in figure.get_supxlabel()
 
 
-def test_names_of_crowded_points_do_not_overlap(tmp_path):
+def test_names_of_crowded_points_do_not_overlap(tmp_path, write_run):
     suite = SUITE | {"algorithms": {f"m{k}": f"A long name {k}" for k in range(6)}}
     for k in range(6):
         write_run(tmp_path, "smac/3m", "good", f"m{k}", 0, 10 + 0.1 * k)

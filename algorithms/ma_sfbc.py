@@ -1,0 +1,249 @@
+"""MA-SfBC: every agent draws actions from a diffusion model of the data's and takes one that its critic values highly.
+
+Paper: Chen et al. 2023 (SfBC), as the baseline of OM2P (AAMAS 2026), Table 1, which says no more than that every agent
+has an actor and a critic of its own. Official code: ChenDRAG/SfBC (single agent). Ours differs in this:
+
+* score network and critic train side by side; the code trains the first, stores 16 of its actions for every state, and
+  then trains the critic, which begins every round anew. Here the critic goes on from the last round's;
+* the target of planning is R_t = r_t + discount max(R_{t+1}, V_{t+1}), as in the paper; the code's max(r_t + discount
+  R_{t+1}, V_t) also raises the target of a bad action to what the model's other actions are worth;
+* one learning rate and batches of 256, as for OM2P's methods; the code takes 4,096 transitions, 1e-4 and 1e-3 (critic);
+* the solver is a multistep one of second order that keeps the data's estimate within [-1, 1]; the code's is DPM-Solver
+  of third order, singlestep, without bounds. Both call the network 15 times;
+* one candidate acts, as in the code outside locomotion, where it averages four (`select`);
+* the critic has SfBC's two layers of 256, with GELU for SiLU; OM2P says in general that critics have four of 512.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from offmarl.algorithms import base
+from offmarl.algorithms.base import SeedStreams, TaskSpec, size
+from offmarl.algorithms.diffusion import denoise, diffuse, solver, vp
+from offmarl.algorithms.nets import AgentNet, Linear
+from offmarl.algorithms.returns import returns_to_go
+
+EMBEDDING = 32  # of the time, and of the observation
+FREQUENCY = 30.0  # deviation of the time's random frequencies
+EARLIEST = 1e-5  # diffusion time that is trained
+LEAST_STD = 0.1  # of returns, in their normalisation
+PLANNED_ROWS = 1024  # actions of every agent that planning draws at once
+
+
+@dataclass(frozen=True)
+class Config(base.Config):
+    """Settings of MA-SfBC."""
+
+    hidden: tuple[int, ...] = size((256, 256), tiny=(16, 16))  # of the critic
+    widths: tuple[int, ...] = size((512, 256, 128), tiny=(16, 8, 8))  # of the score network, on the way down
+    batch_size: int = 256
+    discount: float = 0.99
+    share_parameters: bool = False  # a network of its own for every agent
+    solver_calls: int = size(15, tiny=3)  # of the score network for one action
+    candidates: int = size(32, tiny=4)  # actions among which an agent chooses
+    select: int = 1  # of them, drawn without replacement and averaged
+    act_weight: float = 100.0  # of the normalised value in a candidate's logit
+    rounds: int = 2  # of the critic: the first learns the data's returns, the others plan
+    round_updates: int = 500_000  # of one round: half of OM2P's updates
+    plan_candidates: int = size(16, tiny=2)  # actions whose values make a state's
+    plan_weight: float = 20.0  # of the normalised value in this average
+
+    def __post_init__(self) -> None:
+        """Refuse to take more actions than are drawn.
+
+        Raises:
+            ValueError: naming the setting.
+        """
+        super().__post_init__()
+        if not 1 <= self.select <= self.candidates:
+            raise ValueError(f"select={self.select}: an agent has {self.candidates} candidates to choose from")
+
+
+class MASfBC(base.Algorithm):
+    """Diffusion models of behaviour and critics, each agent on its own."""
+
+    name = "ma_sfbc"
+    title = "MA-SfBC"
+    paper = "OM2P (AAMAS 2026), Table 1 (baseline)"
+    source_code = "https://github.com/ChenDRAG/SfBC"
+    actions = frozenset({"continuous"})
+    Config = Config
+    variants = {
+        "quick": {
+            "widths": (32, 16),
+            "solver_calls": 8,
+            "candidates": 8,
+            "round_updates": 600,
+            "plan_candidates": 4,
+        }
+    }
+
+    def build(self) -> None:
+        """Score network and critic."""
+        spec, config, streams = self.spec, self.config, self.init_streams
+        self.nets["score"] = ScoreNet(streams, spec, config.widths, config.share_parameters)
+        self.nets["critic"] = AgentNet(
+            *(streams, spec.agents, spec.obs + spec.actions, config.hidden, 1),
+            share_parameters=config.share_parameters,
+        )
+        self.chain = solver(config.solver_calls, self.device)
+
+    def prepare(self, data: base.Data) -> base.Data:
+        """The first round's targets: the data's own returns."""
+        self.data = data
+        returns = returns_to_go(data.rewards, data.last, self.config.discount)
+        self.aim_at(returns.expand(len(self.seeds), *returns.shape))
+        return data
+
+    def losses(self, batch: base.Batch) -> dict[str, Tensor]:
+        """Denoising, and regression to the targets of the round."""
+        return {"score": self.score_loss(batch), "critic": self.critic_loss(batch)}
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, legal: Tensor | None = None, memory: None = None) -> tuple[Tensor, None]:
+        """Draw by softmax(act_weight Q), without replacement through Gumbel noise, and average."""
+        shape = (obs.shape[1], self.config.candidates, self.spec.agents)
+        actions, q = self.propose(obs, self.acting_noise(*shape, self.spec.actions))
+        logits = self.config.act_weight * q + gumbel(self.acting_noise(*shape, call=1))
+        chosen = logits.topk(self.config.select, 2).indices[..., None]  # [S, E, select, I, 1]
+        return actions.take_along_dim(chosen, 2).mean(2).clamp(-1.0, 1.0), memory
+
+    def nfe(self) -> int:
+        """The solver's calls, and one of the critic for all candidates."""
+        return self.config.solver_calls + 1
+
+    def after_update(self) -> None:
+        """Between two rounds, plan the targets of the next."""
+        rounds, updates = divmod(self.updates, self.config.round_updates)
+        if updates == 0 and rounds < self.config.rounds:
+            self.plan()
+
+    def score_loss(self, batch: base.Batch) -> Tensor:
+        """Squared error of the noise, summed over an action's coordinates; every agent at a time of its own."""
+        noise = self.streams.normal(*batch.actions.shape[1:])
+        time = EARLIEST + (1.0 - EARLIEST) * self.streams.uniform(*batch.actions.shape[1:-1])
+        noisy = diffuse(batch.actions, noise, vp(time)[..., None])
+        return (self.nets["score"](batch.obs, noisy, time) - noise).square().sum(-1).mean((1, 2))
+
+    def critic_loss(self, batch: base.Batch) -> Tensor:
+        """Squared error of the normalised return, every agent's own."""
+        assert batch.number is not None
+        target = self.targets.take_along_dim(batch.number[..., None], 1)
+        return (self.nets["critic"](batch.obs, batch.actions)[..., 0] - target).square().mean((1, 2))
+
+    @torch.no_grad()
+    def plan(self) -> None:
+        """Targets from returns that break off where the model's actions are worth more (Eq. 12 of SfBC)."""
+        states = max(1, PLANNED_ROWS // self.config.plan_candidates)
+        values = [self.value(self.data.obs[rows]) for rows in self.data.rows.split(states)]
+        values = (self.mean + self.std * torch.cat(values, 1)).transpose(0, 1)  # [N, S, I]
+        rewards = self.data.rewards[:, None].expand_as(values)
+        self.aim_at(returns_to_go(rewards, self.data.last, self.config.discount, values).transpose(0, 1))
+
+    def value(self, obs: Tensor) -> Tensor:
+        """Normalised values of observations [N,I,O]: the mean over candidates by softmax(plan_weight Q), [S,N,I]."""
+        noise = self.streams.normal(len(obs), self.config.plan_candidates, self.spec.agents, self.spec.actions)
+        _, q = self.propose(obs.expand(len(self.seeds), *obs.shape), noise)
+        return ((self.config.plan_weight * q).softmax(2) * q).sum(2)
+
+    def propose(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """The model's actions [S,E,C,I,A] from noise of that shape, at obs [S,E,I,O], and their values [S,E,C,I]."""
+        E, C = noise.shape[1:3]
+        start = noise.flatten(1, 2)
+
+        def predict(x: Tensor, time: Tensor) -> Tensor:
+            return self.nets["score"](obs, x, time.expand(obs.shape[:-1]))
+
+        actions = denoise(self.chain, predict, lambda k: start)  # the solver adds no noise on its way
+        q = self.nets["critic"](obs.repeat_interleave(C, 1), actions)[..., 0]
+        return actions.unflatten(1, (E, C)), q.unflatten(1, (E, C))
+
+    def aim_at(self, returns: Tensor) -> None:
+        """Make returns [S,N,I] the targets, normalised for every agent."""
+        self.mean = returns.mean(1, keepdim=True)
+        self.std = returns.std(1, correction=0, keepdim=True).clamp(min=LEAST_STD)
+        self.targets = (returns - self.mean) / self.std
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a bit-exact continuation needs: the targets too."""
+        return super().state_dict() | {"targets": self.targets, "mean": self.mean, "std": self.std}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` stood."""
+        super().load_state_dict(state)
+        self.targets, self.mean, self.std = (state[name].to(self.device) for name in ("targets", "mean", "std"))
+
+
+class ScoreNet(nn.Module):
+    """The noise in an agent's noisy action: residual blocks through the widths and back, with skips.
+
+    Observation and time are the condition of every block, worked out once for all candidates. Weights are shared among
+    agents, or not, as in `AgentNet`.
+    """
+
+    def __init__(self, streams: SeedStreams, spec: TaskSpec, widths: tuple[int, ...], share_parameters: bool):
+        super().__init__()
+        self.shared, copies = share_parameters, 1 if share_parameters else spec.agents
+
+        def linear(n_in: int, n_out: int) -> Linear:
+            return Linear(streams, copies, n_in, n_out)
+
+        narrow = widths[-1]  # in the middle, and of the condition
+        self.ids: Tensor
+        self.frequencies: Tensor
+        self.register_buffer("ids", torch.eye(spec.agents), persistent=False)
+        self.register_buffer("frequencies", FREQUENCY * streams.normal(copies, 1, EMBEDDING // 2).flatten(0, 1))
+        self.time = linear(EMBEDDING, EMBEDDING)
+        self.obs = linear(spec.obs + (spec.agents if share_parameters else 0), EMBEDDING)
+        self.condition = nn.ModuleList([linear(2 * EMBEDDING, narrow), linear(narrow, narrow)])
+        self.down = nn.ModuleList(Block(linear, a, b, narrow) for a, b in pairwise((spec.actions, *widths)))
+        self.middle = Block(linear, narrow, narrow, narrow)
+        self.up = nn.ModuleList(Block(linear, 2 * a, b, narrow) for a, b in pairwise(widths[::-1]))
+        self.head = linear(2 * widths[0], spec.actions)
+
+    def forward(self, obs: Tensor, noisy: Tensor, time: Tensor) -> Tensor:
+        """Noise in noisy actions [S,B*C,I,A], C for each observation [S,B,I,O], at times [S,B,I] in [0, 1]."""
+        S, B, I, _ = obs.shape
+        obs = torch.cat([obs, self.ids.expand(S, B, I, I)], -1) if self.shared else obs
+        obs, x, time = (self.rows(part) for part in (obs, noisy, time[..., None]))
+        angle = 2.0 * math.pi * time * self.frequencies  # [G, N, EMBEDDING / 2]
+        known = torch.cat([F.silu(self.obs(obs)), self.time(torch.cat([angle.sin(), angle.cos()], -1))], -1)
+        condition = F.silu(self.condition[1](F.silu(self.condition[0](known))))
+        passed = []
+        for block in self.down:
+            x = block(x, condition)
+            passed.append(x)
+        x = self.middle(x, condition)
+        for block in self.up:
+            x = block(torch.cat([passed.pop(), x], -1), condition)
+        return self.head(torch.cat([passed.pop(), x], -1)).view(S, I, -1, noisy.shape[-1]).transpose(1, 2)
+
+    def rows(self, part: Tensor) -> Tensor:
+        """An input of the agents by groups of weights: [S,B,I,*] -> [G,N,*]."""
+        return part.transpose(1, 2).reshape(len(self.frequencies), -1, part.shape[-1])
+
+
+class Block(nn.Module):
+    """Two layers, the condition added between them, and what came in."""
+
+    def __init__(self, linear: Callable[[int, int], Linear], n_in: int, n_out: int, n_condition: int):
+        super().__init__()
+        self.first, self.condition, self.second = linear(n_in, n_out), linear(n_condition, n_out), linear(n_out, n_out)
+        self.residual = linear(n_in, n_out) if n_in != n_out else nn.Identity()
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """[G,N*C,in], the condition [G,N,*] -> [G,N*C,out]."""
+        between = F.silu(self.first(x)).unflatten(1, (condition.shape[1], -1)) + self.condition(condition)[:, :, None]
+        return F.silu(self.second(between.flatten(1, 2))) + self.residual(x)
+
+
+def gumbel(normal: Tensor) -> Tensor:
+    """Standard Gumbel draws from standard normal ones: the largest of logits so shifted is a draw of their softmax."""
+    return -(-torch.special.log_ndtr(normal)).log()

@@ -1,0 +1,27 @@
+"""MADiff-C: one plan for the whole team, from all its observations.
+
+Paper: MADiff: Offline Multi-agent Learning with Diffusion Models (NeurIPS 2024), centralised execution. Official code:
+zbzhu99/madiff (`SharedConvAttentionDeconv` with the "all" mask). The differences are in `planner`. An upper bound: its
+agents act on each other's observations.
+"""
+
+import torch
+from torch import Tensor
+
+from offmarl.algorithms.planner import SMALL, Planner
+
+
+class MADiffC(Planner):
+    """A single view, which holds everybody's observations."""
+
+    name = "madiff_c"
+    title = "MADiff-C"
+    paper = "MADiff: Offline Multi-agent Learning with Diffusion Models, NeurIPS 2024"
+    source_code = "https://github.com/zbzhu99/madiff"
+    execution = "centralised"
+    attention = True
+    variants = {"quick": SMALL}
+
+    def views(self) -> Tensor:
+        """[1, I]: everybody."""
+        return torch.ones(1, self.spec.agents, dtype=torch.bool)

@@ -1,0 +1,240 @@
+"""What the diffusion planners share: they denoise the team's next observations and act by inverse dynamics.
+
+Paper: MADiff (Zhu et al., NeurIPS 2024) and DoF (Li et al., ICLR 2025). Official code: zbzhu99/madiff and
+xmu-rl-3dv/DoF, whose configurations are the authority where a text is silent. A sample is the window of observations
+around a transition, one row an agent: `history` slots, the present, and the slots to come. What a planner is given of
+it (a view) is held in place through the whole chain. In which ours differs from the official code:
+
+* the wanted return is constant; the code lowers it by the rewards seen in some of its configurations, for which agents
+  need their reward at execution;
+* returns are scaled by the least and the largest of the data, not by a table of constants, and 1 asks for the largest;
+* a batch of 64 instead of two of 32 with accumulated gradients;
+* inverse dynamics learn from the transitions of the batch, with GELU, as every perceptron here;
+* each guided step is one call on twice the rows, conditioned and not (the function is the same).
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from offmarl.algorithms import base
+from offmarl.algorithms.base import Window, choice, size
+from offmarl.algorithms.diffusion import SCHEDULES, denoise, diffuse, sampler
+from offmarl.algorithms.flow import masked, to_actions
+from offmarl.algorithms.nets import AgentNet, polyak, target_copy
+from offmarl.algorithms.normalise import Normaliser
+from offmarl.algorithms.returns import returns_to_go
+from offmarl.algorithms.unet import UNet
+
+# What a laptop's cores can train and roll out by the dozen.
+SMALL = {
+    "width": 16,
+    "multipliers": (1,),
+    "norm_groups": 2,
+    "history": 1,
+    "horizon": 3,
+    "diffusion_steps": 20,
+    "sampler": "ddim",
+    "ddim_calls": 2,
+    "guidance": 1.0,  # half the rows
+    "normaliser": "limits",
+    "batch_size": 16,
+    "learning_rate": 4e-3,
+    "decay_steps": 300,  # as many as the quick profile gives planners
+}
+
+
+@dataclass(frozen=True)
+class Config(base.Config):
+    """Settings of the planners; defaults are MADiff's on SMAC."""
+
+    hidden: tuple[int, ...] = size((256, 256), tiny=(16, 16))  # of inverse dynamics
+    learning_rate: float = 2e-4
+    discount: float = 0.99  # of returns-to-go
+    width: int = size(128, tiny=8)  # of the U-Net: channels at the first level
+    multipliers: tuple[int, ...] = size((1, 4, 8), tiny=(1, 2))  # of the width, one a level
+    norm_groups: int = size(8, tiny=2)  # of its channels
+    history: int = 20  # slots before the present
+    horizon: int = 4  # slots from the present on
+    diffusion_steps: int = size(200, tiny=4)  # of the forward process
+    schedule: str = choice("cosine", "linear")
+    sampler: str = choice("ddpm", "ddim")  # ddpm takes every step
+    ddim_calls: int = size(15, tiny=2)  # network calls of ddim
+    start_temperature: float = 0.5  # of the noise that a chain starts from
+    step_temperature: float = 1.0  # of the noise that its steps add
+    guidance: float = size(1.2, tiny=1.2)  # how far to go from the unconditioned noise towards the conditioned one
+    condition_dropout: float = 0.25  # how often training hides the return
+    target_return: float = 1.0  # asked for when acting; -1 is the least return-to-go of the data, 1 the largest
+    normaliser: str = choice("cdf", "limits")  # of observations and continuous actions
+    ema: float = 0.995  # decay of the averaged weights that act
+    ema_period: int = 10  # updates between two steps of the average
+    ema_start: int = 2000  # updates before which it is a copy
+
+    def __post_init__(self) -> None:
+        """Refuse windows that the U-Net cannot halve as often as it wants to."""
+        super().__post_init__()
+        length, halvings = self.history + self.horizon, len(self.multipliers) - 1
+        if self.horizon < 2 or length % 2**halvings:
+            wanted = f"{len(self.multipliers)} levels need a multiple of {2**halvings}, and a horizon of 2 or more"
+            raise ValueError(
+                f"history={self.history} and horizon={self.horizon} make windows of {length} slots; {wanted}"
+            )
+        if self.width % max(self.norm_groups, 4):
+            raise ValueError(f"width={self.width}: write a multiple of 4 and of norm_groups={self.norm_groups}")
+
+    @property
+    def window(self) -> Window:
+        """All that a row shows."""
+        return Window(self.history, self.horizon)
+
+
+class Planner(base.Algorithm):
+    """A diffusion model of windows, and inverse dynamics. S seeds, R rows, T slots, N numbers a slot, V views."""
+
+    actions = frozenset({"discrete", "continuous"})
+    attention: ClassVar[bool]  # between the agents' rows
+    Config = Config
+
+    def views(self) -> Tensor:
+        """The copies of a joint window that are denoised for one decision: [V, I] bool, whose observations each holds.
+
+        With as many views as agents, agent i takes its plan from the i-th. Training draws a view for each sample.
+        """
+        raise NotImplementedError
+
+    def build(self) -> None:
+        """Denoiser and its average, inverse dynamics, normalisers."""
+        spec, config, S = self.spec, self.config, len(self.seeds)
+        slot = spec.obs + spec.agents  # an observation and whose it is
+        self.nets["denoiser"] = self.denoiser(slot)
+        self.nets["ema_denoiser"] = target_copy(self.nets["denoiser"])
+        self.nets["inverse"] = AgentNet(
+            *(self.init_streams, spec.agents, 2 * slot, config.hidden, spec.actions),
+            share_parameters=config.share_parameters,
+        )
+        self.obs_range = Normaliser(S, spec.obs, config.normaliser)
+        self.action_range = Normaliser(S, spec.actions, config.normaliser)  # of continuous ones
+        self.return_range = Normaliser(S, 1, "limits")
+        self.nets.update({"obs": self.obs_range, "actions": self.action_range, "returns": self.return_range})
+        abar = SCHEDULES[config.schedule](config.diffusion_steps)
+        self.chain = sampler(abar, config.sampler, config.ddim_calls, self.device)
+        self.abar = abar.float().to(self.device)
+        self.view = self.views().to(self.device)
+        self.ids = torch.eye(spec.agents, device=self.device)
+
+    def prepare(self, data: base.Data) -> base.Data:
+        """Fit the normalisers, and normalise once and for all."""
+        self.obs_range.fit(data.obs)
+        self.return_range.fit(returns_to_go(data.rewards, data.last, self.config.discount)[..., None])
+        data = data._replace(obs=self.obs_range.encode(data.obs))
+        if self.spec.discrete:
+            return data
+        self.action_range.fit(data.actions)
+        return data._replace(actions=self.action_range.encode(data.actions))
+
+    def losses(self, batch: base.Batch) -> dict[str, Tensor]:
+        """Half the error of the noise in what a view leaves open, and half that of inverse dynamics."""
+        assert batch.window is not None and batch.returns is not None
+        x = self.signed(batch.window).transpose(2, 3)  # [S, B, I, T, N]
+        S, B, I, T, N = x.shape
+        seen = self.view[self.streams.integers(len(self.view), B)]  # [S, B, I]
+        time = self.streams.integers(self.config.diffusion_steps, B)
+        noise = self.streams.normal(B, I, T, N)
+        keep = (self.streams.uniform(B, I) >= self.config.condition_dropout).float()
+        known = self.known(seen)
+        noisy = diffuse(x, noise, self.abar[time][..., None, None, None])
+        noisy = torch.where(known[..., None], x * seen[..., None, None], noisy)
+        wanted = self.return_range.encode(batch.returns[..., None]).squeeze(-1)
+        rows = (time[..., None].expand(S, B, I), wanted, keep)
+        found = self.nets["denoiser"](noisy.flatten(1, 2), *(part.flatten(1) for part in rows)).view_as(x)
+        open_slots = (~known).float()
+        error = ((found - noise).square().mean(-1) * open_slots).flatten(2).sum(2) / open_slots.flatten(2).sum(2)
+        return {"denoiser": 0.5 * error.mean(1), "inverse": 0.5 * self.inverse_loss(batch)}
+
+    def after_update(self) -> None:
+        """Move the averaged weights."""
+        if self.updates % self.config.ema_period == 0:
+            rate = 1.0 if self.updates < self.config.ema_start else 1.0 - self.config.ema
+            polyak(self.nets["ema_denoiser"], self.nets["denoiser"], rate)
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, legal: Tensor | None = None, memory: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Plan anew in every step; memory is what was seen so far: [S, E, history + 1, I, N]."""
+        now = self.signed(self.obs_range.encode(obs))[:, :, None]
+        if memory is None:
+            memory = now.expand(-1, -1, self.config.history + 1, -1, -1)
+        else:
+            memory = torch.cat([memory[:, :, 1:], now], 2)
+        actions = self.nets["inverse"](memory[:, :, -1], self.plan(memory))
+        if not self.spec.discrete:
+            actions = self.action_range.decode(actions)
+        return to_actions(self.spec, actions, legal), memory
+
+    def nfe(self) -> int:
+        """A pass a step of the chain (twice as many rows, for guidance), and one of inverse dynamics."""
+        return len(self.chain.time) + 1
+
+    def denoiser(self, slot: int) -> UNet:
+        """A network for the noise in windows of so many numbers a slot."""
+        config = self.config
+        agents = self.spec.agents if self.attention else 1
+        return UNet(self.init_streams, slot, config.width, config.multipliers, config.norm_groups, agents)
+
+    def signed(self, obs: Tensor) -> Tensor:
+        """Normalised observations [..., I, O] as slots of a window [..., I, N]: with the agent's one-hot id."""
+        return torch.cat([obs, self.ids.expand(*obs.shape[:-1], -1)], -1)
+
+    def known(self, seen: Tensor) -> Tensor:
+        """Which slots are held: [..., I] bool -> [..., I, T] bool.
+
+        The past of every agent is (that of unseen ones at zero), and the present of the seen ones.
+        """
+        slot = torch.arange(sum(self.config.window), device=seen.device)
+        return torch.where(seen[..., None], slot <= self.config.history, slot < self.config.history)
+
+    def inverse_loss(self, batch: base.Batch) -> Tensor:
+        """How badly two observations tell the action between them: [S]."""
+        found = self.nets["inverse"](self.signed(batch.obs), self.signed(batch.next_obs))
+        if not self.spec.discrete:
+            return (found - batch.actions).square().flatten(1).mean(1)
+        error = F.cross_entropy(masked(found, batch.legal).flatten(0, 2), batch.actions.flatten(), reduction="none")
+        return error.view(len(self.seeds), -1).mean(1)
+
+    def plan(self, memory: Tensor) -> Tensor:
+        """Every agent's next slot, as its view of the team's future has it: [S, E, I, N]."""
+        S, E, _, I, N = memory.shape
+        T, V = sum(self.config.window), len(self.view)
+        rows = (E, V * I, T, N)
+        past = F.pad(memory, (0, 0, 0, 0, 0, self.config.horizon - 1)).transpose(2, 3)  # [S, E, I, T, N]
+        held = (past[:, :, None] * self.view[..., None, None]).flatten(1, 3)  # [S, R, T, N]
+        known = self.known(self.view).expand(E, V, I, T).flatten(0, 2)[..., None]
+        wanted = torch.full((S, E * V * I), self.config.target_return, device=memory.device)
+        calls = len(self.chain.time)
+
+        def predict(x: Tensor, time: Tensor) -> Tensor:
+            return self.guided(x, time, wanted)
+
+        def noise(k: int) -> Tensor:
+            temperature = self.config.start_temperature if k == calls else self.config.step_temperature
+            return temperature * self.acting_noise(*rows, call=k).flatten(1, 2)
+
+        ends = denoise(self.chain, predict, noise, lambda x: torch.where(known, held, x))
+        future = ends[..., self.config.history + 1, :].view(S, E, V, I, N)
+        own = torch.arange(I, device=memory.device)
+        return future[:, :, own if V == I else 0 * own, own]
+
+    def guided(self, x: Tensor, time: Tensor, wanted: Tensor) -> Tensor:
+        """The noise in x [S,R,T,N] under classifier-free guidance, both passes in one call."""
+        time, hear = time.expand(wanted.shape), torch.ones_like(wanted)
+        if self.config.guidance == 1.0:  # the unconditioned pass cancels out
+            return self.nets["ema_denoiser"](x, time, wanted, hear)
+        parts = ((x, x), (time, time), (wanted, wanted), (hear, self.null_keep(wanted)))
+        conditioned, null = self.nets["ema_denoiser"](*(torch.cat(part, 1) for part in parts)).chunk(2, 1)
+        return null + self.config.guidance * (conditioned - null)
+
+    def null_keep(self, wanted: Tensor) -> Tensor:
+        """Where the unconditioned pass hears the return: nowhere."""
+        return torch.zeros_like(wanted)

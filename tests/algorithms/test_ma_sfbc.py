@@ -1,0 +1,223 @@
+import copy
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from offmarl.algorithms import ma_sfbc
+from offmarl.algorithms.base import Batch, TaskSpec
+from offmarl.algorithms.ma_sfbc import Config, MASfBC, gumbel
+
+TINY = {
+    "hidden": (16, 16),
+    "widths": (16, 8, 8),
+    "solver_calls": 3,
+    "candidates": 4,
+    "plan_candidates": 2,
+}
+
+
+@pytest.fixture
+def data(make_spec, make_data):
+    return make_data(make_spec("continuous"))
+
+
+@pytest.fixture
+def build(make_spec, data):
+    def make(seeds=(3, 5), data=data, **over):
+        algorithm = MASfBC(make_spec("continuous"), Config(**TINY | over), seeds)
+        algorithm.prepare(data)
+        return algorithm
+
+    return make
+
+
+def count(module):
+    return sum(p.numel() for p in module.parameters())
+
+
+def value(obs, actions):
+    """A critic that is known; no two corners of the box are worth the same."""
+    return actions @ torch.tensor([[1.0], [-0.5], [0.3], [0.1]])
+
+
+def test_the_score_network_is_as_large_as_the_official_one():
+    """Counted by hand from the official layers for 17 observations and 6 actions (halfcheetah)."""
+    one, two = (MASfBC(TaskSpec(agents, 17, 1, 6, False), Config(), [0]).nets["score"] for agents in (1, 2))
+    assert count(one) == 1_634_278 and count(two) == 2 * count(one)
+
+
+def test_an_agents_score_network_gives_the_same_alone(build):
+    together = build().nets["score"]
+    alone = MASfBC(TaskSpec(1, 5, 7, 4, False), Config(**TINY), (3, 5)).nets["score"]
+    obs, noisy, time = torch.randn(2, 6, 3, 5), torch.randn(2, 6, 3, 4), torch.rand(2, 6, 3)
+    out = together(obs, noisy, time)
+    for i in range(3):
+        alone.load_state_dict({n: v.unflatten(0, (2, 3))[:, i] for n, v in together.state_dict().items()})
+        assert_close(alone(*(x[:, :, i : i + 1] for x in (obs, noisy, time)))[:, :, 0], out[:, :, i])
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_candidates_share_what_is_made_of_their_observation(build, share):
+    net = build(share_parameters=share).nets["score"]
+    obs, noisy, time = torch.randn(2, 6, 3, 5), torch.randn(2, 24, 3, 4), torch.rand(2, 6, 3)
+    assert_close(net(obs, noisy, time), net(*(x.repeat_interleave(k, 1) for x, k in ((obs, 4), (noisy, 1), (time, 4)))))
+
+
+def test_the_loss_is_the_squared_error_of_the_noise_summed_over_coordinates(build, make_batch):
+    algorithm = build()
+    algorithm.nets["score"].forward = lambda obs, noisy, time: torch.zeros_like(noisy)
+    loss = algorithm.score_loss(make_batch(algorithm.spec, size=2000))
+    assert_close(loss, torch.full((2,), float(algorithm.spec.actions)), rtol=0.05, atol=0)
+
+
+def test_the_score_network_recovers_two_modes_and_their_shares():
+    """70 % of the data near 0.7, 30 % near -0.7."""
+    updates, config = 1500, {"widths": (32, 32, 16), "hidden": (8,), "candidates": 1, "learning_rate": 5e-3}
+    algorithm = MASfBC(TaskSpec(1, 1, 1, 1, False), Config(decay_steps=updates, **config), [0])
+    algorithm.aim_at(torch.zeros(1, 1, 1))
+    g = torch.Generator().manual_seed(0)
+    zero = torch.zeros(1, 256, 1, 1)
+    known = (zero[..., 0], zero, zero[..., 0, 0], None, None, zero, zero, zero, torch.zeros(1, 256, dtype=torch.int64))
+    for _ in range(updates):
+        high = torch.rand(1, 256, 1, 1, generator=g) < 0.7
+        actions = torch.where(high, 0.7, -0.7) + 0.05 * torch.randn(1, 256, 1, 1, generator=g)
+        algorithm.update(Batch(zero, actions, *known))
+    ends = algorithm.act(torch.zeros(1, 4000, 1, 1))[0].flatten()
+    shares = [((ends - centre).abs() < 0.25).float().mean().item() for centre in (0.7, -0.7)]
+    assert shares == [pytest.approx(0.7, rel=0.15), pytest.approx(0.3, rel=0.15)]
+
+
+def test_the_first_targets_are_the_datas_returns_and_targets_are_normalised(build, data):
+    algorithm = build(discount=0.9)
+    total = torch.zeros_like(data.rewards)
+    for k in reversed(range(len(total))):
+        total[k] = data.rewards[k] + (0 if data.last[k] else 0.9 * total[k + 1])
+    assert_close(algorithm.targets, ((total - total.mean(0)) / total.std(0, correction=0)).expand(2, -1, -1))
+    for plan in (False, True):
+        if plan:
+            algorithm.plan()
+        assert_close(algorithm.targets.mean(1), torch.zeros(2, 3), atol=1e-5, rtol=0)
+        assert_close(algorithm.targets.std(1, correction=0), torch.ones(2, 3))
+
+
+def test_returns_that_hardly_differ_are_not_blown_up(build, data):
+    algorithm = build(data=data._replace(rewards=1e-3 * data.rewards))
+    assert algorithm.targets.abs().max() < 0.1
+    assert (build(data=data._replace(rewards=0 * data.rewards)).targets == 0).all()
+
+
+def test_planning_is_the_recursion_of_the_paper(build, data, monkeypatch):
+    """One state and one transition at a time, from the same noise."""
+    monkeypatch.setattr(ma_sfbc, "PLANNED_ROWS", 21)  # seven states at once, so the last lot is smaller
+    algorithm = build(discount=0.9, plan_candidates=3)
+    drawn, mean, std, count = algorithm.streams.state_dict(), algorithm.mean, algorithm.std, len(data.rows)
+    algorithm.plan()
+    algorithm.streams.load_state_dict(drawn)
+    noise = torch.cat([algorithm.streams.normal(len(lot), 3, 3, 4) for lot in data.rows.split(7)], 1)
+    values = torch.zeros(2, count, 3)
+    for k, row in enumerate(data.rows):
+        with torch.no_grad():
+            _, q = algorithm.propose(data.obs[row].expand(2, 1, 3, 5), noise[:, k : k + 1])
+        odds = (20 * (q[:, 0] - q[:, 0].amax(1, keepdim=True))).exp()
+        values[:, k] = (odds * q[:, 0]).sum(1) / odds.sum(1) * std[:, 0] + mean[:, 0]
+    total, raised = data.rewards.repeat(2, 1, 1), 0
+    for k in reversed(range(count)):
+        if not data.last[k]:
+            raised += (values[:, k + 1] > total[:, k + 1]).sum().item()
+            total[:, k] += 0.9 * torch.maximum(total[:, k + 1], values[:, k + 1])
+    assert 20 < raised < 200  # of 2 x 32 x 3: both sides of the maximum
+    assert_close(algorithm.mean, total.mean(1, keepdim=True), rtol=1e-4, atol=1e-4)
+    expected = (total - total.mean(1, keepdim=True)) / total.std(1, correction=0, keepdim=True)
+    assert_close(algorithm.targets, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_targets_are_planned_between_rounds_and_at_no_other_time(build, make_batch):
+    algorithm, planned = build(rounds=3, round_updates=2), []
+    for draw in range(9):
+        before = algorithm.targets
+        algorithm.update(make_batch(algorithm.spec, draw=draw))
+        planned += [algorithm.updates] if algorithm.targets is not before else []
+    assert planned == [2, 4]
+
+
+@pytest.mark.parametrize("saved", [2, 4, 5])
+def test_a_run_resumed_before_and_after_planning_is_the_same(build, make_batch, saved):
+    whole, resumed = build(round_updates=4), build(round_updates=4)
+    batches = [make_batch(whole.spec, draw=draw) for draw in range(8)]
+    for batch in batches[:saved]:
+        whole.update(batch)
+    resumed.load_state_dict(copy.deepcopy(whole.state_dict()))
+    for batch in batches[saved:]:
+        losses, again = whole.update(batch), resumed.update(batch)
+        assert all(torch.equal(losses[name], again[name]) for name in losses)
+    assert torch.equal(whole.targets, resumed.targets) and torch.equal(whole.std, resumed.std)
+    for one, other in zip(whole.nets.parameters(), resumed.nets.parameters()):
+        assert torch.equal(one, other)
+
+
+def test_a_trained_network_acts_without_the_data(build, make_spec):
+    trained, alone = build([3], eval_noise="fixed"), MASfBC(make_spec("continuous"), Config(**TINY), [3])
+    alone.load_nets(trained.seed_state(0))
+    assert alone.act(torch.zeros(1, 2, 3, 5))[0].shape == (1, 2, 3, 4)
+
+
+@pytest.mark.parametrize("select", [1, 3])
+def test_the_best_candidates_are_taken_and_averaged(build, select):
+    algorithm = build(candidates=16, select=select, act_weight=1e6, eval_noise="fixed")
+    algorithm.nets["critic"].forward = value
+    obs = torch.randn(2, 5, 3, 5)
+    candidates, q = algorithm.propose(obs, algorithm.acting_noise(5, 16, 3, 4))
+    assert_close(q, value(obs, candidates)[..., 0])
+    best = q.argsort(2, descending=True)[:, :, :select, :, None].expand(-1, -1, -1, -1, 4)
+    assert_close(algorithm.act(obs)[0], candidates.gather(2, best).mean(2))
+
+
+def test_without_weight_every_candidate_may_be_taken(build):
+    algorithm = build(act_weight=0.0)
+    low, high = (torch.full((1, 4000, 3, 4), x) for x in (-1.0, 1.0))
+    candidates = torch.stack([low, high, high, high], 2).expand(2, -1, -1, -1, -1)
+    algorithm.propose = lambda obs, noise: (candidates, value(obs, candidates)[..., 0])
+    share = (algorithm.act(torch.zeros(2, 4000, 3, 5))[0] > 0).float().mean((1, 3))
+    assert_close(share, torch.full((2, 3), 0.75), atol=0.03, rtol=0)
+
+
+def test_gumbel_noise_turns_logits_into_draws_of_their_softmax():
+    logits = torch.tensor([1.0, 0.0, -2.0])
+    draws = (logits + gumbel(torch.randn(50_000, 3))).argmax(1)
+    assert_close(draws.bincount() / 50_000, logits.softmax(0), atol=0.01, rtol=0)
+    assert gumbel(torch.tensor([-10.0, 0.0, 10.0])).isfinite().all()
+
+
+def test_no_more_can_be_selected_than_is_drawn():
+    for select in (0, 5):
+        with pytest.raises(ValueError, match=f"select={select}"):
+            Config(candidates=4, select=select)
+
+
+def test_a_decision_takes_fifteen_calls_of_the_score_network_and_one_of_the_critic(build):
+    algorithm = MASfBC(build().spec, Config(widths=(16, 8, 8), hidden=(16, 16)), (3, 5))
+    rows = {"score": [], "critic": []}
+    for name, seen in rows.items():
+        algorithm.nets[name].register_forward_hook(lambda net, inputs, out, seen=seen: seen.append(out.shape[1]))
+    algorithm.act(torch.zeros(2, 6, 3, 5))
+    assert rows == {"score": [6 * 32] * 15, "critic": [6 * 32]} and algorithm.nfe() == 16
+
+
+def test_agents_learn_and_plan_apart(build, data, make_batch):
+    """Nothing of another agent's reaches an agent's gradients and targets."""
+    batch, grads, targets = make_batch(build().spec), [], []
+    shift = torch.tensor([0.0, 0.0, 0.5])
+    for k in (0, 1):
+        moved = data._replace(rewards=data.rewards * (1 + k * shift), obs=data.obs + k * shift[:, None])
+        algorithm = build(data=moved)
+        algorithm.plan()
+        targets.append(algorithm.targets)
+        other = batch._replace(obs=batch.obs + k * shift[:, None], actions=batch.actions * (1 - k * shift[:, None]))
+        sum(algorithm.losses(other).values()).sum().backward()
+        grads.append([p.grad.unflatten(0, (2, 3)) for p in algorithm.nets.parameters()])
+    assert torch.equal(targets[0][..., :2], targets[1][..., :2])
+    assert not torch.equal(targets[0][..., 2], targets[1][..., 2])
+    for one, two in zip(*grads):
+        assert torch.equal(one[:, :2], two[:, :2])
+        assert not torch.equal(one[:, 2], two[:, 2])

@@ -1,0 +1,250 @@
+import dataclasses
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from offmarl.algorithms import registry
+from offmarl.algorithms.dof import DoF
+from offmarl.algorithms.madiff_c import MADiffC
+from offmarl.algorithms.madiff_d import MADiffD
+
+SMALL = {"hidden": (16,), "width": 8, "multipliers": (1, 2), "norm_groups": 2, "history": 2, "horizon": 2}
+
+
+@pytest.fixture
+def build(make_spec, make_data):
+    def make(cls=MADiffD, space="discrete", fit=True, **over):
+        spec = make_spec(space)
+        algorithm = cls(spec, cls.Config(**{**SMALL, "diffusion_steps": 5, **over}), [3, 5])
+        if fit:
+            algorithm.prepare(make_data(spec))
+        return algorithm
+
+    return make
+
+
+def shake(algorithm):
+    """Away from the initialisation, where attention is shut."""
+    with torch.no_grad():
+        for parameter in algorithm.nets.parameters():
+            parameter += 0.3 * torch.randn_like(parameter)
+    return algorithm
+
+
+def watch(net):
+    """What the network is called with, and what it answers."""
+    calls = []
+    net.register_forward_hook(lambda module, inputs, output: calls.append((*inputs, output)))
+    return calls
+
+
+# Views
+
+
+def test_a_madiff_d_agent_sees_itself_and_a_madiff_c_agent_everybody(build):
+    assert torch.equal(build(MADiffD).view, torch.eye(3, dtype=torch.bool))
+    assert torch.equal(build(MADiffC).view, torch.ones(1, 3, dtype=torch.bool))
+    assert torch.equal(build(DoF).view, torch.ones(1, 3, dtype=torch.bool))
+    assert torch.equal(build(DoF, rows="all").view, torch.eye(3, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("cls", [MADiffD, MADiffC, DoF])
+def test_what_is_known_is_held_in_every_call(build, cls):
+    """The seen agents' past and present, and zeros for the past of the others; all the rest is open."""
+    algorithm = build(cls)
+    memory = torch.rand(2, 4, 3, 3, 8)  # [S, E, history + 1, I, N]
+    calls = watch(algorithm.nets["ema_denoiser"])
+    algorithm.plan(memory)
+    assert len(calls) == 5
+    V = len(algorithm.view)
+    for x, *_ in calls:
+        x = x.view(2, 2, 4, V, 3, 4, 8)  # [S, pass, E, V, I, T, N]
+        for v in range(V):
+            for i in range(3):
+                seen, row = bool(algorithm.view[v, i]), x[:, :, :, v, i]
+                truth = memory[:, None, :, :, i] * seen
+                assert torch.equal(row[..., : 2 + seen, :], truth[..., : 2 + seen, :].expand(-1, 2, -1, -1, -1))
+                assert not torch.equal(row[..., 2 + seen :, :], torch.zeros_like(row[..., 2 + seen :, :]))
+
+
+def test_an_agents_plan_is_its_own_row_of_its_own_view(build, monkeypatch):
+    algorithm = build(MADiffD, space="continuous")
+
+    def marked(x, time, wanted):  # noise that leads every row to its own number
+        data = torch.arange(x.shape[1]).view(1, -1, 1, 1).expand_as(x) / 100
+        abar = algorithm.abar[time]
+        return (x - abar.sqrt() * data) / (1 - abar).sqrt()
+
+    monkeypatch.setattr(algorithm, "guided", marked)
+    plan = algorithm.plan(torch.zeros(2, 2, 3, 3, 8))
+    own = torch.tensor([[0, 4, 8], [9, 13, 17]]) / 100  # row of (episode, view i, agent i)
+    assert_close(plan, own[None, :, :, None].expand_as(plan), atol=1e-3, rtol=0)
+
+
+# Training
+
+
+@pytest.mark.parametrize("cls", [MADiffD, MADiffC, DoF])
+def test_the_loss_counts_what_a_view_leaves_open_and_nothing_else(build, make_batch, cls):
+    algorithm = build(cls)
+    batch = make_batch(algorithm.spec, window=algorithm.config.window, size=64)
+    seen = watch(algorithm.nets["denoiser"])
+    loss = algorithm.losses(batch)["denoiser"]
+    x, time, returns, keep, found = seen[0]
+    x, found = (part.view(2, 64, 3, 4, 8) for part in (x, found))
+    truth = algorithm.signed(batch.window).transpose(2, 3)
+    assert (time.view(2, 64, 3) == time.view(2, 64, 3)[..., :1]).all()
+    abar = algorithm.abar[time.view(2, 64, 3)][..., None, None]
+    noise = (x - abar.sqrt() * truth) / (1 - abar).sqrt()
+    held = (x == truth).all(-1)  # [S, B, I, T]
+    zero = (x == 0).all(-1)
+    eyes = held[..., 2]
+    assert (eyes.sum(-1) == (1 if cls is MADiffD else 3)).all()
+    assert torch.equal(held[..., :2], eyes[..., None].expand(-1, -1, -1, 2)) and not held[..., 3].any()
+    assert torch.equal(zero[..., :2], ~eyes[..., None].expand(-1, -1, -1, 2)) and not zero[..., 2:].any()
+    open_slots = ~(held | zero)
+    error = (found - noise).square().mean(-1)
+    expected = torch.stack([torch.stack([e[m].mean() for e, m in zip(*each)]) for each in zip(error, open_slots)])
+    assert_close(loss, 0.5 * expected.mean(1), rtol=1e-3, atol=1e-4)
+    assert keep.mean().item() == pytest.approx(0.75, abs=0.08)
+
+
+def test_inverse_dynamics_recover_the_actions_behind_a_change(build, make_batch):
+    """Observations that move by the action: as good as told."""
+    algorithm = build(space="continuous", fit=False, learning_rate=3e-3, hidden=(64,))
+    for draw in range(400):
+        batch = make_batch(algorithm.spec, window=algorithm.config.window, size=64, draw=draw)
+        step = torch.nn.functional.pad(batch.actions, (0, 1))
+        losses = algorithm.update(batch._replace(next_obs=batch.obs + step))
+    assert (losses["inverse"] < 0.02).all()  # half the mean square; 0.17 if nothing is learnt
+
+
+def test_the_average_copies_first_and_then_follows_slowly(build, make_batch):
+    algorithm = build(ema_start=20, ema_period=5, ema=0.9)
+    weights = [
+        [
+            net.state_dict()["head.1.weight"].clone()
+            for net in (algorithm.nets["denoiser"], algorithm.nets["ema_denoiser"])
+        ]
+    ]
+    for update in range(1, 31):
+        algorithm.update(make_batch(algorithm.spec, window=algorithm.config.window, draw=update))
+        now, average = (algorithm.nets[n].state_dict()["head.1.weight"].clone() for n in ("denoiser", "ema_denoiser"))
+        before = weights[-1][1]
+        expected = before if update % 5 else now if update < 20 else torch.lerp(before, now, 0.1)
+        assert_close(average, expected)
+        weights.append([now, average])
+
+
+# Acting
+
+
+def test_memory_is_the_last_observations_and_at_first_the_first(build):
+    algorithm = build()
+    seen = [2 * torch.rand(2, 4, 3, 5) - 1 for _ in range(5)]
+    memory, slots = None, [algorithm.signed(algorithm.obs_range.encode(obs)) for obs in seen]
+    for k, obs in enumerate(seen):
+        _, memory = algorithm.act(obs, None, memory)
+        assert torch.equal(memory, torch.stack([slots[max(0, k - back)] for back in (2, 1, 0)], 2))
+
+
+def test_guidance_goes_beyond_the_conditioned_noise(build):
+    algorithm = shake(build(guidance=1.2))
+    x, time, wanted = torch.randn(2, 6, 4, 8), torch.tensor(3), torch.ones(2, 6)
+    net, t = algorithm.nets["ema_denoiser"], torch.full((2, 6), 3)
+    conditioned, null = net(x, t, wanted, torch.ones(2, 6)), net(x, t, wanted, torch.zeros(2, 6))
+    assert_close(algorithm.guided(x, time, wanted), null + 1.2 * (conditioned - null))
+    plain = build(guidance=1.0)
+    plain.load_nets(algorithm.nets.state_dict())
+    assert_close(plain.guided(x, time, wanted), conditioned)
+    assert ((conditioned - null).abs().amax((2, 3)) > 1e-5).all()  # the null pass differs with certainty
+
+
+def test_the_wanted_return_is_the_largest_of_the_data(build, make_data):
+    algorithm = build()
+    data = make_data(algorithm.spec)
+    returns = algorithm.return_range.encode(torch.tensor([[data.rewards.sum()], [1e9], [-1e9]]))
+    assert returns.flatten()[1:].tolist() == [1, -1]
+    calls = watch(algorithm.nets["ema_denoiser"])
+    algorithm.act(torch.randn(2, 1, 3, 5))
+    assert all((wanted == 1).all() for _, _, wanted, *_ in calls)
+
+
+# DoF
+
+
+def test_the_weights_of_dof_scale_each_agents_noise_by_its_share(build):
+    algorithm = build(DoF)
+    net = algorithm.nets["denoiser"]
+    args = (torch.randn(2, 6, 4, 8), torch.zeros(2, 6).long(), torch.ones(2, 6), torch.ones(2, 6))
+    even = net(*args)
+    with torch.no_grad():
+        net.weights.copy_(torch.tensor([[1.0, 2.0, 5.0], [1.0, 1.0, 1.0]]))
+    scale = torch.tensor([1 / 8, 2 / 8, 5 / 8]).repeat(2)[:, None, None] * 3
+    assert_close(net(*args), torch.stack([even[0] * scale, even[1]]))
+
+
+@pytest.mark.parametrize("null_pass", ["hidden", "dropout"])
+def test_the_released_null_pass_is_mostly_none(build, null_pass):
+    """Three in four of its rows are the conditioned pass again, as measured on the official class."""
+    algorithm = build(DoF, null_pass=null_pass)
+    calls = watch(algorithm.nets["ema_denoiser"])
+    algorithm.act(torch.randn(2, 400, 3, 5))
+    for _, _, _, keep, _ in calls:
+        conditioned, null = keep.chunk(2, 1)
+        assert (conditioned == 1).all()
+        assert null.mean().item() == pytest.approx(0.75 if null_pass == "dropout" else 0, abs=0.03)
+
+
+def test_released_dof_denoises_every_row_for_every_agent(build):
+    rows = {}
+    for released in (False, True):
+        algorithm = build(DoF, **(DoF.variants["released"] if released else {}))
+        calls = watch(algorithm.nets["ema_denoiser"])
+        algorithm.act(torch.randn(2, 1, 3, 5))
+        rows[released] = {x.shape[1] for x, *_ in calls}
+    assert rows == {False: {2 * 3}, True: {2 * 9}}
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [({"history": 3}, "multiple of 2"), ({"horizon": 1, "history": 1}, "horizon"), ({"width": 6}, "width=6")],
+)
+def test_windows_and_widths_that_do_not_fit_are_refused(wrong, words):
+    with pytest.raises(ValueError, match=words):
+        MADiffD.Config(**{**SMALL, **wrong})
+
+
+# Network calls of every method, at the papers' number of steps
+
+CALLS = {  # one decision of one agent: sequential calls, and rows of them for a team of three
+    "mac_flow": {"policy": (1, 3)},
+    "om2p": {"policy": (1, 3)},
+    "bc": {"policy": (1, 3)},
+    "flow_bc": {"flow": (10, 3)},
+    "diffusion_bc": {"denoiser": (200, 3)},
+    "ma_sfbc": {"score": (15, 32 * 3), "critic": (1, 32 * 3)},
+    "dof": {"ema_denoiser": (200, 2 * 3), "inverse": (1, 3)},  # both passes of guidance in one call
+    "madiff_c": {"ema_denoiser": (200, 2 * 3), "inverse": (1, 3)},
+    "madiff_d": {"ema_denoiser": (200, 2 * 9), "inverse": (1, 3)},
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_network_calls_of_a_decision(name, make_spec):
+    cls = registry()[name]
+    shrink = {f.name: f.metadata["tiny"] for f in dataclasses.fields(cls.Config) if "tiny" in f.metadata}
+    widths = {k: v for k, v in shrink.items() if k in ("hidden", "width", "multipliers", "norm_groups", "widths")}
+    spec = make_spec("continuous" if "continuous" in cls.actions else "discrete")
+    algorithm = cls(spec, cls.Config(**widths), [0])
+    found = {key: watch(net) for key, net in algorithm.nets.items()}
+    algorithm.act(torch.randn(1, 1, 3, 5))
+    rows = {key: {call[-1].shape[1:-1].numel() for call in calls} for key, calls in found.items() if calls}
+    if name in ("dof", "madiff_c", "madiff_d"):
+        rows["ema_denoiser"] = {call[0].shape[1] for call in found["ema_denoiser"]}
+    assert {key: (len(found[key]), *counts) for key, counts in rows.items()} == CALLS[name]
+    assert algorithm.nfe() == sum(calls for calls, _ in CALLS[name].values())

@@ -1,0 +1,49 @@
+import json
+
+import pytest
+
+TITLES = {"bc": "BC", "flow_bc": "Flow BC", "mac_flow": "MAC-Flow"}
+ENGINE = {"engine": "SMAX", "jaxmarl": "0.2.0", "jax": "0.10.2"}
+
+
+@pytest.fixture(scope="session")
+def write_run():
+    """Put one run.json into a store as runs write it, over an earlier one of its name; its directory.
+
+    Without `final`, a failed run with the fewest keys allowed. `reduced` is the sizes that fall short of the paper's;
+    None: an older record, which does not say. Any other keyword replaces a part of the record.
+    """
+
+    def write(
+        results, task, quality, algorithm, seed, final, *, hash="aaaa1111", finished="2026-01-01", reduced=None, **over
+    ):
+        variant = over.pop("variant", "quick")
+        cell = {"task": task, "quality": quality, "source": "embedded", "algorithm": algorithm, "variant": variant}
+        cell |= {"profile": "quick", "seed": seed}
+        run_id = f"{task.replace('/', '-')}.{quality}.{algorithm}.{variant}.s{seed}.{hash}"
+        record = {"schema": 1, "cell": cell, "run_id": run_id, "status": "failed", "reason": over.get("reason")}
+        if final is not None:
+            facts = {"name": algorithm, "title": TITLES.get(algorithm, "Mine | x")}
+            episodes = [
+                {"step": step, "returns": [final + shift - gain] * 2 + [final - shift - gain] * 2}
+                for step, gain, shift in [(1000, 2, 1), (2000, -0.5, 1), (3000, 0, 1)]
+            ]
+            record |= {
+                "status": "done",
+                "algorithm": facts if reduced is None else facts | {"reduced": reduced},
+                "config_hash": hash,
+                "protocol": {"steps": 3000, "eval_every": 1000, "eval_episodes": 4, "eval_noise": "zero"},
+                "dataset": {"sha256": task + quality, "return_mean": 12.5, "return_std": 4.0},
+                "engine": ENGINE,
+                "evaluations": [each | {"won": [True, False, False, False], "lengths": [9] * 4} for each in episodes],
+                "latency": {"joint_ms": {"bc": 0.2, "flow_bc": 1.5}.get(algorithm, 0.25), "n": 200},
+                "time": {"update_s": 30.0, "evaluate_s": 4.0, "total_s": 34.0},
+                "machine": {"device": "a processor"},
+                "finished": finished,
+            } | over
+        place = results / "runs" / run_id
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "run.json").write_text(json.dumps(record))
+        return place
+
+    return write
