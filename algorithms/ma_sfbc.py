@@ -10,7 +10,7 @@ has an actor and a critic of its own. Official code: ChenDRAG/SfBC (single agent
 * one learning rate and batches of 256, as for OM2P's methods; the code takes 4,096 transitions, 1e-4 and 1e-3 (critic);
 * the solver is a multistep one of second order that keeps the data's estimate within [-1, 1]; the code's is DPM-Solver
   of third order, singlestep, without bounds. Both call the network 15 times;
-* one candidate acts, as in the code outside locomotion, where it averages four (`select`);
+* one candidate acts (`select`), as in the code outside locomotion; where it averages four, the suite does too;
 * the critic has SfBC's two layers of 256, with GELU for SiLU; OM2P says in general that critics have four of 512.
 """
 
