@@ -131,8 +131,8 @@ def test_a_suite_may_set_a_method_by_family_and_by_task():
 
 
 def test_a_setting_that_its_method_refuses_is_named():
-    with pytest.raises(UserError, match="madiff_d: history=2"):
-        jobs(Request("smac", algorithms=["madiff_d"], overrides=["madiff_d.history=2", "madiff_d.multipliers=[1,2]"]))
+    with pytest.raises(UserError, match="madiff_d: history=1"):
+        jobs(Request("smac", algorithms=["madiff_d"], overrides=["madiff_d.history=1", "madiff_d.multipliers=[1,2]"]))
     with pytest.raises(UserError, match="bc: batch_size=0"):
         jobs(Request("smac", algorithms=["bc"], overrides=["bc.batch_size=0"]))
 
