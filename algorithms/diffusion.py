@@ -5,7 +5,7 @@ the device and its length is fixed, so running it never asks the host.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -61,22 +61,21 @@ class Chain(NamedTuple):
 
 def ddpm(abar: Tensor, device: torch.device | str = "cpu") -> Chain:
     """Ancestral sampling through all K steps, with the posterior's variance (Ho et al. 2020, Eq. 6-7)."""
-    before = torch.cat([torch.ones_like(abar[:1]), abar[:-1]])
+    before = _before(abar)
     alpha = abar / before
-    from_data = before.sqrt() * (1 - alpha) / (1 - abar)
-    from_x = alpha.sqrt() * (1 - before) / (1 - abar)
-    deviation = ((1 - alpha) * (1 - before) / (1 - abar)).sqrt()
-    zero = torch.zeros_like(abar)
-    return _chain(torch.arange(len(abar)), abar, (from_data, from_x, zero, deviation, zero), device)
+    return _chain(
+        *(torch.arange(len(abar)), abar, device),
+        from_data=before.sqrt() * (1 - alpha) / (1 - abar),
+        from_x=alpha.sqrt() * (1 - before) / (1 - abar),
+        deviation=((1 - alpha) * (1 - before) / (1 - abar)).sqrt(),
+    )
 
 
 def ddim(abar: Tensor, calls: int, device: torch.device | str = "cpu") -> Chain:
     """Deterministic sampling in fewer calls, evenly spaced from step 0 (Song et al. 2021, eta = 0)."""
     time = torch.arange(calls) * (len(abar) // calls)
-    here = abar[time]
-    before = torch.cat([torch.ones_like(here[:1]), here[:-1]])
-    zero = torch.zeros_like(here)
-    return _chain(time, here, (before.sqrt(), zero, (1 - before).sqrt(), zero, zero), device)
+    before = _before(abar[time])
+    return _chain(time, abar[time], device, from_data=before.sqrt(), from_noise=(1 - before).sqrt())
 
 
 def sampler(abar: Tensor, name: str, calls: int, device: torch.device | str = "cpu") -> Chain:
@@ -93,17 +92,26 @@ def solver(calls: int, device: torch.device | str = "cpu", start: float = 1.0, e
     ratio = torch.linspace(float(ends[0]), float(ends[1]), calls, dtype=torch.float64)
     abar = torch.sigmoid(2 * ratio)
     step = torch.cat([torch.full_like(ratio[:1], torch.inf), -ratio.diff()])  # of the log ratio, taken by each call
-    before = torch.cat([torch.ones_like(abar[:1]), abar[:-1]])
-    from_x = ((1 - before) / (1 - abar)).sqrt()
-    from_data = before.sqrt() * -torch.expm1(-step)
-    zero = torch.zeros_like(abar)
-    extrapolate = torch.cat([zero[:1], step[1:-1] / (2 * step[2:]), zero[:1]])[:calls]
-    return _chain(vp_time(abar).float(), abar, (from_data, from_x, zero, zero, extrapolate), device)
+    before, nothing = _before(abar), torch.zeros_like(abar[:1])
+    return _chain(
+        *(vp_time(abar).float(), abar, device),
+        from_data=before.sqrt() * -torch.expm1(-step),
+        from_x=((1 - before) / (1 - abar)).sqrt(),
+        extrapolate=torch.cat([nothing, step[1:-1] / (2 * step[2:]), nothing])[:calls],
+    )
 
 
-def _chain(time: Tensor, abar: Tensor, parts: Sequence[Tensor], device: torch.device | str) -> Chain:
-    columns = (abar.rsqrt(), (1.0 / abar - 1.0).sqrt(), *parts)
-    return Chain(time.flip(0).to(device), *(part.float().flip(0).to(device) for part in columns))
+def _before(abar: Tensor) -> Tensor:
+    """abar of where each call of a chain leads: of the next less noisy one, and 1 for the data."""
+    return torch.cat([torch.ones_like(abar[:1]), abar[:-1]])
+
+
+def _chain(time: Tensor, abar: Tensor, device: torch.device | str, **parts: Tensor) -> Chain:
+    """The table at rising times, turned round; coefficients that are not given are zero."""
+    columns = dict.fromkeys(Chain._fields[1:], torch.zeros_like(abar))
+    columns |= {"scale": abar.rsqrt(), "noise_part": (1.0 / abar - 1.0).sqrt(), **parts}
+    turned = {name: column.float().flip(0).to(device) for name, column in columns.items()}
+    return Chain(time.flip(0).to(device), **turned)
 
 
 def diffuse(x: Tensor, noise: Tensor, abar: Tensor) -> Tensor:
