@@ -22,6 +22,7 @@ import torch
 from ray import tune
 from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig
 
+from offmarl.benchmarks.tasks import tasks
 from offmarl.experiments.board import Board
 from offmarl.experiments.grid import Job
 from offmarl.experiments.store import Store
@@ -109,6 +110,7 @@ def run_ray(grid: Sequence[Job], results: Path, device: str, threads: int, worke
             logging_level=logging.ERROR,
             log_to_driver=False,
         )
+    largest_first = sorted(grid, key=_size, reverse=True)  # a long job begun last would leave the other workers idle
     board = Board(grid, workers)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     config = {"threads": threads, "results": str(results), "device": device}
@@ -116,7 +118,7 @@ def run_ray(grid: Sequence[Job], results: Path, device: str, threads: int, worke
         with tempfile.TemporaryDirectory(prefix="offmarl-tune-") as scratch:
             tune.Tuner(
                 tune.with_resources(Trial, share),
-                param_space={**config, "job": tune.grid_search(list(grid))},
+                param_space={**config, "job": tune.grid_search(largest_first)},
                 tune_config=TuneConfig(reuse_actors=True),
                 run_config=RunConfig(
                     storage_path=scratch,
@@ -129,3 +131,9 @@ def run_ray(grid: Sequence[Job], results: Path, device: str, threads: int, worke
         board.close()
         ray.shutdown()
     return board.failures
+
+
+def _size(job: Job) -> int:
+    """How many numbers a team looks at in a step."""
+    task = tasks()[job.task]
+    return task.agents * task.obs
