@@ -6,13 +6,15 @@ its own, so its numbers do not depend on which seeds share the process.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from offmarl.algorithms.diffusion import NO_CHAIN, Chain
 
 LARGEST_Q = "largest_q"  # metric of methods with a critic: the largest magnitude in its last pass
 
@@ -171,8 +173,10 @@ class Algorithm(ABC):
     paper: ClassVar[str]
     source_code: ClassVar[str]
     actions: ClassVar[frozenset[str]]  # of "discrete", "continuous"
+    capturable: ClassVar[bool] = True  # False: a gradient step asks the host something, so no CUDA graph can hold it
     execution: ClassVar[str] = "decentralised"  # or "centralised": acting needs other agents' observations
     Config: ClassVar[type] = Config  # a frozen dataclass, a subclass of the one above
+    chain: Chain = NO_CHAIN  # of methods that denoise: the network calls of a decision
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # named differences from the paper's settings
 
     def __init__(self, spec: TaskSpec, config: Any, seeds: Sequence[int], device: torch.device | str = "cpu"):
@@ -187,11 +191,13 @@ class Algorithm(ABC):
         self.watched: dict[str, Tensor] = {}
         if "critic" in self.nets:  # so that a diverging one is caught, whatever the method
             self.nets["critic"].register_forward_hook(self._watch)
+        self.learning_rate = torch.tensor(config.learning_rate, device=self.device)
         self.optimiser = torch.optim.Adam(
             [p for p in self.nets.parameters() if p.requires_grad],
-            lr=config.learning_rate,
+            lr=self.learning_rate,
             eps=config.adam_epsilon,
             fused=True,
+            capturable=self.device.type == "cuda",
         )
 
     @abstractmethod
@@ -218,11 +224,25 @@ class Algorithm(ABC):
         """Move target networks."""
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
-        """One gradient step of every seed; returns the loss terms [S], without a host synchronisation."""
+        """One gradient step of every seed; returns the loss terms [S]."""
+        self.begin_update()
+        return self.gradient_step(batch)
+
+    def begin_update(self) -> None:
+        """The host's part of an update: it counts, and whatever happens between two gradient steps happens here."""
         if self.config.decay_steps:
-            left = max(0.0, 1.0 - self.updates / self.config.decay_steps)
-            self.optimiser.param_groups[0]["lr"] = self.config.learning_rate * left
+            self.learning_rate.fill_(self.config.learning_rate * max(0.0, 1.0 - self.updates / self.config.decay_steps))
         self.updates += 1
+
+    def kind(self) -> Hashable:
+        """Which gradient step the update that has begun takes, of methods whose steps are not all alike.
+
+        Steps of one kind do the same operations with the same numbers from the host, so that they can be captured.
+        """
+        return None
+
+    def gradient_step(self, batch: Batch) -> dict[str, Tensor]:
+        """The device's part of an update, without a question to the host."""
         losses = self.losses(batch)
         self.optimiser.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
@@ -235,6 +255,20 @@ class Algorithm(ABC):
 
     def _watch(self, critic: nn.Module, inputs: Any, values: Tensor) -> None:
         self.watched = {LARGEST_Q: values.detach().abs().flatten(1).amax(1)}
+
+    def stand_alone(self, agent: int) -> None:
+        """Become one agent on a device of its own: `act` then takes obs [S,E,1,O] and gives that agent's actions.
+
+        For acting only: what remains cannot be trained.
+
+        Raises:
+            ValueError: where an agent needs what its teammates observe.
+        """
+        if self.execution != "decentralised":
+            raise ValueError(f"{self.name}: execution is {self.execution}, so no agent can act alone")
+        for part in self.nets.modules():
+            if keep := getattr(part, "keep_agent", None):
+                keep(agent)
 
     def acting_noise(self, *shape: int, call: int = 0) -> Tensor:
         """Noise [S, *shape] for acting, by `eval_noise`: fresh each time, one fixed draw, or zero.
@@ -278,6 +312,7 @@ class Algorithm(ABC):
         self.updates = state["updates"]
         self.nets.load_state_dict(state["nets"])
         self.optimiser.load_state_dict(state["optimiser"])
+        self.optimiser.param_groups[0]["lr"] = self.learning_rate
         self.streams.load_state_dict(state["streams"])
         self.acting.load_state_dict(state["acting"])
 

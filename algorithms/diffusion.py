@@ -59,6 +59,14 @@ class Chain(NamedTuple):
     extrapolate: Tensor
 
 
+NO_CHAIN = Chain(*torch.empty(len(Chain._fields), 0))
+
+
+def shortened(chain: Chain, calls: int) -> Chain:
+    """The first calls of a chain; for timing, since what they lead to is not data yet."""
+    return Chain(*(part[:calls] for part in chain))
+
+
 def ddpm(abar: Tensor, device: torch.device | str = "cpu") -> Chain:
     """Ancestral sampling through all K steps, with the posterior's variance (Ho et al. 2020, Eq. 6-7)."""
     before = _before(abar)

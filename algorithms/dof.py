@@ -36,11 +36,16 @@ class WeightedUNet(UNet):
     def __init__(self, streams: SeedStreams, slot: int, config: Config, agents: int):
         super().__init__(streams, slot, config.width, config.multipliers, config.norm_groups)
         self.weights = nn.Parameter(torch.ones(self.seeds, agents))
+        self.kept = slice(None)  # agents whose rows come in
+
+    def keep_agent(self, agent: int) -> None:
+        """Only this agent's rows come in from now on."""
+        self.kept = slice(agent, agent + 1)
 
     def forward(self, x: Tensor, time: Tensor, returns: Tensor, keep: Tensor) -> Tensor:
         """As the U-Net's; agents lie in neighbouring rows."""
         noise = super().forward(x, time, returns, keep)
-        share = self.weights / self.weights.sum(1, keepdim=True)
+        share = (self.weights / self.weights.sum(1, keepdim=True))[:, self.kept]
         return noise * share.repeat(1, x.shape[1] // share.shape[1])[..., None, None]
 
 

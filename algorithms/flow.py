@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from offmarl.algorithms.base import TaskSpec
@@ -30,7 +29,7 @@ def euler(field: Field, noise: Tensor, steps: int) -> Tensor:
 
 def encode(actions: Tensor, count: int, scale: float) -> Tensor:
     """Discrete actions [...] as one-hot points [..., count] of length `scale`."""
-    return scale * F.one_hot(actions, count).float()
+    return scale * (actions[..., None] == torch.arange(count, device=actions.device)).float()
 
 
 def to_points(spec: TaskSpec, actions: Tensor, scale: float) -> Tensor:

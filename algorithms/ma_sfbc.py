@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from offmarl.algorithms import base
 from offmarl.algorithms.base import SeedStreams, TaskSpec, size
 from offmarl.algorithms.diffusion import denoise, diffuse, solver, vp
-from offmarl.algorithms.nets import AgentNet, Linear
+from offmarl.algorithms.nets import AgentNet, Linear, keep_weights
 from offmarl.algorithms.returns import returns_to_go
 
 EMBEDDING = 32  # of the time, and of the observation
@@ -98,8 +98,10 @@ class MASfBC(base.Algorithm):
     def prepare(self, data: base.Data) -> base.Data:
         """The first round's targets: the data's own returns."""
         self.data = data
-        returns = returns_to_go(data.rewards, data.last, self.config.discount)
-        self.aim_at(returns.expand(len(self.seeds), *returns.shape))
+        returns = returns_to_go(data.rewards, data.last, self.config.discount).expand(len(self.seeds), -1, -1)
+        self.targets = torch.empty_like(returns, memory_format=torch.contiguous_format)  # captured updates read it here
+        self.mean, self.std = torch.empty(2, len(self.seeds), 1, self.spec.agents, device=self.device)
+        self.aim_at(returns)
         return data
 
     def losses(self, batch: base.Batch) -> dict[str, Tensor]:
@@ -109,7 +111,7 @@ class MASfBC(base.Algorithm):
     @torch.no_grad()
     def act(self, obs: Tensor, legal: Tensor | None = None, memory: None = None) -> tuple[Tensor, None]:
         """Draw by softmax(act_weight Q), without replacement through Gumbel noise, and average."""
-        shape = (obs.shape[1], self.config.candidates, self.spec.agents)
+        shape = (obs.shape[1], self.config.candidates, obs.shape[2])
         actions, q = self.propose(obs, self.acting_noise(*shape, self.spec.actions))
         logits = self.config.act_weight * q + gumbel(self.acting_noise(*shape, call=1))
         chosen = logits.topk(self.config.select, 2).indices[..., None]  # [S, E, select, I, 1]
@@ -119,11 +121,12 @@ class MASfBC(base.Algorithm):
         """The solver's calls, and one of the critic for all candidates."""
         return self.config.solver_calls + 1
 
-    def after_update(self) -> None:
-        """Between two rounds, plan the targets of the next."""
+    def begin_update(self) -> None:
+        """At the start of a round but the first, plan its targets."""
         rounds, updates = divmod(self.updates, self.config.round_updates)
-        if updates == 0 and rounds < self.config.rounds:
+        if updates == 0 and 0 < rounds < self.config.rounds:
             self.plan()
+        super().begin_update()
 
     def score_loss(self, batch: base.Batch) -> Tensor:
         """Squared error of the noise, summed over an action's coordinates; every agent at a time of its own."""
@@ -167,9 +170,9 @@ class MASfBC(base.Algorithm):
 
     def aim_at(self, returns: Tensor) -> None:
         """Make returns [S,N,I] the targets, normalised for every agent."""
-        self.mean = returns.mean(1, keepdim=True)
-        self.std = returns.std(1, correction=0, keepdim=True).clamp(min=LEAST_STD)
-        self.targets = (returns - self.mean) / self.std
+        self.mean.copy_(returns.mean(1, keepdim=True))
+        self.std.copy_(returns.std(1, correction=0, keepdim=True).clamp(min=LEAST_STD))
+        self.targets.copy_((returns - self.mean) / self.std)
 
     def state_dict(self) -> dict[str, Any]:
         """All that a bit-exact continuation needs: the targets too."""
@@ -178,7 +181,8 @@ class MASfBC(base.Algorithm):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` stood."""
         super().load_state_dict(state)
-        self.targets, self.mean, self.std = (state[name].to(self.device) for name in ("targets", "mean", "std"))
+        for name in ("targets", "mean", "std"):
+            getattr(self, name).copy_(state[name])
 
 
 class ScoreNet(nn.Module):
@@ -208,10 +212,19 @@ class ScoreNet(nn.Module):
         self.up = nn.ModuleList(Block(linear, 2 * a, b, narrow) for a, b in pairwise(widths[::-1]))
         self.head = linear(2 * widths[0], spec.actions)
 
+    def keep_agent(self, agent: int) -> None:
+        """Be the network of this agent alone: inputs are [S, B, 1, *] from now on."""
+        if self.shared:
+            self.ids = self.ids[agent : agent + 1]
+        else:
+            agents = len(self.ids)
+            keep_weights(self, agents, agent)
+            self.frequencies = self.frequencies.unflatten(0, (-1, agents))[:, agent]
+
     def forward(self, obs: Tensor, noisy: Tensor, time: Tensor) -> Tensor:
         """Noise in noisy actions [S,B*C,I,A], C for each observation [S,B,I,O], at times [S,B,I] in [0, 1]."""
         S, B, I, _ = obs.shape
-        obs = torch.cat([obs, self.ids.expand(S, B, I, I)], -1) if self.shared else obs
+        obs = torch.cat([obs, self.ids.expand(S, B, -1, -1)], -1) if self.shared else obs
         obs, x, time = (self.rows(part) for part in (obs, noisy, time[..., None]))
         angle = 2.0 * math.pi * time * self.frequencies  # [G, N, EMBEDDING / 2]
         known = torch.cat([F.silu(self.obs(obs)), self.time(torch.cat([angle.sin(), angle.cos()], -1))], -1)

@@ -21,13 +21,7 @@ from offmarl.algorithms import base
 from offmarl.algorithms.base import choice
 from offmarl.algorithms.flow import decode, masked
 from offmarl.algorithms.mixers import Monotonic, mix
-from offmarl.algorithms.nets import (
-    copy_every,
-    counted_target,
-    index_of_both,
-    policy_net,
-    twin_critic,
-)
+from offmarl.algorithms.nets import index_of_both, policy_net, polyak, target_copy, twin_critic
 
 
 @dataclass(frozen=True)
@@ -56,10 +50,10 @@ class MABCQ(base.Algorithm):
         spec, config, streams = self.spec, self.config, self.init_streams
         self.nets["policy"] = policy_net(streams, spec, config, spec.actions)
         self.nets["critic"] = twin_critic(streams, spec, config)
-        self.nets["target_critic"] = counted_target(self.nets["critic"])
+        self.nets["target_critic"] = target_copy(self.nets["critic"])
         if config.mixer == "monotonic":
             self.nets["mixer"] = Monotonic(streams, spec.agents, spec.state)
-            self.nets["target_mixer"] = counted_target(self.nets["mixer"])
+            self.nets["target_mixer"] = target_copy(self.nets["mixer"])
 
     def losses(self, batch: base.Batch) -> dict[str, Tensor]:
         """TD error and cross-entropy of the cloned policy."""
@@ -82,8 +76,12 @@ class MABCQ(base.Algorithm):
     def after_update(self) -> None:
         """Copy critic and mixer every `target_period` updates."""
         for name in ("critic", "mixer"):
-            if name in self.nets:
-                copy_every(self.nets[f"target_{name}"], self.nets[name], self.config.target_period)
+            if name in self.nets and self.kind():
+                polyak(self.nets[f"target_{name}"], self.nets[name], 1.0)
+
+    def kind(self) -> bool:
+        """Whether the targets are copied in this update."""
+        return self.updates % self.config.target_period == 0
 
     def critic_loss(self, batch: base.Batch) -> Tensor:
         """Double Q-learning within the admissible actions."""

@@ -27,6 +27,7 @@ from offmarl.algorithms.base import choice, size
 from offmarl.algorithms.flow import (
     Field,
     decode,
+    encode,
     euler,
     flow_matching_loss,
     masked,
@@ -188,7 +189,7 @@ class MACFlow(base.Algorithm):
         soft = scores.softmax(-1)
         if self.config.q_guidance == "expected":
             return soft
-        hard = F.one_hot(scores.argmax(-1), self.spec.actions).float()
+        hard = encode(scores.argmax(-1), self.spec.actions, 1.0)
         return hard + (soft - soft.detach() if self.config.q_guidance == "straight_through" else 0.0)
 
     def mix(self, values: Tensor) -> Tensor:

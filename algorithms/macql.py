@@ -22,15 +22,7 @@ from offmarl.algorithms.base import choice
 from offmarl.algorithms.flow import decode, masked
 from offmarl.algorithms.gaussian import TanhGaussian, tanh_gaussian
 from offmarl.algorithms.mixers import mix
-from offmarl.algorithms.nets import (
-    copy_every,
-    counted_target,
-    frozen,
-    index_of_both,
-    policy_net,
-    polyak,
-    twin_critic,
-)
+from offmarl.algorithms.nets import frozen, index_of_both, policy_net, polyak, target_copy, twin_critic
 
 
 @dataclass(frozen=True)
@@ -63,7 +55,7 @@ class MACQL(base.Algorithm):
         if config.mixer == "by_space":
             self.mixer = "none" if spec.discrete else "mean"
         self.nets["critic"] = twin_critic(streams, spec, config)
-        self.nets["target_critic"] = counted_target(self.nets["critic"])
+        self.nets["target_critic"] = target_copy(self.nets["critic"])
         if not spec.discrete:
             self.nets["policy"] = policy_net(streams, spec, config, 2 * spec.actions)
             if config.act_entropy:
@@ -89,12 +81,15 @@ class MACQL(base.Algorithm):
         return 1
 
     def after_update(self) -> None:
-        """Copy the critic now and then, or move its target a little."""
-        target, critic = self.nets["target_critic"], self.nets["critic"]
+        """Move the critic's target."""
+        if rate := self.kind():
+            polyak(self.nets["target_critic"], self.nets["critic"], rate)
+
+    def kind(self) -> float:
+        """How far the target moves in this update: all the way now and then, or always a little."""
         if self.spec.discrete:
-            copy_every(target, critic, self.config.target_period)
-        else:
-            polyak(target, critic, self.config.polyak)
+            return float(self.updates % self.config.target_period == 0)
+        return self.config.polyak
 
     def critic_losses(self, batch: base.Batch, chosen: Tensor, soft: Tensor, following: Tensor) -> dict[str, Tensor]:
         """From values of the data's actions [S,2,B,I], their soft maximum [S,2,B,I] and the next values [S,B,I]."""

@@ -62,7 +62,7 @@ class MATD3BC(base.Algorithm):
     def losses(self, batch: base.Batch) -> dict[str, Tensor]:
         """The critic's, and now and then the policy's."""
         losses = {"critic": self.critic_loss(batch)}
-        return losses | self.policy_losses(batch) if self.policy_moves() else losses
+        return losses | self.policy_losses(batch) if self.kind() else losses
 
     @torch.no_grad()
     def act(self, obs: Tensor, legal: Tensor | None = None, memory: None = None) -> tuple[Tensor, None]:
@@ -75,12 +75,12 @@ class MATD3BC(base.Algorithm):
 
     def after_update(self) -> None:
         """Polyak averaging, when the policy has moved."""
-        if self.policy_moves():
+        if self.kind():
             for name in ("critic", "policy"):
                 if f"target_{name}" in self.nets:
                     polyak(self.nets[f"target_{name}"], self.nets[name], self.config.polyak)
 
-    def policy_moves(self) -> bool:
+    def kind(self) -> bool:
         """Whether this update, counted from one, is one of the policy's."""
         return (self.updates - 1) % self.config.policy_delay == 0
 

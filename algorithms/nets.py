@@ -100,13 +100,27 @@ class AgentNet(nn.Module):
         """Inputs [S, B, I, *] are concatenated."""
         S, B, I, _ = inputs[0].shape
         if self.shared:
-            x = torch.cat([*inputs, self.ids.expand(S, B, I, I)], -1)
+            x = torch.cat([*inputs, self.ids.expand(S, B, -1, -1)], -1)
             x = x[:, None].expand(S, self.copies, B, I, -1).reshape(S * self.copies, B, I, -1)
             out = self.mlp(x).reshape(S, self.copies, B, I, -1)
         else:
             x = torch.cat(inputs, -1).transpose(1, 2)[:, None].expand(S, self.copies, I, B, -1)
             out = self.mlp(x.reshape(S * self.copies * I, B, -1)).reshape(S, self.copies, I, B, -1).transpose(2, 3)
         return out if self.copies > 1 else out[:, 0]
+
+    def keep_agent(self, agent: int) -> None:
+        """Be the network of this agent alone: inputs are [S, B, 1, *] from now on."""
+        if self.shared:
+            self.ids = self.ids[agent : agent + 1]
+        else:
+            keep_weights(self.mlp, self.agents, agent)
+            self.mlp.groups //= self.agents
+
+
+def keep_weights(net: nn.Module, agents: int, agent: int) -> None:
+    """Of weights that have a group for each agent [S * K * I, ...], keep one agent's."""
+    for weight in net.parameters():
+        weight.data = weight.data.unflatten(0, (-1, agents))[:, agent].contiguous()
 
 
 def policy_net(streams: SeedStreams, spec: TaskSpec, config: Config, n_out: int) -> AgentNet:
@@ -135,20 +149,6 @@ def target_copy(net: nn.Module) -> nn.Module:
     return copy.deepcopy(net).requires_grad_(False)
 
 
-def counted_target(net: nn.Module) -> nn.Module:
-    """A target copy that counts updates, for `copy_every`."""
-    target = target_copy(net)
-    target.register_buffer("updates", torch.zeros((), dtype=torch.int64))
-    return target
-
-
-def copy_every(target: nn.Module, net: nn.Module, period: int) -> None:
-    """Make the target the network anew in every `period`-th call, without asking the host which one this is."""
-    updates = target.get_buffer("updates")
-    updates += 1
-    polyak(target, net, (updates % period == 0).float())
-
-
 @contextmanager
 def frozen(net: nn.Module) -> Iterator[None]:
     """Within this, gradients pass through the network but not into its weights."""
@@ -160,7 +160,7 @@ def frozen(net: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def polyak(target: nn.Module, net: nn.Module, rate: float | Tensor) -> None:
+def polyak(target: nn.Module, net: nn.Module, rate: float) -> None:
     """Move the target's weights towards the network's: target += rate * (net - target)."""
     for slow, fast in zip(target.parameters(), net.parameters()):
         slow.lerp_(fast, rate)

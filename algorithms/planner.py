@@ -124,6 +124,7 @@ class Planner(base.Algorithm):
         self.abar = abar.float().to(self.device)
         self.view = self.views().to(self.device)
         self.ids = torch.eye(spec.agents, device=self.device)
+        self.absent = (0, 0)  # agents before and after those that act here
 
     def prepare(self, data: base.Data) -> base.Data:
         """Fit the normalisers, and normalise once and for all."""
@@ -156,9 +157,14 @@ class Planner(base.Algorithm):
 
     def after_update(self) -> None:
         """Move the averaged weights."""
-        if self.updates % self.config.ema_period == 0:
-            rate = 1.0 if self.updates < self.config.ema_start else 1.0 - self.config.ema
+        if rate := self.kind():
             polyak(self.nets["ema_denoiser"], self.nets["denoiser"], rate)
+
+    def kind(self) -> float:
+        """How far the averaged weights move in this update."""
+        if self.updates % self.config.ema_period:
+            return 0.0
+        return 1.0 if self.updates < self.config.ema_start else 1.0 - self.config.ema
 
     @torch.no_grad()
     def act(self, obs: Tensor, legal: Tensor | None = None, memory: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -172,6 +178,16 @@ class Planner(base.Algorithm):
         if not self.spec.discrete:
             actions = self.action_range.decode(actions)
         return to_actions(self.spec, actions, legal), memory
+
+    def stand_alone(self, agent: int) -> None:
+        """With its own view of the team; where rows never meet, with its own row of the only view."""
+        super().stand_alone(agent)
+        self.ids = self.ids[agent : agent + 1]
+        if len(self.view) == 1:
+            self.view = self.view[:, agent : agent + 1]
+        else:
+            self.view = self.view[agent : agent + 1]
+            self.absent = (agent, self.spec.agents - 1 - agent)
 
     def nfe(self) -> int:
         """A pass a step of the chain (twice as many rows, for guidance), and one of inverse dynamics."""
@@ -205,10 +221,10 @@ class Planner(base.Algorithm):
 
     def plan(self, memory: Tensor) -> Tensor:
         """Every agent's next slot, as its view of the team's future has it: [S, E, I, N]."""
-        S, E, _, I, N = memory.shape
-        T, V = sum(self.config.window), len(self.view)
+        S, E, _, acting, N = memory.shape
+        T, (V, I) = sum(self.config.window), self.view.shape
         rows = (E, V * I, T, N)
-        past = F.pad(memory, (0, 0, 0, 0, 0, self.config.horizon - 1)).transpose(2, 3)  # [S, E, I, T, N]
+        past = F.pad(memory, (0, 0, *self.absent, 0, self.config.horizon - 1)).transpose(2, 3)  # [S, E, I, T, N]
         held = (past[:, :, None] * self.view[..., None, None]).flatten(1, 3)  # [S, R, T, N]
         known = self.known(self.view).expand(E, V, I, T).flatten(0, 2)[..., None]
         wanted = torch.full((S, E * V * I), self.config.target_return, device=memory.device)
@@ -223,8 +239,8 @@ class Planner(base.Algorithm):
 
         ends = denoise(self.chain, predict, noise, lambda x: torch.where(known, held, x))
         future = ends[..., self.config.history + 1, :].view(S, E, V, I, N)
-        own = torch.arange(I, device=memory.device)
-        return future[:, :, own if V == I else 0 * own, own]
+        own = torch.arange(acting, device=memory.device)
+        return future[:, :, own if V > 1 else 0 * own, self.absent[0] + own]
 
     def guided(self, x: Tensor, time: Tensor, wanted: Tensor) -> Tensor:
         """The noise in x [S,R,T,N] under classifier-free guidance, both passes in one call."""

@@ -35,7 +35,7 @@ def bench_envs(names: Sequence[str], seconds: float) -> str:
 
 def random_pace(env: BatchEnv, task: Task, seconds: float) -> float:
     """Steps per second of episodes under way, with random actions; resets are part of it."""
-    rng, behaviour = np.random.default_rng(0), _uniform(task)
+    rng, behaviour = np.random.default_rng(0), uniform(task)
     view = env.reset(np.arange(env.lanes))
     view = env.step(behaviour(view, rng)).view  # compiles, where something is compiled
     steps, over, began = 0, np.zeros(env.lanes, bool), time.perf_counter()
@@ -55,7 +55,7 @@ def recording_pace(env: BatchEnv, recipe: Recipe) -> float:
     return len(data) / (time.perf_counter() - began)
 
 
-def _uniform(task: Task) -> Behaviour:
+def uniform(task: Task) -> Behaviour:
     """Random legal actions, or uniform ones in [-1, 1]."""
 
     def act(view: View, rng: np.random.Generator) -> np.ndarray:

@@ -2,30 +2,31 @@
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from offmarl.experiments import measuring
 from offmarl.experiments.errors import UserError
+from offmarl.experiments.options import (
+    EXAMPLES,
+    SUITES,
+    command,
+    core_count,
+    find_device,
+    find_recipes,
+    host_options,
+    listed,
+    parse_seeds,
+    writable,
+)
+
+if TYPE_CHECKING:
+    from offmarl.experiments.host import Host
 
 JOBS_PER_GPU = 6  # small networks share a card well; --jobs says otherwise
-
-SUITES = "smac, continuous, om2p, or all of them"
-
-EXAMPLES = """examples:
-  offmarl run --suite smac                              Table 1, quick profile, everything on this machine
-  offmarl run --suite continuous                        Table 2; om2p: OM2P's Table 1; all: every suite
-  offmarl run --suite smac --profile smoke              two maps in two minutes
-  offmarl run --suite smac --profile paper --device cuda --dry-run
-  offmarl run --suite smac --tasks smac/3m,smac/8m:good --algorithms bc,mac_flow --seeds 0-5
-  offmarl run --suite smac --set mac_flow.alpha=1.0 --set all.batch_size=128
-  offmarl report --suite smac                           the tables and figures again
-  offmarl data list                                     the embedded datasets
-  offmarl data check FILE.npz --task mamujoco/3hopper   a dataset file of one's own
-  offmarl bench envs --tasks mpe/spread                 steps per second of simulators and recording here
-"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,50 +57,33 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"offmarl {version('offmarl')}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _run_options(commands)
-    report = _command(commands, "report", "make the tables and figures of a suite from the store", _report)
+    report = command(commands, "report", "make the tables and figures of a suite from the store", _report)
     report.add_argument("--suite", required=True, help=SUITES)
     report.add_argument("--profile", default="quick", help="smoke, quick (default) or paper")
     report.add_argument("--source", default="embedded", help="embedded")
     report.add_argument("--results", type=Path, default=Path("results"), help="results directory (default: results)")
-    status = _command(commands, "status", "what the store holds: done, failed, diverged (and why)", _status)
+    status = command(commands, "status", "what the store holds: done, failed, diverged (and why)", _status)
     status.add_argument("--results", type=Path, default=Path("results"))
-    data = _command(commands, "data", "the datasets", None)
+    data = command(commands, "data", "the datasets", None)
     actions = data.add_subparsers(title="actions", required=True, metavar="ACTION")
-    _command(actions, "list", "every dataset, and whether it is recorded", _data_list)
-    record = _command(actions, "record", "record embedded datasets now", _data_record)
+    command(actions, "list", "every dataset, and whether it is recorded", _data_list)
+    record = command(actions, "record", "record embedded datasets now", _data_record)
     record.add_argument("--tasks", help="smac/3m,smac/8m:good (default: all)")
-    record.add_argument("--jobs", type=int, default=_default_jobs())
-    card = _command(actions, "card", "a dataset's card as JSON", _data_card)
+    record.add_argument("--jobs", type=int, default=core_count())
+    card = command(actions, "card", "a dataset's card as JSON", _data_card)
     card.add_argument("dataset", help="smac/3m:good")
-    check = _command(actions, "check", "whether a dataset file (.npz) is sound and fits a task", _data_check)
+    check = command(actions, "check", "whether a dataset file (.npz) is sound and fits a task", _data_check)
     check.add_argument("file", type=Path)
     check.add_argument("--task", required=True, help="mamujoco/3hopper")
-    teach = _command(actions, "train-behaviour", "train the behaviour policies of a task anew", _train)
+    teach = command(actions, "train-behaviour", "train the behaviour policies of a task anew", _train)
     teach.add_argument("task", help="smac/3m")
     teach.add_argument("--out", type=Path, default=None, help="file to write (default: the package's own)")
-    bench = _command(commands, "bench", "how fast things are on this machine", None)
-    subjects = bench.add_subparsers(title="subjects", required=True, metavar="SUBJECT")
-    envs = _command(subjects, "envs", "steps per second of every simulator and of recording its data", _bench_envs)
-    envs.add_argument("--tasks", help="mpe/spread,mamujoco/2ant (default: all)")
-    envs.add_argument("--seconds", type=float, default=2.0, help="of random steps on each task (default: 2)")
+    measuring.add_commands(commands)
     return top
 
 
-def _command(commands, name: str, text: str, function) -> argparse.ArgumentParser:
-    sub = commands.add_parser(
-        name,
-        help=text,
-        description=text,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    if function:
-        sub.set_defaults(command=function)
-    return sub
-
-
 def _run_options(commands) -> None:
-    run = _command(commands, "run", "train and evaluate the pending cells of a suite, then report", _run)
+    run = command(commands, "run", "train and evaluate the pending cells of a suite, then report", _run)
     run.add_argument("--suite", required=True, help=SUITES)
     run.add_argument("--profile", default="quick", help="how much work: smoke, quick (default) or paper")
     run.add_argument("--source", default="embedded", help="where data and simulator come from: embedded")
@@ -113,60 +97,23 @@ def _run_options(commands) -> None:
     run.add_argument(
         "--jobs", type=int, default=None, help="trainings side by side; 1 runs without Ray (default: cores)"
     )
-    run.add_argument("--threads", type=int, default=1, help="CPU threads of each training (default: 1)")
-    run.add_argument("--device", default="auto", help="cpu, cuda or auto: cuda where there is one (default)")
+    host_options(run)
     run.add_argument("--results", type=Path, default=Path("results"), help="results directory (default: results)")
     run.add_argument("--dry-run", action="store_true", help="print the cells, the estimated time and disk, and stop")
-
-
-def _default_jobs() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _workers(device: str, threads: int) -> int:
     """Trainings side by side: as many as the cores feed, and on CUDA not more than a few share a card."""
     import torch
 
-    cores = max(1, _default_jobs() // max(1, threads))
-    return min(cores, JOBS_PER_GPU * torch.cuda.device_count()) if device.startswith("cuda") else cores
-
-
-def _names(text: str | None) -> list[str] | None:
-    return None if text is None else [part for part in text.split(",") if part]
-
-
-def parse_seeds(text: str | None) -> list[int] | None:
-    """`0-5` or `0,2,4` as numbers.
-
-    Raises:
-        UserError: for anything else.
-    """
-    if text is None:
-        return None
-    seeds: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
-        if not match or (match[2] and int(match[2]) < int(match[1])):
-            raise UserError(f"--seeds {text}: '{part}' is neither a number nor a rising range; write 0-5 or 0,2,4")
-        seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
-    return list(dict.fromkeys(seeds))
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
-        raise UserError(f"--device {name}: write cpu, cuda or auto")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"--device {name}: torch sees no CUDA device here; use --device cpu")
-    return name
+    most = max(1, core_count() // max(1, threads))
+    return min(most, JOBS_PER_GPU * torch.cuda.device_count()) if device.startswith("cuda") else most
 
 
 def _run(args: argparse.Namespace) -> int:
     from offmarl.datasets.embedded import catalogue
     from offmarl.experiments import grid
+    from offmarl.experiments.host import Host
     from offmarl.experiments.prepare import prepare
     from offmarl.experiments.store import Store
 
@@ -174,29 +121,30 @@ def _run(args: argparse.Namespace) -> int:
         suite=args.suite,
         profile=args.profile,
         source=args.source,
-        algorithms=_names(args.algorithms),
-        tasks=_names(args.tasks),
+        algorithms=listed(args.algorithms),
+        tasks=listed(args.tasks),
         seeds=parse_seeds(args.seeds),
         variant=args.variant,
         overrides=args.set,
     )
-    jobs, device = grid.jobs(request), _device(args.device)
+    jobs, device = grid.jobs(request), find_device(args.device)
     workers = _workers(device, args.threads) if args.jobs is None else args.jobs
     if workers < 1 or args.threads < 1:
         raise UserError("--jobs and --threads: write a number of at least 1")
     if not jobs:
         print("offmarl: nothing to run: no dataset of this selection is available", file=sys.stderr)
         return 3
-    results = _writable(args.results)
+    host = Host(device, args.threads, args.tf32, args.eager)
+    results = writable(args.results)
     left = grid.pending(jobs, Store(results))
     if args.dry_run:
         from offmarl.experiments.estimate import describe
 
-        print(describe(jobs, left, device, workers))
+        print(describe(jobs, left, host, workers))
         return 0
     needed = {(job.task, job.quality) for job in left}
     prepare([recipe for key, recipe in catalogue().items() if key in needed], min(workers, 2))
-    failures = _launch(left, results, device, args.threads, min(workers, len(left)))
+    failures = _launch(left, results, host, min(workers, len(left)))
     for suite in grid.expand(args.suite):
         _print_report(suite, args.profile, args.source, results)
     for failure in failures:
@@ -204,27 +152,16 @@ def _run(args: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
-def _launch(left: list, results: Path, device: str, threads: int, workers: int) -> list[str]:
+def _launch(left: list, results: Path, host: "Host", workers: int) -> list[str]:
     if not left:
         return []
     if workers == 1:
         from offmarl.experiments.launch import run_serial
 
-        return run_serial(left, results, device, threads)
+        return run_serial(left, results, host)
     from offmarl.experiments.launch_ray import run_ray
 
-    return run_ray(left, results, device, threads, workers)
-
-
-def _writable(results: Path) -> Path:
-    results = results.expanduser().resolve()
-    try:
-        results.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--results {results}: cannot be made ({error.strerror}); choose another directory") from error
-    if not os.access(results, os.W_OK):
-        raise UserError(f"--results {results}: is not writable; choose another directory")
-    return results
+    return run_ray(left, results, host, workers)
 
 
 def _print_report(suite_name: str, profile: str, source: str, results: Path) -> None:
@@ -269,22 +206,11 @@ def _status(args: argparse.Namespace) -> int:
     return 0
 
 
-def _recipes(names: list[str] | None) -> list:
-    from offmarl.datasets.embedded import catalogue
-    from offmarl.experiments.grid import check_datasets
-
-    known: dict[str, list[str]] = {}
-    for task, quality in catalogue():
-        known.setdefault(task, []).append(quality)
-    check_datasets(names or (), known)
-    return [r for (t, q), r in catalogue().items() if names is None or t in names or f"{t}:{q}" in names]
-
-
 def _data_list(args: argparse.Namespace) -> int:
     from offmarl.datasets.embedded import ready
 
     print(f"{'dataset':35} {'source':8} {'real return':>18} {'ours':>18}  state")
-    for recipe in _recipes(None):
+    for recipe in find_recipes(None):
         card = ready(recipe)
         ours = f"{card['return_mean']:.2f} ± {card['return_std']:.2f}" if card else ""
         theirs = "{:.2f} ± {:.2f}".format(*recipe.target)
@@ -296,7 +222,7 @@ def _data_list(args: argparse.Namespace) -> int:
 def _data_record(args: argparse.Namespace) -> int:
     from offmarl.experiments.prepare import prepare
 
-    prepare(_recipes(_names(args.tasks)), max(1, args.jobs))
+    prepare(find_recipes(listed(args.tasks)), max(1, args.jobs))
     return 0
 
 
@@ -307,7 +233,7 @@ def _data_card(args: argparse.Namespace) -> int:
 
     if ":" not in args.dataset:
         raise UserError(f"{args.dataset}: write task:quality, for example smac/3m:good")
-    recipe = _recipes([args.dataset])[0]
+    recipe = find_recipes([args.dataset])[0]
     print(json.dumps(ready(recipe) or load(recipe)[1], indent=1))
     return 0
 
@@ -326,28 +252,18 @@ def _data_check(args: argparse.Namespace) -> int:
     return 0
 
 
-def _bench_envs(args: argparse.Namespace) -> int:
-    from offmarl.experiments.bench import bench_envs
-
-    if args.seconds <= 0:
-        raise UserError(f"--seconds {args.seconds:g}: write a number above 0")
-    names = list(dict.fromkeys(recipe.task.name for recipe in _recipes(_names(args.tasks))))
-    print(bench_envs(names, args.seconds))
-    return 0
-
-
 def _train(args: argparse.Namespace) -> int:
-    recipes = [r for r in _recipes([args.task]) if r.behaviours == "trained"]
-    if not recipes:
+    taught = [r for r in find_recipes([args.task]) if r.behaviours == "trained"]
+    if not taught:
         raise UserError(f"{args.task}: its behaviours are scripted, there is nothing to train")
     from importlib import import_module
 
     from offmarl.datasets import behaviours
 
-    task, out = recipes[0].task, args.out or behaviours.path(recipes[0].task)
+    task, out = taught[0].task, args.out or behaviours.path(taught[0].task)
     trainer = import_module(f"offmarl.datasets.train_{task.engine}")
-    budget = trainer.Budget(**recipes[0].training)
-    chosen = trainer.train_behaviours(task, {r.quality: r.target for r in recipes}, budget, out)
+    budget = trainer.Budget(**taught[0].training)
+    chosen = trainer.train_behaviours(task, {r.quality: r.target for r in taught}, budget, out)
     for quality, picks in chosen.items():
         print(f"{quality}: " + ", ".join(f"run {r} at {n:,} steps (return {score})" for r, n, score in picks))
     print(f"written: {out}")

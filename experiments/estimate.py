@@ -1,22 +1,20 @@
 """What a grid will cost here, before it runs: `offmarl run --dry-run`."""
 
-import time
 from collections import Counter
 from collections.abc import Sequence
 
-import numpy as np
 from tqdm import tqdm
 
-from offmarl.benchmarks.tasks import Task, tasks
-from offmarl.datasets.canonical import Dataset, from_episodes
+from offmarl.benchmarks.tasks import Task
 from offmarl.datasets.embedded import catalogue
 from offmarl.experiments.grid import Job
-from offmarl.experiments.train import build, make_sampler
+from offmarl.experiments.host import Host
+from offmarl.experiments.pace import Pace, training_pace
 
 BYTES = 4
 
 
-def describe(grid: Sequence[Job], left: Sequence[Job], device: str, workers: int) -> str:
+def describe(grid: Sequence[Job], left: Sequence[Job], host: Host, workers: int) -> str:
     """The cells by method, the time that a few updates of each pending training extrapolate to, and the disk."""
     done = sum(len(job.seeds) for job in grid) - sum(len(job.seeds) for job in left)
     lines = [f"{'method':14} {'variant':9} {'datasets':>8} {'cells':>6}"]
@@ -25,8 +23,10 @@ def describe(grid: Sequence[Job], left: Sequence[Job], device: str, workers: int
         cells = sum(len(job.seeds) for job in grid if job.algorithm == algorithm)
         lines.append(f"{algorithm:14} {variant:9} {datasets:8} {cells:6}")
     total = sum(len(job.seeds) for job in grid)
-    lines.append(f"{total} cells: {done} done, {total - done} pending; {workers} trainings side by side on {device}")
-    seconds, weights = _training(left, device)
+    lines.append(
+        f"{total} cells: {done} done, {total - done} pending; {workers} trainings side by side on {host.device}"
+    )
+    seconds, weights = _training(left, host)
     lines.append(
         f"training: about {_hours(seconds / workers)} (updates measured here just now; evaluation comes on top)"
     )
@@ -38,49 +38,17 @@ def describe(grid: Sequence[Job], left: Sequence[Job], device: str, workers: int
     return "\n".join(lines)
 
 
-def _training(left: Sequence[Job], device: str) -> tuple[float, float]:
+def _training(left: Sequence[Job], host: Host) -> tuple[float, float]:
     """Seconds of all updates, and bytes of all checkpoints."""
-    cost: dict[tuple, tuple[float, int]] = {}
+    cost: dict[tuple, Pace] = {}
     seconds = size = 0.0
     for job in tqdm(left, desc="measuring", unit="job", leave=False):
         key = (job.task, job.algorithm, len(job.seeds))  # qualities of a task cost the same
         if key not in cost:
-            cost[key] = _measure(job, device)
-        seconds += cost[key][0] * job.protocol["steps"]
-        size += cost[key][1] * len(job.seeds) * BYTES
+            cost[key] = training_pace(job, host, 0.2)
+        seconds += cost[key].seconds * job.protocol["steps"]
+        size += cost[key].facts["parameters"] * len(job.seeds) * BYTES
     return seconds, size
-
-
-def _measure(job: Job, device: str) -> tuple[float, int]:
-    """Seconds of one update on made-up data, and parameters of one seed."""
-    task = tasks()[job.task]
-    algorithm = build(job, task, job.seeds, device)
-    sampler = make_sampler(job, _made_up(task), device)
-    sampler.data = algorithm.prepare(sampler.data)
-    algorithm.update(sampler.sample(job.config["batch_size"]))
-    began, updates = time.perf_counter(), 0
-    while updates < 2 or (updates < 10 and time.perf_counter() - began < 0.2):
-        next(iter(algorithm.update(sampler.sample(job.config["batch_size"])).values())).cpu()
-        updates += 1
-    return (time.perf_counter() - began) / updates, algorithm.parameters()
-
-
-def _made_up(task: Task, episodes: int = 20, length: int = 50) -> Dataset:
-    """Random numbers in the shape of the task's data."""
-    rng, per_agent = np.random.default_rng(0), (task.agents, task.actions)
-    one: dict[str, np.ndarray] = {
-        "done": np.array(True),
-        "timeout": np.array(False),
-        "obs": rng.random((length + 1, task.agents, task.obs), np.float32),
-        "state": rng.random((length + 1, task.state), np.float32),
-        "rewards": rng.random((length, task.agents), np.float32),
-    }
-    if task.discrete:
-        one["actions"] = rng.integers(task.actions, size=(length, task.agents))
-        one["legal"] = np.ones((length + 1, *per_agent), bool)
-    else:
-        one["actions"] = rng.uniform(-1, 1, (length, *per_agent)).astype(np.float32)
-    return from_episodes([one] * episodes, [0] * episodes)
 
 
 def _data_bytes(task: Task, episodes: int) -> int:

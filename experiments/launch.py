@@ -6,20 +6,19 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import torch
-
 from offmarl.experiments.board import Board
 from offmarl.experiments.grid import Job
+from offmarl.experiments.host import Host
 from offmarl.experiments.train import train
 
 
-def run_serial(grid: Sequence[Job], results: Path, device: str, threads: int) -> list[str]:
+def run_serial(grid: Sequence[Job], results: Path, host: Host) -> list[str]:
     """Train every job; return the failures, one line each."""
-    torch.set_num_threads(threads)
+    host.set_up()
     board = Board(grid, workers=1)
     try:
         for job in grid:
-            board.finish(job, run_one(job, results, device, board))
+            board.finish(job, run_one(job, results, host, board))
     finally:
         board.close()
     return board.failures
@@ -45,10 +44,10 @@ def interruptible() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, before)
 
 
-def run_one(job: Job, results: Path, device: str, board: Board) -> str | None:
+def run_one(job: Job, results: Path, host: Host, board: Board) -> str | None:
     """Train one job; return why it failed, or None. Ctrl-C waits for the end of an update, and saves."""
     try:
-        with contextlib.closing(train(job, results, device)) as training, interruptible() as interrupted:
+        with contextlib.closing(train(job, results, host)) as training, interruptible() as interrupted:
             for progress in training:
                 board.advance(job, progress.step)
                 if interrupted:

@@ -25,6 +25,7 @@ from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig
 from offmarl.benchmarks.tasks import tasks
 from offmarl.experiments.board import Board
 from offmarl.experiments.grid import Job
+from offmarl.experiments.host import Host
 from offmarl.experiments.store import Store
 from offmarl.experiments.train import fail, train
 
@@ -40,8 +41,8 @@ class Trial(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin the next job in the same actor."""
-        torch.set_num_threads(new_config["threads"])
-        self.progress = train(new_config["job"], new_config["results"], new_config["device"])
+        new_config["host"].set_up()
+        self.progress = train(new_config["job"], new_config["results"], new_config["host"])
         self.at = 0
         return True
 
@@ -76,8 +77,8 @@ class Trial(tune.Trainable):
 class Watcher(Callback):
     """Carries Tune's events to the board."""
 
-    def __init__(self, board: Board, grid: Sequence[Job], results: Path, device: str):
-        self.board, self.grid, self.results, self.device = board, grid, results, device
+    def __init__(self, board: Board, grid: Sequence[Job], results: Path, host: Host):
+        self.board, self.grid, self.results, self.host = board, grid, results, host
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
         """Progress of a running job."""
@@ -90,22 +91,22 @@ class Watcher(Callback):
         """A worker died for good: record it."""
         job = trial.config["job"]
         error = RuntimeError("the worker process died twice (killed, or out of memory)")
-        fail(job, Store(self.results), error, self.device)
+        fail(job, Store(self.results), error, self.host)
         self.board.finish(job, str(error))
 
 
-def run_ray(grid: Sequence[Job], results: Path, device: str, threads: int, workers: int) -> list[str]:
+def run_ray(grid: Sequence[Job], results: Path, host: Host, workers: int) -> list[str]:
     """Train the jobs on a local Ray, or on the cluster that RAY_ADDRESS names; return the failures."""
     # Workers put the driver's directory first on sys.path; from a checkout that would shadow packages by our folders.
     results.mkdir(parents=True, exist_ok=True)
     os.chdir(results)
-    gpus = torch.cuda.device_count() if device.startswith("cuda") else 0
-    share = {"cpu": threads, "gpu": min(1.0, gpus / workers)}
+    gpus = torch.cuda.device_count() if host.cuda else 0
+    share = {"cpu": host.threads, "gpu": min(1.0, gpus / workers)}
     if os.environ.get("RAY_ADDRESS"):
         ray.init(logging_level=logging.ERROR, log_to_driver=False)
     else:
         ray.init(
-            num_cpus=workers * threads,
+            num_cpus=workers * host.threads,
             include_dashboard=False,
             logging_level=logging.ERROR,
             log_to_driver=False,
@@ -113,7 +114,7 @@ def run_ray(grid: Sequence[Job], results: Path, device: str, threads: int, worke
     largest_first = sorted(grid, key=_size, reverse=True)  # a long job begun last would leave the other workers idle
     board = Board(grid, workers)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
-    config = {"threads": threads, "results": str(results), "device": device}
+    config = {"host": host, "results": str(results)}
     try:
         with tempfile.TemporaryDirectory(prefix="offmarl-tune-") as scratch:
             tune.Tuner(
@@ -124,7 +125,7 @@ def run_ray(grid: Sequence[Job], results: Path, device: str, threads: int, worke
                     storage_path=scratch,
                     verbose=0,
                     failure_config=FailureConfig(max_failures=1),
-                    callbacks=[Watcher(board, grid, results, device)],
+                    callbacks=[Watcher(board, grid, results, host)],
                 ),
             ).fit()
     finally:

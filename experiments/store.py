@@ -3,6 +3,7 @@
     <results>/runs/<run id>/run.json        cell, config, protocol, provenance, every evaluation episode
                             curves.parquet  training metrics by step
                             checkpoint.pt   the trained method
+    <results>/measurements/<kind>/<name>.json   what `offmarl latency` and `offmarl bench train` measured
 
 A run directory appears whole or not at all: it is written under a temporary name and renamed. Reports read these
 files and nothing else.
@@ -11,6 +12,7 @@ files and nothing else.
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from dataclasses import asdict, dataclass
@@ -99,4 +101,13 @@ class Store:
         except BaseException:
             shutil.rmtree(draft, ignore_errors=True)
             raise
+        return place
+
+    def write_measurement(self, kind: str, name: str, record: dict[str, Any]) -> Path:
+        """Store a measurement; an earlier one of the same name is replaced."""
+        place = self.root / "measurements" / kind / (re.sub(r"[^\w.+-]+", "-", name) + ".json")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        draft = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}")
+        draft.write_text(json.dumps({"schema": SCHEMA, **record}, indent=1))
+        os.replace(draft, place)
         return place

@@ -1,38 +1,34 @@
 """The one training loop. Everything that is trained here goes through `train`."""
 
-import contextlib
 import io
 import math
-import platform
-import re
-import resource
-import subprocess
 import time
 import traceback
 from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 import torch
 
 from offmarl.algorithms import registry
 from offmarl.algorithms.base import LARGEST_Q, Algorithm, TaskSpec
-from offmarl.benchmarks.rollout import Episodes, evaluate
+from offmarl.benchmarks.latency import Decisions, time_decisions
+from offmarl.benchmarks.rollout import Episodes, evaluate, lane_seeds
 from offmarl.benchmarks.tasks import Task, fingerprint, make_env, tasks
-from offmarl.benchmarks.timing import time_act
 from offmarl.datasets.canonical import Dataset, Sampler
 from offmarl.datasets.embedded import catalogue, load
 from offmarl.experiments.grid import Job
+from offmarl.experiments.host import Host, code
 from offmarl.experiments.store import Store
+from offmarl.experiments.updates import Updates
 
 CURVE_POINTS = 100  # training metrics kept of a run
 CHECKPOINT_SECONDS = 300.0  # between the checkpoints of a run in progress
+LATENCY_SECONDS = 0.5
+CPU = Host()
 Q_MARGIN = 10.0  # a critic diverges when it claims this many times what the largest reward of the data could sum to
 
 
@@ -62,15 +58,16 @@ class Clock:
 class Run:
     """A job in progress: method, data and what has been measured so far."""
 
-    def __init__(self, job: Job, store: Store, device: str):
+    def __init__(self, job: Job, store: Store, host: Host):
         started = time.perf_counter()
-        self.job, self.store, self.device = job, store, device
+        self.job, self.store, self.host = job, store, host
         self.task = tasks()[job.task]
         self.clock, self.started = Clock(), datetime.now(UTC)
         data, self.card = load(catalogue()[job.task, job.quality])
-        self.algorithm = build(job, self.task, job.seeds, device)
-        self.sampler = make_sampler(job, data, device)
+        self.algorithm = build(job, self.task, job.seeds, host.device)
+        self.sampler = make_sampler(job, data, host.device)
         self.sampler.data = self.algorithm.prepare(self.sampler.data)
+        self.update = Updates(self.algorithm, self.sampler, host.captures)
         self.env = make_env(self.task, len(job.seeds) * job.protocol["eval_episodes"])
         self.largest_q = Q_MARGIN * float(abs(data.rewards).max()) / max(1.0 - job.config["discount"], 1e-3)
         self.step, self.curves, self.evaluations = 0, [], []
@@ -115,9 +112,7 @@ class Run:
     def advance(self) -> None:
         """One update of every seed."""
         began = time.perf_counter()
-        batch = self.sampler.sample(self.job.config["batch_size"])
-        began = self.clock.spend("data_s", began)
-        metrics = self.algorithm.update(batch)
+        metrics = self.update()
         self.step += 1
         steps = self.job.protocol["steps"]
         if self.step % max(1, steps // CURVE_POINTS) == 0 or self.step == steps:
@@ -146,18 +141,16 @@ class Run:
     def evaluate(self) -> None:
         """Play the evaluation episodes of every seed."""
         began = time.perf_counter()
-        self.evaluations.append((self.step, evaluate(self.algorithm, self.env, list(self.job.seeds), self.device)))
+        self.evaluations.append((self.step, evaluate(self.algorithm, self.env, list(self.job.seeds), self.host.device)))
         self.clock.spend("evaluate_s", began)
 
     def finish(self) -> None:
         """Write every seed's run into the store."""
         facts = describe(self.algorithm)
-        single = build(self.job, self.task, self.job.seeds[:1], self.device)
-        single.load_nets(self.algorithm.seed_state(0))
-        latency = time_act(single, self.task, self.device)
+        latency = self.time_decisions()
         for k, (cell, run_id) in enumerate(zip(self.job.cells(), self.job.run_ids())):
             record = {
-                **provenance(self.job, run_id, self.device),
+                **provenance(self.job, run_id, self.host),
                 "status": "diverged" if k in self.diverged else "done",
                 "reason": self.diverged.get(k),
                 "algorithm": facts,
@@ -167,7 +160,7 @@ class Run:
                 "evaluations": [{"step": step, **asdict(rows[k])} for step, rows in self.evaluations],
                 "latency": latency,
                 "time": {**asdict(self.clock), "seeds_together": len(self.job.seeds)},
-                "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                "memory_mb": self.host.peak_mb(),
                 "started": self.started.isoformat(),
                 "finished": datetime.now(UTC).isoformat(),
             }
@@ -177,8 +170,18 @@ class Run:
             self.store.write(cell, record, curves, buffer.getvalue())
         self.workspace.unlink(missing_ok=True)
 
+    def time_decisions(self) -> dict[str, Any]:
+        """A first timing of the first seed's joint decisions, as `offmarl latency` does it with more care."""
+        single = build(self.job, self.task, self.job.seeds[:1], self.host.device)
+        single.load_nets(self.algorithm.seed_state(0))
+        view = self.env.reset(lane_seeds([0], self.env.lanes))
+        legal = [None] * len(view.obs) if view.legal is None else view.legal
+        sights = list(zip(view.obs, legal))
+        timing = asdict(time_decisions(Decisions(single, self.host.device), sights, LATENCY_SECONDS))
+        return {"joint_ms": timing.pop("median_ms"), **timing, "what": "joint decisions, batch 1, host to host, eager"}
 
-def train(job: Job, results: Path | str, device: str = "cpu") -> Generator[Progress]:
+
+def train(job: Job, results: Path | str, host: Host = CPU) -> Generator[Progress]:
     """Train, evaluate and store one job, yielding where it stands after every update.
 
     A failure becomes a record in the store (and is raised again), so the table can say why.
@@ -186,10 +189,10 @@ def train(job: Job, results: Path | str, device: str = "cpu") -> Generator[Progr
     store, steps = Store(results), job.protocol["steps"]
     try:
         yield Progress(0, steps, "loading")
-        run = Run(job, store, device)
+        run = Run(job, store, host)
         run.resume()
     except Exception as error:
-        fail(job, store, error, device)
+        fail(job, store, error, host)
         raise
     try:
         saved = time.monotonic()
@@ -206,16 +209,16 @@ def train(job: Job, results: Path | str, device: str = "cpu") -> Generator[Progr
         run.save()
         raise
     except Exception as error:
-        fail(job, store, error, device)
+        fail(job, store, error, host)
         raise
 
 
-def fail(job: Job, store: Store, error: BaseException, device: str) -> None:
+def fail(job: Job, store: Store, error: BaseException, host: Host) -> None:
     """Record why the seeds of a job have no result."""
     reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
     tail = "".join(traceback.format_exception(error))[-4000:]
     for cell, run_id in zip(job.cells(), job.run_ids()):
-        record = {**provenance(job, run_id, device), "status": "failed", "reason": reason, "traceback": tail}
+        record = {**provenance(job, run_id, host), "status": "failed", "reason": reason, "traceback": tail}
         store.write(cell, {**record, "evaluations": [], "finished": datetime.now(UTC).isoformat()})
 
 
@@ -239,7 +242,7 @@ def describe(algorithm: Algorithm) -> dict[str, Any]:
     return facts | sizes
 
 
-def provenance(job: Job, run_id: str, device: str) -> dict[str, Any]:
+def provenance(job: Job, run_id: str, host: Host) -> dict[str, Any]:
     """Where a record comes from."""
     return {
         "run_id": run_id,
@@ -250,39 +253,6 @@ def provenance(job: Job, run_id: str, device: str) -> dict[str, Any]:
             "eval_noise": job.config["eval_noise"],
             "batch_size": job.config["batch_size"],
         },
-        "machine": machine(device),
+        "machine": host.facts(),
         "code": code(),
     }
-
-
-@cache
-def machine(device: str) -> dict[str, Any]:
-    """Hardware and the versions that matter."""
-    return {
-        "device": torch.cuda.get_device_name() if device.startswith("cuda") else _processor(),
-        "system": platform.system(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-    }
-
-
-def _processor() -> str:
-    """The processor's name as the system tells it."""
-    with contextlib.suppress(OSError):
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-        if found:
-            return found[1].strip()
-    return platform.processor() or platform.machine()
-
-
-@cache
-def code() -> dict[str, str]:
-    """The version of offmarl, and its commit where it runs from a checkout."""
-    here = Path(__file__).parent
-    try:
-        call = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
-        commit = subprocess.run(call, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        commit = "unknown"
-    return {"version": version("offmarl"), "commit": commit}

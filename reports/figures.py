@@ -7,6 +7,7 @@ drawn, and a method has the colour of its place in the suite whichever methods a
 import math
 import textwrap
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
+from offmarl.reports.speed import NATIVE, Row
 from offmarl.reports.statistics import estimate
 from offmarl.reports.tables import reduced_networks, row_name, span
 
@@ -74,13 +76,14 @@ def learning_curves(curves: pd.DataFrame, table: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def speed_return(runs: pd.DataFrame, table: pd.DataFrame) -> Figure | None:
+def speed_return(runs: pd.DataFrame, table: pd.DataFrame, measured: Sequence[Row] = ()) -> Figure | None:
     """Mean return against the time of one joint decision (ms, log axis): a panel per group, a point per method.
 
     `runs` is `results.load_runs`. Both are means over the datasets of the group that all methods shown have; bars
-    are 95 % intervals of the mean return.
+    are 95 % intervals of the mean return. Times are those of the runs' own networks, or `measured` ones
+    (`speed.inference`, of one machine) in groups in which each of the methods has been measured.
     """
-    shown = _shown(runs.query("status == 'done' and latency_ms > 0"), table)
+    shown, source = _with_times(_shown(runs.query("status == 'done' and latency_ms > 0"), table), measured)
     groups = {group: _points([run for run in shown if run["group"] == group]) for group in table["group"].unique()}
     groups = {group: found for group, found in groups.items() if found[0]}
     if not groups:
@@ -99,7 +102,7 @@ def speed_return(runs: pd.DataFrame, table: pd.DataFrame) -> Figure | None:
         for axis in axes[len(groups) :]:
             axis.set_axis_off()
         devices = "; ".join(sorted({run["device"] for run in shown if run["device"]})) or "an unknown device"
-        _caption(figure, table, f"times on {devices}; bars: 95 % intervals")
+        _caption(figure, table, f"times on {devices}, {source}; bars: 95 % intervals")
         for axis, (points, _) in zip(axes, groups.values()):
             _label_points(axis, points, colours(table))
     return figure
@@ -115,6 +118,25 @@ def _shown(frame: pd.DataFrame, table: pd.DataFrame) -> list[Any]:
         for cell in table.to_dict("records")
         for row in found[cell["task"], cell["quality"], cell["algorithm"], cell["variant"]]
     ]
+
+
+def _with_times(shown: list[Any], measured: Sequence[Row]) -> tuple[list[Any], str]:
+    """The runs with measured times, where every method of their group has one; and what times these are."""
+    native = [row for row in measured if row["sampler"] == NATIVE]
+    times: dict[tuple[str, str], list[float]] = {}
+    for row in native:
+        times.setdefault((row["group"], row["algorithm"]), []).append(row["headline_ms"])
+    lacking = {run["group"] for run in shown if (run["group"], run["algorithm"]) not in times}
+    if not native or {run["group"] for run in shown} <= lacking:
+        return shown, "of the runs' own networks"
+    found = [
+        run
+        if run["group"] in lacking
+        else run | {"latency_ms": np.mean(times[run["group"], run["algorithm"]]), "device": native[0]["device"]}
+        for run in shown
+    ]
+    size = "reduced" if any(row["reduced"] for row in native) else "the papers'"
+    return found, f"of networks of {size} size, on {', '.join(dict.fromkeys(row['task'] for row in native))}"
 
 
 def _caption(figure: Figure, table: pd.DataFrame, what: str) -> None:

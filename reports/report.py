@@ -8,7 +8,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from offmarl.reports import figures, tables, writers
+import pandas as pd
+
+from offmarl.reports import figures, speed, speed_figures, tables, writers
 from offmarl.reports.results import evaluation_curves, load_runs
 
 
@@ -22,6 +24,9 @@ def write(
     elsewhere: Collection[str] = (),
 ) -> dict[str, Any]:
     """Writes table.{md,csv,tex,html}, curves.{png,pdf} and speed_return.{png,pdf}; each file appears whole.
+
+    What was measured of the suite's speed stands in inference.{md,csv}, training.{md,csv} and growth.{md,csv}, and in
+    the figures inference_time, training_time and growth.
 
     `unavailable` and `elsewhere` are as in `tables.build`.
 
@@ -41,14 +46,23 @@ def write(
         "table.tex": writers.latex(table),
         "table.html": writers.page(table),
     }
+    measured = {"inference": speed.inference(results, suite), "training": speed.training(results, suite)}
+    measured["growth"] = speed.growth(results, suite)
+    texts |= _speed_texts(measured, suite)
     for file, text in texts.items():
         _whole(folder / file, lambda place, text=text: place.write_text(text, encoding="utf-8"))
     drawn = {
         "curves": figures.learning_curves(evaluation_curves(*chosen), table),
-        "speed_return": figures.speed_return(load_runs(*chosen), table),
+        "speed_return": figures.speed_return(load_runs(*chosen), table, speed.latest(measured["inference"])),
+    }
+    colour = figures.colours(table)
+    speeds = {
+        "inference_time": speed_figures.inference_time(measured["inference"], colour),
+        "training_time": speed_figures.training_time(measured["training"], colour),
+        "growth": speed_figures.growth(measured["growth"], colour),
     }
     paths = [folder / file for file in texts]
-    for (stem, figure), kind in product(drawn.items(), ("png", "pdf")):
+    for (stem, figure), kind in product((drawn | speeds).items(), ("png", "pdf")):
         path = folder / f"{stem}.{kind}"
         if figure is None:
             path.unlink(missing_ok=True)  # what an earlier report drew is no longer true
@@ -58,6 +72,19 @@ def write(
         paths.append(path)
     notes = [f"{stem}: not drawn, no finished runs to show" for stem, figure in drawn.items() if figure is None]
     return {"paths": paths, "text": writers.plain(table), "notes": notes}
+
+
+def _speed_texts(measured: dict[str, list[speed.Row]], suite: dict) -> dict[str, str]:
+    """The files of what was measured of speed."""
+    texts = {}
+    for name, rows in measured.items():
+        if not rows:
+            continue
+        shown = [{key: value for key, value in row.items() if key not in speed.QUIET} for row in rows]
+        shown = speed.exponents(rows, suite) if name == "growth" else shown
+        texts[f"{name}.csv"] = pd.DataFrame(rows).to_csv(index=False)
+        texts[f"{name}.md"] = speed.markdown(f"{suite['title']}: {speed.TITLES[name]}", shown, speed.NOTES[name])
+    return texts
 
 
 def _whole(path: Path, write: Callable[[Path], object]) -> None:

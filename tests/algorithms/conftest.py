@@ -1,7 +1,19 @@
+import dataclasses
+import io
+
 import pytest
 import torch
 
+from offmarl.algorithms import registry
 from offmarl.algorithms.base import Batch, Data, TaskSpec
+
+SEEDS = (3, 5)
+CASES = [
+    pytest.param((cls, variant, space), id=f"{cls.name}-{variant}-{space}")
+    for cls in registry().values()
+    for variant in ("paper", *(v for v in cls.variants if v != "paper"))
+    for space in sorted(cls.actions)
+]
 
 
 @pytest.fixture(autouse=True)
@@ -94,3 +106,108 @@ def set_value():
         last.bias.copy_(torch.as_tensor(value).reshape(-1, 1, last.bias.shape[-1]).expand_as(last.bias))
 
     return set_to
+
+
+# The contract: what tests of every method share.
+
+
+def _tiny(cls):
+    return {f.name: f.metadata["tiny"] for f in dataclasses.fields(cls.Config) if "tiny" in f.metadata}
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Every size of a method as small as it goes: class -> settings."""
+    return _tiny
+
+
+@pytest.fixture(params=CASES)
+def case(request):
+    return request.param
+
+
+@pytest.fixture
+def spec(case, make_spec):
+    return make_spec(case[2])
+
+
+@pytest.fixture
+def build(case, spec, make_data):
+    """Makes the case's method, small."""
+    cls, variant, _ = case
+
+    def make(seeds=SEEDS, **over):
+        algorithm = cls(spec, cls.Config(**{**cls.variants.get(variant, {}), **_tiny(cls), **over}), seeds)
+        algorithm.prepare(make_data(spec))
+        return algorithm
+
+    return make
+
+
+@pytest.fixture
+def batch(case, spec, make_batch):
+    """The same transitions for the same seed, whoever shares the batch."""
+    cls, variant, _ = case
+    window = cls.Config(**{**cls.variants.get(variant, {}), **_tiny(cls)}).window
+
+    def make(draw=0, seeds=SEEDS):
+        return make_batch(spec, seeds, draw=draw, window=window)
+
+    return make
+
+
+@pytest.fixture
+def views(spec, look):
+    """What S seeds see in E episodes: obs [S,E,I,O], legal [S,E,I,A] or None."""
+    return look(spec)
+
+
+@pytest.fixture(scope="session")
+def look():
+    """Makes what S seeds see in E episodes: obs [S,E,I,O], legal [S,E,I,A] or None."""
+
+    def make(spec, seeds=2, episodes=64):
+        g = torch.Generator().manual_seed(1)
+        obs = 2 * torch.randn(seeds, episodes, spec.agents, spec.obs, generator=g)
+        legal = torch.rand(seeds, episodes, spec.agents, spec.actions, generator=g) < 0.5
+        legal[..., 1] |= ~legal.any(-1)
+        return obs, legal if spec.discrete else None
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def through_disk():
+    """What remains of a state that is saved and loaded."""
+
+    def save_and_load(state):
+        file = io.BytesIO()
+        torch.save(state, file)
+        file.seek(0)
+        return torch.load(file, weights_only=True)
+
+    return save_and_load
+
+
+@pytest.fixture(scope="session")
+def assert_same():
+    """Two states are the same, bit for bit."""
+
+    def compare(one, other):
+        assert one.keys() == other.keys()
+        for name, value in one.items():
+            assert torch.equal(value, other[name]), name
+
+    return compare
+
+
+@pytest.fixture(scope="session")
+def train():
+    """Updates with each batch; returns the method."""
+
+    def update(algorithm, batches):
+        for each in batches:
+            algorithm.update(each)
+        return algorithm
+
+    return update

@@ -1,5 +1,3 @@
-import dataclasses
-
 import pytest
 import torch
 from torch.testing import assert_close
@@ -235,10 +233,9 @@ CALLS = {  # one decision of one agent: sequential calls, and rows of them for a
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_network_calls_of_a_decision(name, make_spec):
+def test_network_calls_of_a_decision(name, make_spec, tiny):
     cls = registry()[name]
-    shrink = {f.name: f.metadata["tiny"] for f in dataclasses.fields(cls.Config) if "tiny" in f.metadata}
-    widths = {k: v for k, v in shrink.items() if k in ("hidden", "width", "multipliers", "norm_groups", "widths")}
+    widths = {k: v for k, v in tiny(cls).items() if k in ("hidden", "width", "multipliers", "norm_groups", "widths")}
     spec = make_spec("continuous" if "continuous" in cls.actions else "discrete")
     algorithm = cls(spec, cls.Config(**widths), [0])
     found = {key: watch(net) for key, net in algorithm.nets.items()}

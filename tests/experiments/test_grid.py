@@ -9,7 +9,7 @@ from offmarl.benchmarks.tasks import tasks
 from offmarl.datasets.embedded import catalogue
 from offmarl.experiments import grid
 from offmarl.experiments.errors import UserError, check_name
-from offmarl.experiments.grid import Request, jobs, parse_overrides, pending, profiles, resolve
+from offmarl.experiments.grid import Request, jobs, load_suite, parse_overrides, pending, profiles, resolve
 from offmarl.experiments.store import Store
 
 SMAC = Request("smac")
@@ -100,7 +100,8 @@ def test_the_smoke_profile_is_two_maps():
 
 @pytest.mark.parametrize("name", ["smoke", "quick", "paper"])
 def test_a_job_takes_steps_and_seeds_from_its_profile(name):
-    facts, job = profiles()[name], only(profile=name)
+    own = load_suite("smac")["profiles"].get(name, {})
+    facts, job = profiles()[name] | own, only(profile=name)
     assert list(job.seeds) == facts["seeds"]
     for key in ("steps", "eval_every", "eval_episodes"):
         assert job.protocol[key] == facts[key]
@@ -111,7 +112,7 @@ def test_a_profile_may_give_some_methods_steps_of_their_own():
     own = profiles()["quick"]["own_steps"]
     found = {job.algorithm: job for job in jobs(Request("smac", algorithms=["madiff_d", "mac_flow"]))}
     assert found["madiff_d"].protocol["steps"] == found["madiff_d"].config["decay_steps"] == own["madiff_d"]
-    assert found["mac_flow"].protocol["steps"] == profiles()["quick"]["steps"] != own["madiff_d"]
+    assert found["mac_flow"].protocol["steps"] == load_suite("smac")["profiles"]["quick"]["steps"] != own["madiff_d"]
     assert {job.protocol["steps"] for job in jobs(Request("smac", "paper"))} == {10**6}
 
 

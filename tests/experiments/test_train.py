@@ -14,6 +14,7 @@ from offmarl.benchmarks.tasks import tasks
 from offmarl.datasets import embedded
 from offmarl.experiments import train as training
 from offmarl.experiments.grid import pending
+from offmarl.experiments.host import Host
 from offmarl.experiments.launch import run_serial
 from offmarl.experiments.store import Store
 from offmarl.experiments.train import build, train
@@ -285,7 +286,7 @@ def test_a_job_whose_data_cannot_be_made_is_a_failed_record(small, tmp_path, mon
 
 def test_one_failure_does_not_stop_the_others(small, explosive, tmp_path, capsys):
     grid = [small(explosive), small()]
-    failures = run_serial(grid, tmp_path, "cpu", 1)
+    failures = run_serial(grid, tmp_path, Host())
     assert len(failures) == 1
     assert failures[0] == "3m:good explosive: FloatingPointError: the loss is not finite"
     store = Store(tmp_path)
@@ -297,10 +298,10 @@ def test_one_failure_does_not_stop_the_others(small, explosive, tmp_path, capsys
 
 def test_a_second_start_replaces_a_failure(small, explosive, tmp_path, monkeypatch):
     job = small(explosive)
-    run_serial([job], tmp_path, "cpu", 1)
+    run_serial([job], tmp_path, Host())
     monkeypatch.setitem(registry(), explosive, registry()["bc"])  # mended
     assert pending([job], Store(tmp_path)) == [job]
-    assert run_serial([job], tmp_path, "cpu", 1) == []
+    assert run_serial([job], tmp_path, Host()) == []
     assert [Store(tmp_path).status(run_id) for run_id in job.run_ids()] == ["done"] * 2
     assert pending([job], Store(tmp_path)) == []
 

@@ -1,0 +1,89 @@
+"""Where a process computes, and how; with the facts that records keep of it."""
+
+import contextlib
+import platform
+import re
+import resource
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class Host:
+    """A device and the way it is used."""
+
+    device: str = "cpu"
+    threads: int = 1  # of the CPU
+    tf32: bool = False  # on CUDA: matrix products and convolutions with ten bits of mantissa
+    eager: bool = False  # on CUDA: launch every operation of an update, instead of replaying its captured graph
+
+    @property
+    def cuda(self) -> bool:
+        """Whether it computes on a CUDA device."""
+        return self.device.startswith("cuda")
+
+    @property
+    def captures(self) -> bool:
+        """Whether updates are captured as CUDA graphs."""
+        return self.cuda and not self.eager
+
+    def set_up(self) -> None:
+        """Make this process compute so."""
+        torch.set_num_threads(self.threads)
+        torch.backends.cuda.matmul.allow_tf32 = self.tf32
+        torch.backends.cudnn.allow_tf32 = self.tf32
+
+    def synchronise(self) -> None:
+        """Wait until the device has done what it was told."""
+        if self.cuda:
+            torch.cuda.synchronize(self.device)
+
+    def peak_mb(self) -> float:
+        """The most memory that this process has held, in MiB: of the device's on CUDA, else resident."""
+        if self.cuda:
+            return torch.cuda.max_memory_allocated(self.device) / 2**20
+        with contextlib.suppress(OSError):  # Linux: ru_maxrss would begin with the parent's
+            if found := re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text()):
+                return int(found[1]) / 2**10
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+    def facts(self) -> dict[str, Any]:
+        """Hardware, the versions that matter, and the settings above."""
+        return {
+            "device": torch.cuda.get_device_name(self.device) if self.cuda else processor(),
+            "system": platform.system(),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "threads": self.threads,
+        } | ({"cuda": torch.version.cuda, "tf32": self.tf32, "captured": self.captures} if self.cuda else {})
+
+
+@cache
+def processor() -> str:
+    """The processor's name as the system tells it."""
+    with contextlib.suppress(OSError):
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        if found:
+            return found[1].strip()
+    return platform.processor() or platform.machine()
+
+
+@cache
+def code() -> dict[str, str]:
+    """The version of offmarl, and its commit where it runs from a checkout."""
+    here = Path(__file__).parent
+    try:
+        call = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+        commit = subprocess.run(call, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        commit = "unknown"
+    return {"version": version("offmarl"), "commit": commit}

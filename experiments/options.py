@@ -1,0 +1,126 @@
+"""What the commands' options share: how they are declared, read and refused."""
+
+import argparse
+import os
+import re
+from pathlib import Path
+
+from offmarl.experiments.errors import UserError
+
+SUITES = "smac, continuous, om2p, or all of them"
+
+EXAMPLES = """examples:
+  offmarl run --suite smac                              Table 1, quick profile, everything on this machine
+  offmarl run --suite continuous                        Table 2; om2p: OM2P's Table 1; all: every suite
+  offmarl run --suite smac --profile smoke              two maps in two minutes
+  offmarl run --suite smac --profile paper --device cuda --dry-run
+  offmarl run --suite smac --tasks smac/3m,smac/8m:good --algorithms bc,mac_flow --seeds 0-5
+  offmarl run --suite smac --set mac_flow.alpha=1.0 --set all.batch_size=128
+  offmarl report --suite smac                           the tables and figures again
+  offmarl data list                                     the embedded datasets
+  offmarl data check FILE.npz --task mamujoco/3hopper   a dataset file of one's own
+  offmarl bench envs --tasks mpe/spread                 steps per second of simulators and recording here
+  offmarl bench train --suite smac --tasks smac/3m      seed-steps per second of every method, hours of the table
+  offmarl latency --suite smac --tasks smac/3m          milliseconds of a decision, at the papers' sizes
+  offmarl latency --suite smac --scaling                the same by the number of agents and denoising steps
+"""
+
+
+def command(commands, name: str, text: str, function) -> argparse.ArgumentParser:
+    """A subcommand with the examples at the end of its help."""
+    sub = commands.add_parser(
+        name,
+        help=text,
+        description=text,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if function:
+        sub.set_defaults(command=function)
+    return sub
+
+
+def host_options(options: argparse.ArgumentParser) -> None:
+    """Where and how to train."""
+    options.add_argument("--device", default="auto", help="cpu, cuda or auto: cuda where there is one (default)")
+    options.add_argument("--threads", type=int, default=1, help="CPU threads of each training (default: 1)")
+    options.add_argument("--tf32", action="store_true", help="on CUDA, multiply in TF32: faster, ten bits of mantissa")
+    options.add_argument(
+        "--eager", action="store_true", help="on CUDA, do without captured graphs: slower, same numbers"
+    )
+
+
+def core_count() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def listed(text: str | None) -> list[str] | None:
+    """Comma-separated names; None where nothing is said."""
+    return None if text is None else [part for part in text.split(",") if part]
+
+
+def parse_seeds(text: str | None) -> list[int] | None:
+    """`0-5` or `0,2,4` as numbers.
+
+    Raises:
+        UserError: for anything else.
+    """
+    if text is None:
+        return None
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
+        if not match or (match[2] and int(match[2]) < int(match[1])):
+            raise UserError(f"--seeds {text}: '{part}' is neither a number nor a rising range; write 0-5 or 0,2,4")
+        seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
+    return list(dict.fromkeys(seeds))
+
+
+def find_device(name: str) -> str:
+    """The device that a name means, as torch calls it.
+
+    Raises:
+        UserError: for an unknown one, and for one that is not there.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise UserError(f"--device {name}: write cpu, cuda or auto")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"--device {name}: torch sees no CUDA device here; use --device cpu")
+    return name
+
+
+def writable(results: Path) -> Path:
+    """The results directory, made where it is missing.
+
+    Raises:
+        UserError: where that cannot be done.
+    """
+    results = results.expanduser().resolve()
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--results {results}: cannot be made ({error.strerror}); choose another directory") from error
+    if not os.access(results, os.W_OK):
+        raise UserError(f"--results {results}: is not writable; choose another directory")
+    return results
+
+
+def find_recipes(wanted: list[str] | None) -> list:
+    """The embedded datasets of tasks, or of task:quality; None means all.
+
+    Raises:
+        UserError: for an unknown one.
+    """
+    from offmarl.datasets.embedded import catalogue
+    from offmarl.experiments.grid import check_datasets
+
+    known: dict[str, list[str]] = {}
+    for task, quality in catalogue():
+        known.setdefault(task, []).append(quality)
+    check_datasets(wanted or (), known)
+    return [r for (t, q), r in catalogue().items() if wanted is None or t in wanted or f"{t}:{q}" in wanted]

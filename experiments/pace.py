@@ -1,0 +1,193 @@
+"""How fast methods train here, at the sizes of a profile: `offmarl bench train`, and the estimate of a dry run."""
+
+import dataclasses
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from offmarl.algorithms.graphs import WARM_UP
+from offmarl.benchmarks.tasks import Task, tasks
+from offmarl.datasets.canonical import Dataset, from_episodes
+from offmarl.experiments.apart import Killed, apart
+from offmarl.experiments.grid import Job
+from offmarl.experiments.host import Host, code
+from offmarl.experiments.store import Store
+from offmarl.experiments.train import build, describe, make_sampler
+from offmarl.experiments.updates import Updates
+
+
+class Pace(NamedTuple):
+    """Of a job's updates."""
+
+    seconds: float  # of one update of all seeds together, the batch's drawing included
+    updates: int  # that were timed
+    facts: dict[str, Any]  # of the method: size, network evaluations
+
+
+def training_pace(job: Job, host: Host, seconds: float) -> Pace:
+    """Time updates on made-up data, one at least; the first ones, in which things are made once, are left out."""
+    task = tasks()[job.task]
+    algorithm = build(job, task, job.seeds, host.device)
+    sampler = make_sampler(job, made_up(task), host.device)
+    sampler.data = algorithm.prepare(sampler.data)
+    update = Updates(algorithm, sampler, host.captures)
+    for _ in range(2 * (WARM_UP + 1) if update.capture else 1):
+        update()
+    host.synchronise()
+    paces, updates, block, began = [], 0, 1, time.perf_counter()
+    while not paces or time.perf_counter() - began < seconds:
+        start = time.perf_counter()
+        for _ in range(block):
+            update()
+        host.synchronise()
+        paces.append((time.perf_counter() - start) / block)
+        updates += block
+        block = max(1, int(seconds / 10 / paces[-1]))  # the device is waited for ten times, not at every update
+    return Pace(statistics.median(paces), updates, describe(algorithm))
+
+
+def made_up(task: Task, episodes: int = 20, length: int = 50) -> Dataset:
+    """Random numbers in the shape of the task's data."""
+    rng, per_agent = np.random.default_rng(0), (task.agents, task.actions)
+    one: dict[str, np.ndarray] = {
+        "done": np.array(True),
+        "timeout": np.array(False),
+        "obs": rng.random((length + 1, task.agents, task.obs), np.float32),
+        "state": rng.random((length + 1, task.state), np.float32),
+        "rewards": rng.random((length, task.agents), np.float32),
+    }
+    if task.discrete:
+        one["actions"] = rng.integers(task.actions, size=(length, task.agents))
+        one["legal"] = np.ones((length + 1, *per_agent), bool)
+    else:
+        one["actions"] = rng.uniform(-1, 1, (length, *per_agent)).astype(np.float32)
+    return from_episodes([one] * episodes, [0] * episodes)
+
+
+class Row(NamedTuple):
+    """What `bench train` measures: a job with its seeds, where, and what was changed in its settings."""
+
+    job: Job
+    host: Host
+    changed: dict[str, Any]
+
+
+def rows_of(
+    grid: Sequence[Job], seeds: Sequence[int], hosts: Sequence[Host], compared: Mapping[str, Sequence[dict[str, Any]]]
+) -> list[Row]:
+    """Every method on every task, with so many seeds in lock step.
+
+    `compared` lists settings of a method that are measured side by side.
+    """
+    firsts = {(job.task, job.algorithm): job for job in reversed(grid)}
+    ordered = dict.fromkeys((job.task, job.algorithm) for job in grid)
+    return [
+        Row(
+            dataclasses.replace(firsts[name], seeds=tuple(range(count)), config={**firsts[name].config, **changed}),
+            host,
+            changed,
+        )
+        for name in ordered
+        for changed in compared.get(name[1], [{}])
+        for count in seeds
+        for host in hosts
+    ]
+
+
+def measure_training(row: Row, seconds: float) -> dict[str, Any]:
+    """One row's record. Runs in a process of its own."""
+    job, host = row.job, row.host
+    host.set_up()
+    before = host.peak_mb()
+    pace = training_pace(job, host, seconds)
+    return {
+        "task": job.task,
+        "algorithm": job.algorithm,
+        "variant": job.variant,
+        "profile": job.profile,
+        "changed": row.changed,
+        "seeds": len(job.seeds),
+        "batch_size": job.config["batch_size"],
+        "steps": job.protocol["steps"],
+        "mode": "captured" if host.captures else "eager",
+        "update_ms": round(1e3 * pace.seconds, 4),
+        "updates": pace.updates,
+        "seed_steps_per_s": round(len(job.seeds) / pace.seconds, 2),
+        "peak_mb": round(host.peak_mb() - before, 1),
+        "facts": pace.facts,
+        "machine": host.facts(),
+        "code": code(),
+        "finished": datetime.now(UTC).isoformat(),
+    }
+
+
+def bench_train(
+    rows: Sequence[Row], seconds: float, store: Store, progress: Callable[[Sequence[Row]], Iterable[Row]]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Measure and store every row; returns the records, and what could not be measured."""
+    found, failures = [], []
+    for row in progress(rows):
+        try:
+            record = apart(measure_training, row, seconds)
+        except (Killed, RuntimeError, MemoryError) as error:
+            failures.append(f"{row.job.task} {row.job.algorithm}, {len(row.job.seeds)} seeds: not measured: {error}")
+            continue
+        parts = [record[part] for part in ("task", "algorithm", "variant", "profile", "seeds", "mode")]
+        parts += [*row.changed.values(), record["machine"]["device"], record["machine"]["threads"]]
+        store.write_measurement("training", ".".join(map(str, parts)), record)
+        found.append(record)
+    return found, failures
+
+
+HEAD = f"{'task':22} {'method':26} {'seeds':>5} {'mode':9} {'ms/update':>12} {'seed-steps/s':>13} "
+HEAD += f"{'gain':>9} {'peak MB':>9}"
+FOOT = (
+    "gain: seed-steps per second over those of one seed in the same mode. Updates on made-up data, without evaluation."
+)
+
+
+def table(records: Sequence[Mapping[str, Any]]) -> str:
+    """The records as text."""
+
+    def place(record: Mapping[str, Any]) -> tuple:
+        return record["task"], record["algorithm"], str(record["changed"]), record["mode"]
+
+    single = {place(r): r["seed_steps_per_s"] for r in records if r["seeds"] == 1}
+    lines = [HEAD]
+    for r in records:
+        gain = f"{r['seed_steps_per_s'] / single[place(r)]:.2f}x" if place(r) in single else ""
+        name = " ".join([r["algorithm"], *(f"{k}={v}" for k, v in r["changed"].items())])
+        lines.append(
+            f"{r['task']:22} {name:26} {r['seeds']:5} {r['mode']:9} {r['update_ms']:12,.3f} "
+            f"{r['seed_steps_per_s']:13,.1f} {gain:>9} {r['peak_mb']:9,.0f}"
+        )
+    return "\n".join([*lines, FOOT])
+
+
+def projected(grid: Sequence[Job], records: Sequence[Mapping[str, Any]], groups: Mapping[str, Mapping]) -> list[str]:
+    """Hours that the updates of a whole grid take here, by method: every task as those measured of its group."""
+    hours, missing = defaultdict(float), set()
+    group_of = {task: group for group, tasks_ in groups.items() for task in tasks_}
+    for job in grid:
+        near = [
+            r
+            for r in records
+            if r["algorithm"] == job.algorithm
+            and group_of.get(r["task"]) == group_of[job.task]
+            and r["changed"].items() <= job.config.items()
+        ]
+        own = [r for r in near if r["task"] == job.task] or near
+        if not own:
+            missing.add(job.algorithm)
+            continue
+        together = max(r["seeds"] for r in own if r["seeds"] <= len(job.seeds))
+        best = min(r["update_ms"] for r in own if r["seeds"] == together)
+        hours[job.algorithm] += best * job.protocol["steps"] * len(job.seeds) / together / 3.6e6
+    lines = [f"{name:14} {value:12,.1f} hours" for name, value in hours.items() if name not in missing]
+    lines += [f"{name:14} not measured on every group" for name in sorted(missing)]
+    return [*lines, f"{'together':14} {sum(hours.values()):12,.1f} hours of updates, one job after the other"]

@@ -1,0 +1,39 @@
+"""A training step from batch to moved weights; on CUDA it is captured as a graph and replayed."""
+
+from collections.abc import Hashable
+
+import torch
+from torch import Tensor
+
+from offmarl.algorithms.base import Algorithm
+from offmarl.algorithms.graphs import Captured
+from offmarl.datasets.canonical import Sampler
+
+
+class Updates:
+    """Calls draw a batch and update; they return the loss terms [S].
+
+    Args:
+        capture: replay a CUDA graph, one for each kind of the method's gradient steps, the drawing of the batch
+            included; the same numbers come of it. Methods that are not `capturable` run eagerly all the same.
+    """
+
+    def __init__(self, algorithm: Algorithm, sampler: Sampler, capture: bool = False):
+        self.algorithm, self.sampler, self.size = algorithm, sampler, algorithm.config.batch_size
+        self.capture = capture and algorithm.capturable
+        self.graphs: dict[Hashable, Captured[dict[str, Tensor]]] = {}
+        self.pool = torch.cuda.graph_pool_handle() if self.capture else None
+
+    def __call__(self) -> dict[str, Tensor]:
+        """One update."""
+        if not self.capture:
+            return self.algorithm.update(self.sampler.sample(self.size))
+        self.algorithm.begin_update()
+        kind = self.algorithm.kind()
+        if kind not in self.graphs:
+            generators = [*self.algorithm.streams.generators, *self.sampler.streams.generators]
+            self.graphs[kind] = Captured(self._on_device, generators, self.pool)
+        return self.graphs[kind]()
+
+    def _on_device(self) -> dict[str, Tensor]:
+        return self.algorithm.gradient_step(self.sampler.sample(self.size))

@@ -1,0 +1,193 @@
+"""What `offmarl latency` and `offmarl bench train` measured, as tables: inference, growth with the team, training.
+
+Reads `<results>/measurements/<kind>/*.json`. A suite's tables hold its own tasks and methods; rows of several machines
+stand side by side, and figures show those of the machine that measured last.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Row = dict[str, Any]
+
+KEYS = {"latency": ("task", "algorithm", "joint", "machine"), "training": ("task", "algorithm", "update_ms", "machine")}
+KEYS["scaling"] = ("algorithm", "teams", "chains", "machine")
+NATIVE = "native"
+QUIET = ["algorithm", "profile", "variant", "finished", "sum_ms", "p95_ms", "min_ms", "group", "step_ms"]  # csv only
+TITLES = {"inference": "time of a decision", "training": "time and memory of training", "growth": "Table 3, measured"}
+NOTES = {
+    "inference": [
+        "One joint decision, batch 1, from the host's observation to its action, without the environment's step; "
+        "medians. joint: one host decides for the team; agent: the slowest agent on a device of its own; headline: "
+        "what the team waits for (agent, or joint where execution is centralised). Extrapolated: from the first calls "
+        "of the chain.",
+    ],
+    "training": [
+        "Updates of so many seeds in lock step, the drawing of the batch included, evaluation left out; memory is the "
+        "process's peak above what it held before (on a GPU: what was allocated).",
+    ],
+    "growth": [
+        "Made-up teams of 3m's sizes, networks of the papers' size; fitted in logarithms over what was measured. The "
+        "paper counts operations, constants left out; one host that decides for a team uses its cores better the more "
+        "agents there are, so measured powers are below the paper's where a decision is small.",
+    ],
+}
+
+
+def measurements(results: Path, kind: str) -> list[Row]:
+    """The stored rows of a kind, oldest first; files that cannot be read are left out."""
+    found = []
+    for path in (Path(results) / "measurements" / kind).glob("[!.]*.json"):
+        try:
+            row = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(row, dict) and all(key in row for key in KEYS[kind]):
+            found.append(row)
+    return sorted(found, key=lambda row: row.get("finished") or "")
+
+
+def inference(results: Path, suite: dict) -> list[Row]:
+    """A row per measurement of a decision: milliseconds, calls, size, memory, and where."""
+    rows = []
+    for row in measurements(results, "latency"):
+        agent, cut = row["agent"] or {}, row["extrapolated"]
+        rows.append(
+            {
+                **_place(row, suite),
+                "sampler": row["sampler"],
+                "mode": row["mode"],
+                "threads": row["machine"]["threads"],
+                "nfe": row["facts"]["nfe"],
+                "parameters": row["facts"]["parameters"],
+                "joint_ms": row["joint"]["median_ms"],
+                "agent_ms": agent.get("median_ms"),
+                "sum_ms": row["sum_ms"],
+                "headline_ms": row["headline_ms"],
+                "p95_ms": row["joint"]["p95_ms"],
+                "min_ms": row["joint"]["min_ms"],
+                "n": row["joint"]["n"],
+                "step_ms": row["step_ms"],
+                "peak_mb": row["peak_mb"],
+                "extrapolated": f"{cut['calls']} of {cut['of']} calls" if cut else "",
+                "weights": row["weights"],
+                "reduced": bool(row["facts"]["reduced"]),
+                "device": row["machine"]["device"],
+                "finished": row["finished"],
+            }
+        )
+    return _of_suite(rows, suite)
+
+
+def training(results: Path, suite: dict) -> list[Row]:
+    """A row per measurement of updates: milliseconds, seed-steps per second, memory, and hours of a seed's run."""
+    rows = []
+    for row in measurements(results, "training"):
+        changed = ", ".join(map(str, row["changed"].values()))
+        hours = row["update_ms"] * row["steps"] / row["seeds"] / 3.6e6
+        rows.append(
+            {
+                **_place(row, suite),
+                "setting": changed,
+                "mode": row["mode"],
+                "threads": row["machine"]["threads"],
+                "seeds": row["seeds"],
+                "parameters": row["facts"]["parameters"],
+                "update_ms": row["update_ms"],
+                "seed_steps_per_s": row["seed_steps_per_s"],
+                "peak_mb": row["peak_mb"],
+                "steps": row["steps"],
+                "hours_per_seed": round(hours, 3),
+                "reduced": bool(row["facts"]["reduced"]),
+                "device": row["machine"]["device"],
+                "finished": row["finished"],
+            }
+        )
+    return _of_suite(rows, suite)
+
+
+def growth(results: Path, suite: dict) -> list[Row]:
+    """A row per method, cost and size: milliseconds by agents (one call) and by calls (two agents)."""
+    rows = []
+    for row in measurements(results, "scaling"):
+        if row["algorithm"] not in suite.get("scaling", {}):
+            continue
+        method = {"algorithm": row["algorithm"], "title": row["title"], "device": row["machine"]["device"]}
+        for by, points in (("agents", row["teams"]), ("calls", row["chains"])):
+            for point, cost in product(points, ("agent", "total")):
+                size = {"by": by, "size": point[by], "cost": cost, "ms": point[f"{cost}_ms"], "nfe": point["nfe"]}
+                rows.append(method | size | {"finished": row["finished"]})
+    return rows
+
+
+def exponents(rows: Sequence[Row], suite: dict) -> list[Row]:
+    """Fitted powers of agents I and calls K beside the paper's: a row per method and cost."""
+    lines: dict[tuple, dict[str, list[tuple[float, float]]]] = {}
+    for row in rows:
+        place = (row["algorithm"], row["title"], row["device"], row["cost"])
+        lines.setdefault(place, {"agents": [], "calls": []})[row["by"]].append((row["size"], row["ms"]))
+    found = []
+    for (algorithm, title, device, cost), points in lines.items():
+        fits: Row = {"method": title, "cost": "one agent" if cost == "agent" else "team, one host"}
+        for by, letter, paper in zip(("agents", "calls"), "IK", suite["scaling"][algorithm][cost]):
+            fits |= {f"power of {letter}": _power(points[by]), f"paper's power of {letter}": paper}
+            fits[f"{letter} up to"] = max((size for size, _ in points[by]), default=1)
+        found.append(fits | {"device": device})
+    return found
+
+
+def _power(points: Sequence[tuple[float, float]]) -> float:
+    if len(points) < 2:
+        return math.nan
+    sizes, times = zip(*points)
+    return round(float(np.polyfit(np.log(sizes), np.log(times), 1)[0]), 2)
+
+
+def latest(rows: Sequence[Row]) -> list[Row]:
+    """The rows of the device that measured last: captured ones on CUDA, else those of the fewest threads."""
+    if not rows:
+        return []
+    device = max(rows, key=lambda row: row["finished"])["device"]
+    own = [row for row in rows if row["device"] == device]
+    mode = "captured" if any(row["mode"] == "captured" for row in own) else "eager"
+    threads = min(row["threads"] for row in own)
+    return [row for row in own if row["mode"] == mode and row["threads"] == threads]
+
+
+def markdown(title: str, rows: Sequence[Row], notes: Sequence[str]) -> str:
+    """Rows as a Markdown table with lines below it."""
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
+    return "\n".join([f"### {title}", "", *(f"| {' | '.join(line)} |" for line in lines), "", *notes, ""])
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _place(row: Row, suite: dict) -> Row:
+    groups = {task: group for group, tasks in suite["groups"].items() for task in tasks}
+    title = suite["algorithms"].get(row["algorithm"], row["facts"]["title"])
+    return {
+        "group": groups.get(row["task"]),
+        "task": row["task"],
+        "algorithm": row["algorithm"],
+        "title": title,
+        "variant": row["variant"],
+        "profile": row["profile"],
+    }
+
+
+def _of_suite(rows: list[Row], suite: dict) -> list[Row]:
+    """Those of its tasks and methods, in its order, machine by machine."""
+    methods, tasks = list(suite["algorithms"]), [task for group in suite["groups"].values() for task in group]
+    own = [row for row in rows if row["group"] and row["algorithm"] in methods]
+    return sorted(own, key=lambda row: (row["device"], tasks.index(row["task"]), methods.index(row["algorithm"])))

@@ -1,0 +1,163 @@
+"""What every method promises of acting. A new file in algorithms/ is tested here without a line written for it."""
+
+import itertools
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from offmarl.algorithms.nets import AgentNet
+
+SEEDS = (3, 5)
+
+
+def uses_noise(algorithm, obs, legal):
+    """Whether acting draws from the acting streams."""
+    before = algorithm.acting.state_dict()
+    algorithm.act(obs, legal)
+    return not all(map(torch.equal, before, algorithm.acting.state_dict()))
+
+
+def test_actions_have_the_shape_and_type_of_the_task(build, spec, look):
+    algorithm = build()
+    for episodes in (1, 4):
+        obs, legal = look(spec, episodes=episodes)
+        actions, _ = algorithm.act(obs, legal)
+        if spec.discrete:
+            assert actions.shape == (2, episodes, spec.agents) and actions.dtype == torch.int64
+        else:
+            assert actions.shape == (2, episodes, spec.agents, spec.actions) and actions.dtype == torch.float32
+            assert actions.abs().max() <= 1.0
+        assert not actions.requires_grad
+
+
+def test_only_legal_actions_are_taken(build, batch, spec, views, train):
+    algorithm = train(build(), [batch(draw) for draw in range(2)])
+    obs, legal = views
+    free, _ = algorithm.act(100 * obs, None)
+    if not spec.discrete:
+        assert free.abs().max() <= 1.0
+        return
+    assert free.min() >= 0 and free.max() < spec.actions
+    actions, _ = algorithm.act(100 * obs, legal)
+    assert legal.gather(-1, actions[..., None]).all()
+    assert not legal.gather(-1, free[..., None]).all()  # the mask did bind
+    for only in range(spec.actions):  # as for a fallen unit
+        single = torch.zeros_like(legal)
+        single[..., only] = True
+        assert (algorithm.act(100 * obs, single)[0] == only).all()
+
+
+def test_acting_depends_on_the_agents_own_observation(build, views):
+    algorithm = build(eval_noise="zero")
+    obs, _ = views
+    actions, other = (algorithm.act(x, None)[0] for x in (obs, obs.flip(1)))
+    assert (actions != other).flatten(3 if actions.ndim == 4 else 2).any(-1).float().mean() > 0.2
+
+
+@pytest.mark.parametrize("noise", ["zero", "fixed"])
+def test_acting_needs_other_agents_observations_only_where_execution_is_centralised(case, build, spec, views, noise):
+    algorithm = build(eval_noise=noise)
+    with torch.no_grad():  # what joins the agents may be closed by initialisation and open only by training
+        for parameter in algorithm.nets.parameters():
+            parameter += 0.3 * torch.randn_like(parameter)
+    obs, legal = views
+    actions, _ = algorithm.act(obs, legal)
+    changed = dict.fromkeys(range(spec.agents), False)
+    for j in range(spec.agents):
+        altered, mask = obs.clone(), None if legal is None else legal.clone()
+        altered[:, :, j] = -3 * obs[:, :, j].flip(1)
+        if mask is not None:
+            mask[:, :, j] = legal[:, :, j].flip(1)
+        again, _ = algorithm.act(altered, mask)
+        for i in set(changed) - {j}:
+            changed[i] |= not torch.equal(actions[:, :, i], again[:, :, i])
+    centralised = case[0].execution == "centralised"
+    assert changed == dict.fromkeys(range(spec.agents), centralised)
+
+
+def test_agents_differ_with_shared_parameters_and_without(build, spec, views):
+    obs = views[0][:, :, :1].expand(-1, -1, spec.agents, -1)  # all see the same
+    for share in (True, False):
+        actions, _ = build(share_parameters=share, eval_noise="zero").act(obs, None)
+        for i, j in itertools.combinations(range(spec.agents), 2):
+            assert not torch.equal(actions[:, :, i], actions[:, :, j]), f"share_parameters={share}"
+
+
+def test_agents_have_weights_of_their_own_without_sharing(build):
+    shared, apart = build(share_parameters=True), build(share_parameters=False)
+    assert apart.parameters() > shared.parameters()
+    for net in (m for m in apart.nets.modules() if isinstance(m, AgentNet)):
+        assert not net.shared
+        maps = net.mlp.layers[0].weight
+        assert len(maps) == len(SEEDS) * net.copies * net.agents
+        assert len({tuple(m.flatten().tolist()) for m in maps}) == len(maps)
+
+
+def test_nfe_is_the_number_of_network_calls_of_one_decision(build, views):
+    algorithm = build()
+    calls = []
+    for net in algorithm.nets.children():
+        net.register_forward_hook(lambda *_: calls.append(1))
+    algorithm.act(*views)
+    assert len(calls) == algorithm.nfe() >= 1
+
+
+@pytest.mark.parametrize("noise", ["zero", "fixed"])
+def test_acting_repeats_itself_without_fresh_noise(build, views, noise):
+    algorithm = build(eval_noise=noise)
+    assert not uses_noise(algorithm, *views)
+    assert torch.equal(algorithm.act(*views)[0], algorithm.act(*views)[0])
+
+
+def test_fresh_noise_makes_the_difference_where_noise_is_used(build, views):
+    algorithm = build(eval_noise="fresh")
+    differs = not torch.equal(algorithm.act(*views)[0], algorithm.act(*views)[0])
+    assert differs == uses_noise(algorithm, *views)
+    same_place = not torch.equal(algorithm.act(*views)[0], build(eval_noise="zero").act(*views)[0])
+    assert same_place == differs
+
+
+def test_fixed_noise_is_one_draw_for_all_episodes(build, views):
+    algorithm = build(eval_noise="fixed")
+    noise = algorithm.acting_noise(4, 3, 2)
+    assert noise.shape == (2, 4, 3, 2)
+    assert (noise == noise[:, :1]).all() and noise[:, 0].unique().numel() == noise[:, 0].numel()
+    assert torch.equal(noise[:, :2], algorithm.acting_noise(2, 3, 2))
+    assert torch.equal(noise[1:], build([SEEDS[1]], eval_noise="fixed").acting_noise(4, 3, 2))
+    obs, _ = views
+    actions, _ = algorithm.act(obs[:, :1].expand_as(obs), None)
+    assert (actions == actions[:, :1]).all()
+
+
+def test_fresh_noise_is_standard_normal_and_a_seeds_own(build):
+    algorithm = build(eval_noise="fresh")
+    noise = algorithm.acting_noise(50, 40, 5)
+    assert noise.mean((1, 2, 3)).abs().max() < 0.05 and (noise.std((1, 2, 3)) - 1).abs().max() < 0.05
+    assert torch.equal(noise[1:], build([SEEDS[1]], eval_noise="fresh").acting_noise(50, 40, 5))
+    assert not torch.equal(noise[0], noise[1])
+    assert (algorithm.acting_noise(50, 40, 5) != noise).any()
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_an_agent_that_stands_alone_acts_as_it_does_in_the_team(case, build, batch, spec, views, train, share):
+    def make():
+        return build(eval_noise="zero", share_parameters=share)
+
+    team = train(make(), [batch(draw) for draw in range(2)])
+    if case[0].execution != "decentralised":
+        with pytest.raises(ValueError, match="no agent can act alone"):
+            team.stand_alone(0)
+        return
+    obs, legal = views
+    first, memory = team.act(obs, legal)
+    second, _ = team.act(obs.flip(1), legal, memory)
+    for agent in range(spec.agents):
+        alone = make()
+        alone.load_nets(team.nets.state_dict())
+        alone.stand_alone(agent)
+        own, mask = obs[:, :, [agent]], None if legal is None else legal[:, :, [agent]]
+        one, memory = alone.act(own, mask)
+        other, _ = alone.act(own.flip(1), mask, memory)
+        assert_close(one, first[:, :, [agent]], rtol=0, atol=1e-4)  # round-off, which a chain of calls enlarges
+        assert_close(other, second[:, :, [agent]], rtol=0, atol=1e-4)

@@ -1,0 +1,112 @@
+import json
+import math
+
+import pytest
+from matplotlib.colors import to_hex
+
+from offmarl.reports import figures, speed, speed_figures, tables
+from offmarl.reports.report import write
+
+SUITE = {
+    "title": "Table 1",
+    "paper": "a paper",
+    "published": "macflow_table1",
+    "headline": "mac_flow",
+    "algorithms": {"bc": "BC", "mac_flow": "MAC-Flow"},
+    "groups": {"SMACv1": {"smac/3m": ["good"], "smac/8m": ["good"]}},
+    "scaling": {"mac_flow": {"agent": [0, 0], "total": [1, 0]}},
+}
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """Put a measurement into a store: kind, name, and what differs from an ordinary row."""
+
+    def put(kind, name, **over):
+        facts = {"title": "its title", "nfe": 1, "parameters": 1000, "reduced": {}}
+        row = {"task": "smac/3m", "algorithm": "bc", "variant": "paper", "profile": "paper", "mode": "eager"}
+        row |= {"facts": facts, "machine": {"device": "a processor", "threads": 1}, "finished": "2026-01-01"}
+        timing = {"median_ms": 2.0, "p95_ms": 3.0, "min_ms": 1.0, "n": 500, "cpu_share": 1.0}
+        row |= {
+            "latency": {"sampler": "native", "joint": timing, "agent": timing, "sum_ms": 6.0, "headline_ms": 2.0}
+            | {"extrapolated": None, "step_ms": 1.0, "peak_mb": 10.0, "weights": "fresh"},
+            "training": {"changed": {}, "seeds": 6, "steps": 1_000_000, "update_ms": 36.0}
+            | {"seed_steps_per_s": 166.7, "peak_mb": 50.0},
+            "scaling": {"title": "MAC-Flow", "teams": [], "chains": []},
+        }[kind]
+        folder = tmp_path / "measurements" / kind
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.json").write_text(json.dumps({"schema": 1, **row, **over}))
+        return tmp_path
+
+    return put
+
+
+def test_measurements_become_rows_of_the_suites_own_tasks_and_methods(measured):
+    measured("latency", "a")
+    measured("latency", "b", algorithm="mac_flow", headline_ms=4.0, extrapolated={"calls": 8, "of": 200})
+    measured("latency", "c", task="mpe/spread")
+    results = measured("latency", "d", algorithm="omiga")
+    (results / "measurements" / "latency" / "torn.json").write_text('{"task": "smac/3m"')
+    (results / "measurements" / "latency" / "other.json").write_text("[1]")
+    rows = speed.inference(results, SUITE)
+    assert [row["title"] for row in rows] == ["BC", "MAC-Flow"]  # in the suite's words and order
+    assert [row["extrapolated"] for row in rows] == ["", "8 of 200 calls"]
+    assert speed.inference(results / "nowhere", SUITE) == []
+
+
+def test_a_seeds_hours_are_its_share_of_updates_in_lock_step(measured):
+    rows = speed.training(measured("training", "a"), SUITE)
+    assert rows[0]["hours_per_seed"] == pytest.approx(36e-3 * 1e6 / 6 / 3600, abs=1e-3)
+
+
+def test_figures_show_the_machine_that_measured_last(measured):
+    measured("latency", "a", finished="2026-01-02")
+    new = {"device": "a card", "threads": 1}
+    measured("latency", "b", machine=new, finished="2026-01-03")
+    results = measured("latency", "c", machine=new, finished="2026-01-03", mode="captured", headline_ms=0.5)
+    shown = speed.latest(speed.inference(results, SUITE))
+    assert [(row["device"], row["mode"]) for row in shown] == [("a card", "captured")]
+
+
+def test_fitted_powers_stand_beside_the_papers(measured):
+    teams = [{"agents": n, "calls": 1, "nfe": 1, "agent_ms": 3.0, "total_ms": 0.5 * n**1.5} for n in (2, 4, 8)]
+    results = measured("scaling", "a", algorithm="mac_flow", teams=teams)
+    alone, team = speed.exponents(speed.growth(results, SUITE), SUITE)
+    assert (alone["cost"], alone["power of I"], alone["paper's power of I"]) == ("one agent", pytest.approx(0), 0)
+    assert (team["cost"], team["power of I"], team["paper's power of I"]) == ("team, one host", pytest.approx(1.5), 1)
+    assert team["I up to"] == 8 and math.isnan(team["power of K"])
+
+
+def test_a_report_writes_tables_and_pictures_of_speed_only_where_it_was_measured(measured, write_run):
+    results = measured("latency", "a")
+    measured("training", "a")
+    for seed in range(2):
+        write_run(results, "smac/3m", "good", "bc", seed, 15.0)
+    names = {path.name for path in write(results, "smac", SUITE, "quick", "embedded", {})["paths"]}
+    assert {"inference.md", "inference.csv", "training.md", "training.csv"} <= names
+    assert {"inference_time.png", "training_time.pdf"} <= names and "growth.png" not in names
+    text = (results / "reports" / "smac" / "inference.md").read_text()
+    assert "| smac/3m | BC | native | eager | 1 |" in text and "without the environment's step" in text
+
+
+def test_a_method_has_the_colour_of_the_other_figures(measured, write_run):
+    measured("latency", "a")
+    results = measured("latency", "b", algorithm="mac_flow")
+    write_run(results, "smac/3m", "good", "bc", 0, 15.0)
+    colour = figures.colours(tables.build(results, SUITE, "smac", "quick", "embedded", {}, ()))
+    figure = speed_figures.inference_time(speed.inference(results, SUITE), colour)
+    drawn = {bar.get_label(): to_hex(bar.patches[0].get_facecolor()) for bar in figure.axes[0].containers}
+    assert drawn == {"BC": colour["BC"].lower(), "MAC-Flow": colour["MAC-Flow"].lower()}
+
+
+def test_speed_against_return_takes_measured_times_where_all_methods_have_them(measured, write_run):
+    results = measured("latency", "a", headline_ms=7.0)
+    for method in ("bc", "mac_flow"):
+        write_run(results, "smac/3m", "good", method, 0, 15.0)
+    runs = [{"group": "SMACv1", "algorithm": name, "latency_ms": 1.0} for name in ("bc", "mac_flow")]
+    partly, source = figures._with_times(runs, speed.inference(results, SUITE))
+    assert [run["latency_ms"] for run in partly] == [1.0, 1.0] and source == "of the runs' own networks"
+    measured("latency", "b", algorithm="mac_flow", headline_ms=9.0)
+    wholly, source = figures._with_times(runs, speed.inference(results, SUITE))
+    assert [run["latency_ms"] for run in wholly] == [7.0, 9.0] and "the papers' size" in source
