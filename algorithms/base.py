@@ -66,9 +66,8 @@ class Batch(NamedTuple):
     state: Tensor  # [S, B, G]
     next_state: Tensor  # [S, B, G]
     next_actions: Tensor  # as actions: the data's next ones; an episode's last transition repeats its own
-    number: Tensor | None = None  # [S, B] int64: which transitions of the data these are
+    number: Tensor  # [S, B] int64: which transitions of the data these are
     window: Tensor | None = None  # [S, B, T, I, O]: an episode is continued by its first and its last observation
-    returns: Tensor | None = None  # [S, B, I]: discounted rewards from here to the end, where there are windows
 
 
 def size(paper: Any, tiny: Any) -> Any:

@@ -137,7 +137,6 @@ class MASfBC(base.Algorithm):
 
     def critic_loss(self, batch: base.Batch) -> Tensor:
         """Squared error of the normalised return, every agent's own."""
-        assert batch.number is not None
         target = self.targets.take_along_dim(batch.number[..., None], 1)
         return (self.nets["critic"](batch.obs, batch.actions)[..., 0] - target).square().mean((1, 2))
 

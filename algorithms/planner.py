@@ -127,9 +127,11 @@ class Planner(base.Algorithm):
         self.absent = (0, 0)  # agents before and after those that act here
 
     def prepare(self, data: base.Data) -> base.Data:
-        """Fit the normalisers, and normalise once and for all."""
+        """Fit the normalisers, and normalise once and for all; keep every transition's return-to-go [S,N,I]."""
         self.obs_range.fit(data.obs)
-        self.return_range.fit(returns_to_go(data.rewards, data.last, self.config.discount)[..., None])
+        returns = returns_to_go(data.rewards, data.last, self.config.discount)[..., None]
+        self.return_range.fit(returns)
+        self.returns = self.return_range.encode(returns.expand(len(self.seeds), -1, -1, -1)).squeeze(-1)
         data = data._replace(obs=self.obs_range.encode(data.obs))
         if self.spec.discrete:
             return data
@@ -138,7 +140,7 @@ class Planner(base.Algorithm):
 
     def losses(self, batch: base.Batch) -> dict[str, Tensor]:
         """Half the error of the noise in what a view leaves open, and half that of inverse dynamics."""
-        assert batch.window is not None and batch.returns is not None
+        assert batch.window is not None
         x = self.signed(batch.window).transpose(2, 3)  # [S, B, I, T, N]
         S, B, I, T, N = x.shape
         seen = self.view[self.streams.integers(len(self.view), B)]  # [S, B, I]
@@ -148,7 +150,7 @@ class Planner(base.Algorithm):
         known = self.known(seen)
         noisy = diffuse(x, noise, self.abar[time][..., None, None, None])
         noisy = torch.where(known[..., None], x * seen[..., None, None], noisy)
-        wanted = self.return_range.encode(batch.returns[..., None]).squeeze(-1)
+        wanted = self.returns.take_along_dim(batch.number[..., None], 1)
         rows = (time[..., None].expand(S, B, I), wanted, keep)
         found = self.nets["denoiser"](noisy.flatten(1, 2), *(part.flatten(1) for part in rows)).view_as(x)
         open_slots = (~known).float()

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 
 from offmarl.algorithms.base import Batch, Data, SeedStreams, Window
-from offmarl.algorithms.returns import returns_to_go
 from offmarl.benchmarks.tasks import Task
 
 
@@ -181,7 +180,6 @@ class Sampler:
     Args:
         timeout_bootstrap: value what follows a time-out; by default it ends the episode, as in the papers' data.
         window: what batches show around each transition; None: nothing.
-        discount: of the returns that come with windows.
     """
 
     def __init__(
@@ -191,7 +189,6 @@ class Sampler:
         device: torch.device | str = "cpu",
         timeout_bootstrap: bool = False,
         window: Window | None = None,
-        discount: float = 1.0,
     ):
         self.streams = SeedStreams(seeds, "batches", device)
         last = data.done | data.timeout
@@ -206,7 +203,6 @@ class Sampler:
             episode = self.data.rows - number
             self.first_row = episode + torch.searchsorted(episode, episode)
             self.last_row = episode + torch.searchsorted(episode, episode, right=True)
-            self.returns = returns_to_go(self.data.rewards, self.data.last, discount)
 
     def sample(self, size: int) -> Batch:
         """`size` transitions for each seed, drawn uniformly with replacement."""
@@ -230,4 +226,4 @@ class Sampler:
             return batch
         low, high = self.first_row[index][..., None], self.last_row[index][..., None]
         rows = (row[..., None] + self.around).clamp(low, high)  # [S, B, T]
-        return batch._replace(window=data.obs[rows], returns=self.returns[index])
+        return batch._replace(window=data.obs[rows])

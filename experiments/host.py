@@ -38,6 +38,8 @@ class Host:
     def set_up(self) -> None:
         """Make this process compute so."""
         torch.set_num_threads(self.threads)
+        if ":" in self.device:
+            torch.cuda.set_device(self.device)  # where graphs are captured
         torch.backends.cuda.matmul.allow_tf32 = self.tf32
         torch.backends.cudnn.allow_tf32 = self.tf32
 

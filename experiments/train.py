@@ -231,7 +231,7 @@ def build(job: Job, task: Task, seeds: Any, device: str) -> Algorithm:
 def make_sampler(job: Job, data: Dataset, device: str) -> Sampler:
     """The job's batches."""
     window = job.algorithm_config().window
-    return Sampler(data, list(job.seeds), device, job.protocol["timeout_bootstrap"], window, job.config["discount"])
+    return Sampler(data, list(job.seeds), device, job.protocol["timeout_bootstrap"], window)
 
 
 def describe(algorithm: Algorithm) -> dict[str, Any]:

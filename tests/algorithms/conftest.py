@@ -58,7 +58,7 @@ def make_batch():
     def make(spec, seeds=(3, 5), size=8, draw=0, window=None):
         rows = [_transitions(spec, seed, size, draw) for seed in seeds]
         batch = Batch(*(None if column[0] is None else torch.stack(column) for column in zip(*rows)))
-        return batch if window is None else batch._replace(window=_around(batch, window), returns=batch.rewards + 1)
+        return batch if window is None else batch._replace(window=_around(batch, window))
 
     return make
 

@@ -156,8 +156,9 @@ def test_diffusion_recovers_both_modes_where_a_gaussian_sits_between_them():
         for _ in range(updates):
             high = torch.rand(1, 256, 1, 1, generator=g) < 0.7
             actions = torch.where(high, 0.7, -0.7) + 0.05 * torch.randn(1, 256, 1, 1, generator=g)
-            zero = torch.zeros(1, 256, 1, 1)
-            algorithm.update(Batch(zero, actions, zero[..., 0], zero, zero[..., 0, 0], None, None, zero, zero, actions))
+            zero, number = torch.zeros(1, 256, 1, 1), torch.zeros(1, 256, dtype=torch.int64)
+            known = (zero[..., 0], zero, zero[..., 0, 0], None, None, zero, zero)
+            algorithm.update(Batch(zero, actions, *known, actions, number))
         ends[name] = algorithm.act(torch.zeros(1, 4000, 1, 1))[0].flatten()
     shares = [((ends["diffusion_bc"] - centre).abs() < 0.25).float().mean().item() for centre in (0.7, -0.7)]
     assert shares == [pytest.approx(0.7, rel=0.1), pytest.approx(0.3, rel=0.1)]

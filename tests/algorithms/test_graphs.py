@@ -54,3 +54,15 @@ def test_gradient_steps_of_a_kind_do_the_same_without_asking_the_host(case, buil
         assert not {name for name, _ in alike[0]} & HOST
         for other in alike[1:]:
             assert other == alike[0]
+
+
+def test_decisions_do_the_same_without_asking_the_host(build, views):
+    algorithm = build(eval_noise="fresh")
+    _, memory = algorithm.act(*views)
+    seen = []
+    for _ in range(3):
+        with Operations() as operations:
+            _, memory = algorithm.act(*views, memory)
+        seen.append(operations.seen)
+    assert not {name for name, _ in seen[0]} & HOST
+    assert seen[0] == seen[1] == seen[2]

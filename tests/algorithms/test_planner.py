@@ -106,11 +106,14 @@ def test_the_loss_counts_what_a_view_leaves_open_and_nothing_else(build, make_ba
     expected = torch.stack([torch.stack([e[m].mean() for e, m in zip(*each)]) for each in zip(error, open_slots)])
     assert_close(loss, 0.5 * expected.mean(1), rtol=1e-3, atol=1e-4)
     assert keep.mean().item() == pytest.approx(0.75, abs=0.08)
+    wanted = torch.stack([kept[number] for kept, number in zip(algorithm.returns, batch.number)])
+    assert torch.equal(returns.view(2, 64, 3), wanted) and wanted.unique().numel() > 64
 
 
 def test_inverse_dynamics_recover_the_actions_behind_a_change(build, make_batch):
     """Observations that move by the action: as good as told."""
     algorithm = build(space="continuous", fit=False, learning_rate=3e-3, hidden=(64,))
+    algorithm.returns = torch.zeros(2, 40, 3)
     for draw in range(400):
         batch = make_batch(algorithm.spec, window=algorithm.config.window, size=64, draw=draw)
         step = torch.nn.functional.pad(batch.actions, (0, 1))

@@ -250,18 +250,8 @@ def test_windows_show_the_episode_and_nothing_else(lengths, timeouts, history, h
     assert np.array_equal(marks, np.clip(steps, first[..., None], last[..., None]))
 
 
-@given(LENGTHS, st.sets(st.integers(0, 5)), st.floats(0, 1))
-def test_returns_to_go_are_the_discounted_rewards_up_to_the_end(lengths, timeouts, discount):
-    _, data = make(lengths, timeouts)
-    batch = Sampler(data, [0], window=Window(0, 1), discount=discount).sample(32)
-    for k, found in zip(batch.number[0].tolist(), batch.returns[0]):
-        rest = data.rewards[k:][data.episode[k:] == data.episode[k]].astype(np.float64)
-        expected = (discount ** np.arange(len(rest)) @ rest).astype(np.float32)
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
-
-
 def test_a_batch_says_which_transitions_it_holds():
     _, data = make([5, 6, 2])
     batch = Sampler(data, [0, 1]).sample(16)
     assert np.array_equal(batch.obs, data.obs[data.rows[batch.number]])
-    assert batch.window is None and batch.returns is None
+    assert batch.window is None
