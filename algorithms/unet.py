@@ -40,8 +40,16 @@ class Conv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[R, S * in, T] -> [R, S * out, T], T / stride or 2 T."""
-        function = F.conv_transpose1d if self.up else F.conv1d
-        return function(x, self.weight, self.bias, self.stride, self.padding, groups=self.seeds)
+        if self.up:
+            return F.conv_transpose1d(x, self.weight, self.bias, self.stride, self.padding, groups=self.seeds)
+        # As batched matrix products of what each step sees: faster than grouped convolutions of short sequences.
+        S, kernel = self.seeds, self.weight.shape[-1]
+        seen = F.pad(x, (self.padding, self.padding)).unflatten(1, (S, -1)).unfold(3, kernel, self.stride)
+        R, T = seen.shape[0], seen.shape[3]
+        seen = seen.permute(1, 0, 3, 2, 4).reshape(S, R * T, -1)  # [S, R * T, in * kernel]
+        out = torch.bmm(seen, self.weight.view(S, -1, seen.shape[-1]).transpose(1, 2))
+        out = out.view(S, R, T, -1).permute(1, 0, 3, 2).contiguous().view(R, -1, T)
+        return out if self.bias is None else out + self.bias[:, None]
 
 
 class Block(nn.Module):
