@@ -32,6 +32,9 @@ JOBS_PER_GPU = 6  # small networks share a card well; --jobs says otherwise
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; exit code 0 done, 1 something failed, 2 the input was wrong, 3 nothing could run."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    os.environ.setdefault(
+        "THP_MEM_ALLOC_ENABLE", "1"
+    )  # torch: large tensors on huge pages, else page faults cost a fifth
     args = parser().parse_args(argv)
     try:
         return args.command(args)

@@ -117,7 +117,7 @@ def measure_training(row: Row, seconds: float) -> dict[str, Any]:
         "mode": "captured" if host.captures else "eager",
         "update_ms": round(1e3 * pace.seconds, 4),
         "updates": pace.updates,
-        "seed_steps_per_s": round(len(job.seeds) / pace.seconds, 2),
+        "seed_steps_per_s": round(len(job.seeds) / pace.seconds, 4),
         "peak_mb": round(host.peak_mb() - before, 1),
         "facts": pace.facts,
         "machine": host.facts(),
@@ -157,37 +157,36 @@ def table(records: Sequence[Mapping[str, Any]]) -> str:
     def place(record: Mapping[str, Any]) -> tuple:
         return record["task"], record["algorithm"], str(record["changed"]), record["mode"]
 
-    single = {place(r): r["seed_steps_per_s"] for r in records if r["seeds"] == 1}
+    single = {place(r): r["update_ms"] for r in records if r["seeds"] == 1}
     lines = [HEAD]
     for r in records:
-        gain = f"{r['seed_steps_per_s'] / single[place(r)]:.2f}x" if place(r) in single else ""
+        gain = f"{r['seeds'] * single[place(r)] / r['update_ms']:.2f}x" if place(r) in single else ""
         name = " ".join([r["algorithm"], *(f"{k}={v}" for k, v in r["changed"].items())])
         lines.append(
             f"{r['task']:22} {name:26} {r['seeds']:5} {r['mode']:9} {r['update_ms']:12,.3f} "
-            f"{r['seed_steps_per_s']:13,.1f} {gain:>9} {r['peak_mb']:9,.0f}"
+            f"{r['seed_steps_per_s']:13,.2f} {gain:>9} {r['peak_mb']:9,.0f}"
         )
     return "\n".join([*lines, FOOT])
 
 
 def projected(grid: Sequence[Job], records: Sequence[Mapping[str, Any]], groups: Mapping[str, Mapping]) -> list[str]:
-    """Hours that the updates of a whole grid take here, by method: every task as those measured of its group."""
-    hours, missing = defaultdict(float), set()
+    """Hours that the updates of a whole grid take here, by method.
+
+    A task that was not measured counts as the measured ones of its group, else as any; ~ marks methods for which the
+    latter was so.
+    """
     group_of = {task: group for group, tasks_ in groups.items() for task in tasks_}
+    hours, rough = defaultdict(float), set()
     for job in grid:
-        near = [
-            r
-            for r in records
-            if r["algorithm"] == job.algorithm
-            and group_of.get(r["task"]) == group_of[job.task]
-            and r["changed"].items() <= job.config.items()
-        ]
-        own = [r for r in near if r["task"] == job.task] or near
+        own = [r for r in records if r["algorithm"] == job.algorithm and r["changed"].items() <= job.config.items()]
+        near = [r for r in own if group_of.get(r["task"]) == group_of[job.task]]
         if not own:
-            missing.add(job.algorithm)
             continue
-        together = max(r["seeds"] for r in own if r["seeds"] <= len(job.seeds))
-        best = min(r["update_ms"] for r in own if r["seeds"] == together)
-        hours[job.algorithm] += best * job.protocol["steps"] * len(job.seeds) / together / 3.6e6
-    lines = [f"{name:14} {value:12,.1f} hours" for name, value in hours.items() if name not in missing]
-    lines += [f"{name:14} not measured on every group" for name in sorted(missing)]
-    return [*lines, f"{'together':14} {sum(hours.values()):12,.1f} hours of updates, one job after the other"]
+        rough |= set() if near else {job.algorithm}
+        own = [r for r in near if r["task"] == job.task] or near or own
+        together = max((r["seeds"] for r in own if r["seeds"] <= len(job.seeds)), default=min(r["seeds"] for r in own))
+        update = statistics.mean(r["update_ms"] for r in own if r["seeds"] == together)
+        hours[job.algorithm] += update * job.protocol["steps"] * len(job.seeds) / together / 3.6e6
+    lines = [f"{name:14} {'~' if name in rough else '':1}{value:12,.1f} hours" for name, value in hours.items()]
+    lines += [f"{name:14} not measured" for name in dict.fromkeys(job.algorithm for job in grid) if name not in hours]
+    return [*lines, f"{'together':14} {sum(hours.values()):13,.1f} hours of updates, one job after the other"]

@@ -80,8 +80,8 @@ def speed_return(runs: pd.DataFrame, table: pd.DataFrame, measured: Sequence[Row
     """Mean return against the time of one joint decision (ms, log axis): a panel per group, a point per method.
 
     `runs` is `results.load_runs`. Both are means over the datasets of the group that all methods shown have; bars
-    are 95 % intervals of the mean return. Times are those of the runs' own networks, or `measured` ones
-    (`speed.inference`, of one machine) in groups in which each of the methods has been measured.
+    are 95 % intervals of the mean return. Times are those of the runs' own networks, or the `measured` ones
+    (`speed.inference`, of one machine) where there is one for every method and group.
     """
     shown, source = _with_times(_shown(runs.query("status == 'done' and latency_ms > 0"), table), measured)
     groups = {group: _points([run for run in shown if run["group"] == group]) for group in table["group"].unique()}
@@ -98,11 +98,11 @@ def speed_return(runs: pd.DataFrame, table: pd.DataFrame, measured: Sequence[Row
             axis.set_title(f"{group} ({span([datasets], 'dataset')})")
             unit = table.loc[table["group"] == group, "unit"].iloc[-1]
             axis.set_ylabel(f"mean {unit}")
-            axis.set_xlabel("time of one joint decision (ms, log scale)")
+            axis.set_xlabel("time of a decision (ms, log scale)")
         for axis in axes[len(groups) :]:
             axis.set_axis_off()
         devices = "; ".join(sorted({run["device"] for run in shown if run["device"]})) or "an unknown device"
-        _caption(figure, table, f"times on {devices}, {source}; bars: 95 % intervals")
+        _caption(figure, table, f"times: {source}, on {devices}; bars: 95 % intervals")
         for axis, (points, _) in zip(axes, groups.values()):
             _label_points(axis, points, colours(table))
     return figure
@@ -121,22 +121,20 @@ def _shown(frame: pd.DataFrame, table: pd.DataFrame) -> list[Any]:
 
 
 def _with_times(shown: list[Any], measured: Sequence[Row]) -> tuple[list[Any], str]:
-    """The runs with measured times, where every method of their group has one; and what times these are."""
+    """The runs with measured times, if all methods have one in all groups; and what times these are."""
     native = [row for row in measured if row["sampler"] == NATIVE]
     times: dict[tuple[str, str], list[float]] = {}
     for row in native:
         times.setdefault((row["group"], row["algorithm"]), []).append(row["headline_ms"])
-    lacking = {run["group"] for run in shown if (run["group"], run["algorithm"]) not in times}
-    if not native or {run["group"] for run in shown} <= lacking:
-        return shown, "of the runs' own networks"
+    if any((run["group"], run["algorithm"]) not in times for run in shown):
+        return shown, "the team on one host, the runs' own networks"
+    device = native[0]["device"] if native else None
     found = [
-        run
-        if run["group"] in lacking
-        else run | {"latency_ms": np.mean(times[run["group"], run["algorithm"]]), "device": native[0]["device"]}
-        for run in shown
+        run | {"latency_ms": float(np.mean(times[run["group"], run["algorithm"]])), "device": device} for run in shown
     ]
-    size = "reduced" if any(row["reduced"] for row in native) else "the papers'"
-    return found, f"of networks of {size} size, on {', '.join(dict.fromkeys(row['task'] for row in native))}"
+    size = "reduced" if any(row["reduced"] for row in native) else "papers'"
+    places = ", ".join(dict.fromkeys(row["task"] for row in native))
+    return found, f"slowest agent, networks of the {size} size, measured on {places}"
 
 
 def _caption(figure: Figure, table: pd.DataFrame, what: str) -> None:
@@ -194,7 +192,9 @@ def _log_axis(axis: Axes, latencies: list[float]) -> None:
     low, high = min(latencies) / 1.6, max(latencies) * 1.6
     axis.set_xscale("log")
     axis.set_xlim(low, high)
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 100 else (1, 3)))
+    axis.xaxis.set_major_locator(
+        LogLocator(subs=(1, 2, 5) if high / low < 100 else (1, 3) if high / low < 1e4 else (1,))
+    )
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.xaxis.set_minor_formatter(NullFormatter())
 

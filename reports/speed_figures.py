@@ -3,6 +3,7 @@
 All return a matplotlib figure, or None where nothing was measured. A method has its colour of the other figures.
 """
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +12,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from offmarl.reports.figures import MARKERS, STYLE
+from offmarl.reports.figures import CAPTION_CHARACTERS, MARKERS, STYLE
 from offmarl.reports.speed import NATIVE, Row, latest
 
 Means = dict[tuple[str, str], float]  # by group and title of a method
@@ -31,7 +32,7 @@ def inference_time(rows: Sequence[Row], colour: dict[str, str]) -> Figure | None
     facts = [f"{_where(shown)}; slowest agent on a device of its own, or the team where execution is centralised", size]
     facts[1] += "; white line: DDIM instead of the method's own sampler" * bool(fewer)
     facts[1] += "; long chains extrapolated from their first calls" * any(row["extrapolated"] for row in native)
-    figure.supxlabel("\n".join(facts), fontsize=6.5, color="0.35")
+    _note(figure, "; ".join(facts))
     return figure
 
 
@@ -49,7 +50,7 @@ def training_time(rows: Sequence[Row], colour: dict[str, str]) -> Figure | None:
     steps = " or ".join(f"{count:,}" for count in sorted({row["steps"] for row in most}))
     seeds = " or ".join(str(count) for count in sorted({row["seeds"] for row in most}))
     note = f"{_where(most)}; {steps} updates, {seeds} seeds in lock step; from a few updates, without evaluation"
-    figure.supxlabel(note, fontsize=6.5, color="0.35")
+    _note(figure, note)
     return figure
 
 
@@ -81,14 +82,22 @@ def growth(rows: Sequence[Row], colour: dict[str, str]) -> Figure | None:
         figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False)
         sns.despine(fig=figure)
         where = ", ".join(sorted({row["device"] for row in rows}))
-        figure.supxlabel(f"{where}; networks of the papers' size", fontsize=6.5, color="0.35")
+        _note(figure, f"{where}; networks of the papers' size")
     return figure
+
+
+def _note(figure: Figure, text: str) -> None:
+    """The line at the foot of a figure, as wide as the figure."""
+    lines = textwrap.wrap(text, int(CAPTION_CHARACTERS * figure.get_figwidth()))
+    figure.supxlabel("\n".join(lines), fontsize=6.5, color="0.35")
 
 
 def _where(shown: Sequence[Row]) -> str:
     """Device and threads, or captured graphs."""
     first = shown[0]
-    how = "captured graphs" if first["mode"] == "captured" else f"{first['threads']} thread(s)"
+    how = (
+        "captured graphs" if first["mode"] == "captured" else f"{first['threads']} thread{'s' * (first['threads'] > 1)}"
+    )
     return f"{first['device']}, {how}"
 
 
@@ -105,7 +114,7 @@ def _bars(values: Means, lines: Means, colour: dict[str, str], label: str) -> Fi
     groups = list(dict.fromkeys(group for group, _ in values))
     titles = [title for title in colour if title in {own for _, own in values}]
     with rc_context(STYLE):
-        figure = Figure(figsize=(1.6 + 0.42 * len(titles) * len(groups), 3.2), layout="constrained")
+        figure = Figure(figsize=(1.6 + 0.42 * len(titles) * len(groups), 3.6), layout="constrained")
         axis = figure.subplots()
         axis.set_yscale("log")
         for place, title in enumerate(titles):
@@ -118,7 +127,9 @@ def _bars(values: Means, lines: Means, colour: dict[str, str], label: str) -> Fi
         axis.set_ylabel(label)
         axis.margins(y=0.12)
         sns.despine(fig=figure)
-        figure.legend(loc="outside upper center", ncols=min(len(titles), 8), frameon=False)
+        figure.legend(
+            loc="outside upper center", ncols=min(len(titles), int(figure.get_figwidth() / 1.2)), frameon=False
+        )
     return figure
 
 
