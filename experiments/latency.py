@@ -8,7 +8,7 @@ decentralised execution, `joint` for centralised.
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from offmarl.algorithms.base import Algorithm
-from offmarl.algorithms.diffusion import Chain, shortened
+from offmarl.algorithms.diffusion import shortened
 from offmarl.algorithms.graphs import Captured
 from offmarl.benchmarks.latency import Decisions, Sight, Timing, time_decisions
 from offmarl.benchmarks.tasks import make_env, tasks
@@ -36,29 +36,44 @@ BUSY = 0.9  # share of a core below which a row of one thread is suspect
 
 
 class Plan(NamedTuple):
-    """How a row is measured."""
+    """How long is measured."""
 
     seconds: float  # for the joint decisions, and again for those of all agents
     calls: int  # of a chain of denoising, beyond which a slow one is extrapolated
+
+
+class Row(NamedTuple):
+    """What is measured."""
+
+    job: Job
+    sampler: str  # "native", or which one takes its place
+    host: Host
     captured: bool = False
 
+    def __str__(self) -> str:
+        mode = "captured" if self.captured else "eager"
+        return f"{self.job.task} {self.job.algorithm} ({self.sampler}, {mode}, threads: {self.host.threads})"
 
-def rows_of(grid: Sequence[Job], hosts: Sequence[Host]) -> list[tuple[Job, Host, bool]]:
-    """What is measured: every method on every task, natively and by DDIM, on every host, eager and captured."""
+
+def rows_of(grid: Sequence[Job], hosts: Sequence[Host]) -> list[Row]:
+    """Every method on every task, natively and by DDIM, on every host, eager and on CUDA captured."""
     firsts = {(job.task, job.algorithm): job for job in reversed(grid)}
-    jobs = [job for key in dict.fromkeys((job.task, job.algorithm) for job in grid) for job in _samplers(firsts[key])]
     return [
-        (job, host, captured)
-        for job in jobs
+        Row(job, sampler, host, captured)
+        for key in dict.fromkeys((job.task, job.algorithm) for job in grid)
+        for sampler, job in _samplers(firsts[key]).items()
         for host in hosts
         for captured in ((False, True) if host.cuda else (False,))
     ]
 
 
-def _samplers(job: Job) -> list[Job]:
-    if job.config.get("sampler") != "ddpm":
-        return [job]
-    return [job, dataclasses.replace(job, config={**job.config, "sampler": "ddim", "ddim_calls": DDIM_CALLS})]
+def _samplers(job: Job) -> dict[str, Job]:
+    """The job as it is, and with DDIM for a chain that takes every step."""
+    found = {"native": job}
+    if job.config.get("sampler") == "ddpm":
+        fewer = {**job.config, "sampler": "ddim", "ddim_calls": DDIM_CALLS}
+        found[f"ddim-{DDIM_CALLS}"] = dataclasses.replace(job, config=fewer)
+    return found
 
 
 def checkpoint(job: Job, grid: Sequence[Job], store: Store) -> Path | None:
@@ -85,7 +100,7 @@ def watch(task: str, count: int = SIGHTS) -> Sights:
     view = env.step(behaviour(view, rng)).view  # compiles, where something is compiled
     moments, spent = [], []
     while len(moments) < count:
-        moments.append((view.obs[0], None if view.legal is None else view.legal[0]))
+        moments.append((view.obs[0].copy(), None if view.legal is None else view.legal[0].copy()))
         actions, began = behaviour(view, rng), time.perf_counter()
         step = env.step(actions)
         spent.append(1e3 * (time.perf_counter() - began))
@@ -96,27 +111,29 @@ def watch(task: str, count: int = SIGHTS) -> Sights:
     return Sights(moments, round(median(spent), 4))
 
 
-def measure(job: Job, host: Host, plan: Plan, sights: Sights, weights: Path | None) -> dict[str, Any]:
-    """One row. Runs in a process of its own."""
+def measure(row: Row, plan: Plan, sights: Sights, weights: Path | None) -> dict[str, Any]:
+    """A row's record. Runs in a process of its own."""
+    job, host = row.job, row.host
     host.set_up()
-    before = host.peak_mb()
-    task = tasks()[job.task]
-    method = build(job, task, job.seeds[:1], host.device)
+    before, method = host.peak_mb(), _build(row)
     if weights is not None:
         method.load_nets(torch.load(weights, map_location=host.device, weights_only=True))
-    costs = team_costs(lambda: build(job, task, job.seeds[:1], host.device), method, host, plan, sights.moments)
+    joint, cut = time_method(method, row, plan, sights.moments)
+    peak = host.peak_mb() - before
     return {
         "task": job.task,
         "algorithm": job.algorithm,
         "variant": job.variant,
         "profile": job.profile,
-        "sampler": _sampler(job),
-        "mode": "captured" if plan.captured else "eager",
+        "sampler": row.sampler,
+        "mode": "captured" if row.captured else "eager",
         "weights": "fresh" if weights is None else weights.parent.name,
         "facts": describe(method),
-        **costs,
+        "joint": dataclasses.asdict(joint),
+        "extrapolated": cut,
+        **agents_costs(method, joint, row, plan, sights.moments),
         "step_ms": sights.step_ms,
-        "peak_mb": round(host.peak_mb() - before, 1),
+        "peak_mb": round(peak, 1),
         "what": "one joint decision, batch 1, observation on the host to action on the host, without env.step",
         "machine": host.facts(),
         "code": code(),
@@ -124,42 +141,38 @@ def measure(job: Job, host: Host, plan: Plan, sights: Sights, weights: Path | No
     }
 
 
-def _sampler(job: Job) -> str:
-    return "native" if job.config.get("sampler") != "ddim" else f"ddim-{job.config['ddim_calls']}"
+def _build(row: Row) -> Algorithm:
+    return build(row.job, tasks()[row.job.task], row.job.seeds[:1], row.host.device)
 
 
-def team_costs(
-    again: Callable[[], Algorithm], method: Algorithm, host: Host, plan: Plan, moments: Sequence[Sight]
-) -> dict[str, Any]:
-    """The three costs of a decision; `again` makes the same method anew, for an agent that stands alone."""
-    joint, cut = time_method(method, host, plan, moments)
-    found: dict[str, Any] = {"joint": dataclasses.asdict(joint), "extrapolated": cut}
+def agents_costs(method: Algorithm, joint: Timing, row: Row, plan: Plan, moments: Sequence[Sight]) -> dict[str, Any]:
+    """What a decision costs the slowest agent and all together, each alone; and what the team waits for."""
     if method.execution != "decentralised":
-        return found | {"agent": None, "sum_ms": None, "headline_ms": joint.median_ms}
+        return {"agent": None, "sum_ms": None, "headline_ms": joint.median_ms}
     alone, state = [], method.nets.state_dict()
     shorter = plan._replace(seconds=plan.seconds / method.spec.agents)
     for agent in range(method.spec.agents):
-        single = again()
+        single = _build(row)
         single.load_nets(state)
         single.stand_alone(agent)
         own = [(obs[agent : agent + 1], None if legal is None else legal[agent : agent + 1]) for obs, legal in moments]
-        alone.append(time_method(single, host, shorter, own)[0])
+        alone.append(time_method(single, row, shorter, own)[0])
     slowest = max(alone, key=lambda timing: timing.median_ms)
     total = round(sum(timing.median_ms for timing in alone), 4)
-    return found | {"agent": dataclasses.asdict(slowest), "sum_ms": total, "headline_ms": slowest.median_ms}
+    return {"agent": dataclasses.asdict(slowest), "sum_ms": total, "headline_ms": slowest.median_ms}
 
 
 def time_method(
-    method: Algorithm, host: Host, plan: Plan, moments: Sequence[Sight]
+    method: Algorithm, row: Row, plan: Plan, moments: Sequence[Sight]
 ) -> tuple[Timing, dict[str, int] | None]:
     """Time decisions; of a chain that is too slow for the plan's seconds, so many calls, continued to all of them."""
 
     def timed(seconds: float) -> Timing:
-        capture = partial(Captured, generators=method.acting.generators) if plan.captured else None
-        return time_decisions(Decisions(method, host.device, capture), moments, seconds)
+        capture = partial(Captured, generators=method.acting.generators) if row.captured else None
+        return time_decisions(Decisions(method, row.host.device, capture), moments, seconds)
 
     chain = method.chain
-    if len(chain.time) <= plan.calls or _too_fast(method, chain, host, plan, moments):
+    if len(chain.time) <= plan.calls or _fits(method, row, plan, moments):
         return timed(plan.seconds), None
     few = max(1, plan.calls // 4)
     method.chain = shortened(chain, few)
@@ -172,10 +185,10 @@ def time_method(
     return most.times(whole / most.median_ms), {"calls": plan.calls, "of": len(chain.time)}
 
 
-def _too_fast(method: Algorithm, chain: Chain, host: Host, plan: Plan, moments: Sequence[Sight]) -> bool:
-    """Whether whole chains fit the plan: five decisions in its seconds."""
-    method.chain = shortened(chain, 2)
-    decide = Decisions(method, host.device)
+def _fits(method: Algorithm, row: Row, plan: Plan, moments: Sequence[Sight]) -> bool:
+    """Whether five decisions by the whole chain should fit the plan's seconds, by the time of two of its calls."""
+    chain, method.chain = method.chain, shortened(method.chain, 2)
+    decide = Decisions(method, row.host.device)
     decide(*moments[0])
     began = time.perf_counter()
     decide(*moments[0])
@@ -190,36 +203,29 @@ def key(row: dict[str, Any]) -> str:
     return ".".join(row[part] for part in ("task", "algorithm", "variant", "profile", "sampler", "mode")) + "." + where
 
 
-def failed(job: Job, host: Host, captured: bool, reason: Exception) -> str:
-    """What could not be measured, and why."""
-    mode = "captured" if captured else "eager"
-    return f"{job.task} {job.algorithm} ({_sampler(job)}, {mode}, {host.threads} threads): not measured: {reason}"
-
-
 def latency(
     grid: Sequence[Job],
     hosts: Sequence[Host],
     plan: Plan,
     store: Store,
-    progress: Callable[[Sequence[tuple[Job, Host, bool]]], Any],
+    progress: Callable[[Sequence[Row]], Iterable[Row]],
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Measure and store every row; returns them, and what could not be measured.
+    """Measure and store every row; returns the records, and what could not be measured.
 
     Args:
         progress: shows how far an iteration has come.
     """
     found, failures, sights = [], [], {}
-    for job, host, captured in progress(rows_of(grid, hosts)):
+    for row in progress(rows_of(grid, hosts)):
         try:
-            if job.task not in sights:
-                sights[job.task] = apart(watch, job.task)
-            weights = checkpoint(job, grid, store)
-            row = apart(measure, job, host, plan._replace(captured=captured), sights[job.task], weights)
+            if row.job.task not in sights:
+                sights[row.job.task] = apart(watch, row.job.task)
+            record = apart(measure, row, plan, sights[row.job.task], checkpoint(row.job, grid, store))
         except (Killed, RuntimeError, MemoryError) as error:
-            failures.append(failed(job, host, captured, error))
+            failures.append(f"{row}: not measured: {error}")
             continue
-        store.write_measurement("latency", key(row), row)
-        found.append(row)
+        store.write_measurement("latency", key(record), record)
+        found.append(record)
     return found, failures
 
 

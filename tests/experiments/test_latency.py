@@ -23,6 +23,10 @@ def jobs(algorithms, profile="smoke"):
     return grid.jobs(grid.Request("smac", profile, algorithms=algorithms, tasks=["smac/3m"], seeds=[0]))
 
 
+def row_of(job):
+    return latency.Row(job, "native", CPU)
+
+
 @pytest.fixture
 def sights():
     g = np.random.default_rng(0)
@@ -35,7 +39,7 @@ def sights():
 
 def test_every_method_is_measured_once_a_task_and_by_ddim_where_its_own_sampler_takes_every_step():
     rows = latency.rows_of(jobs(["bc", "diffusion_bc"], "paper"), [CPU, Host(threads=2)])
-    assert [(job.algorithm, latency._sampler(job), host.threads, captured) for job, host, captured in rows] == [
+    assert [(row.job.algorithm, row.sampler, row.host.threads, row.captured) for row in rows] == [
         ("bc", "native", 1, False),
         ("bc", "native", 2, False),
         ("diffusion_bc", "native", 1, False),
@@ -46,8 +50,11 @@ def test_every_method_is_measured_once_a_task_and_by_ddim_where_its_own_sampler_
 
 
 def test_on_cuda_every_row_is_measured_eager_and_captured():
+    assert [row.sampler for row in latency.rows_of(jobs(["dof"], "quick"), [CPU])] == [
+        "native"
+    ]  # DDIM is its own there
     rows = latency.rows_of(jobs(["bc", "mac_flow"]), [Host("cuda")])
-    assert [(job.algorithm, captured) for job, _, captured in rows] == [
+    assert [(row.job.algorithm, row.captured) for row in rows] == [
         ("bc", False),
         ("bc", True),
         ("mac_flow", False),
@@ -57,7 +64,7 @@ def test_on_cuda_every_row_is_measured_eager_and_captured():
 
 def test_a_decision_costs_what_one_host_one_agent_and_all_agents_take(sights):
     job = jobs(["mac_flow"])[0]
-    row = latency.measure(job, CPU, latency.Plan(0.05, 8), sights, None)
+    row = latency.measure(row_of(job), latency.Plan(0.05, 8), sights, None)
     assert row["sum_ms"] >= row["agent"]["median_ms"] == row["headline_ms"] > 0
     assert row["sum_ms"] <= 3 * row["agent"]["median_ms"] + 1e-3  # the slowest of three
     assert row["joint"]["n"] >= 3 and row["extrapolated"] is None and row["weights"] == "fresh"
@@ -66,7 +73,7 @@ def test_a_decision_costs_what_one_host_one_agent_and_all_agents_take(sights):
 
 def test_a_centralised_method_has_no_agent_of_its_own(sights):
     job = jobs(["madiff_c"])[0]
-    row = latency.measure(job, CPU, latency.Plan(0.01, 8), sights, None)
+    row = latency.measure(row_of(job), latency.Plan(0.01, 8), sights, None)
     assert row["agent"] is None and row["sum_ms"] is None
     assert row["headline_ms"] == row["joint"]["median_ms"]
 
@@ -83,7 +90,7 @@ def test_networks_of_a_finished_run_are_timed_where_there_is_one(sights, tmp_pat
     torch.save(weights, place / "checkpoint.pt")
     found = latency.checkpoint(grid_[0], grid_, store)
     assert found == place / "checkpoint.pt"
-    assert latency.measure(grid_[0], CPU, latency.Plan(0.01, 8), sights, found)["weights"] == trained.run_ids()[0]
+    assert latency.measure(row_of(grid_[0]), latency.Plan(0.01, 8), sights, found)["weights"] == trained.run_ids()[0]
 
 
 # Long chains
@@ -113,14 +120,14 @@ def clock(monkeypatch):
 
 def test_a_chain_too_slow_for_its_seconds_is_continued_from_its_first_calls(sights, clock):
     method = Slow(200, clock)
-    timing, cut = latency.time_method(method, CPU, latency.Plan(1.0, 8), sights.moments)
+    timing, cut = latency.time_method(method, row_of(None), latency.Plan(1.0, 8), sights.moments)
     assert cut == {"calls": 8, "of": 200}
     assert timing.median_ms == pytest.approx(403) and timing.p95_ms == pytest.approx(403)
     assert len(method.chain.time) == 200  # put back
 
 
 def test_a_chain_that_fits_is_timed_whole(sights, clock):
-    timing, cut = latency.time_method(Slow(20, clock), CPU, latency.Plan(1.0, 8), sights.moments)
+    timing, cut = latency.time_method(Slow(20, clock), row_of(None), latency.Plan(1.0, 8), sights.moments)
     assert cut is None and timing.median_ms == pytest.approx(43)
 
 
