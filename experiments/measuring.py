@@ -109,9 +109,15 @@ def _latency(args: argparse.Namespace) -> int:
     device, store = find_device(args.device), Store(writable(args.results))
     counts = [1] if device.startswith("cuda") else _thread_counts(args.threads)
     hosts = [Host(device, threads, args.tf32) for threads in counts]
+    suites = {name: grid.load_suite(name) for name in grid.expand(args.suite)}
+    if args.scaling and not args.algorithms:
+        suites = {name: facts for name, facts in suites.items() if "scaling" in facts}
+        if not suites:
+            raise UserError(
+                f"--scaling: no paper says how the methods of {args.suite} grow; name some with --algorithms"
+            )
     rows, ratios, failures = [], [], []
-    for suite in grid.expand(args.suite):
-        facts = grid.load_suite(suite)
+    for suite, facts in suites.items():
         orders, reference = facts.get("scaling", {}), facts["headline"]
         jobs = _selected(args, suite, args.algorithms or (",".join(orders) if args.scaling else None))
         if args.scaling:

@@ -26,7 +26,7 @@ SLOWER = 5.0  # times that a team of twice as many agents may take
 def team(algorithm: str, agents: int, calls: int, device: str) -> Algorithm:
     """A method of paper size, freshly initialised, whose chain of denoising takes so many calls."""
     method = registry()[algorithm]
-    made = method(TaskSpec(agents, OBS, STATE, ACTIONS, True), method.Config(), [0], device)
+    made = method(TaskSpec(agents, OBS, STATE, ACTIONS, "discrete" in method.actions), method.Config(), [0], device)
     made.chain = shortened(made.chain, calls)
     return made
 
@@ -34,10 +34,9 @@ def team(algorithm: str, agents: int, calls: int, device: str) -> Algorithm:
 def measure_team(algorithm: str, agents: int, calls: int, host: Host, seconds: float) -> dict[str, Any]:
     """Milliseconds of a joint decision and of one agent's, at one size of team and length of chain."""
     rng = np.random.default_rng(0)
-    sights: list[Sight] = [
-        (rng.random((agents, OBS), np.float32), np.ones((agents, ACTIONS), bool)) for _ in range(SIGHTS)
-    ]
     made = team(algorithm, agents, calls, host.device)
+    legal = np.ones((agents, ACTIONS), bool) if made.spec.discrete else None
+    sights: list[Sight] = [(rng.random((agents, OBS), np.float32), legal) for _ in range(SIGHTS)]
     joint = time_decisions(Decisions(made, host.device), sights, seconds, least=1)
     point = {"agents": agents, "calls": calls, "nfe": made.nfe(), "total_ms": joint.median_ms, "n": joint.n}
     if made.execution != "decentralised":

@@ -173,7 +173,7 @@ def test_growth_is_measured_team_by_team_until_the_limit(monkeypatch):
     assert row["left_out"] == [8]
 
 
-@pytest.mark.parametrize(("algorithm", "calls", "nfe"), [("bc", 2, 1), ("diffusion_bc", 2, 2)])
+@pytest.mark.parametrize(("algorithm", "calls", "nfe"), [("bc", 2, 1), ("diffusion_bc", 2, 2), ("om2p", 2, 1)])
 def test_a_made_up_team_decides_with_so_many_calls(algorithm, calls, nfe):
     point = scaling.measure_team(algorithm, 2, calls, CPU, 0.01)
     assert (point["agents"], point["calls"], point["nfe"]) == (2, calls, nfe)
@@ -244,6 +244,7 @@ BAD = {
     "task": (["bench", "train", "--suite", "smac", "--tasks", "smac/4m"], "smac/3m"),
     "seconds": (["latency", "--suite", "smac", "--seconds", "0"], "above 0"),
     "calls": (["latency", "--suite", "smac", "--calls", "1"], "at least 2"),
+    "nothing to scale": (["latency", "--suite", "om2p", "--scaling"], "--algorithms"),
     "threads": (["latency", "--suite", "smac", "--threads", "many"], "1,all"),
     "no seeds": (["bench", "train", "--suite", "smac", "--seeds", "0,1"], "at least 1"),
     "device": (["bench", "train", "--suite", "smac", "--device", "gpu"], "cpu, cuda or auto"),
