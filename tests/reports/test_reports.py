@@ -377,7 +377,10 @@ def test_speed_and_return_are_over_the_datasets_all_methods_have(tmp_path, fill)
     drawn = [line for line in axis.get_lines() if line.get_marker() in list("osD")]
     points = {round(line.get_xdata()[0], 6): line.get_ydata()[0] for line in drawn}
     assert points == pytest.approx({0.2: (16 + 10) / 2, 1.5: (19.5 + 9) / 2, 0.25: (18.5 + 12) / 2})
-    assert "quick profile, SMAX" in figure.get_supxlabel() and "times on a processor" in figure.get_supxlabel()
+    assert (
+        "quick profile, SMAX" in figure.get_supxlabel()
+        and "the runs' own networks, on a processor" in figure.get_supxlabel()
+    )
 
 
 def test_names_of_crowded_points_do_not_overlap(tmp_path, write_run):
