@@ -140,7 +140,7 @@ def test_fresh_noise_is_standard_normal_and_a_seeds_own(build):
 
 
 @pytest.mark.parametrize("share", [True, False])
-def test_an_agent_that_stands_alone_acts_as_it_does_in_the_team(case, build, batch, spec, views, train, share):
+def test_an_agent_that_stands_alone_acts_as_it_does_in_the_team(case, build, batch, spec, look, train, share):
     def make():
         return build(eval_noise="zero", share_parameters=share)
 
@@ -149,7 +149,7 @@ def test_an_agent_that_stands_alone_acts_as_it_does_in_the_team(case, build, bat
         with pytest.raises(ValueError, match="no agent can act alone"):
             team.stand_alone(0)
         return
-    obs, legal = views
+    obs, legal = look(spec, episodes=8)
     first, memory = team.act(obs, legal)
     second, _ = team.act(obs.flip(1), legal, memory)
     for agent in range(spec.agents):

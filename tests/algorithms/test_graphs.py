@@ -56,8 +56,8 @@ def test_gradient_steps_of_a_kind_do_the_same_without_asking_the_host(case, buil
             assert other == alike[0]
 
 
-def test_decisions_do_the_same_without_asking_the_host(build, views):
-    algorithm = build(eval_noise="fresh")
+def test_decisions_do_the_same_without_asking_the_host(build, spec, look):
+    algorithm, views = build(eval_noise="fresh"), look(spec, episodes=2)
     _, memory = algorithm.act(*views)
     seen = []
     for _ in range(3):
