@@ -9,8 +9,7 @@ decentralised execution, `joint` for centralised.
 import dataclasses
 import time
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -23,10 +22,10 @@ from offmarl.algorithms.diffusion import shortened
 from offmarl.algorithms.graphs import Captured
 from offmarl.benchmarks.latency import Decisions, Sight, Timing, time_decisions
 from offmarl.benchmarks.tasks import make_env, tasks
-from offmarl.experiments.apart import Killed, apart
+from offmarl.experiments.apart import about, apart, measure_all, one_each, source
 from offmarl.experiments.bench import uniform
 from offmarl.experiments.grid import Job
-from offmarl.experiments.host import Host, code
+from offmarl.experiments.host import Host
 from offmarl.experiments.store import Store
 from offmarl.experiments.train import build, describe
 
@@ -57,11 +56,10 @@ class Row(NamedTuple):
 
 def rows_of(grid: Sequence[Job], hosts: Sequence[Host]) -> list[Row]:
     """Every method on every task, natively and by DDIM, on every host, eager and on CUDA captured."""
-    firsts = {(job.task, job.algorithm): job for job in reversed(grid)}
     return [
         Row(job, sampler, host, captured)
-        for key in dict.fromkeys((job.task, job.algorithm) for job in grid)
-        for sampler, job in _samplers(firsts[key]).items()
+        for native in one_each(grid)
+        for sampler, job in _samplers(native).items()
         for host in hosts
         for captured in ((False, True) if host.cuda else (False,))
     ]
@@ -121,10 +119,7 @@ def measure(row: Row, plan: Plan, sights: Sights, weights: Path | None) -> dict[
     joint, cut = time_method(method, row, plan, sights.moments)
     peak = host.peak_mb() - before
     return {
-        "task": job.task,
-        "algorithm": job.algorithm,
-        "variant": job.variant,
-        "profile": job.profile,
+        **about(job),
         "sampler": row.sampler,
         "mode": "captured" if row.captured else "eager",
         "weights": "fresh" if weights is None else weights.parent.name,
@@ -135,9 +130,7 @@ def measure(row: Row, plan: Plan, sights: Sights, weights: Path | None) -> dict[
         "step_ms": sights.step_ms,
         "peak_mb": round(peak, 1),
         "what": "one joint decision, batch 1, observation on the host to action on the host, without env.step",
-        "machine": host.facts(),
-        "code": code(),
-        "finished": datetime.now(UTC).isoformat(),
+        **source(host),
     }
 
 
@@ -215,18 +208,12 @@ def latency(
     Args:
         progress: shows how far an iteration has come.
     """
-    found, failures, sights = [], [], {}
-    for row in progress(rows_of(grid, hosts)):
-        try:
-            if row.job.task not in sights:
-                sights[row.job.task] = apart(watch, row.job.task)
-            record = apart(measure, row, plan, sights[row.job.task], checkpoint(row.job, grid, store))
-        except (Killed, RuntimeError, MemoryError) as error:
-            failures.append(f"{row}: not measured: {error}")
-            continue
-        store.write_measurement("latency", key(record), record)
-        found.append(record)
-    return found, failures
+    seen = cache(partial(apart, watch))  # of every task
+
+    def record(row: Row) -> dict[str, Any]:
+        return apart(measure, row, plan, seen(row.job.task), checkpoint(row.job, grid, store))
+
+    return measure_all(progress(rows_of(grid, hosts)), record, store, "latency", key)
 
 
 HEAD = f"{'task':22} {'method':13} {'sampler':8} {'threads':>7} {'mode':9} {'NFE':>4} {'parameters':>11} "

@@ -12,6 +12,7 @@ from offmarl.experiments.options import (
     SUITES,
     command,
     core_count,
+    device_options,
     find_device,
     find_recipes,
     host_options,
@@ -41,9 +42,8 @@ def add_commands(commands) -> None:
 def _latency_options(commands) -> None:
     latency = command(commands, "latency", "time decisions: per agent, joint, eager and captured", _latency)
     _selection_options(latency)
-    latency.add_argument("--device", default="auto", help="cpu, cuda or auto: cuda where there is one (default)")
+    device_options(latency)
     latency.add_argument("--threads", default="1,all", help="CPU threads to measure with (default: 1,all)")
-    latency.add_argument("--tf32", action="store_true", help="on CUDA, multiply in TF32")
     latency.add_argument("--seconds", type=float, default=2.0, help="of decisions for each row (default: 2)")
     latency.add_argument(
         "--calls", type=int, default=8, help="of a denoising chain too slow for that, from which to extrapolate (8)"

@@ -40,11 +40,16 @@ def command(commands, name: str, text: str, function) -> argparse.ArgumentParser
     return sub
 
 
+def device_options(options: argparse.ArgumentParser) -> None:
+    """On what to compute."""
+    options.add_argument("--device", default="auto", help="cpu, cuda or auto: cuda where there is one (default)")
+    options.add_argument("--tf32", action="store_true", help="on CUDA, multiply in TF32: faster, ten bits of mantissa")
+
+
 def host_options(options: argparse.ArgumentParser) -> None:
     """Where and how to train."""
-    options.add_argument("--device", default="auto", help="cpu, cuda or auto: cuda where there is one (default)")
+    device_options(options)
     options.add_argument("--threads", type=int, default=1, help="CPU threads of each training (default: 1)")
-    options.add_argument("--tf32", action="store_true", help="on CUDA, multiply in TF32: faster, ten bits of mantissa")
     options.add_argument(
         "--eager", action="store_true", help="on CUDA, do without captured graphs: slower, same numbers"
     )

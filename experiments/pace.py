@@ -5,7 +5,6 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,9 +12,9 @@ import numpy as np
 from offmarl.algorithms.graphs import WARM_UP
 from offmarl.benchmarks.tasks import Task, tasks
 from offmarl.datasets.canonical import Dataset, from_episodes
-from offmarl.experiments.apart import Killed, apart
+from offmarl.experiments.apart import about, apart, measure_all, one_each, source
 from offmarl.experiments.grid import Job
-from offmarl.experiments.host import Host, code
+from offmarl.experiments.host import Host
 from offmarl.experiments.store import Store
 from offmarl.experiments.train import build, describe, make_sampler
 from offmarl.experiments.updates import Updates
@@ -76,6 +75,9 @@ class Row(NamedTuple):
     host: Host
     changed: dict[str, Any]
 
+    def __str__(self) -> str:
+        return f"{self.job.task} {self.job.algorithm}, {len(self.job.seeds)} seeds"
+
 
 def rows_of(
     grid: Sequence[Job], seeds: Sequence[int], hosts: Sequence[Host], compared: Mapping[str, Sequence[dict[str, Any]]]
@@ -84,16 +86,10 @@ def rows_of(
 
     `compared` lists settings of a method that are measured side by side.
     """
-    firsts = {(job.task, job.algorithm): job for job in reversed(grid)}
-    ordered = dict.fromkeys((job.task, job.algorithm) for job in grid)
     return [
-        Row(
-            dataclasses.replace(firsts[name], seeds=tuple(range(count)), config={**firsts[name].config, **changed}),
-            host,
-            changed,
-        )
-        for name in ordered
-        for changed in compared.get(name[1], [{}])
+        Row(dataclasses.replace(job, seeds=tuple(range(count)), config={**job.config, **changed}), host, changed)
+        for job in one_each(grid)
+        for changed in compared.get(job.algorithm, [{}])
         for count in seeds
         for host in hosts
     ]
@@ -106,10 +102,7 @@ def measure_training(row: Row, seconds: float) -> dict[str, Any]:
     before = host.peak_mb()
     pace = training_pace(job, host, seconds)
     return {
-        "task": job.task,
-        "algorithm": job.algorithm,
-        "variant": job.variant,
-        "profile": job.profile,
+        **about(job),
         "changed": row.changed,
         "seeds": len(job.seeds),
         "batch_size": job.config["batch_size"],
@@ -120,9 +113,7 @@ def measure_training(row: Row, seconds: float) -> dict[str, Any]:
         "seed_steps_per_s": round(len(job.seeds) / pace.seconds, 4),
         "peak_mb": round(host.peak_mb() - before, 1),
         "facts": pace.facts,
-        "machine": host.facts(),
-        "code": code(),
-        "finished": datetime.now(UTC).isoformat(),
+        **source(host),
     }
 
 
@@ -130,18 +121,14 @@ def bench_train(
     rows: Sequence[Row], seconds: float, store: Store, progress: Callable[[Sequence[Row]], Iterable[Row]]
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Measure and store every row; returns the records, and what could not be measured."""
-    found, failures = [], []
-    for row in progress(rows):
-        try:
-            record = apart(measure_training, row, seconds)
-        except (Killed, RuntimeError, MemoryError) as error:
-            failures.append(f"{row.job.task} {row.job.algorithm}, {len(row.job.seeds)} seeds: not measured: {error}")
-            continue
-        parts = [record[part] for part in ("task", "algorithm", "variant", "profile", "seeds", "mode")]
-        parts += [*row.changed.values(), record["machine"]["device"], record["machine"]["threads"]]
-        store.write_measurement("training", ".".join(map(str, parts)), record)
-        found.append(record)
-    return found, failures
+    return measure_all(progress(rows), lambda row: apart(measure_training, row, seconds), store, "training", key)
+
+
+def key(record: Mapping[str, Any]) -> str:
+    """Names a record in the store."""
+    parts = [record[part] for part in ("task", "algorithm", "variant", "profile", "seeds", "mode")]
+    parts += [*record["changed"].values(), record["machine"]["device"], record["machine"]["threads"]]
+    return ".".join(map(str, parts))
 
 
 HEAD = f"{'task':22} {'method':26} {'seeds':>5} {'mode':9} {'ms/update':>12} {'seed-steps/s':>13} "

@@ -4,7 +4,6 @@ Teams are made up: agents of 3m's sizes, so many of them. Methods have the paper
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,10 @@ from offmarl.algorithms import registry
 from offmarl.algorithms.base import Algorithm, TaskSpec
 from offmarl.algorithms.diffusion import shortened
 from offmarl.benchmarks.latency import Decisions, Sight, time_decisions
-from offmarl.experiments.apart import Killed, apart
-from offmarl.experiments.host import Host, code
+from offmarl.experiments.apart import apart, measure_all, source
+from offmarl.experiments.host import Host
 from offmarl.experiments.store import Store
+from offmarl.reports.speed import exponent
 
 AGENTS, CALLS = (2, 4, 8, 16, 32, 64), (1, 2, 4, 8)
 OBS, STATE, ACTIONS = 30, 48, 9
@@ -62,9 +62,7 @@ def measure_growth(algorithm: str, host: Host, seconds: float, limit: float) -> 
         "teams": teams,
         "chains": chains,
         "left_out": [agents for agents in AGENTS if agents not in [point["agents"] for point in teams]],
-        "machine": host.facts(),
-        "code": code(),
-        "finished": datetime.now(UTC).isoformat(),
+        **source(host),
     }
 
 
@@ -77,23 +75,13 @@ def scaling(
     progress: Callable[[Sequence[str]], Iterable[str]],
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Measure and store every method's growth; returns the rows, and what could not be measured."""
-    rows, failures = [], []
-    for algorithm in progress(algorithms):
-        try:
-            row = apart(measure_growth, algorithm, host, seconds, limit)
-        except (Killed, RuntimeError, MemoryError) as error:
-            failures.append(f"{algorithm}: not measured: {error}")
-            continue
-        store.write_measurement("scaling", f"{algorithm}.{row['machine']['device']}-{host.threads}", row)
-        rows.append(row)
-    return rows, failures
-
-
-def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
-    """b of the power law a * size^b that fits best in logarithms; NaN below two points."""
-    if len(sizes) < 2:
-        return float("nan")
-    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
+    return measure_all(
+        progress(algorithms),
+        lambda algorithm: apart(measure_growth, algorithm, host, seconds, limit),
+        store,
+        "scaling",
+        lambda row: f"{row['algorithm']}.{row['machine']['device']}-{host.threads}",
+    )
 
 
 def exponents(row: dict[str, Any]) -> dict[str, tuple[float, float]]:

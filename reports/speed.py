@@ -15,8 +15,11 @@ import numpy as np
 
 Row = dict[str, Any]
 
-KEYS = {"latency": ("task", "algorithm", "joint", "machine"), "training": ("task", "algorithm", "update_ms", "machine")}
-KEYS["scaling"] = ("algorithm", "teams", "chains", "machine")
+KEYS = {  # without which a stored row is none of its kind
+    "latency": ("task", "algorithm", "joint", "machine"),
+    "training": ("task", "algorithm", "update_ms", "machine"),
+    "scaling": ("algorithm", "teams", "chains", "machine"),
+}
 NATIVE = "native"
 QUIET = ["algorithm", "profile", "variant", "finished", "sum_ms", "p95_ms", "min_ms", "group", "step_ms"]  # csv only
 TITLES = {"inference": "time of a decision", "training": "time and memory of training", "growth": "Table 3, measured"}
@@ -135,17 +138,18 @@ def exponents(rows: Sequence[Row], suite: dict) -> list[Row]:
     for (algorithm, title, device, cost), points in lines.items():
         fits: Row = {"method": title, "cost": "one agent" if cost == "agent" else "team, one host"}
         for by, letter, paper in zip(("agents", "calls"), "IK", suite["scaling"][algorithm][cost]):
-            fits |= {f"power of {letter}": _power(points[by]), f"paper's power of {letter}": paper}
-            fits[f"{letter} up to"] = max((size for size, _ in points[by]), default=1)
+            sizes, times = zip(*points[by]) if points[by] else ((), ())
+            fits |= {f"power of {letter}": round(exponent(sizes, times), 2), f"paper's power of {letter}": paper}
+            fits[f"{letter} up to"] = max(sizes, default=1)
         found.append(fits | {"device": device})
     return found
 
 
-def _power(points: Sequence[tuple[float, float]]) -> float:
-    if len(points) < 2:
+def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
+    """b of the power law a * size^b that fits best in logarithms; NaN below two points."""
+    if len(sizes) < 2:
         return math.nan
-    sizes, times = zip(*points)
-    return round(float(np.polyfit(np.log(sizes), np.log(times), 1)[0]), 2)
+    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
 
 def latest(rows: Sequence[Row]) -> list[Row]:
