@@ -16,13 +16,17 @@ class View(NamedTuple):
 
 
 class Step(NamedTuple):
-    """The outcome of one joint action. `timeout` marks the episodes that ended by the clock alone."""
+    """The outcome of one joint action. `timeout` marks the episodes that ended by the clock alone.
+
+    `void` marks those that broke off because a game crashed: over, and to be played anew.
+    """
 
     view: View
     reward: Any  # [E] team reward, or [E, I] where agents are rewarded apart
     done: Any  # [E] bool
     timeout: Any  # [E] bool
     won: Any  # [E] bool; None where a task knows no victory
+    void: Any = None  # [E] bool; None where no episode can break off
 
 
 class BatchEnv(Protocol):

@@ -26,21 +26,50 @@ class Episodes:
     lengths: list[int]
 
 
-def lane_seeds(seeds: list[int], episodes: int) -> np.ndarray:
-    """Environment seeds [S * E]: the same battles for every method and every evaluation, others for every seed."""
-    return (np.array(seeds)[:, None] * 100_003 + np.arange(episodes) + 500_000_003).astype(np.int32).ravel()
+def lane_seeds(seeds: list[int], episodes: int, first: int = 0) -> np.ndarray:
+    """Environment seeds [S * E] of the episodes from `first` on: the same for every method and evaluation."""
+    return (
+        (np.array(seeds)[:, None] * 100_003 + np.arange(first, first + episodes) + 500_000_003).astype(np.int32).ravel()
+    )
 
 
-def evaluate(policy: Policy, env: BatchEnv, seeds: list[int], device: torch.device | str = "cpu") -> list[Episodes]:
-    """Play `env.lanes / len(seeds)` episodes of every seed, all in parallel."""
-    S, E = len(seeds), env.lanes // len(seeds)
-    view = env.reset(lane_seeds(seeds, E))
+def evaluate(
+    policy: Policy,
+    env: BatchEnv,
+    seeds: list[int],
+    device: torch.device | str = "cpu",
+    episodes: int | None = None,
+) -> list[Episodes]:
+    """Play `episodes` episodes of every seed (default: a lane each), in as many waves as the lanes make necessary.
+
+    Episodes that broke off with their game do not count; others are played instead.
+
+    Raises:
+        RuntimeError: when more broke off than were wanted.
+    """
+    lanes, broken, waves = env.lanes // len(seeds), 0, 0
+    wanted = lanes if episodes is None else episodes
+    played: list[list[Episodes]] = [[] for _ in seeds]
+    while min(map(len, played)) < wanted:
+        outcome, void = _wave(policy, env, lane_seeds(seeds, lanes, waves * lanes), len(seeds), device)
+        for lane in np.flatnonzero(~void):
+            played[lane // lanes].append(outcome[lane])
+        waves, broken = waves + 1, broken + int(void.sum())
+        if broken > wanted * len(seeds):
+            raise RuntimeError(f"{broken} evaluation episodes broke off before {wanted} of every seed were over")
+    return [_joined(own[:wanted]) for own in played]
+
+
+def _wave(
+    policy: Policy, env: BatchEnv, starts: np.ndarray, S: int, device: torch.device | str
+) -> tuple[list[Episodes], np.ndarray]:
+    """One episode in every lane, and which of them broke off [S * E]."""
+    view, memory, knows_victory = env.reset(starts), None, False
     total, length = np.zeros(env.lanes), np.zeros(env.lanes, int)
-    won, over = np.zeros(env.lanes, bool), np.zeros(env.lanes, bool)
-    knows_victory, memory = False, None
+    won, over, void = (np.zeros(env.lanes, bool) for _ in range(3))
     while not over.all():
-        obs = torch.from_numpy(view.obs).to(device).unflatten(0, (S, E))
-        legal = None if view.legal is None else torch.from_numpy(view.legal).to(device).unflatten(0, (S, E))
+        obs = torch.from_numpy(view.obs).to(device).unflatten(0, (S, -1))
+        legal = None if view.legal is None else torch.from_numpy(view.legal).to(device).unflatten(0, (S, -1))
         actions, memory = policy.act(obs, legal, memory)
         # A seed whose networks are no numbers any more must not break the simulator of the others.
         step = env.step(actions.flatten(0, 1).nan_to_num().cpu().numpy())
@@ -50,10 +79,15 @@ def evaluate(policy: Policy, env: BatchEnv, seeds: list[int], device: torch.devi
         if step.won is not None:
             knows_victory = True
             won |= step.won & step.done & ~over
+        if step.void is not None:
+            void |= step.void & ~over
         over |= step.done
         view = step.view
-    rows = [slice(k * E, (k + 1) * E) for k in range(S)]
-    return [
-        Episodes(total[r].round(5).tolist(), won[r].tolist() if knows_victory else None, length[r].tolist())
-        for r in rows
-    ]
+    victories = won[:, None].tolist() if knows_victory else [None] * env.lanes
+    return [Episodes([r], w, [n]) for r, w, n in zip(total.round(5).tolist(), victories, length.tolist())], void
+
+
+def _joined(episodes: list[Episodes]) -> Episodes:
+    """One seed's episodes together."""
+    won = [flag for e in episodes for flag in e.won or ()]
+    return Episodes([r for e in episodes for r in e.returns], won or None, [n for e in episodes for n in e.lengths])

@@ -216,8 +216,8 @@ class SmaxEnv:
             kept[self._lane[there]] = np.concatenate(parts)[there]
         self._lane[there & self._last.done[self._lane]] = NOBODY
         self._close_ranks()
-        view, *rest = self._last
-        return Step(View(*(part.copy() for part in view)), *(part.copy() for part in rest))
+        obs, state, legal, *rest = (part.copy() for part in _flat(self._last))
+        return Step(View(obs, state, legal), *rest)
 
     def _close_ranks(self) -> None:
         """Move the battles that go on into as few chunks as hold them."""
@@ -241,4 +241,4 @@ def _chunks(slots: np.ndarray) -> list[np.ndarray]:
 
 
 def _flat(step: Step) -> tuple[Any, ...]:
-    return *step.view, *step[1:]
+    return tuple(part for part in (*step.view, *step[1:]) if part is not None)

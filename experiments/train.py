@@ -141,7 +141,9 @@ class Run:
     def evaluate(self) -> None:
         """Play the evaluation episodes of every seed."""
         began = time.perf_counter()
-        self.evaluations.append((self.step, evaluate(self.algorithm, self.env, list(self.job.seeds), self.host.device)))
+        episodes = self.job.protocol["eval_episodes"]
+        rows = evaluate(self.algorithm, self.env, list(self.job.seeds), self.host.device, episodes)
+        self.evaluations.append((self.step, rows))
         self.clock.spend("evaluate_s", began)
 
     def finish(self) -> None:

@@ -1,5 +1,6 @@
 """Evaluation counts what was played and nothing else."""
 
+import dataclasses
 import inspect
 
 import numpy as np
@@ -113,3 +114,39 @@ def test_the_protocol_of_environments_is_what_the_adapter_offers(battles):
     for name in ("reset", "step", "close"):
         promised = list(inspect.signature(getattr(BatchEnv, name)).parameters)
         assert list(inspect.signature(getattr(type(battles), name)).parameters) == promised
+
+
+def test_few_lanes_play_the_same_episodes_in_waves(countdown):
+    assert evaluate(Listener(), countdown(4), [0, 5], episodes=7) == [
+        dataclasses.replace(e, returns=e.returns[:7], won=e.won[:7], lengths=e.lengths[:7])
+        for e in evaluate(Listener(), countdown(16), [0, 5])
+    ]
+
+
+class Breaking:
+    """A countdown whose games break off in the given waves, in lane 0, with a return that must not count."""
+
+    def __init__(self, game, waves):
+        self.game, self.lanes, self.waves, self.wave = game, game.lanes, waves, -1
+
+    def reset(self, seeds):
+        self.wave += 1
+        return self.game.reset(seeds)
+
+    def step(self, actions):
+        step = self.game.step(actions)
+        void = np.zeros(self.lanes, bool)
+        void[0] = self.wave in self.waves
+        return step._replace(void=void, done=step.done | void, reward=np.where(void, -1e9, step.reward))
+
+
+def test_episodes_that_broke_off_are_played_anew(countdown):
+    outcome = evaluate(Listener(), Breaking(countdown(2), {0, 1}), [3], episodes=4)[0]
+    seeds = [lane_seeds([3], 6)[k] for k in (1, 3, 4, 5)]
+    assert outcome.lengths == [1 + s % 4 for s in seeds]
+    assert min(outcome.returns) > 0
+
+
+def test_games_that_always_break_off_end_in_an_error(countdown):
+    with pytest.raises(RuntimeError, match="broke off before 2 of every seed"):
+        evaluate(Listener(), Breaking(countdown(1), set(range(99))), [3], episodes=2)

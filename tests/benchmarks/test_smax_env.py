@@ -168,7 +168,8 @@ def test_what_steps_return_is_numpy_of_the_promised_types(battles, marines):
         assert (part.obs.shape, part.obs.dtype) == ((64, 3, marines.obs), np.float32)
         assert (part.state.shape, part.state.dtype) == ((64, marines.state), np.float32)
         assert (part.legal.shape, part.legal.dtype) == ((64, 3, marines.actions), bool)
-    assert all(isinstance(part, np.ndarray) and part.shape == (64,) for part in step[1:])
+    assert all(isinstance(part, np.ndarray) and part.shape == (64,) for part in step[1:-1])
+    assert step.void is None
     assert (step.reward.dtype, step.done.dtype, step.timeout.dtype, step.won.dtype) == (np.float32, bool, bool, bool)
     view.obs[:] = 0  # a caller may write into what it was given
     step.view.obs[:] = 0
