@@ -48,7 +48,7 @@ check() {
     cp -r pyproject.toml README.md LICENSE algorithms benchmarks datasets experiments reports "$built"
     "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --target "$built/wheel" "$built"
     (cd "$built/wheel" && "$venv/bin/pyright" --pythonpath "$venv/bin/python" offmarl)
-    "$venv/bin/python" -m pytest "$@"
+    OMP_NUM_THREADS=1 "$venv/bin/python" -m pytest -n 2 --dist worksteal "$@"
 }
 
 case "${1:-}" in

@@ -4,7 +4,7 @@ OMIGA's tasks stand on plain gymnasium and not on gymnasium-robotics' MaMuJoCo, 
 and divides the ant otherwise: here every agent sees the whole raw state and its own one-hot id, standardised over its
 features, and the joint action is the agents' actions one after another. OMAR's cheetah (`2halfcheetah`) is
 gymnasium-robotics' `2x3`, where an agent sees position and velocity of its own three joints, un-normalised.
-The state is the robot's raw one in every task.
+The state is the robot's raw one in every task, and what the first agent sees where the data have that (OMIGA's).
 
 Physics is `native`, or `legacy`: the capsule inertia of MuJoCo before 2.1.2, in which the real data were recorded,
 restored at run time. Source: OMIGA's mujoco_multi.py; MuJoCo's changelog, 2.1.2.
@@ -61,8 +61,8 @@ class MaMujocoEnv:
         robot = ROBOTS[task.short]
         self.robots = [build(robot, task.roster.get("physics", "native")) for _ in range(lanes)]
         self._own = local_features(robot.gym, robot.partition) if robot.partition else None
-        self._sensed = task.state - robot.contacts
-        self._state = np.zeros((lanes, task.state))
+        self._sensed = self.robots[0].observation_space.shape[0]
+        self._state = np.zeros((lanes, self._sensed + robot.contacts))
         self._id = np.broadcast_to(np.eye(task.agents), (lanes, task.agents, task.agents))
         self._done, self._timeout, self._clock = np.ones(lanes, bool), np.zeros(lanes, bool), 0
 
@@ -102,7 +102,8 @@ class MaMujocoEnv:
         seen = np.concatenate([np.repeat(self._state[:, None], self.task.agents, 1), self._id], -1)
         seen -= seen.mean(-1, keepdims=True)
         seen /= np.sqrt(np.square(seen).mean(-1, keepdims=True))
-        return View(seen.astype(np.float32), state, None)
+        obs = seen.astype(np.float32)
+        return View(obs, state if self.task.state == state.shape[1] else obs[:, 0], None)
 
 
 def build(robot: Robot, physics: str = "native") -> Any:

@@ -225,7 +225,8 @@ class MpeEnv:
     """`lanes` episodes as the three learners live them, a `BatchEnv`. The prey is part of it; the clock ends it."""
 
     def __init__(self, task: Task, lanes: int, prey: str | Path | None = None):
-        self.task, self.lanes, self.world = task, lanes, ParticleWorld(task.short, lanes, prey)
+        self.task, self.lanes = task, lanes
+        self.world = ParticleWorld(task.short, lanes, prey or task.roster.get("weights"))
 
     def reset(self, seeds: np.ndarray) -> View:
         """Start an episode in every lane, each from a seed of its own: [E]."""

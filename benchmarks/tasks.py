@@ -3,8 +3,9 @@
 import re
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import resources
+from importlib import import_module, resources
 from importlib.metadata import requires, version
+from typing import Any
 
 import yaml
 
@@ -44,29 +45,54 @@ def tasks() -> dict[str, Task]:
     return {name: Task(name, **facts) for name, facts in yaml.safe_load(text).items()}
 
 
-# Label, and the packages that decide the simulation.
+@dataclass(frozen=True)
+class Engine:
+    """A simulator: what results from it are labelled, its adapter as module:class, the packages that decide it.
+
+    One that does not come with offmarl has a module that says what is `missing` of it, and `facts` for fingerprints.
+    """
+
+    label: str
+    adapter: str
+    packages: tuple[str, ...] = ()
+    presence: str = ""
+
+
 ENGINES = {
-    "smax": ("SMAX", ("jaxmarl", "jax")),
-    "particles": ("OMAR's particle worlds, rewritten", ("numpy",)),
-    "mujoco": ("MuJoCo", ("mujoco", "gymnasium", "gymnasium-robotics")),
+    "smax": Engine("SMAX", "smax:SmaxEnv", ("jaxmarl", "jax")),
+    "particles": Engine("OMAR's particle worlds, rewritten", "mpe:MpeEnv", ("numpy",)),
+    "mujoco": Engine("MuJoCo", "mamujoco:MaMujocoEnv", ("mujoco", "gymnasium", "gymnasium-robotics")),
+    "smac": Engine("SMAC", "starcraft:StarCraftEnv", presence="starcraft_packages"),
+    "smacv2": Engine("SMACv2", "starcraft:StarCraftEnv", presence="starcraft_packages"),
+    "smac_omiga": Engine("OMIGA's SMAC", "starcraft:StarCraftEnv", presence="starcraft_packages"),
 }
 
 
 def fingerprint(task: Task) -> dict[str, str]:
-    """The embedded simulator's label and versions, without importing it.
+    """The simulator's label and versions, without importing it.
 
     `unlocked` names the packages of another version than offmarl requires: simulators change between versions.
     """
-    label, packages = ENGINES[task.engine]
-    facts = {"engine": label, **{name: version(name) for name in packages}}
-    strangers = [name for name in packages if _locked().get(name, facts[name]) != facts[name]]
+    engine = ENGINES[task.engine]
+    facts = {"engine": engine.label, **{name: version(name) for name in engine.packages}}
+    strangers = [name for name in engine.packages if _locked().get(name, facts[name]) != facts[name]]
     if strangers:
         facts["unlocked"] = ", ".join(f"{name} {facts[name]} instead of {_locked()[name]}" for name in strangers)
+    if engine.presence:
+        facts |= _module(engine.presence).facts(task.engine)
+    if task.roster.get("physics") == "legacy":
+        facts["physics"] = "legacy"
     if "prey" in task.roster:
         from offmarl.benchmarks.mpe import load_prey
 
-        facts["prey"] = load_prey(task.short).name
+        facts["prey"] = load_prey(task.short, task.roster.get("weights")).name
     return facts
+
+
+def unavailable(task: Task) -> str:
+    """Why the task's simulator cannot run here and what to do, empty where it can; imports no simulator."""
+    presence = ENGINES[task.engine].presence
+    return _module(presence).missing(task.engine, task.short) if presence else ""
 
 
 @cache
@@ -75,23 +101,16 @@ def _locked() -> dict[str, str]:
     return dict(re.findall(r"^([\w.-]+)==([\w.]+)$", "\n".join(requires("offmarl") or []), re.MULTILINE))
 
 
-def engine(task: Task) -> type:
-    """The adapter class of the task's embedded simulator, which is imported only here."""
-    if task.engine == "smax":
-        from offmarl.benchmarks.smax import SmaxEnv
+def make_env(task: Task, seeds: int, episodes: int = 1) -> BatchEnv:
+    """The task's environment with a lane for each of some `episodes` of every one of `seeds` seeds.
 
-        return SmaxEnv
-    if task.engine == "particles":
-        from offmarl.benchmarks.mpe import MpeEnv
-
-        return MpeEnv
-    if task.engine == "mujoco":
-        from offmarl.benchmarks.mamujoco import MaMujocoEnv
-
-        return MaMujocoEnv
-    raise ValueError(f"tasks.yaml, {task.name}: unknown engine '{task.engine}'")
+    Simulators that are too heavy for that have fewer lanes (`episodes_at_once` of every seed).
+    """
+    module, name = ENGINES[task.engine].adapter.split(":")
+    adapter = getattr(_module(module), name)
+    return adapter(task, seeds * min(episodes, getattr(adapter, "episodes_at_once", episodes)))
 
 
-def make_env(task: Task, lanes: int) -> BatchEnv:
-    """The task's embedded environment with `lanes` parallel episodes."""
-    return engine(task)(task, lanes)
+def _module(name: str) -> Any:
+    """A module of this folder; adapters are imported only here."""
+    return import_module(f"offmarl.benchmarks.{name}")

@@ -6,6 +6,7 @@ action), so an observation is stored once although it is the next one of its pre
 I agents, O observation, G state, A actions.
 """
 
+import hashlib
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -17,6 +18,8 @@ import torch
 
 from offmarl.algorithms.base import Batch, Data, SeedStreams, Window
 from offmarl.benchmarks.tasks import Task
+
+SENT_BYTES = 2**27  # to a GPU at once
 
 
 @dataclass
@@ -174,6 +177,28 @@ def join(parts: Sequence[tuple[Dataset, float]]) -> Dataset:
     return from_episodes(episodes, behaviours)
 
 
+def file_sum(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def to_device(values: np.ndarray, device: torch.device | str) -> torch.Tensor:
+    """An array on the device. Elsewhere than on the CPU it goes in slices, so that a memory-mapped one is never whole
+    in the host's memory; on the CPU it stays where it is."""
+    whole = torch.from_numpy(values)
+    if torch.device(device).type == "cpu":
+        return whole
+    sent = torch.empty(whole.shape, dtype=whole.dtype, device=device)
+    rows = max(1, SENT_BYTES // max(1, values[:1].nbytes))
+    for lo in range(0, len(values), rows):
+        part = values
+        if isinstance(values, np.memmap) and values.filename:  # a map of its own for each slice, which lets go of it
+            part = np.memmap(values.filename, values.dtype, "c", values.offset, values.shape)
+        sent[lo : lo + rows] = torch.from_numpy(part[lo : lo + rows])
+    return sent
+
+
 class Sampler:
     """A dataset on the device, from which every seed draws its own batches.
 
@@ -194,7 +219,7 @@ class Sampler:
         last = data.done | data.timeout
         done = (data.done if timeout_bootstrap else last).astype(np.float32)
         arrays = data.arrays() | {"done": done, "last": last}
-        tensors = {name: torch.from_numpy(arrays[name]).to(device) for name in Data._fields if name in arrays}
+        tensors = {name: to_device(arrays[name], device) for name in Data._fields if name in arrays}
         self.data = Data(**{"legal": None, **tensors})
         number = torch.arange(len(data), device=self.data.last.device)
         self.following = number + ~self.data.last

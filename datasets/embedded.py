@@ -24,7 +24,7 @@ from offmarl.benchmarks.env import cache_dir
 from offmarl.benchmarks.tasks import Task, fingerprint, make_env, tasks
 from offmarl.benchmarks.units import UNITS
 from offmarl.datasets import behaviours
-from offmarl.datasets.canonical import Dataset, join, read
+from offmarl.datasets.canonical import Dataset, file_sum, join, read
 from offmarl.datasets.controllers import controller
 from offmarl.datasets.mujoco_policies import Pilot
 from offmarl.datasets.record import Behaviour, record
@@ -60,7 +60,7 @@ class Recipe:
     def make(self, progress: Callable[[int], object]) -> Dataset:
         """Record the dataset, or join it from others."""
         if self.mix:
-            parts = [(load(catalogue()[self.task.name, q])[0], share) for q, share in self.mix.items()]
+            parts = [(catalogue()[self.task.name, q].load()[0], share) for q, share in self.mix.items()]
             progress(self.episodes)
             return join(parts)
         env = make_env(self.task, self.lanes)
@@ -81,10 +81,60 @@ class Recipe:
         """Seed of the recording, different for every dataset."""
         return int(hashlib.sha256(f"{self.task.name}:{self.quality}".encode()).hexdigest()[:7], 16)
 
-    def file(self) -> Path:
+    def place(self) -> Path:
         """The cached arrays; the card lies beside them."""
         name = f"{self.task.name.replace('/', '-')}-{self.quality}-{self.key()}.npz"
         return cache_dir() / "data" / name
+
+    @property
+    def work(self) -> int:
+        """Episodes to record."""
+        return self.episodes
+
+    def disk(self) -> int:
+        """An upper bound in bytes: episodes that last half their limit."""
+        task = self.task
+        row = 4 * (task.agents * task.obs + task.state) + task.agents * (task.actions + 12)
+        return self.episodes * task.limit // 2 * row
+
+    def absent(self) -> str:
+        """Nothing ever is: all that it takes is part of offmarl."""
+        return ""
+
+    def missing(self) -> str:
+        """Nothing ever is."""
+        return ""
+
+    def changed(self) -> list[str]:
+        """Nothing is downloaded."""
+        return []
+
+    def state(self) -> str:
+        """How it will come about."""
+        return "joined on first use" if self.mix else "recorded on first use"
+
+    def load(self, progress: Callable[[int], object] = lambda _: None) -> tuple[Dataset, dict[str, Any]]:
+        """The dataset and its card; recorded now if the cache has none, or a damaged one (which is said)."""
+        card = self.ready()
+        if card is None:
+            data = self.make(progress)
+            return data, _store(self, self.place(), data)
+        return read(self.place(), self.task), card
+
+    def ready(self) -> dict[str, Any] | None:
+        """The card of an intact cached dataset; None when it must be recorded."""
+        file = self.place()
+        try:
+            card = json.loads(file.with_suffix(".json").read_text())
+            intact = file_sum(file) == card["sha256"]
+        except FileNotFoundError:
+            return None
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+            intact, card = False, None
+        if not intact:
+            print(f"{file}: does not match its SHA-256, the file is damaged; recording it anew", file=sys.stderr)
+            return None
+        return card
 
 
 @cache
@@ -101,40 +151,12 @@ def catalogue() -> dict[tuple[str, str], Recipe]:
     return found
 
 
-def load(recipe: Recipe, progress: Callable[[int], object] = lambda _: None) -> tuple[Dataset, dict[str, Any]]:
-    """The dataset and its card; recorded now if the cache has none, or a damaged one (which is said)."""
-    file = recipe.file()
-    card = ready(recipe)
-    if card is None:
-        data = recipe.make(progress)
-        return data, _store(recipe, file, data)
-    return read(file, recipe.task), card
-
-
-def ready(recipe: Recipe) -> dict[str, Any] | None:
-    """The card of an intact cached dataset; None when it must be recorded."""
-    file = recipe.file()
-    try:
-        card = json.loads(file.with_suffix(".json").read_text())
-        with file.open("rb") as stream:
-            intact = hashlib.file_digest(stream, "sha256").hexdigest() == card["sha256"]
-    except FileNotFoundError:
-        return None
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
-        intact, card = False, None
-    if not intact:
-        print(f"{file}: does not match its SHA-256, the file is damaged; recording it anew", file=sys.stderr)
-        return None
-    return card
-
-
 def _store(recipe: Recipe, file: Path, data: Dataset) -> dict[str, Any]:
     """Write arrays, then the card that makes them valid; both appear whole."""
     file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_name(f".{uuid.uuid4().hex}.npz")
     np.savez(draft, **data.arrays())  # type: ignore[arg-type]
-    with draft.open("rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    sha256 = file_sum(draft)
     card = {
         "dataset": f"{recipe.task.name}:{recipe.quality}",
         "source": "embedded",

@@ -28,7 +28,7 @@ def bench_envs(names: Sequence[str], seconds: float) -> str:
         env = make_env(tasks()[name], recipe.lanes)
         random, recorded = random_pace(env, recipe.task, seconds), recording_pace(env, recipe)
         env.close()
-        label = ENGINES[recipe.task.engine][0]
+        label = ENGINES[recipe.task.engine].label
         lines.append(f"{name:24} {label:34} {recipe.lanes:16,} {random:14,.0f} {recorded:16,.0f}")
     return "\n".join([*lines, FOOT])
 

@@ -1,4 +1,4 @@
-"""The command line: `offmarl run`, `report`, `status`, `data`, `bench`."""
+"""The command line: `offmarl run`, `report`, `status`; the other commands stand in modules of their own."""
 
 import argparse
 import os
@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offmarl.experiments import measuring
+from offmarl.experiments import data, doctor, measuring
 from offmarl.experiments.errors import UserError
 from offmarl.experiments.options import (
     EXAMPLES,
@@ -16,7 +16,6 @@ from offmarl.experiments.options import (
     command,
     core_count,
     find_device,
-    find_recipes,
     host_options,
     listed,
     parse_seeds,
@@ -24,8 +23,10 @@ from offmarl.experiments.options import (
 )
 
 if TYPE_CHECKING:
+    from offmarl.experiments.grid import Request
     from offmarl.experiments.host import Host
 
+SOURCE = "where data and simulator come from: embedded (default), or og_marl, omiga, omar: the public data"
 JOBS_PER_GPU = 6  # small networks share a card well; --jobs says otherwise
 
 
@@ -63,25 +64,13 @@ def parser() -> argparse.ArgumentParser:
     report = command(commands, "report", "make the tables and figures of a suite from the store", _report)
     report.add_argument("--suite", required=True, help=SUITES)
     report.add_argument("--profile", default="quick", help="smoke, quick (default) or paper")
-    report.add_argument("--source", default="embedded", help="embedded")
+    report.add_argument("--source", default="embedded", help="embedded (default), og_marl, omiga or omar")
     report.add_argument("--results", type=Path, default=Path("results"), help="results directory (default: results)")
     status = command(commands, "status", "what the store holds: done, failed, diverged (and why)", _status)
     status.add_argument("--results", type=Path, default=Path("results"))
-    data = command(commands, "data", "the datasets", None)
-    actions = data.add_subparsers(title="actions", required=True, metavar="ACTION")
-    command(actions, "list", "every dataset, and whether it is recorded", _data_list)
-    record = command(actions, "record", "record embedded datasets now", _data_record)
-    record.add_argument("--tasks", help="smac/3m,smac/8m:good (default: all)")
-    record.add_argument("--jobs", type=int, default=core_count())
-    card = command(actions, "card", "a dataset's card as JSON", _data_card)
-    card.add_argument("dataset", help="smac/3m:good")
-    check = command(actions, "check", "whether a dataset file (.npz) is sound and fits a task", _data_check)
-    check.add_argument("file", type=Path)
-    check.add_argument("--task", required=True, help="mamujoco/3hopper")
-    teach = command(actions, "train-behaviour", "train the behaviour policies of a task anew", _train)
-    teach.add_argument("task", help="smac/3m")
-    teach.add_argument("--out", type=Path, default=None, help="file to write (default: the package's own)")
+    data.add_commands(commands)
     measuring.add_commands(commands)
+    doctor.add_command(commands)
     return top
 
 
@@ -89,7 +78,7 @@ def _run_options(commands) -> None:
     run = command(commands, "run", "train and evaluate the pending cells of a suite, then report", _run)
     run.add_argument("--suite", required=True, help=SUITES)
     run.add_argument("--profile", default="quick", help="how much work: smoke, quick (default) or paper")
-    run.add_argument("--source", default="embedded", help="where data and simulator come from: embedded")
+    run.add_argument("--source", default="embedded", help=SOURCE)
     run.add_argument("--algorithms", help="comma-separated methods (default: those of the suite)")
     run.add_argument("--tasks", help="comma-separated tasks or datasets: smac/3m,smac/8m:good (default: all)")
     run.add_argument("--seeds", help="0-5 or 0,2,4 (default: the profile's)")
@@ -114,7 +103,6 @@ def _workers(device: str, threads: int) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from offmarl.datasets.embedded import catalogue
     from offmarl.experiments import grid
     from offmarl.experiments.host import Host
     from offmarl.experiments.prepare import prepare
@@ -135,7 +123,8 @@ def _run(args: argparse.Namespace) -> int:
     if workers < 1 or args.threads < 1:
         raise UserError("--jobs and --threads: write a number of at least 1")
     if not jobs:
-        print("offmarl: nothing to run: no dataset of this selection is available", file=sys.stderr)
+        print("offmarl: nothing to run: no dataset of this selection is available here", file=sys.stderr)
+        _print_left_out(request)
         return 3
     host = Host(device, args.threads, args.tf32, args.eager)
     results = writable(args.results)
@@ -145,14 +134,29 @@ def _run(args: argparse.Namespace) -> int:
 
         print(describe(jobs, left, host, workers))
         return 0
-    needed = {(job.task, job.quality) for job in left}
-    prepare([recipe for key, recipe in catalogue().items() if key in needed], min(workers, 2))
+    entries = {job.entry.place(): job.entry for job in left}
+    for fault in prepare(list(entries.values()), args.source, min(workers, 2)):
+        print(f"offmarl: {fault}", file=sys.stderr)  # its jobs will fail, and say so in the table
     failures = _launch(left, results, host, min(workers, len(left)))
     for suite in grid.expand(args.suite):
         _print_report(suite, args.profile, args.source, results)
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
+    _print_left_out(request)
     return 1 if failures else 0
+
+
+def _print_left_out(request: "Request") -> None:
+    """What is not there of the selection: each reason once, with the datasets that it keeps out."""
+    from offmarl.experiments.grid import left_out
+
+    by_reason: dict[str, dict[str, list[str]]] = {}
+    for name, reason in left_out(request).items():
+        task, quality = name.split(":")
+        by_reason.setdefault(reason, {}).setdefault(task, []).append(quality)
+    for reason, datasets in by_reason.items():
+        names = ", ".join(f"{task} ({', '.join(qualities)})" for task, qualities in datasets.items())
+        print(f"not available: {names}: {reason}", file=sys.stderr)
 
 
 def _launch(left: list, results: Path, host: "Host", workers: int) -> list[str]:
@@ -173,7 +177,8 @@ def _print_report(suite_name: str, profile: str, source: str, results: Path) -> 
 
     suite = grid.load_suite(suite_name)
     elsewhere = {method for name in grid.suite_names() for method in grid.load_suite(name)["algorithms"]}
-    out = write(results, suite_name, suite, profile, source, grid.unavailable(suite), elsewhere)
+    absent = grid.unavailable(suite) | grid.lacking(suite, source)
+    out = write(results, suite_name, suite, profile, source, absent, elsewhere)
     print(out["text"])
     for note in out["notes"]:
         print(note)
@@ -181,12 +186,13 @@ def _print_report(suite_name: str, profile: str, source: str, results: Path) -> 
 
 
 def _report(args: argparse.Namespace) -> int:
+    from offmarl.datasets.catalogue import SOURCES
     from offmarl.experiments import grid
     from offmarl.experiments.errors import check_name
 
     suites = grid.expand(args.suite)
     check_name("profile", args.profile, grid.profiles())
-    check_name("source", args.source, grid.SOURCES)
+    check_name("source", args.source, SOURCES)
     if not args.results.is_dir():
         raise UserError(f"--results {args.results}: there is no such directory; `offmarl run` makes it")
     for suite in suites:
@@ -206,70 +212,6 @@ def _status(args: argparse.Namespace) -> int:
     print(runs.groupby(["profile", "algorithm", "status"]).size().unstack(fill_value=0).to_string())
     for row in runs.query("status != 'done'").to_dict("records"):
         print("{status}: {task}:{quality} {algorithm} seed {seed}: {reason}".format(**row))
-    return 0
-
-
-def _data_list(args: argparse.Namespace) -> int:
-    from offmarl.datasets.embedded import ready
-
-    print(f"{'dataset':35} {'source':8} {'real return':>18} {'ours':>18}  state")
-    for recipe in find_recipes(None):
-        card = ready(recipe)
-        ours = f"{card['return_mean']:.2f} ± {card['return_std']:.2f}" if card else ""
-        theirs = "{:.2f} ± {:.2f}".format(*recipe.target)
-        state = f"{card['episodes']} episodes, {recipe.file()}" if card else "recorded on first use"
-        print(f"{recipe.task.name + ':' + recipe.quality:35} embedded {theirs:>18} {ours:>18}  {state}")
-    return 0
-
-
-def _data_record(args: argparse.Namespace) -> int:
-    from offmarl.experiments.prepare import prepare
-
-    prepare(find_recipes(listed(args.tasks)), max(1, args.jobs))
-    return 0
-
-
-def _data_card(args: argparse.Namespace) -> int:
-    import json
-
-    from offmarl.datasets.embedded import load, ready
-
-    if ":" not in args.dataset:
-        raise UserError(f"{args.dataset}: write task:quality, for example smac/3m:good")
-    recipe = find_recipes([args.dataset])[0]
-    print(json.dumps(ready(recipe) or load(recipe)[1], indent=1))
-    return 0
-
-
-def _data_check(args: argparse.Namespace) -> int:
-    from offmarl.benchmarks.tasks import tasks
-    from offmarl.datasets.canonical import read
-    from offmarl.experiments.errors import check_name
-
-    task = tasks()[check_name("task", args.task, tasks())]
-    try:
-        facts = read(args.file, task).statistics()
-    except (OSError, ValueError) as error:
-        raise UserError(str(error)) from error
-    print(f"{args.file}: sound, fits {task.name}; " + ", ".join(f"{name} {value}" for name, value in facts.items()))
-    return 0
-
-
-def _train(args: argparse.Namespace) -> int:
-    taught = [r for r in find_recipes([args.task]) if r.behaviours == "trained"]
-    if not taught:
-        raise UserError(f"{args.task}: its behaviours are scripted, there is nothing to train")
-    from importlib import import_module
-
-    from offmarl.datasets import behaviours
-
-    task, out = taught[0].task, args.out or behaviours.path(taught[0].task)
-    trainer = import_module(f"offmarl.datasets.train_{task.engine}")
-    budget = trainer.Budget(**taught[0].training)
-    chosen = trainer.train_behaviours(task, {r.quality: r.target for r in taught}, budget, out)
-    for quality, picks in chosen.items():
-        print(f"{quality}: " + ", ".join(f"run {r} at {n:,} steps (return {score})" for r, n, score in picks))
-    print(f"written: {out}")
     return 0
 
 

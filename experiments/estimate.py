@@ -5,8 +5,6 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from offmarl.benchmarks.tasks import Task
-from offmarl.datasets.embedded import catalogue
 from offmarl.experiments.grid import Job
 from offmarl.experiments.host import Host
 from offmarl.experiments.pace import Pace, training_pace
@@ -30,11 +28,9 @@ def describe(grid: Sequence[Job], left: Sequence[Job], host: Host, workers: int)
     lines.append(
         f"training: about {_hours(seconds / workers)} (updates measured here just now; evaluation comes on top)"
     )
-    missing = [
-        r for key, r in catalogue().items() if key in {(j.task, j.quality) for j in left} and not r.file().exists()
-    ]
-    data = sum(_data_bytes(recipe.task, recipe.episodes) for recipe in missing)
-    lines.append(f"disk: at most {data / 1e9:.1f} GB of data to record, {weights / 1e9:.2f} GB of runs")
+    entries = {job.entry.place(): job.entry for job in left}
+    data = sum(entry.disk() for place, entry in entries.items() if not place.exists())
+    lines.append(f"disk: at most {data / 1e9:.1f} GB of data to prepare, {weights / 1e9:.2f} GB of runs")
     return "\n".join(lines)
 
 
@@ -49,12 +45,6 @@ def _training(left: Sequence[Job], host: Host) -> tuple[float, float]:
         seconds += cost[key].seconds * job.protocol["steps"]
         size += cost[key].facts["parameters"] * len(job.seeds) * BYTES
     return seconds, size
-
-
-def _data_bytes(task: Task, episodes: int) -> int:
-    """An upper bound: episodes that last half their limit."""
-    row = BYTES * (task.agents * task.obs + task.state) + task.agents * (task.actions + 12)
-    return episodes * task.limit // 2 * row
 
 
 def _hours(seconds: float) -> str:

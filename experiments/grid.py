@@ -18,11 +18,10 @@ import yaml
 from offmarl.algorithms import registry
 from offmarl.algorithms.base import Algorithm
 from offmarl.benchmarks.tasks import tasks
-from offmarl.datasets.embedded import catalogue
+from offmarl.datasets.catalogue import EMBEDDED, SOURCES, Entry, catalogue
 from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.store import Cell, Store, config_hash
 
-SOURCES = ("embedded",)
 ALL = "all"  # every suite
 
 
@@ -55,6 +54,11 @@ class Job:
         """For progress lines: 3m:good mac_flow."""
         return f"{self.task.split('/')[1]}:{self.quality} {self.algorithm}"
 
+    @property
+    def entry(self) -> Entry:
+        """The dataset in its source's catalogue."""
+        return catalogue(self.source)[self.task, self.quality]
+
     def cells(self) -> list[Cell]:
         """A cell for each seed."""
         names = (self.task, self.quality, self.source, self.algorithm, self.variant, self.profile)
@@ -75,7 +79,7 @@ class Request:
 
     suite: str
     profile: str = "quick"
-    source: str = "embedded"
+    source: str = EMBEDDED
     algorithms: Sequence[str] | None = None
     tasks: Sequence[str] | None = None
     seeds: Sequence[int] | None = None
@@ -127,6 +131,18 @@ def unavailable(suite: Mapping[str, Any]) -> dict[str, str]:
     return reasons
 
 
+def lacking(suite: Mapping[str, Any], source: str) -> dict[str, str]:
+    """The suite's datasets (task:quality) that this source cannot offer here, with the reason and what to do."""
+    reasons = {}
+    for task, quality in _pairs(suite):
+        if (task, quality) in catalogue(source):
+            reasons[f"{task}:{quality}"] = catalogue(source)[task, quality].missing()
+        else:
+            others = [other for other in SOURCES if (task, quality) in catalogue(other)]
+            reasons[f"{task}:{quality}"] = f"not part of {source}; --source {' or '.join(others)} has it"
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
 def by_suite(request: Request) -> list[Request]:
     """One request for every suite, of what it has of the tasks and algorithms that the request names.
 
@@ -157,7 +173,7 @@ def by_suite(request: Request) -> list[Request]:
 
 
 def jobs(request: Request) -> list[Job]:
-    """The grid, in the suite's order.
+    """The grid, in the suite's order, of the datasets that are there.
 
     Raises:
         UserError: for anything unknown, with the nearest known name.
@@ -165,9 +181,7 @@ def jobs(request: Request) -> list[Job]:
     if request.suite == ALL:
         return list({job.key: job for one in by_suite(request) for job in jobs(one)}.values())
     suite = load_suite(request.suite)
-    profile = profiles()[check_name("profile", request.profile, profiles())]
-    differences = suite.get("profiles", {}).get(request.profile, {})
-    profile |= differences | {"config": profile["config"] | differences.get("config", {})}
+    profile = _profile(suite, request)
     check_name("source", request.source, SOURCES)
     methods = _methods(suite, request)
     overrides = parse_overrides(request.overrides)
@@ -192,10 +206,26 @@ def jobs(request: Request) -> list[Job]:
             protocol=protocol | {"steps": steps[method.name], "data": key},
         )
         for task, quality in _datasets(suite, profile, request)
-        for key in [catalogue()[task, quality].key()]
+        for key in [catalogue(request.source)[task, quality].key()]
         for method in methods
         if _acts_in(method, task)
     ]
+
+
+def left_out(request: Request) -> dict[str, str]:
+    """The datasets (task:quality) that a request asks for and that are not there, with the reason and what to do."""
+    if request.suite == ALL:
+        return {name: reason for one in by_suite(request) for name, reason in left_out(one).items()}
+    suite = load_suite(request.suite)
+    wanted = {f"{task}:{quality}" for task, quality in _selected(suite, _profile(suite, request), request)}
+    return {name: reason for name, reason in lacking(suite, request.source).items() if name in wanted}
+
+
+def _profile(suite: Mapping[str, Any], request: Request) -> dict[str, Any]:
+    """The profile, with what the suite's file has otherwise."""
+    profile = profiles()[check_name("profile", request.profile, profiles())]
+    differences = suite.get("profiles", {}).get(request.profile, {})
+    return profile | differences | {"config": profile["config"] | differences.get("config", {})}
 
 
 def _of_task(suite: Mapping[str, Any], method: type[Algorithm], task: str) -> dict[str, Any]:
@@ -229,6 +259,10 @@ def _qualities(suite: Mapping[str, Any]) -> dict[str, list[str]]:
     return {task: qualities for group in suite["groups"].values() for task, qualities in group.items()}
 
 
+def _pairs(suite: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(task, quality) for task, qualities in _qualities(suite).items() for quality in qualities]
+
+
 def check_datasets(names: Iterable[str], known: Mapping[str, Iterable[str]]) -> None:
     """Refuse a task, or a task:quality, that is not among the known ones."""
     for name in names:
@@ -239,13 +273,17 @@ def check_datasets(names: Iterable[str], known: Mapping[str, Iterable[str]]) -> 
 
 
 def _datasets(suite: Mapping[str, Any], profile: Mapping[str, Any], request: Request) -> list[tuple[str, str]]:
+    absent = lacking(suite, request.source)
+    return [(t, q) for t, q in _selected(suite, profile, request) if f"{t}:{q}" not in absent]
+
+
+def _selected(suite: Mapping[str, Any], profile: Mapping[str, Any], request: Request) -> list[tuple[str, str]]:
     known = _qualities(suite)
     if request.tasks is not None and not request.tasks:
         raise UserError("--tasks: names no task; leave it out for all of the suite")
     wanted = request.tasks or profile.get("tasks") or list(known)
     check_datasets(wanted, known)
-    pairs = [(task, quality) for task, qualities in known.items() for quality in qualities]
-    return [(t, q) for t, q in pairs if (t in wanted or f"{t}:{q}" in wanted) and (t, q) in catalogue()]
+    return [(t, q) for t, q in _pairs(suite) if t in wanted or f"{t}:{q}" in wanted]
 
 
 def parse_overrides(texts: Iterable[str]) -> dict[str, dict[str, Any]]:

@@ -30,6 +30,8 @@ def add_commands(commands) -> None:
     envs = command(subjects, "envs", "steps per second of every simulator and of recording its data", _bench_envs)
     envs.add_argument("--tasks", help="mpe/spread,mamujoco/2ant (default: all)")
     envs.add_argument("--seconds", type=float, default=2.0, help="of random steps on each task (default: 2)")
+    data = command(subjects, "data", "megabytes a second of reading the public layouts", _bench_data)
+    data.add_argument("--rows", type=int, default=200_000, help="of each synthetic recording (default: 200000)")
     pace = command(
         subjects, "train", "seed-steps per second of every method, and hours of the whole table", _bench_train
     )
@@ -70,6 +72,14 @@ def _bench_envs(args: argparse.Namespace) -> int:
     _positive(args, "seconds")
     found = dict.fromkeys(recipe.task.name for recipe in find_recipes(listed(args.tasks)))
     print(bench_envs(list(found), args.seconds))
+    return 0
+
+
+def _bench_data(args: argparse.Namespace) -> int:
+    from offmarl.experiments.bench_data import bench_data
+
+    _positive(args, "rows")
+    print(bench_data(args.rows))
     return 0
 
 

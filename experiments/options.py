@@ -5,7 +5,7 @@ import os
 import re
 from pathlib import Path
 
-from offmarl.experiments.errors import UserError
+from offmarl.experiments.errors import UserError, check_name
 
 SUITES = "smac, continuous, om2p, or all of them"
 
@@ -17,8 +17,14 @@ EXAMPLES = """examples:
   offmarl run --suite smac --tasks smac/3m,smac/8m:good --algorithms bc,mac_flow --seeds 0-5
   offmarl run --suite smac --set mac_flow.alpha=1.0 --set all.batch_size=128
   offmarl report --suite smac                           the tables and figures again
-  offmarl data list                                     the embedded datasets
+  offmarl run --suite smac --source og_marl             on the public data, in real StarCraft
+  offmarl data list                                     every dataset, and whether it is here
+  offmarl data get --source omiga --tasks mamujoco/3hopper
+  offmarl data check --source omiga                     are the downloaded datasets sound?
   offmarl data check FILE.npz --task mamujoco/3hopper   a dataset file of one's own
+  offmarl data card smac/3m:good                        a page and a histogram
+  offmarl data record --tasks smac/3m --policy random --out random.npz
+  offmarl doctor                                        what is installed, what is missing, how to get it
   offmarl bench envs --tasks mpe/spread                 steps per second of simulators and recording here
   offmarl bench train --suite smac --tasks smac/3m      seed-steps per second of every method, hours of the table
   offmarl latency --suite smac --tasks smac/3m          milliseconds of a decision, at the papers' sizes
@@ -115,17 +121,27 @@ def writable(results: Path) -> Path:
     return results
 
 
+def find_entries(source: str, wanted: list[str] | None) -> list:
+    """A source's datasets of tasks, or of task:quality; None means all.
+
+    Raises:
+        UserError: for an unknown source, task or quality.
+    """
+    from offmarl.datasets.catalogue import SOURCES, catalogue
+    from offmarl.experiments.grid import check_datasets
+
+    found = catalogue(check_name("source", source, SOURCES))
+    known: dict[str, list[str]] = {}
+    for task, quality in found:
+        known.setdefault(task, []).append(quality)
+    check_datasets(wanted or (), known)
+    return [entry for (t, q), entry in found.items() if wanted is None or t in wanted or f"{t}:{q}" in wanted]
+
+
 def find_recipes(wanted: list[str] | None) -> list:
     """The embedded datasets of tasks, or of task:quality; None means all.
 
     Raises:
         UserError: for an unknown one.
     """
-    from offmarl.datasets.embedded import catalogue
-    from offmarl.experiments.grid import check_datasets
-
-    known: dict[str, list[str]] = {}
-    for task, quality in catalogue():
-        known.setdefault(task, []).append(quality)
-    check_datasets(wanted or (), known)
-    return [r for (t, q), r in catalogue().items() if wanted is None or t in wanted or f"{t}:{q}" in wanted]
+    return find_entries("embedded", wanted)

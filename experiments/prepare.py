@@ -1,4 +1,4 @@
-"""Record the embedded datasets that a grid needs and the cache lacks, one process a task."""
+"""Record or convert the datasets that a grid needs and the cache lacks, one process a task."""
 
 import queue
 from collections.abc import Sequence
@@ -8,27 +8,28 @@ from typing import Any
 
 from tqdm import tqdm
 
-from offmarl.datasets.embedded import Recipe, catalogue, load, ready
+from offmarl.datasets.catalogue import EMBEDDED, Entry, catalogue
 
 _counter: Any = None  # the pool's queue of episodes recorded
 
 
-def prepare(recipes: Sequence[Recipe], workers: int) -> None:
-    """Record what is missing or damaged, with a progress bar in episodes."""
-    missing = [recipe for recipe in recipes if ready(recipe) is None]
+def prepare(entries: Sequence[Entry], source: str, workers: int) -> list[str]:
+    """Make what is missing or damaged, with a progress bar; returns what could not be made, a line each."""
+    missing = [entry for entry in entries if entry.ready() is None]
     if not missing:
-        return
+        return []
     by_task: dict[str, list[str]] = {}
-    for recipe in missing:
-        by_task.setdefault(recipe.task.name, []).append(recipe.quality)
+    for entry in missing:
+        by_task.setdefault(entry.task.name, []).append(entry.quality)
+    verb, unit = ("recording", "episode") if source == EMBEDDED else ("converting", "row")
     context = get_context("spawn")
     counter = context.Queue()
-    total = sum(recipe.episodes for recipe in missing)
+    total = sum(_work(entry) for entry in missing)
     with (
-        tqdm(total=total, desc=f"recording {len(missing)} datasets", unit="episode") as bar,
+        tqdm(total=total, desc=f"{verb} {len(missing)} datasets", unit=unit, unit_scale=source != EMBEDDED) as bar,
         ProcessPoolExecutor(workers, context, _open, (counter,)) as pool,
     ):
-        work = [pool.submit(_record, task, qualities) for task, qualities in by_task.items()]
+        work = [pool.submit(_make, source, task, qualities) for task, qualities in by_task.items()]
         while not all(job.done() for job in work):
             try:
                 bar.update(counter.get(timeout=0.5))
@@ -36,8 +37,14 @@ def prepare(recipes: Sequence[Recipe], workers: int) -> None:
                 continue
         while not counter.empty():
             bar.update(counter.get())
-        for job in work:
-            job.result()
+        return [line for job in work for line in job.result()]
+
+
+def _work(entry: Entry) -> int:
+    try:
+        return entry.work
+    except ValueError:  # said when it is made
+        return 0
 
 
 def _open(counter: Any) -> None:
@@ -45,7 +52,12 @@ def _open(counter: Any) -> None:
     _counter = counter
 
 
-def _record(task: str, qualities: list[str]) -> None:
+def _make(source: str, task: str, qualities: list[str]) -> list[str]:
     """All qualities of one task in one process: its simulator is compiled once."""
+    failures = []
     for quality in qualities:
-        load(catalogue()[task, quality], _counter.put)
+        try:
+            catalogue(source)[task, quality].load(_counter.put)
+        except ValueError as error:
+            failures.append(f"{task}:{quality}: {error}")
+    return failures

@@ -17,9 +17,8 @@ from offmarl.algorithms import registry
 from offmarl.algorithms.base import LARGEST_Q, Algorithm, TaskSpec
 from offmarl.benchmarks.latency import Decisions, time_decisions
 from offmarl.benchmarks.rollout import Episodes, evaluate, lane_seeds
-from offmarl.benchmarks.tasks import Task, fingerprint, make_env, tasks
+from offmarl.benchmarks.tasks import Task, fingerprint, make_env
 from offmarl.datasets.canonical import Dataset, Sampler
-from offmarl.datasets.embedded import catalogue, load
 from offmarl.experiments.grid import Job
 from offmarl.experiments.host import Host, code
 from offmarl.experiments.store import Store
@@ -61,14 +60,14 @@ class Run:
     def __init__(self, job: Job, store: Store, host: Host):
         started = time.perf_counter()
         self.job, self.store, self.host = job, store, host
-        self.task = tasks()[job.task]
+        self.task = job.entry.task
         self.clock, self.started = Clock(), datetime.now(UTC)
-        data, self.card = load(catalogue()[job.task, job.quality])
+        data, self.card = job.entry.load()
         self.algorithm = build(job, self.task, job.seeds, host.device)
         self.sampler = make_sampler(job, data, host.device)
         self.sampler.data = self.algorithm.prepare(self.sampler.data)
         self.update = Updates(self.algorithm, self.sampler, host.captures)
-        self.env = make_env(self.task, len(job.seeds) * job.protocol["eval_episodes"])
+        self.env = make_env(self.task, len(job.seeds), job.protocol["eval_episodes"])
         self.largest_q = Q_MARGIN * float(abs(data.rewards).max()) / max(1.0 - job.config["discount"], 1e-3)
         self.step, self.curves, self.evaluations = 0, [], []
         self.diverged: dict[int, str] = {}  # index of a seed -> what happened

@@ -1,4 +1,7 @@
-"""The report of a suite: every table and figure, written from the store to <results>/reports/<suite>/."""
+"""The report of a suite: every table and figure, written from the store to <results>/reports/<suite>/.
+
+Other sources than the embedded one have folders of their own: <suite>-<source>.
+"""
 
 import os
 import uuid
@@ -12,6 +15,8 @@ import pandas as pd
 
 from offmarl.reports import figures, speed, speed_figures, tables, writers
 from offmarl.reports.results import evaluation_curves, load_runs
+
+EMBEDDED = "embedded"  # the source whose reports bear the suite's name alone
 
 
 def write(
@@ -36,7 +41,7 @@ def write(
     results = Path(results)
     if not results.is_dir():
         raise ValueError(f"no results directory at {results}; `offmarl run` makes it")
-    folder = results / "reports" / name
+    folder = results / "reports" / (name if source == EMBEDDED else f"{name}-{source}")
     folder.mkdir(parents=True, exist_ok=True)
     chosen = (results, profile, source, suite.get("normalised", ()))
     table = tables.build(results, suite, name, profile, source, unavailable, elsewhere)

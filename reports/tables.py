@@ -37,9 +37,9 @@ def build(
     """The table of a suite (its parsed YAML) at one profile and source, in the suite's order.
 
     Methods are the suite's, then any other that ran on its datasets, but those of other suites (`elsewhere`) only if
-    they ran on all of them; `unavailable` gives the reason for each method that does not exist. A group ends in a row
-    of averages (`AVERAGE <group>`) for the methods with a number on all its datasets: `published_mean` is recomputed,
-    `published_printed` is what the paper prints.
+    they ran on all of them; `unavailable` gives the reason for each method, and each dataset (task:quality), that does
+    not exist. A group ends in a row of averages (`AVERAGE <group>`) for the methods with a number on all its datasets:
+    `published_mean` is recomputed, `published_printed` is what the paper prints.
     Tasks that the suite names in `normalised` have scores for returns, which `unit` says.
     `standing` is "best" or "second" by mean, `tied` says that an interval overlaps that of the best.
     `reduced` has the sizes that fall short of the paper's, of an average those of all its cells.
@@ -58,10 +58,15 @@ def build(
     for group, tasks in suite["groups"].items():
         own = [
             {"task": task, "quality": quality, "algorithm": algorithm, "title": title}
-            | _entry(cells[task, quality, algorithm], wanted, unavailable.get(algorithm))
+            | _entry(
+                cells[task, quality, algorithm],
+                wanted,
+                unavailable.get(algorithm) or unavailable.get(f"{task}:{quality}"),
+            )
             for task, qualities in tasks.items()
             for quality in qualities
             for algorithm, title in methods.items()
+            for absent in [unavailable.get(algorithm) or unavailable.get(f"{task}:{quality}")]
         ]
         for row in own:
             row |= {"group": group, "unit": SCORE if row["task"] in normalised else "return"}

@@ -18,8 +18,9 @@ LANES = 64  # as many as recordings and the smoke profile's evaluations use, so 
 def cache(tmp_path_factory):
     """OFFMARL_CACHE of this session and of every process it starts; never the user's own."""
     with pytest.MonkeyPatch.context() as patch:
-        chosen = os.environ.get("OFFMARL_TEST_CACHE")
-        patch.setenv("OFFMARL_CACHE", chosen or str(tmp_path_factory.mktemp("cache")))
+        base = tmp_path_factory.getbasetemp()
+        shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # by all processes of a session
+        patch.setenv("OFFMARL_CACHE", os.environ.get("OFFMARL_TEST_CACHE") or str(shared / "cache"))
         yield
 
 

@@ -1,6 +1,8 @@
 """The canonical form: real transitions only, none of which joins two episodes."""
 
 import dataclasses
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from offmarl.algorithms.base import Window
+from offmarl.datasets import canonical
 from offmarl.datasets.canonical import Dataset, Sampler, from_episodes, join
 
 AGENTS = 2
@@ -255,3 +258,34 @@ def test_a_batch_says_which_transitions_it_holds():
     batch = Sampler(data, [0, 1]).sample(16)
     assert np.array_equal(batch.obs, data.obs[data.rows[batch.number]])
     assert batch.window is None
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_arrays_reach_another_device_slice_by_slice(mapped, tmp_path, monkeypatch):
+    values = np.arange(1000, dtype=np.float32).reshape(50, 4, 5)
+    np.save(tmp_path / "x.npy", values)
+    received = torch.zeros(values.shape)
+    monkeypatch.setattr(canonical, "SENT_BYTES", 3 * values[0].nbytes)
+    monkeypatch.setattr(torch, "empty", lambda *shape, **how: received)
+    stored = np.load(tmp_path / "x.npy", mmap_mode="c") if mapped else values
+    assert canonical.to_device(stored, "meta") is received
+    assert np.array_equal(received.numpy(), values)
+
+
+def test_a_mapped_array_is_not_held_while_it_is_sent(tmp_path):
+    """300 MB of a file on their way to a device that keeps nothing: the process grows by a few slices."""
+    code = """
+import resource, sys, numpy as np, torch
+from offmarl.datasets import canonical
+canonical.SENT_BYTES = 2**24
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+values = np.load(sys.argv[1], mmap_mode="c")
+assert canonical.to_device(values, "meta").shape == values.shape
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10)
+"""
+    file = tmp_path / "large.npy"
+    values = np.lib.format.open_memmap(file, "w+", np.float32, (75_000, 1000))
+    values[::100] = 1.0
+    values.flush()
+    grown = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True, check=True).stdout
+    assert float(grown) < 100

@@ -9,7 +9,7 @@ import pytest
 
 from offmarl.benchmarks.env import cache_dir
 from offmarl.datasets import embedded
-from offmarl.datasets.embedded import catalogue, load, ready
+from offmarl.datasets.embedded import catalogue
 from offmarl.datasets.record import record
 
 # OG-MARL's mean and deviation of returns, of the 18 datasets of MAC-Flow's Table 1.
@@ -83,7 +83,7 @@ def test_every_dataset_has_behaviours_to_record(key):
 
 def test_every_dataset_has_a_seed_and_a_file_of_its_own():
     seeds = {recipe.seed() for recipe in catalogue().values()}
-    files = {recipe.file() for recipe in catalogue().values()}
+    files = {recipe.place() for recipe in catalogue().values()}
     assert len(seeds) == len(files) == len(catalogue()) >= 18
     assert all(file.is_relative_to(cache_dir()) for file in files)
 
@@ -133,7 +133,7 @@ def test_the_key_does_not_change_with_what_decides_nothing(tiny):
 
 
 def test_a_dataset_is_what_its_recipe_records(fresh, tiny, battles):
-    data, card = load(tiny)
+    data, card = tiny.load()
     expected = record(battles, tiny.team(), tiny.episodes, tiny.epsilon, tiny.seed())
     assert equal(data, expected)
     assert card["episodes"] == 6
@@ -145,24 +145,24 @@ def test_a_dataset_is_what_its_recipe_records(fresh, tiny, battles):
 
 def test_a_second_load_reads_the_same_arrays_from_the_cache(fresh, tiny, capsys):
     told = []
-    data, card = load(tiny, told.append)
-    again, card_again = load(tiny, told.append)
+    data, card = tiny.load(told.append)
+    again, card_again = tiny.load(told.append)
     assert equal(data, again)
-    assert card == card_again == ready(tiny)
+    assert card == card_again == tiny.ready()
     assert sum(told) == 6  # recorded once
     assert capsys.readouterr().err == ""
 
 
 def test_the_cache_is_two_files_and_the_card_knows_the_other(fresh, tiny):
-    _, card = load(tiny)
-    file = tiny.file()
+    _, card = tiny.load()
+    file = tiny.place()
     assert sorted(path.name for path in file.parent.iterdir()) == sorted([file.name, file.with_suffix(".json").name])
     assert card["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
     assert json.loads(file.with_suffix(".json").read_text()) == card
 
 
 def test_nothing_is_ready_before_it_is_recorded(fresh, tiny, capsys):
-    assert ready(tiny) is None
+    assert tiny.ready() is None
     assert capsys.readouterr().err == ""
 
 
@@ -191,40 +191,40 @@ DAMAGE = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damage_is_noticed_said_and_mended(fresh, tiny, capsys, damage):
-    data, card = load(tiny)
-    DAMAGE[damage](tiny.file())
+    data, card = tiny.load()
+    DAMAGE[damage](tiny.place())
     told = []
-    again, card_again = load(tiny, told.append)
+    again, card_again = tiny.load(told.append)
     said = capsys.readouterr()
-    assert str(tiny.file()) in said.err and "damaged" in said.err and "anew" in said.err
+    assert str(tiny.place()) in said.err and "damaged" in said.err and "anew" in said.err
     assert len(said.err.splitlines()) == 1
     assert said.out == ""
     assert equal(data, again)
-    assert card_again == card == ready(tiny)
+    assert card_again == card == tiny.ready()
     assert sum(told) == 6
 
 
 @pytest.mark.parametrize("lost", [".npz", ".json"])
 def test_a_recording_without_its_other_half_is_made_again(fresh, tiny, lost):
-    data, card = load(tiny)
-    tiny.file().with_suffix(lost).unlink()
-    assert ready(tiny) is None
-    again, card_again = load(tiny)
+    data, card = tiny.load()
+    tiny.place().with_suffix(lost).unlink()
+    assert tiny.ready() is None
+    again, card_again = tiny.load()
     assert equal(data, again)
     assert card_again == card
 
 
 def test_recordings_of_two_recipes_lie_side_by_side(fresh, tiny):
     other = dataclasses.replace(tiny, episodes=5)
-    assert load(tiny)[1]["episodes"] == 6
-    assert load(other)[1]["episodes"] == 5
-    assert ready(tiny)["episodes"] == 6
+    assert tiny.load()[1]["episodes"] == 6
+    assert other.load()[1]["episodes"] == 5
+    assert tiny.ready()["episodes"] == 6
 
 
 @pytest.mark.parametrize("key", [("smac/3m", "good"), ("smac/2s3z", "medium")], ids=":".join)
 def test_recorded_returns_are_near_og_marls(key):
     recipe = dataclasses.replace(catalogue()[key], episodes=64)
-    data, card = load(recipe)
+    data, card = recipe.load()
     assert card["return_mean"] == pytest.approx(recipe.target[0], abs=1.5)
     assert data.behaviour.max() + 1 == len(recipe.team())
     chosen = np.take_along_axis(data.legal[data.rows], data.actions[..., None], 2)

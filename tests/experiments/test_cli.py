@@ -2,10 +2,8 @@
 
 import signal
 
-import numpy as np
 import pytest
 
-from offmarl.datasets.canonical import from_episodes
 from offmarl.experiments.cli import main, parse_seeds
 from offmarl.experiments.errors import UserError
 
@@ -53,6 +51,24 @@ BAD = {
     "scripted particles": (["data", "train-behaviour", "mpe/tag"], "scripted"),
     "task of a file": (["data", "check", "x.npz", "--task", "mpe/spred"], "'mpe/spread'"),
     "absent file": (["data", "check", "nothing.npz", "--task", "mpe/spread"], "nothing.npz"),
+    "source of a list": (["data", "list", "--source", "omigga"], "'omiga'"),
+    "source of a download": (["data", "get", "--source", "embedded"], "og_marl"),
+    "task of a download": (["data", "get", "--source", "omiga", "--tasks", "smac/3m"], "'smac/2c_vs_64zg'"),
+    "downloads side by side": (["data", "get", "--source", "omiga", "--jobs", "0"], "--jobs"),
+    "source of a check": (["data", "check", "--source", "omra"], "'omar'"),
+    "file without a task": (["data", "check", "mine.npz"], "--task mamujoco/3hopper"),
+    "source of a run": ([*RUN, "--source", "ogmarl"], "'og_marl'"),
+    "policy on two tasks": (["data", "record", "--policy", "random", "--tasks", "smac/3m,smac/8m"], "name one task"),
+    "policy without a file": (["data", "record", "--policy", "random", "--tasks", "smac/3m"], "--out mine.npz"),
+    "no episodes of a policy": (
+        ["data", "record", "--policy", "random", "--tasks", "smac/3m", "--out", "x.npz", "--episodes", "0"],
+        "--episodes 0",
+    ),
+    "policy that is no run": (
+        ["data", "record", "--policy", "nowhere", "--tasks", "smac/3m", "--out", "x.npz"],
+        "folder of a finished run",
+    ),
+    "benchmark of no rows": (["bench", "data", "--rows", "0"], "--rows 0"),
     "benchmark of a task": (["bench", "envs", "--tasks", "mpe/spred"], "'mpe/spread'"),
     "benchmark of no time": (["bench", "envs", "--seconds", "0"], "--seconds 0"),
     "suite misspelt": (["run", "--suite", "continous"], "'continuous'"),
@@ -194,100 +210,9 @@ def test_nothing_to_run_is_an_exit_code_of_its_own(capsys, tmp_path):
     assert "nothing to run" in capsys.readouterr().err
 
 
-def test_the_list_of_datasets_has_all_of_them_with_og_marls_returns(small, capsys):
-    from offmarl.datasets.embedded import catalogue
-
-    assert main(["data", "list"]) == 0
-    shown = capsys.readouterr().out.splitlines()
-    assert len(shown) == 1 + len(catalogue()) >= 1 + 18
-    for (task, quality), recipe in catalogue().items():
-        (line,) = [line for line in shown if line.startswith(f"{task}:{quality} ")]
-        assert "{:.2f} ± {:.2f}".format(*recipe.target) in line
-
-
-def test_the_card_of_a_dataset_is_json(small, capsys):
-    import json
-
-    assert main(["data", "card", "smac/3m:good"]) == 0
-    card = json.loads(capsys.readouterr().out)
-    assert card["dataset"] == "smac/3m:good"
-    assert card["episodes"] == 12
-
-
 def test_an_empty_store_has_no_runs_to_report(capsys, tmp_path):
     assert main(["status", "--results", str(tmp_path)]) == 0
     assert capsys.readouterr().out == "no runs yet\n"
-
-
-# What is wrong with a dataset file, what is changed, and what the message must contain.
-FAULTS = {
-    "not a number": ({"obs": (3, np.nan)}, "obs, row 3: not a finite number"),
-    "an infinite reward": ({"rewards": (2, np.inf)}, "rewards, row 2: not a finite number"),
-    "too strong an action": ({"actions": (1, 1.5)}, "actions, row 1: outside -1.0 to 1.0"),
-}
-
-
-@pytest.fixture
-def spread(tmp_path):
-    """A sound file of three episodes of mpe/spread."""
-    rng = np.random.default_rng(0)
-    episodes = [
-        {
-            "obs": rng.normal(size=(6, 3, 18)).astype(np.float32),
-            "state": rng.normal(size=(6, 54)).astype(np.float32),
-            "actions": rng.uniform(-1, 1, (5, 3, 2)).astype(np.float32),
-            "rewards": np.ones((5, 3), np.float32),
-            "done": False,
-            "timeout": True,
-        }
-        for _ in range(3)
-    ]
-    return tmp_path / "mine.npz", from_episodes(episodes, [0, 0, 0]).arrays()
-
-
-def check(file, arrays, task="mpe/spread"):
-    np.savez(file, **arrays)
-    return main(["data", "check", str(file), "--task", task])
-
-
-def test_a_sound_dataset_file_is_described(spread, capsys):
-    file, arrays = spread
-    assert check(file, arrays) == 0
-    assert "3" in (said := capsys.readouterr().out) and "return_mean 5.0" in said
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_in_a_dataset_file_is_named_with_its_row(spread, fault, capsys):
-    file, arrays = spread
-    change, expected = FAULTS[fault]
-    for field, (row, value) in change.items():
-        arrays[field][row, 0] = value
-    refused(check(file, arrays), capsys, file, expected)
-
-
-@pytest.mark.parametrize("field", ["obs", "state", "actions", "rewards"])
-def test_a_field_of_another_shape_is_refused(spread, field, capsys):
-    file, arrays = spread
-    refused(check(file, arrays | {field: arrays[field][:, :-1]}), capsys, file, f"{field}: rows of shape")
-    refused(
-        check(file, arrays | {field: arrays[field][:-1]}), capsys, file, "entries for" if field != "obs" else "rows"
-    )
-
-
-def test_the_wrong_task_a_missing_field_and_a_torn_file_are_refused(spread, capsys):
-    file, arrays = spread
-    refused(check(file, arrays, "mamujoco/3hopper"), capsys, file, "obs: rows of shape (3, 18), but mamujoco/3hopper")
-    refused(check(file, arrays, "smac/3m"), capsys, file, "smac/3m")
-    refused(check(file, {k: v for k, v in arrays.items() if k != "state"}), capsys, file, "missing: ['state']")
-    np.savez(file, **arrays)
-    file.write_bytes(file.read_bytes()[:-200])
-    refused(main(["data", "check", str(file), "--task", "mpe/spread"]), capsys, file, "whole .npz")
-
-
-def refused(code, capsys, *words):
-    said = capsys.readouterr()
-    assert (code, said.out, len(said.err.splitlines())) == (2, "", 1)
-    assert all(str(word) in said.err for word in words), said.err
 
 
 def test_the_benchmark_of_simulators_prints_both_paces(capsys):

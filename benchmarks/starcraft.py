@@ -1,0 +1,272 @@
+"""The real StarCraft environments: SMAC, SMACv2, and the modified SMAC in which OMIGA's data were recorded.
+
+Every lane is a process of its own with a game of its own: the packages register maps of the same names, so that no two
+of them can share a process, and a game that crashes or hangs is replaced without harm to other lanes.
+
+Reproducible only in part. SMACv2's teams and start positions follow from an episode's seed. The game itself takes a
+seed only when it is launched, so its own randomness has one in the first episode of a process alone; in SMAC and
+OMIGA's SMAC nothing else is random. Rewards are scaled by the health of a process's first teams, which vary in SMACv2.
+
+Source: oxwhirl's smac and smacv2 and InstaDeep's og-marl as they are on GitHub; pysc2 4.0.0.
+Shapes: E lanes, I agents, O observation, S state, A actions of one agent.
+"""
+
+import os
+import random
+import signal
+import time
+import weakref
+from collections.abc import Iterable
+from contextlib import suppress
+from importlib import import_module
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+
+from offmarl.benchmarks.env import Step, View
+from offmarl.benchmarks.starcraft_packages import GAME, INSTALL, PACKAGES, missing
+from offmarl.benchmarks.tasks import Task
+
+STEP_SECONDS, RESET_SECONDS, CLOSE_SECONDS = 60.0, 300.0, 15.0  # a reset may have to launch the game
+RESTARTS = 3  # how often in a row a lane may fail
+DOCTOR = "offmarl doctor shows what is missing"
+PROTOBUF = "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"
+
+
+class StarCraftError(RuntimeError):
+    """The set-up is at fault: what, where, and the command that mends it, in one line."""
+
+
+# In the worker.
+
+
+class Game:
+    """One environment of a real package."""
+
+    def __init__(self, task: Task):
+        self.package = package = PACKAGES[task.engine]
+        self.env = getattr(import_module(package.module), package.name)(**package.options(task))
+        self.core = getattr(self.env, "env", self.env)  # within SMACv2's wrapper
+        info = self.env.get_env_info()
+        sizes = [info[name] for name in ("n_agents", "obs_shape", "state_shape", "n_actions", "episode_limit")]
+        sizes = [size[0] if isinstance(size, list) else size for size in sizes]
+        sizes[2] *= sizes[0] if package.each else 1
+        self.agents = range(sizes[0])
+        for name, size in zip(("agents", "obs", "state", "actions", "limit"), sizes):
+            if size != getattr(task, name):
+                raise StarCraftError(
+                    f"{name} is {size} in {package.module}, should be {getattr(task, name)} (not the version or engine "
+                    f"of the data): pip install --force-reinstall --no-deps {package.source}"
+                )
+
+    def reset(self, seed: int) -> tuple[np.ndarray, ...]:
+        """Start an episode; what is seen."""
+        random.seed(seed)
+        self.core._seed = seed  # read when the game is launched
+        stream = np.random.default_rng(seed)
+        for distribution in getattr(self.env, "env_key_to_distribution_map", {}).values():
+            _draw_from(stream, distribution)
+        before = self.core.force_restarts
+        self.env.reset()
+        self._check(before)
+        return self._seen()
+
+    def step(self, actions: list[int]) -> tuple:
+        """What is seen, the reward, and end, time-out, victory and (never) voidness."""
+        before, timeouts = self.core.force_restarts, self.core.timeouts
+        outcome = self.env.step(actions)
+        if self.package.each:
+            _, _, ((reward, *_), *_), ends, (info, *_), _ = outcome
+            over, won = all(ends), info["won"]
+        else:
+            reward, over, info = outcome
+            won = info.get("battle_won")
+        self._check(before, broken=won is None)
+        # Into `info` the packages put a time-out only of episodes that go on after it.
+        return self._seen(), reward, (over, self.core.timeouts > timeouts, over and won, False)
+
+    def _check(self, before: int, broken: bool = False) -> None:
+        if broken or self.core.force_restarts > before:
+            raise ConnectionError("the game broke down and was launched anew")  # by the package
+
+    def _seen(self) -> tuple[np.ndarray, ...]:
+        states = [self.env.get_state_agent(i) for i in self.agents] if self.package.each else [self.env.get_state()]
+        legal = [self.env.get_avail_agent_actions(i) for i in self.agents]  # all at once fails in some SMACv2
+        return np.array(self.env.get_obs(), np.float32), np.concatenate(states, dtype=np.float32), np.array(legal, bool)
+
+
+def _draw_from(stream: np.random.Generator, distribution: Any) -> None:
+    """Have one of SMACv2's distributions, and those that it consists of, draw from a seeded stream."""
+    for name, part in list(vars(distribution).items()):
+        if name == "rng":
+            distribution.rng = stream
+        elif hasattr(part, "generate"):
+            _draw_from(stream, part)
+
+
+def _serve(pipe: Any, task: Task) -> None:
+    """Obey (method, argument) until None, the other side's end, or a failure, which is answered last."""
+    os.setsid()  # the game belongs to this group, which can be ended as a whole; Ctrl-C is for the trainer only
+    for number in (signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, lambda *_: os.killpg(0, signal.SIGKILL))
+    os.dup2(2, 1)  # the game chatters
+    game = None
+    try:
+        game = Game(task)
+        pipe.send(("done", None))
+        while (order := pipe.recv()) is not None:
+            pipe.send(("done", getattr(game, order[0])(order[1])))
+    except (EOFError, BrokenPipeError):
+        pass
+    except Exception as error:  # whatever the packages raise
+        unfit = isinstance(error, FileNotFoundError) or type(error).__name__ in ("SC2LaunchError", "NoMapError")
+        text = str(error) if isinstance(error, StarCraftError) else f"{type(error).__name__}: {error}"
+        if unfit or game is None and not isinstance(error, StarCraftError):
+            text += f": {GAME}~" if unfit else f": {INSTALL}{PACKAGES[task.engine].source}"
+        with suppress(OSError):
+            pipe.send(("unfit" if unfit or game is None else "failed", " ".join(text.split())))
+    finally:
+        signal.alarm(int(CLOSE_SECONDS))
+        if game is not None:
+            game.env.close()
+
+
+# In the parent.
+
+
+class Worker:
+    """A process that plays one lane."""
+
+    def __init__(self, task: Task):
+        context = get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, task), daemon=True)
+        # Newer versions of protobuf than 3.20 read pysc2's messages in Python alone. Told before the process starts,
+        # because what it imports on its way may import protobuf; whoever has 3.20 can set it to cpp, which is faster.
+        unset = PROTOBUF not in os.environ
+        os.environ.setdefault(PROTOBUF, "python")
+        try:
+            self.process.start()
+        finally:
+            if unset:
+                del os.environ[PROTOBUF]
+        theirs.close()
+
+    def send(self, order: Any) -> None:
+        """Whether it arrives is heard."""
+        with suppress(OSError):
+            self.pipe.send(order)
+
+    def hear(self, deadline: float) -> tuple[str, Any]:
+        """("done", answer), or ("failed", why), or ("unfit", why) where it is useless to try again."""
+        with suppress(EOFError, OSError):
+            if self.pipe.poll(max(0.0, deadline - time.monotonic())):
+                return self.pipe.recv()
+            return "failed", "no answer in time"
+        self.process.join(1)
+        return "failed", f"its process ended with code {self.process.exitcode}"
+
+    def end(self, deadline: float = 0.0) -> None:
+        """Wait for the process until the deadline, then kill what is left of it and of its game."""
+        self.process.join(max(0.0, deadline - time.monotonic()))
+        if group := self.process.pid:
+            with suppress(OSError):  # nothing left
+                os.killpg(group, signal.SIGKILL)
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+def _end(workers: dict[int, Worker]) -> None:
+    for worker in workers.values():
+        worker.send(None)
+    deadline = time.monotonic() + CLOSE_SECONDS
+    while workers:
+        workers.popitem()[1].end(deadline)
+
+
+class StarCraftEnv:
+    """`lanes` games stepped at the same time, each in a process of its own; a `BatchEnv`.
+
+    A lane whose episode is over stands still and pays nothing more. One whose game crashed, hung or went away is void
+    and keeps its last view; the next reset gives it a new process. Illegal actions become the first legal one, which
+    is to stop, or no-op for the dead.
+
+    Raises:
+        StarCraftError: when packages, game or maps are missing, or their sizes are not the task's.
+        RuntimeError: when a lane fails more than RESTARTS times in a row. The environment is closed then.
+    """
+
+    episodes_at_once = 1  # of each seed, in waves: a game takes about 1 GB
+
+    def __init__(self, task: Task, lanes: int):
+        if lack := missing(task.engine, task.short):
+            raise StarCraftError(f"{task.name}: {lack}; {DOCTOR}")
+        self.task, self.lanes, self._workers, self._failures = task, lanes, {}, np.zeros(lanes, int)
+        obs, legal = np.zeros((task.agents, task.obs), np.float32), np.zeros((task.agents, task.actions), bool)
+        self._seen = [(obs, np.zeros(task.state, np.float32), legal)] * lanes
+        self._ends = np.ones((4, lanes), bool)  # done, timeout, won, void
+        self._close = weakref.finalize(self, _end, self._workers)  # when the interpreter ends at the latest
+        self._start()
+
+    def reset(self, seeds: np.ndarray) -> View:
+        """Start an episode in every lane, as far as possible from its own seed: [E]."""
+        self._ends[:] = False
+        waiting = {lane: ("reset", int(seed) % 2**31) for lane, seed in enumerate(seeds)}
+        while waiting:
+            self._start()
+            for lane, seen in self._ask(waiting, RESET_SECONDS).items():
+                self._seen[lane] = seen
+                del waiting[lane]
+        return self._view()
+
+    def step(self, actions: np.ndarray) -> Step:
+        """Joint actions [E,I]."""
+        legal, reward = self._view().legal, np.zeros(self.lanes, np.float32)
+        allowed = np.take_along_axis(legal, np.asarray(actions)[..., None], -1)[..., 0]
+        actions = np.where(allowed, actions, legal.argmax(-1)).tolist()
+        orders = {lane: ("step", actions[lane]) for lane in range(self.lanes) if not self._ends[0, lane]}
+        answers = self._ask(orders, STEP_SECONDS)
+        for lane, (seen, paid, ends) in answers.items():
+            self._seen[lane], reward[lane], self._ends[:, lane] = seen, paid, ends
+            self._failures[lane] *= not ends[0]
+        for lane in orders.keys() - answers:
+            self._ends[:, lane] = True, False, False, True
+        return Step(self._view(), reward, *self._ends.copy())
+
+    def close(self) -> None:
+        """End all games and their processes."""
+        self._close()
+
+    def _start(self) -> None:
+        fresh = [lane for lane in range(self.lanes) if lane not in self._workers]
+        self._workers.update((lane, Worker(self.task)) for lane in fresh)
+        self._hear(fresh, RESET_SECONDS)
+
+    def _ask(self, orders: dict[int, tuple[str, Any]], seconds: float) -> dict[int, Any]:
+        """The answers of those lanes that have a worker, and whose worker does not fail."""
+        for lane in (present := [lane for lane in orders if lane in self._workers]):
+            self._workers[lane].send(orders[lane])
+        return self._hear(present, seconds)
+
+    def _hear(self, lanes: Iterable[int], seconds: float) -> dict[int, Any]:
+        answers, deadline = {}, time.monotonic() + seconds
+        for lane in lanes:
+            kind, answer = self._workers[lane].hear(deadline)
+            if kind == "done":
+                answers[lane] = answer
+                continue
+            self._workers.pop(lane).end()
+            self._failures[lane] += 1
+            if kind == "unfit" or self._failures[lane] > RESTARTS:
+                self.close()
+            if kind == "unfit":
+                raise StarCraftError(f"{self.task.name}: {answer}; {DOCTOR}")
+            if self._failures[lane] > RESTARTS:
+                times = f"{self._failures[lane]} times in a row"
+                raise RuntimeError(f"{self.task.name}: the game of lane {lane} failed {times}, at last: {answer}")
+        return answers
+
+    def _view(self) -> View:
+        return View(*map(np.stack, zip(*self._seen)))

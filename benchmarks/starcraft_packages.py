@@ -1,0 +1,121 @@
+"""The packages behind real StarCraft: how each is constructed, whether it is installed, and what mends it if not.
+
+Nothing is imported here but descriptions: the packages themselves are only touched in `starcraft`'s workers.
+Source: oxwhirl's smac and smacv2 and InstaDeep's og-marl as they are on GitHub; pysc2 4.0.0.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from importlib import metadata
+from importlib.util import find_spec
+from json import loads
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from offmarl.benchmarks.tasks import Task
+
+# pysc2 takes any protobuf; the requirements of the other packages would exchange it for 3.20 everywhere.
+INSTALL = 'pip install "pysc2==4.0.0" && pip install --no-deps '
+GAME = "wget http://blzdistsc2-a.akamaihd.net/Linux/SC2.4.10.zip && unzip -P iagreetotheeula SC2.4.10.zip -d "
+
+
+@dataclass(frozen=True)
+class Package:
+    """What tells the packages apart."""
+
+    module: str
+    name: str  # of the class
+    part: str  # a folder of the package, which namesakes lack
+    source: str  # what pip installs
+    maps: tuple[str, str]  # where they are on GitHub, and the game's folder in which to unpack them
+    options: Callable[[Task], dict[str, Any]]  # of the constructor
+    map: str = ""  # the file of all tasks, where it is not each task's own
+    each: bool = False  # agents have their own results and states; the data's state is all of these
+
+
+def plain(task: Task) -> dict[str, Any]:
+    """SMAC's own settings."""
+    return {"map_name": task.short}
+
+
+def random_teams(task: Task) -> dict[str, Any]:
+    """SMACv2's official settings, made anew for every environment because it writes into them."""
+    teams = task.roster["teams"]
+    sides = {"n_units": teams["size"], "n_enemies": teams["size"]}
+    units = {"dist_type": "weighted_teams", "unit_types": list(teams["weights"]), "observe": True}
+    units["weights"] = list(teams["weights"].values())
+    # May not be a whole team. og-marl by mistake names the baneling for terran too, so that one team in 100 000 of its
+    # terran_5_vs_5 is medivacs only.
+    units["exception_unit_types"] = [teams["exception"]]
+    places = {"dist_type": "surrounded_and_reflect", "p": 0.5, "n_enemies": teams["size"], "map_x": 32, "map_y": 32}
+    sight = {"conic_fov": False, "obs_own_pos": True, "use_unit_ranges": True, "min_attack_range": 2}
+    teams = {**sides, "team_gen": units, "start_positions": places}
+    return {"capability_config": teams, "map_name": f"10gen_{task.short.split('_')[0]}", "debug": False, **sight}
+
+
+def omiga(task: Task) -> dict[str, Any]:
+    """The settings of OMIGA's data. Its environment adds to the seed, so there must be one."""
+    on = ("add_agent_id", "use_state_agent", "use_mustalive", "add_center_xy")
+    off = ("use_stacked_frames", "use_obs_instead_of_state", "add_move_state", "add_local_obs", "add_distance_state")
+    off = (*off, "add_enemy_action_state", "add_visible_state", "add_xy_state")
+    flags = dict.fromkeys(on, True) | dict.fromkeys(off, False)
+    return {"args": SimpleNamespace(map_name=task.short, stacked_frames=1, **flags), "seed": 0}
+
+
+GIT, OMIGA = "git+https://github.com/", "og_marl.custom_environments.starcraft2_omiga.StarCraft2_Env"
+MAPS = ("oxwhirl/smac/releases/download/v0.1-beta1/SMAC_Maps.zip", "Maps")
+NEW_MAPS = ("oxwhirl/smacv2/releases/download/maps/SMAC_Maps.zip", "Maps/SMAC_Maps")
+WRAPPER = ("smacv2.env.starcraft2.wrapper", "StarCraftCapabilityEnvWrapper", "env/starcraft2")
+FORK = (OMIGA, "StarCraft2Env", "custom_environments/starcraft2_omiga")
+PACKAGES = {
+    "smac": Package("smac.env", "StarCraft2Env", "env/starcraft2", f"{GIT}oxwhirl/smac.git", MAPS, plain),
+    "smacv2": Package(*WRAPPER, f"{GIT}oxwhirl/smacv2.git", NEW_MAPS, random_teams, map="32x32_flat"),
+    # A wheel may leave the fork out, whose folder is no regular package.
+    "smac_omiga": Package(*FORK, f"-e {GIT}instadeepai/og-marl.git#egg=og-marl", MAPS, omiga, each=True),
+}
+
+
+def missing(engine: str, short: str = "*") -> str:
+    """What the engine, or its map `short`, lacks and the command that mends it, in one line; empty if nothing."""
+    package, home = PACKAGES[engine], _home()
+    name, install = package.module.split(".")[0], INSTALL + package.source
+    if (spec := find_spec(name)) is None or find_spec("pysc2") is None:
+        return f"the Python package {name if spec is None else 'pysc2'} is not installed: {install}"
+    if not _genuine(package):
+        stranger = "AutoML's optimiser, not StarCraft's" if engine == "smac" else f"lacks {package.part}"
+        return f"the Python package {name} ({spec.origin}) is {stranger}: pip uninstall -y {name} && {install}"
+    if not any((home / "Versions").glob("Base*")):
+        lack = "is not set and there is none in" if not os.environ.get("SC2PATH") else "has no Versions:"
+        return f"StarCraft II: SC2PATH {lack} {home}: {GAME}{home.parent} && export SC2PATH={home.parent}/StarCraftII"
+    maps = [file.name.lower() for file in home.glob("[Mm]aps/*/*") if file.parent.name.lower() == "smac_maps"]
+    if not any(fnmatch(file, f"{package.map or short}.SC2Map".lower()) for file in maps):
+        address, folder = f"https://github.com/{package.maps[0]}", home / package.maps[1]
+        fetch = f"wget -O maps.zip {address} && mkdir -p {folder} && unzip -o maps.zip -d {folder}"
+        return f"no {package.map or short}.SC2Map in {home / 'Maps/SMAC_Maps'}: {fetch}"
+    return ""
+
+
+def facts(engine: str) -> dict[str, str]:
+    """Versions of the package, of pysc2 and of the game, as far as they are found; nothing is imported."""
+    package, found = PACKAGES[engine], {}
+    for name in (*[package.module.split(".")[0]] * _genuine(package), "pysc2"):
+        with suppress(metadata.PackageNotFoundError):
+            installed = metadata.distribution(name)
+            commit = loads(installed.read_text("direct_url.json") or "{}").get("vcs_info", {}).get("commit_id", "")
+            found[name] = f"{installed.version} {commit[:8]}".strip()
+    builds = [folder.name for folder in (_home() / "Versions").glob("Base*")]
+    return found | ({"starcraft": max(builds, key=lambda name: (len(name), name))} if builds else {})
+
+
+def _home() -> Path:
+    return Path(os.environ.get("SC2PATH") or "~/StarCraftII").expanduser()
+
+
+def _genuine(package: Package) -> bool:
+    """Whether the package is installed, and no namesake of it."""
+    spec = find_spec(package.module.split(".")[0])
+    return any((Path(folder) / package.part).is_dir() for folder in (spec and spec.submodule_search_locations) or ())

@@ -1,0 +1,133 @@
+"""Is a dataset what it claims to be?
+
+What is looked at are the faults that public data have had: files that are copies of each other, flags on the wrong row,
+returns that are not the published ones, padding, actions outside their range.
+"""
+
+import hashlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from offmarl.datasets.canonical import Dataset
+
+SLICE = 2**16  # rows looked at together
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at; `sound` is False where somebody should look, too."""
+
+    sound: bool
+    text: str
+
+
+def look_at(data: Dataset, card: dict[str, Any]) -> list[Finding]:
+    """Findings on one dataset; `card` is as stored beside it."""
+    return [
+        _counts(data),
+        _returns(data, card),
+        _actions(data, card),
+        *([_legal(data)] if data.legal is not None else []),
+        *_boundaries(card),
+        *_padding(data),
+        _repeats(data),
+    ]
+
+
+def compare(one: Dataset, other: Dataset, name: str) -> Finding:
+    """Whether two datasets share episodes that should not be shared: `name` is the other one's."""
+    ours, theirs = episode_sums(one), set(episode_sums(other))
+    shared = sum(each in theirs for each in ours)
+    text = f"{shared:,} of {len(ours):,} episodes are in {name} too"
+    return Finding(shared < 0.01 * len(ours), text)
+
+
+def episode_sums(data: Dataset) -> list[bytes]:
+    """A short sum of every episode's actions and rewards."""
+    starts = np.searchsorted(data.episode, np.arange(len(data.behaviour) + 1))
+    return [
+        hashlib.blake2b(data.actions[a:b].tobytes() + data.rewards[a:b].tobytes(), digest_size=8).digest()
+        for a, b in zip(starts[:-1], starts[1:])
+    ]
+
+
+def _counts(data: Dataset) -> Finding:
+    lengths = np.bincount(data.episode)
+    timeouts = int(data.timeout.sum())
+    return Finding(
+        True,
+        f"{len(data):,} transitions in {len(lengths):,} episodes of {lengths.min()} to {lengths.max()} steps "
+        f"(mean {lengths.mean():.1f}); {timeouts:,} end by the clock",
+    )
+
+
+def _returns(data: Dataset, card: dict[str, Any]) -> Finding:
+    """Our mean against the published one: within 2 % of it, or three standard errors."""
+    returns = data.returns()
+    text = f"return {returns.mean():.2f} ± {returns.std():.2f}, from {returns.min():.2f} to {returns.max():.2f}"
+    if card.get("published_mean") is None:
+        return Finding(True, f"{text}; none is published")
+    allowed = max(0.02 * abs(card["published_mean"]), 3 * returns.std() / len(returns) ** 0.5)
+    near = abs(returns.mean() - card["published_mean"]) <= allowed
+    text += f"; published {card['published_mean']:.2f} ± {card['published_std']:.2f}"
+    return Finding(near or card["source"] == "embedded", text)
+
+
+def _actions(data: Dataset, card: dict[str, Any]) -> Finding:
+    low, high = data.actions.min(), data.actions.max()
+    clipped = card.get("clipped_actions", 0) / max(1, data.actions.size)
+    return Finding(clipped < 0.01, f"actions from {low:.4g} to {high:.4g}; {clipped:.2%} were outside and clipped")
+
+
+def _legal(data: Dataset) -> Finding:
+    assert data.legal is not None
+    wrong = 0
+    for lo in range(0, len(data), SLICE):
+        legal, actions = data.legal[data.rows[lo : lo + SLICE]], data.actions[lo : lo + SLICE]
+        wrong += int((~np.take_along_axis(legal, actions[..., None], -1)).sum())
+    return Finding(wrong == 0, f"{wrong:,} of {data.actions.size:,} actions are not legal ones")
+
+
+def _boundaries(card: dict[str, Any]) -> list[Finding]:
+    """What the file's rows said about the convention of its ends (datasets/boundaries.py)."""
+    seen = card.get("boundaries")
+    if not seen:
+        return []
+    jumps = f"{seen['jump_inside']:.3g} inside episodes, {seen['jump_into_flagged']:.3g} into the flagged row"
+    late = seen["jump_into_flagged"] > 3 * max(seen["jump_after_flagged"], 1e-9)
+    found = [
+        Finding(
+            not late,
+            f"observations jump by {jumps}, {seen['jump_after_flagged']:.3g} after it"
+            + ("; the flags seem to stand on the next episode's first row" if late else ""),
+        )
+    ]
+    agree = card["ends"] in (seen["ends"], "limit")
+    found.append(
+        Finding(agree, f"ends are read as '{card['ends']}'; the rows speak for '{seen['ends']}': {seen['reason']}")
+    )
+    return found
+
+
+def _padding(data: Dataset) -> list[Finding]:
+    used: np.ndarray = np.zeros(data.obs.shape[1:], bool)
+    blank = 0
+    for lo in range(0, len(data.obs), SLICE):
+        rows = np.asarray(data.obs[lo : lo + SLICE]) != 0
+        used |= np.logical_or.reduce(rows)
+        blank += int((~rows.any(-1)).sum())
+    idle = int((~used.any(0)).sum())
+    agents = blank / (len(data.obs) * data.obs.shape[1])
+    absent = ~used.any(-1)
+    found = [
+        Finding(True, f"{idle} of {used.shape[1]} observed features are always zero; {agents:.1%} of rows are blank")
+    ]
+    if absent.any():
+        found.append(Finding(False, f"agent {int(absent.argmax())} observes nothing but zeros: padding, not an agent"))
+    return found
+
+
+def _repeats(data: Dataset) -> Finding:
+    sums = episode_sums(data)
+    again = len(sums) - len(set(sums))
+    return Finding(again < 0.01 * len(sums) or again < 2, f"{again:,} of {len(sums):,} episodes repeat another one")

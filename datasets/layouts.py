@@ -1,0 +1,210 @@
+"""The layouts in which others publish offline multi-agent data, each opened as `Recording`s.
+
+    vault   <map>.vlt/<quality>/   flashbax's Vault, as OG-MARL publishes it: zarr arrays in one OCDBT database
+    hdf5    <robot>-<division>-<quality>.hdf5   OMIGA's: s, o, a, r, d
+    npy     seed_<k>_data/{obs,acs,rews,next_obs,dones}_<i>.npy   OMAR's: a file for every agent i, the prey among them
+
+A recording is a set of columns on one time axis, read in slices, so that no file is ever whole in memory. Nothing here
+knows where episodes end; `convert` does. Rows are as in the file; a row's shape leaves the time axis out.
+
+Source: flashbax 0.1.3 (vault.py); OMIGA's datasets/offline_dataset.py; OMAR's utils/buffer.py.
+"""
+
+import functools
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import tensorstore
+
+# A column's name here, and in the file.
+VAULT = {
+    "obs": "observations",
+    "state": "infos.state",
+    "legal": "infos.legals",
+    "actions": "actions",
+    "rewards": "rewards",
+    "ends": "terminals",
+    "timeouts": "truncations",
+}
+HDF5 = {"obs": "o", "state": "s", "actions": "a", "rewards": "r", "ends": "d"}
+NPY = {"obs": "obs", "actions": "acs", "rewards": "rews", "ends": "dones", "following": "next_obs"}
+OPTIONAL = ("state", "legal", "timeouts", "following")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One array of a file. `key` is its name there, `shape` that of a row, `kind` numpy's letter for its type."""
+
+    key: str
+    shape: tuple[int, ...]
+    kind: str
+    read: Callable[[int, int], np.ndarray]  # rows lo to hi: [hi - lo, *shape]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Columns of `length` rows each; `where` names the file in messages."""
+
+    where: str
+    length: int
+    columns: dict[str, Column]
+
+
+def open_vault(path: Path) -> list[Recording]:
+    """A vault's recordings, one for every entry of its leading axis (OMAR's five seeds lie side by side there).
+
+    Raises:
+        ValueError: when a file or a key of the vault is missing or damaged, naming it.
+    """
+    try:
+        keys = set(_leaves(json.loads((path / "metadata.json").read_text())["structure_shape"]))
+        steps = int(_store(path, "vault_index").read().result()[0])
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"{path}: is not a whole vault ({_short(error)})") from error
+    stores = {name: _vault_store(path, key) for name, key in VAULT.items() if key in keys}
+    _need(path, VAULT, stores, keys)
+    return [
+        Recording(f"{path}", steps, {name: _vault_column(path, VAULT[name], stores[name], b) for name in stores})
+        for b in range(stores["obs"].shape[0])
+    ]
+
+
+def open_hdf5(path: Path) -> list[Recording]:
+    """OMIGA's file: o and s [N,I,O], a [N,I,A], r [N] or [N,1], d [N,...].
+
+    Raises:
+        ValueError: when the file is damaged, a key is missing, or lengths differ.
+    """
+    try:
+        file = h5py.File(path, "r")
+        found: dict[str, Any] = {n: file[key] for n, key in HDF5.items() if isinstance(file.get(key), h5py.Dataset)}
+    except OSError as error:
+        raise ValueError(f"{path}: is not a whole HDF5 file ({_short(error)})") from error
+    _need(path, HDF5, found, file.keys())
+    columns = {name: _array_column(path, HDF5[name], found[name]) for name in found}
+    return [Recording(str(path), _one_length(path, {HDF5[name]: len(a) for name, a in found.items()}), columns)]
+
+
+def open_npy(path: Path, agents: int) -> list[Recording]:
+    """OMAR's folder of one quality: a recording for every seed_<k>_data in it, of the first `agents` agents.
+
+    The others (the prey) are not read. States are those of agent 0 (`states_0`), or all observations together.
+
+    Raises:
+        ValueError: when a file is missing or damaged, or lengths differ.
+    """
+    folders = sorted(path.glob("seed_*_data"))
+    if not folders:
+        raise ValueError(f"{path}: has no folder seed_<k>_data")
+    return [_npy_seed(folder, agents) for folder in folders]
+
+
+def _npy_seed(folder: Path, agents: int) -> Recording:
+    parts = {name: [_npy_file(folder, f"{stem}_{i}.npy") for i in range(agents)] for name, stem in NPY.items()}
+    lengths = {f"{NPY[name]}_{i}.npy": len(part) for name, own in parts.items() for i, part in enumerate(own)}
+    columns = {name: _stacked(folder, f"{NPY[name]}_<i>.npy", own, 1) for name, own in parts.items()}
+    if (folder / "states_0.npy").exists():
+        states = _npy_file(folder, "states_0.npy")
+        lengths["states_0.npy"] = len(states)
+        columns["state"] = _array_column(folder, "states_0.npy", states)
+    else:
+        columns["state"] = _stacked(folder, "obs_<i>.npy", parts["obs"], -1)
+    return Recording(str(folder), _one_length(folder, lengths), columns)
+
+
+def _npy_file(folder: Path, name: str) -> np.ndarray:
+    try:
+        values = np.load(folder / name, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise ValueError(f"{folder}: {name} is missing") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{folder / name}: is not a whole .npy of plain numbers ({_short(error)})") from error
+    if values.ndim == 0:
+        raise ValueError(f"{folder / name}: holds one number, not rows")
+    return values
+
+
+def _stacked(folder: Path, key: str, parts: list[np.ndarray], axis: int) -> Column:
+    """The agents' arrays as one column, side by side (axis 1) or joined (axis -1)."""
+    rows = {part.shape[1:] for part in parts}
+    if len(rows) > 1:
+        raise ValueError(f"{folder}: {key} have rows of different shapes: {sorted(rows)}")
+    join: Any = np.stack if axis == 1 else np.concatenate
+    shape = join([np.empty((0, *part.shape[1:])) for part in parts], axis).shape[1:]
+    kind = parts[0].dtype.kind
+    return Column(key, shape, kind, lambda lo, hi: join([np.array(part[lo:hi]) for part in parts], axis))
+
+
+def _array_column(path: Path, key: str, array: Any) -> Column:
+    def read(lo: int, hi: int) -> np.ndarray:
+        try:
+            return np.asarray(array[lo:hi])
+        except OSError as error:
+            raise ValueError(f"{path}: {key}, rows {lo} to {hi}: cannot be read ({_short(error)})") from error
+
+    return Column(key, tuple(array.shape[1:]), array.dtype.kind, read)
+
+
+def _vault_column(path: Path, key: str, store: Any, b: int) -> Column:
+    def read(lo: int, hi: int) -> np.ndarray:
+        try:
+            return np.asarray(store[b, lo:hi].read().result())
+        except ValueError as error:
+            raise ValueError(f"{path}: {key}, rows {lo} to {hi}: cannot be read ({_short(error)})") from error
+
+    return Column(key, tuple(store.shape[2:]), store.dtype.numpy_dtype.kind, read)
+
+
+def _vault_store(path: Path, key: str) -> Any:
+    try:
+        store = _store(path, key + ".")  # flashbax ends the names of arrays in a dot
+    except ValueError as error:
+        raise ValueError(f"{path}: {key} cannot be opened ({_short(error)})") from error
+    if len(store.shape) < 2:
+        raise ValueError(f"{path}: {key} has shape {tuple(store.shape)}, without a leading and a time axis")
+    return store
+
+
+def _store(path: Path, key: str) -> Any:
+    base = f"file://{path.resolve()}/"  # relative paths are refused by the database
+    place = {"driver": "ocdbt", "base": base, "path": key}
+    spec = {"driver": "zarr", "kvstore": place, "fill_missing_data_reads": False}  # or a lost chunk would read as zeros
+    return tensorstore.open(spec, read=True, context=_context()).result()
+
+
+@functools.cache
+def _context() -> tensorstore.Context:
+    """A little room for chunks: neighbouring slices share one, and should not inflate it twice."""
+    return tensorstore.Context({"cache_pool": {"total_bytes_limit": 2**28}})
+
+
+def _leaves(tree: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    for name, branch in tree.items():
+        if isinstance(branch, Mapping):
+            yield from _leaves(branch, f"{before}{name}.")
+        else:
+            yield before + name
+
+
+def _need(path: Path, names: Mapping[str, str], found: Iterable[str], present: Iterable[str]) -> None:
+    for name, key in names.items():
+        if name not in OPTIONAL and name not in found:
+            raise ValueError(f"{path}: key '{key}' is missing; it has {', '.join(sorted(present)) or 'none'}")
+
+
+def _one_length(path: Path, lengths: Mapping[str, int]) -> int:
+    first, length = next(iter(lengths.items()))
+    for key, other in lengths.items():
+        if other != length:
+            raise ValueError(f"{path}: {key} has {other} rows, but {first} has {length}")
+    return length
+
+
+def _short(error: BaseException) -> str:
+    """The first words of a library's message; theirs run over many lines."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:160]

@@ -1,0 +1,435 @@
+"""The adapter of the real StarCraft environments, on a stand-in: neither the game nor the packages are here."""
+
+import gc
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from offmarl.benchmarks import starcraft
+from offmarl.benchmarks.starcraft import RESTARTS, StarCraftEnv, StarCraftError
+from offmarl.benchmarks.starcraft_packages import PACKAGES, facts, missing
+from offmarl.benchmarks.tasks import tasks
+
+FILES = {
+    "smac/__init__.py": None,
+    "smac/env/__init__.py": "from smac.env.starcraft2.starcraft2 import StarCraft2Env\n",
+    "smac/env/starcraft2/__init__.py": None,
+    "smac/env/starcraft2/starcraft2.py": "",
+    "smacv2/__init__.py": None,
+    "smacv2/env/__init__.py": None,
+    "smacv2/env/starcraft2/__init__.py": None,
+    "smacv2/env/starcraft2/wrapper.py": "",
+    "og_marl/__init__.py": None,
+    "og_marl/custom_environments/starcraft2_omiga/StarCraft2_Env.py": "\n\nStarCraft2Env = OmigaEnv\n",
+    "pysc2/__init__.py": None,
+}
+
+
+class World:
+    """What is installed, what will go wrong, and what was noted."""
+
+    def __init__(self, root):
+        self.root, self.game, self.file, self.log = root, root / "StarCraftII", root / "plan.json", root / "log"
+        source = Path(__file__).with_name("starcraft_stand_in.py").read_text()
+        for name, text in FILES.items():
+            self.write(root / "packages" / name, "" if text is None else text if "import" in text else source + text)
+        for build in ("Base9999", "Base75689", "Base102"):
+            self.write(self.game / "Versions" / build / "SC2_x64")
+        for task in tasks().values():
+            self.write(self.game / f"Maps/SMAC_Maps/{task.short}.SC2Map")
+        self.write(self.game / "Maps/SMAC_Maps/32x32_flat.SC2Map")
+        self.log.touch()
+        self.plan()
+
+    @staticmethod
+    def write(path, text=""):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def plan(self, **what):
+        self.file.write_text(json.dumps({"log": str(self.log), **what}))
+
+    def notes(self, key):
+        return [note for line in self.log.read_text().splitlines() if key in (note := json.loads(line))]
+
+    def alive(self, wanted=None):
+        """Processes of workers and of games that still run; up to 5 s are given for `wanted` of them to be left."""
+        ids = {note["pid"] for note in self.notes("made")} | {note["game"] for note in self.notes("game")}
+        deadline = time.monotonic() + 5
+        while True:
+            left = {pid for pid in ids if status(pid) != psutil.STATUS_ZOMBIE}
+            if wanted is None or len(left) == wanted or time.monotonic() > deadline:
+                return left
+            time.sleep(0.02)
+
+
+def status(pid):
+    try:
+        return psutil.Process(pid).status()
+    except psutil.NoSuchProcess:
+        return psutil.STATUS_ZOMBIE
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    world = World(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    monkeypatch.setenv("SC2PATH", str(world.game))
+    monkeypatch.setenv("STAND_IN", str(world.file))
+    yield world
+    gc.collect()
+    assert not world.alive(wanted=0), "a process was left behind"
+
+
+@pytest.fixture
+def make(world):
+    """Environments that are closed after the test."""
+    made = []
+
+    def make(task, lanes=1):
+        made.append(StarCraftEnv(task, lanes))
+        return made[-1]
+
+    yield make
+    for env in made:
+        env.close()
+
+
+def real(name, **changes):
+    task = tasks()[name]
+    return replace(task, **{"engine": task.family, **changes})
+
+
+OMIGA = dict(engine="smac_omiga", obs=478, state=1350)
+STARCRAFT = [name for name, task in tasks().items() if task.family in ("smac", "smacv2")]
+
+
+def stop(env):
+    """The action that everybody may take."""
+    return env.step(np.ones((env.lanes, env.task.agents), int))
+
+
+def words(step, lane=0):
+    flags = {"done": step.done, "timeout": step.timeout, "won": step.won, "void": step.void}
+    return " ".join(name for name, flag in flags.items() if flag[lane])
+
+
+# What is seen, and how episodes end.
+
+
+@pytest.mark.parametrize("task", [*map(real, STARCRAFT), real("smac/2c_vs_64zg", **OMIGA)], ids=lambda t: t.name)
+def test_views_have_the_sizes_of_the_task(make, task):
+    env = make(task)
+    first = env.reset(np.array([1]))
+    step = stop(env)
+    for view in (first, step.view):
+        assert view.obs.shape == (1, task.agents, task.obs)
+        assert view.state.shape == (1, task.state)
+        assert view.legal.shape == (1, task.agents, task.actions)
+        assert (view.obs.dtype, view.state.dtype, view.legal.dtype) == (np.float32, np.float32, bool)
+    assert step.reward.shape == (1,) and step.reward.dtype == np.float32
+    assert np.array_equal(step.view.obs[0, :, 0], np.float32(1 + np.arange(task.agents) / 100))
+    assert not step.view.legal[0, :, 0].any() and step.view.legal[0, :, 1].all()
+    assert words(step) == ""
+    if task.engine == "smac_omiga":  # the states of the agents one after another
+        assert np.array_equal(step.view.state[0, [0, 674, 675, 1349]], np.float32([1, 1, 1.1, 1.1]))
+
+
+@pytest.mark.parametrize("task", [real("smac/3m"), real("smac/2c_vs_64zg", **OMIGA)], ids=lambda t: t.engine)
+def test_episodes_end_by_victory_defeat_or_the_clock_and_then_stand_still(world, make, task):
+    world.plan(ends={"1": [3, 1], "2": [5, -1], "3": [task.limit, -1]})
+    env = make(task, 4)
+    env.reset(np.array([1, 2, 3, 4]))
+    steps = [stop(env) for _ in range(task.limit + 1)]
+    ends = [np.argmax([step.done[lane] for step in steps]) + 1 for lane in range(4)]
+    assert ends == [3, 5, task.limit, task.limit]
+    assert [words(steps[-1], lane) for lane in range(4)] == ["done won", "done", "done", "done timeout"]
+    assert [words(steps[1], lane) for lane in range(4)] == [""] * 4
+    assert steps[2].reward[0] == pytest.approx(3 + task.agents / 1000)
+    for lane, end in enumerate(ends):
+        assert not any(step.reward[lane] or not step.done[lane] for step in steps[end:])
+        assert all(np.array_equal(step.view.obs[lane], steps[end - 1].view.obs[lane]) for step in steps[end:])
+    env.reset(np.array([5, 6, 7, 8]))
+    assert [words(stop(env), lane) for lane in range(4)] == [""] * 4
+    assert len(world.notes("game")) == 4  # none was launched for the second episode
+
+
+def test_an_illegal_action_becomes_the_first_legal_one(make):
+    env = make(real("smac/3m"))
+    assert env.reset(np.array([1])).legal[0, :, 5].tolist() == [False, True, False]
+    step = env.step(np.full((1, 3), 5))
+    assert words(step) == ""
+    assert step.reward[0] == pytest.approx(1 + (1 + 5 + 1) / 1000)
+
+
+def test_a_seed_decides_teams_and_places_and_reaches_the_game(world, make):
+    env = make(real("smacv2/zerg_5_vs_5"), 2)
+    one, two, again = (env.reset(np.array(seeds)).state[:, 0] for seeds in ([11, 12], [12, 13], [11, 2**33 + 12]))
+    assert one[1] == two[0] and np.array_equal(one, again)
+    assert len({*one, *two}) == 3
+    assert {note["seed"] for note in world.notes("game")[:2]} == {11, 12}
+
+
+def test_two_packages_play_at_once_and_none_is_imported_here(world, make, monkeypatch):
+    monkeypatch.delenv(starcraft.PROTOBUF, raising=False)
+    before = set(sys.modules)
+    envs = [make(real("smac/3m")), make(real("smacv2/terran_10_vs_10"))]
+    for env in envs:
+        env.reset(np.array([1]))
+    assert [stop(env).view.obs.shape for env in envs] == [(1, 3, 30), (1, 10, 162)]
+    assert {note["protobuf"] for note in world.notes("made")} == {"python"}
+    assert starcraft.PROTOBUF not in os.environ
+    assert os.getpid() not in {note["pid"] for note in world.notes("made")}
+    roots = {name.split(".")[0] for name in set(sys.modules) - before}
+    assert not roots & {"smac", "smacv2", "og_marl", "pysc2", "google"}
+
+
+# What the packages are told.
+
+
+@pytest.mark.parametrize(
+    ("name", "race", "size", "units", "exception"),
+    [
+        ("terran_5_vs_5", "terran", 5, {"marine": 0.45, "marauder": 0.45, "medivac": 0.1}, "medivac"),
+        ("zerg_5_vs_5", "zerg", 5, {"zergling": 0.45, "hydralisk": 0.45, "baneling": 0.1}, "baneling"),
+        ("terran_10_vs_10", "terran", 10, {"marine": 0.45, "marauder": 0.45, "medivac": 0.1}, "medivac"),
+    ],
+)
+def test_smacv2_is_given_its_official_settings(name, race, size, units, exception):
+    task = real(f"smacv2/{name}")
+    roster, given = deepcopy(task.roster), PACKAGES["smacv2"].options(task)
+    config = given.pop("capability_config")
+    team = config["team_gen"]
+    assert dict(zip(team.pop("unit_types"), team.pop("weights"))) == units
+    assert team == {"dist_type": "weighted_teams", "exception_unit_types": [exception], "observe": True}
+    places = {"dist_type": "surrounded_and_reflect", "p": 0.5, "n_enemies": size, "map_x": 32, "map_y": 32}
+    assert config == {"n_units": size, "n_enemies": size, "team_gen": team, "start_positions": places}
+    flags = dict(debug=False, conic_fov=False, obs_own_pos=True, use_unit_ranges=True, min_attack_range=2)
+    assert given == {"map_name": f"10gen_{race}", **flags}
+    config["team_gen"].clear()  # as the wrapper writes into it
+    assert PACKAGES["smacv2"].options(task)["capability_config"]["team_gen"] and task.roster == roster
+
+
+def test_omigas_smac_is_given_the_settings_of_its_data(world, make, monkeypatch):
+    monkeypatch.setenv(starcraft.PROTOBUF, "cpp")  # the user's own wish
+    make(real("smac/2c_vs_64zg", **OMIGA))
+    (note,) = world.notes("made")
+    assert note["map"] == "2c_vs_64zg"
+    on = {name for name, value in note["made"].items() if value is True}
+    assert on == {"add_agent_id", "use_state_agent", "use_mustalive", "add_center_xy"}
+    assert note["made"].pop("stacked_frames") == 1
+    assert len(note["made"]) == 12
+    assert note["protobuf"] == os.environ[starcraft.PROTOBUF] == "cpp"
+
+
+# Crashes.
+
+
+@pytest.mark.parametrize(
+    ("fault", "changes"),
+    [("crash", {}), ("silent", {}), ("raise", {}), ("die", {}), ("hang", {}), ("crash", OMIGA)],
+    ids=str,
+)
+def test_a_broken_game_makes_its_lane_void_and_the_next_reset_mends_it(world, make, monkeypatch, fault, changes):
+    world.plan(faults={"1": [fault, 2]}, ends={"2": [4, 1], "4": [2, 1]})
+    env = make(real("smac/2c_vs_64zg", **changes), 2)
+    env.reset(np.array([1, 2]))
+    before = stop(env)
+    if fault == "hang":
+        monkeypatch.setattr(starcraft, "STEP_SECONDS", 0.5)
+    broken, after, last = (stop(env) for _ in range(3))
+    assert [words(broken, lane) for lane in range(2)] == ["done void", ""]
+    assert broken.reward[0] == 0 and broken.reward[1] > 0
+    assert np.array_equal(broken.view.obs[0], before.view.obs[0])
+    assert words(after) == "done void" and after.reward[0] == 0
+    assert words(last, 1) == "done won"
+    assert len(world.alive(wanted=2)) == 2  # the other lane and its game
+    env.reset(np.array([3, 4]))
+    assert words(stop(env)) == "" and words(stop(env), 1) == "done won"
+    assert len({note["pid"] for note in world.notes("made")}) == 3
+
+
+def test_a_worker_killed_from_outside_takes_its_game_along(world, make):
+    env = make(real("smac/3m"), 2)
+    env.reset(np.array([1, 2]))
+    one, two = sorted(world.notes("game"), key=lambda note: note["seed"])
+    os.kill(one["pid"], signal.SIGKILL)
+    step = stop(env)
+    assert [words(step, lane) for lane in range(2)] == ["done void", ""]
+    assert world.alive(wanted=2) == {two["pid"], two["game"]}
+
+
+def test_a_game_that_breaks_at_the_start_is_started_again(world, make):
+    world.plan(faults={"1": ["crash", 0]})
+    env = make(real("smac/3m"))
+    start = env._start
+    env._start = lambda: (start(), world.plan())  # the second game is sound
+    assert env.reset(np.array([1])).legal.any()
+    assert len(world.notes("made")) == 2
+    assert words(stop(env)) == ""
+
+
+def test_a_lane_that_keeps_breaking_is_given_up(world, make):
+    world.plan(faults={"1": ["raise", 0]})
+    env = make(real("smac/3m"), 2)
+    with pytest.raises(RuntimeError, match="lane 1 failed 4 times in a row.*ValueError: websocket broken") as error:
+        env.reset(np.array([2, 1]))
+    assert not isinstance(error.value, StarCraftError)
+    assert len(world.notes("made")) == 2 + RESTARTS
+    assert not world.alive(wanted=0)
+
+
+def test_an_episode_that_ends_well_forgives_earlier_failures(world, make):
+    world.plan(faults={"1": ["raise", 1]}, ends={"2": [1, 1]})
+    env = make(real("smac/3m"))
+    for seed in (1, 1, 1, 2, 1, 1, 1):
+        env.reset(np.array([seed]))
+        assert words(stop(env)) == ("done won" if seed == 2 else "done void")
+    env.reset(np.array([1]))
+    with pytest.raises(RuntimeError, match="4 times"):
+        stop(env)
+
+
+# What is missing.
+
+
+def refusal(task, make):
+    with pytest.raises(StarCraftError) as error:
+        make(task)
+    text = str(error.value)
+    assert text.startswith(task.name) and text.endswith("offmarl doctor shows what is missing") and "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize(
+    ("size", "value", "name"),
+    [("obs_shape", 33, "obs is 33.*should be 30"), ("episode_limit", 100, "limit is 100.*should be 60")],
+)
+def test_other_sizes_are_refused_once_and_for_all(world, make, size, value, name):
+    world.plan(info={size: value})
+    text = refusal(real("smac/3m"), make)
+    assert re.search(name, text) and "pip install" in text
+    assert len(world.notes("made")) == 1
+
+
+def test_the_fork_is_not_taken_for_smac(make):
+    assert "obs is 478" in refusal(real("smac/2c_vs_64zg", engine="smac_omiga"), make)
+
+
+def test_a_game_that_lacks_files_is_not_tried_again(world, make):
+    world.plan(faults={"1": ["lost", 0]})
+    env = make(real("smac/3m"))
+    with pytest.raises(StarCraftError, match="FileNotFoundError.*SC2.4.10.zip.*offmarl doctor"):
+        env.reset(np.array([1]))
+    assert len(world.notes("made")) == 1
+
+
+def test_a_package_that_cannot_be_imported_is_reported(world, make):
+    world.write(world.root / "packages/smac/env/__init__.py", "import absent_thing\n")
+    text = refusal(real("smac/3m"), make)
+    assert "No module named 'absent_thing'" in text and "oxwhirl/smac.git" in text
+
+
+def test_automls_smac_is_recognised_without_importing_it(world, make):
+    shutil.rmtree(world.root / "packages/smac")
+    world.write(world.root / "packages/smac/__init__.py", "raise SystemExit('imported')\n")
+    text = refusal(real("smac/3m"), make)
+    assert "AutoML" in text and "pip uninstall -y smac && pip install" in text
+    assert "smac" not in facts("smac")
+    assert missing("smacv2") == "" == missing("smac_omiga")
+
+
+@pytest.mark.parametrize("engine", list(PACKAGES))
+def test_what_is_missing_is_named_with_its_command(world, engine):
+    assert missing(engine) == missing(engine, "3m") == ""
+    name = PACKAGES[engine].module.split(".")[0]
+
+    def lacks(folder, *parts):
+        shutil.rmtree(folder)
+        assert all(part in missing(engine) for part in parts), missing(engine)
+        assert "\n" not in missing(engine)
+
+    maps = world.game / "Maps/SMAC_Maps"
+    maps.rename(world.game / "Maps/smac_maps")
+    assert missing(engine, "3m") == ""
+    lacks(world.game / "Maps", "SC2Map", f"unzip -o maps.zip -d {world.game}/Maps")
+    lacks(world.game / "Versions", "SC2PATH", "SC2.4.10.zip")
+    lacks(world.root / "packages/pysc2", "pysc2", "pysc2==4.0.0")
+    lacks(world.root / "packages" / name, name, "pip install --no-deps", "git+https://github.com/")
+
+
+def test_a_single_map_can_be_missing(world, make):
+    (world.game / "Maps/SMAC_Maps/8m.SC2Map").unlink()
+    assert "no 8m.SC2Map in" in refusal(real("smac/8m"), make)
+    assert missing("smac", "3m") == "" == missing("smac")
+
+
+def test_without_sc2path_the_home_folder_is_looked_into(world, make, monkeypatch):
+    monkeypatch.delenv("SC2PATH")
+    monkeypatch.setenv("HOME", str(world.root))
+    assert missing("smac") == ""
+    monkeypatch.setenv("HOME", str(world.root / "elsewhere"))
+    assert "SC2PATH is not set" in refusal(real("smac/3m"), make)
+
+
+def test_facts_are_versions_and_the_newest_build(world):
+    assert facts("smac") == {"starcraft": "Base75689"}
+    packages = world.root / "packages"
+    world.write(packages / "SMAC-1.0.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: SMAC\nVersion: 1.0.0\n")
+    commit = json.dumps({"url": "https://github.com/oxwhirl/smac.git", "vcs_info": {"commit_id": "d6aab33f76ab"}})
+    world.write(packages / "SMAC-1.0.0.dist-info/direct_url.json", commit)
+    world.write(packages / "pysc2-4.0.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: PySC2\nVersion: 4.0.0\n")
+    assert facts("smac") == {"smac": "1.0.0 d6aab33f", "pysc2": "4.0.0", "starcraft": "Base75689"}
+    assert facts("smacv2") == {"pysc2": "4.0.0", "starcraft": "Base75689"}
+    shutil.rmtree(world.game)
+    assert facts("smacv2") == {"pysc2": "4.0.0"}
+
+
+# No process is left.
+
+
+def test_close_ends_workers_and_games_and_may_be_called_twice(world):
+    env = StarCraftEnv(real("smac/3m"), 2)
+    env.reset(np.array([1, 2]))
+    assert len(world.alive()) == 4
+    env.close()
+    assert not world.alive(wanted=0)
+    env.close()
+
+
+def test_an_environment_nobody_holds_ends_its_processes(world):
+    env = StarCraftEnv(real("smac/3m"), 1)
+    env.reset(np.array([1]))
+    del env
+    gc.collect()
+    assert not world.alive(wanted=0)
+
+
+@pytest.mark.parametrize(
+    "end", ["", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"], ids=["exit", "kill -9"]
+)
+def test_processes_end_with_the_interpreter(world, end):
+    script = (
+        "import numpy as np\nfrom dataclasses import replace\nfrom offmarl.benchmarks.tasks import tasks\n"
+        "from offmarl.benchmarks.starcraft import StarCraftEnv\n"
+        "if __name__ == '__main__':\n"
+        "    env = StarCraftEnv(replace(tasks()['smac/3m'], engine='smac'), 1)\n"
+        f"    env.reset(np.array([1]))\n    {end or 'pass'}\n"
+    )
+    world.write(world.root / "script.py", script)
+    path = os.pathsep.join([str(world.root / "packages"), os.environ.get("PYTHONPATH", "")])
+    ended = subprocess.run([sys.executable, world.root / "script.py"], env=os.environ | {"PYTHONPATH": path})
+    assert ended.returncode == (-9 if end else 0)
+    assert len(world.notes("game")) == 1  # and the fixture sees that nothing is left
