@@ -52,6 +52,7 @@ class Part:
     last: np.ndarray  # [episodes]: the flagged row of each
     lengths: np.ndarray  # [episodes]: transitions of each
     timeout: np.ndarray  # [episodes] bool
+    rest: int  # rows after the last end
 
     @property
     def used(self) -> int:
@@ -89,7 +90,7 @@ def convert(
         card = facts | data.statistics()
         card |= {"sha256": hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest(), "arrays": sums}
         card |= {"ends": ends, "clipped_actions": clipped, "boundaries": asdict(seen)}
-        card["rows_without_an_end"] = sum(part.recording.length - part.used for part in parts if part.used)
+        card["rows_without_an_end"] = sum(part.rest for part in parts)
         (draft / "card.json").write_text(json.dumps(card, indent=1))
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(draft, folder)
@@ -145,6 +146,7 @@ def cut(recording: Recording, task: Task, ends: Ends, share: float = 1.0) -> Par
             raise ValueError(f"{recording.where}: {key}, row {stray[0]}: an end, but episodes have {task.limit} rows")
     else:
         last = np.flatnonzero(flagged)
+    rest = recording.length - 1 - int(last[-1]) if len(last) else 0
     last = last[: round(share * len(last))]
     if not len(last):
         raise ValueError(f"{recording.where}: no episode ends in its {recording.length} rows")
@@ -154,7 +156,7 @@ def cut(recording: Recording, task: Task, ends: Ends, share: float = 1.0) -> Par
     timeout = np.full(len(last), ends == "limit") | (delimited & (lengths == task.limit))
     if "timeouts" in recording.columns and ends == "last":
         timeout |= np.concatenate([*_flags(recording, "timeouts")])[last]
-    return Part(recording, delimited, last, lengths, timeout)
+    return Part(recording, delimited, last, lengths, timeout, rest)
 
 
 def _look_at_lengths(recording: Recording, task: Task, delimited: bool, last: np.ndarray, lengths: np.ndarray) -> None:

@@ -79,8 +79,10 @@ class Release:
 
     def state(self) -> str:
         """Where it stands, in a few words."""
-        here = all(part.found() for part, _ in self.parts())
-        return "here, converted on first use" if here else f"not here, {self.gigabytes} GB to download"
+        if self.absent():
+            return f"not here, {self.gigabytes} GB to download"
+        size = sum(file.stat().st_size for part, _ in self.parts() for file in files(part.found()))
+        return f"here ({size / 1e9:.2f} GB), converted on first use"
 
     def key(self) -> str:
         """Eight hex digits of what decides the content: the files' names and sizes, and how they are read."""

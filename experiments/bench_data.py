@@ -42,7 +42,7 @@ def bench_data(rows: int) -> str:
     return "\n".join([*lines, FOOT])
 
 
-def _columns(task: Task, rows: int) -> dict[str, np.ndarray]:
+def synthetic(task: Task, rows: int) -> dict[str, np.ndarray]:
     """Numbers of three digits, which compress as observations do, in episodes of EPISODE rows."""
     rng = np.random.default_rng(0)
 
@@ -110,7 +110,7 @@ LAYOUTS: dict[str, tuple[Callable, Callable, str, str]] = {
 
 def _write(layout: str, rows: int, folder: Path) -> None:
     write, _, name, _ = LAYOUTS[layout]
-    write(folder / "source", _columns(tasks()[name], rows))
+    write(folder / "source", synthetic(tasks()[name], rows))
 
 
 def _measure(layout: str, rows: int, folder: Path) -> str:

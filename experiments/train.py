@@ -212,6 +212,8 @@ def train(job: Job, results: Path | str, host: Host = CPU) -> Generator[Progress
     except Exception as error:
         fail(job, store, error, host)
         raise
+    finally:
+        run.env.close()
 
 
 def fail(job: Job, store: Store, error: BaseException, host: Host) -> None:

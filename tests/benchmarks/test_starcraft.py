@@ -196,6 +196,33 @@ def test_two_packages_play_at_once_and_none_is_imported_here(world, make, monkey
     assert not roots & {"smac", "smacv2", "og_marl", "pysc2", "google"}
 
 
+def test_a_suite_on_public_data_is_evaluated_in_the_game_wave_by_wave(world, tmp_path, monkeypatch, capsys):
+    """The vault is real, the game a stand-in: two seeds, so two games at once, and one that crashes on the way."""
+    from offmarl.benchmarks.rollout import lane_seeds
+    from offmarl.datasets.public import catalogue
+    from offmarl.experiments import bench_data
+    from offmarl.experiments.cli import main
+
+    monkeypatch.setenv("OFFMARL_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("OFFMARL_CACHE", str(tmp_path / "cache"))
+    entry = catalogue("og_marl")["smac/3m", "good"]
+    bench_data.write_vault(entry.paths()[0], bench_data.synthetic(entry.task, 500))
+    first, second, third = map(str, lane_seeds([0], 3).tolist())
+    world.plan(ends={first: [5, 1], third: [7, -1]}, faults={second: ["raise", 3]})
+    run = ["run", "--suite", "smac", "--source", "og_marl", "--profile", "smoke", "--tasks", "smac/3m:good"]
+    small = ["--algorithms", "bc", "--seeds", "0,1", "--jobs", "1", "--set", "all.hidden=[16]"]
+    assert main([*run, *small, "--results", str(tmp_path / "results")]) == 0
+    records = [json.loads(file.read_text()) for file in (tmp_path / "results/runs").glob("*/run.json")]
+    (one,) = [record for record in records if record["cell"]["seed"] == 0]
+    played = one["evaluations"][-1]
+    assert played["lengths"][:3] == [5, 7, 60] and played["won"][:2] == [True, False]
+    assert len(played["returns"]) == len(records[1]["evaluations"][-1]["returns"]) == 32
+    assert one["engine"]["engine"] == "SMAC" and one["engine"]["starcraft"] == "Base75689"
+    crashes = len(one["evaluations"])  # the second episode of each
+    assert len(world.notes("made")) == 2 + crashes  # a game for each seed, and another after each crash
+    assert "re-run on SMAC" in capsys.readouterr().out
+
+
 # What the packages are told.
 
 

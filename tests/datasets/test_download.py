@@ -101,6 +101,7 @@ class Site:
     def __init__(self):
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.site = self
+        self.server.handle_error = lambda *_: None  # of connections that the other side has left
         self.address = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
         self.clear()
@@ -279,6 +280,14 @@ def test_a_later_call_goes_on_where_an_earlier_one_failed(site, tmp_path):
     assert fetch([plain(url)], tmp_path) == []
     assert tree(tmp_path) == {"data/file.bin": CONTENT}
     assert sum(request["sent"] for request in site.requests) == len(CONTENT)
+
+
+@pytest.fixture(autouse=True)
+def interruptible():
+    """Programs that a script starts in the background ignore Ctrl-C, and so would these tests and what they start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def interrupt():

@@ -48,6 +48,18 @@ def test_the_harness_names_no_method(path):
     assert {word for word in words if isinstance(word, str)} & set(registry()) == set()
 
 
+@pytest.mark.parametrize("path", PACKAGE, ids=label)
+def test_nothing_that_is_read_can_run_code(path):
+    """No pickles: torch.load takes weights only, np.load refuses objects, pickle itself is not imported."""
+    assert not {"pickle", "joblib", "dill"} & {name for name, _ in imports(path)}
+    for node in ast.walk(ast.parse(path.read_text())):
+        called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+        if called in ("torch.load", "np.load"):
+            word, safe = ("weights_only", True) if called == "torch.load" else ("allow_pickle", False)
+            told = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords if keyword.arg == word}
+            assert told == {word: safe}, f"line {node.lineno}"
+
+
 ALLOWED = {
     "algorithms": {"algorithms"},
     "benchmarks": {"benchmarks"},

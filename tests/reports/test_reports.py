@@ -297,6 +297,21 @@ def test_the_terminal_gets_plain_text(store):
     assert not re.search(r"<\w", text) and max(map(len, text.splitlines())) <= 120
 
 
+def test_a_dataset_that_is_not_here_says_why_unless_it_has_been_run(store):
+    absent = {"smac/3m:good": "no data at /x", "smac/3m:poor": "no data at /x"}
+    table = build(store, SUITE | {"algorithms": SUITE["algorithms"] | {"dof": "DoF"}}, absent)
+    assert cell(table, "smac/3m", "good", "dof").reason == "no data at /x"
+    assert cell(table, "smac/3m", "medium", "dof").status == "pending"
+    assert cell(table, "smac/3m", "good", "bc").status == "done"
+
+
+def test_sources_have_tables_and_folders_of_their_own(store):
+    out = report.write(store, "smac", SUITE, "quick", "og_marl", {})
+    assert {path.parent.name for path in out["paths"]} == {"smac-og_marl"}
+    table = pd.read_csv(store / "reports" / "smac-og_marl" / "table.csv")
+    assert set(table.source) == {"og_marl"} and table["mean"].isna().all()  # the store has embedded runs only
+
+
 def test_report_writes_every_file_once_and_whole(store):
     out = report.write(store, "smac", SUITE, "quick", "embedded", {})
     names = ["table.md", "table.csv", "table.tex", "table.html", "curves.png", "curves.pdf"]
