@@ -141,7 +141,7 @@ def _caption(figure: Figure, table: pd.DataFrame, what: str) -> None:
     """The lines at the foot of a figure: profile, simulator, seeds, what else it takes to read it, reduced networks."""
     done = table[table["mean"].notna()]
     seeds, engine = span(done["n_seeds"], "seed"), "; ".join(sorted(set(done["engine"])))
-    lines = [f"{table['profile'].iloc[0]} profile, {engine}, {seeds}", what]
+    lines = [f"{table['profile'].iloc[0]} profile, source {table['source'].iloc[0]}, {engine}, {seeds}", what]
     if sizes := reduced_networks(table):
         width = int(CAPTION_CHARACTERS * figure.get_figwidth())
         lines += textwrap.wrap(f"reduced networks (smaller than the paper's): {sizes}", width)

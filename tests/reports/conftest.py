@@ -2,8 +2,26 @@ import json
 
 import pytest
 
+from offmarl.reports import tables
+
 TITLES = {"bc": "BC", "flow_bc": "Flow BC", "mac_flow": "MAC-Flow"}
 ENGINE = {"engine": "SMAX", "jaxmarl": "0.2.0", "jax": "0.10.2"}
+
+
+SUITE = {
+    "title": "Table 1: SMACv1 and SMACv2",
+    "paper": "MAC-Flow (ICLR 2026), Table 1",
+    "published": "macflow_table1",
+    "algorithms": {"bc": "BC", "flow_bc": "Flow BC", "mac_flow": "MAC-Flow"},
+    "groups": {"SMACv1": {"smac/3m": ["good", "medium", "poor"]}, "SMACv2": {"smacv2/zerg_5_vs_5": ["replay"]}},
+}
+# Mean return of each seed. Against the paper: same order, one pair of three exchanged, reversed, same order.
+RETURNS = {
+    ("smac/3m", "good"): {"bc": (15, 17), "flow_bc": (19, 20), "mac_flow": (18, 19)},
+    ("smac/3m", "medium"): {"bc": (9, 11), "flow_bc": (8, 10), "mac_flow": (11, 13)},
+    ("smac/3m", "poor"): {"bc": (5, 5), "flow_bc": (4, 4), "mac_flow": (3, 3)},
+    ("smacv2/zerg_5_vs_5", "replay"): {"bc": (7, 7), "flow_bc": (5, 5), "mac_flow": (9, 9)},
+}
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +65,45 @@ def write_run():
         return place
 
     return write
+
+
+@pytest.fixture(scope="session")
+def suite():
+    """The suite that RETURNS are of."""
+    return SUITE
+
+
+@pytest.fixture(scope="session")
+def datasets():
+    """Every task and quality in RETURNS."""
+    return list(RETURNS)
+
+
+@pytest.fixture(scope="session")
+def build(suite):
+    """The suite's table of a store."""
+
+    def make(results, other=None, unavailable=None):
+        return tables.build(results, other or suite, "smac", "quick", "embedded", unavailable or {})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def fill(write_run):
+    """Put the runs of RETURNS into a store, without those of the (task, quality, algorithm) to skip."""
+
+    def fill(results, skip=()):
+        for (task, quality), methods in RETURNS.items():
+            for algorithm, finals in methods.items():
+                for seed, final in enumerate(finals):
+                    if (task, quality, algorithm) not in skip:
+                        write_run(results, task, quality, algorithm, seed, final)
+        return results
+
+    return fill
+
+
+@pytest.fixture
+def store(tmp_path, fill):
+    return fill(tmp_path)

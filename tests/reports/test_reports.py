@@ -1,3 +1,5 @@
+"""Pages, files and figures from a store of known numbers."""
+
 import re
 import subprocess
 import sys
@@ -10,47 +12,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from offmarl.reports import figures, report, statistics, tables, writers
+from offmarl.reports import figures, report, tables, writers
 from offmarl.reports.results import evaluation_curves, load_runs
-
-SUITE = {
-    "title": "Table 1: SMACv1 and SMACv2",
-    "paper": "MAC-Flow (ICLR 2026), Table 1",
-    "published": "macflow_table1",
-    "algorithms": {"bc": "BC", "flow_bc": "Flow BC", "mac_flow": "MAC-Flow"},
-    "groups": {"SMACv1": {"smac/3m": ["good", "medium", "poor"]}, "SMACv2": {"smacv2/zerg_5_vs_5": ["replay"]}},
-}
-# Mean return of each seed. Against the paper: same order, one pair of three exchanged, reversed, same order.
-RETURNS = {
-    ("smac/3m", "good"): {"bc": (15, 17), "flow_bc": (19, 20), "mac_flow": (18, 19)},
-    ("smac/3m", "medium"): {"bc": (9, 11), "flow_bc": (8, 10), "mac_flow": (11, 13)},
-    ("smac/3m", "poor"): {"bc": (5, 5), "flow_bc": (4, 4), "mac_flow": (3, 3)},
-    ("smacv2/zerg_5_vs_5", "replay"): {"bc": (7, 7), "flow_bc": (5, 5), "mac_flow": (9, 9)},
-}
-
-
-@pytest.fixture(scope="module")
-def fill(write_run):
-    """Put the runs of RETURNS into a store, without those of the (task, quality, algorithm) to skip."""
-
-    def fill(results, skip=()):
-        for (task, quality), methods in RETURNS.items():
-            for algorithm, finals in methods.items():
-                for seed, final in enumerate(finals):
-                    if (task, quality, algorithm) not in skip:
-                        write_run(results, task, quality, algorithm, seed, final)
-        return results
-
-    return fill
-
-
-@pytest.fixture
-def store(tmp_path, fill):
-    return fill(tmp_path)
-
-
-def build(results, suite=SUITE, unavailable=None):
-    return tables.build(results, suite, "smac", "quick", "embedded", unavailable or {})
 
 
 def cell(table, task, quality, algorithm):
@@ -63,199 +26,6 @@ def below(table):
     return "\n".join(table.attrs["below"])
 
 
-def test_runs_are_rows_with_the_last_and_the_best_evaluation(store):
-    runs = load_runs(store)
-    assert len(runs) == 24 and runs.attrs["notes"] == []
-    run = runs[(runs.algorithm == "bc") & (runs.quality == "good") & (runs.seed == 1)].iloc[0]
-    assert (run.final, run.best, run.win_rate, run.latency_ms) == (17.0, 17.5, 0.25, 0.2)
-    assert (run.engine, run.steps, run.train_s) == ("SMAX (jaxmarl 0.2.0, jax 0.10.2)", 3000, 30.0)
-    assert load_runs(store, profile="paper").empty and load_runs(store, source="og_marl").empty
-    curves = evaluation_curves(store)
-    assert len(curves) == 72
-    own = curves[(curves.algorithm == "bc") & (curves.quality == "good") & (curves.seed == 1)]
-    assert list(own.step) == [1000, 2000, 3000] and list(own.mean_return) == [15.0, 17.5, 17.0]
-
-
-def test_cells_have_the_mean_of_seed_means_beside_the_papers(store):
-    bc = cell(build(store), "smac/3m", "good", "bc")
-    assert (bc["mean"], bc.n_seeds, bc.status, bc.reason) == (16.0, 2, "done", "")
-    assert bc.two_std == pytest.approx(2 * 2**0.5)
-    assert bc.ci_over == "episodes" and 15 <= bc.ci_low < 16 < bc.ci_high <= 17
-    assert (bc.published_mean, bc.published_spread, bc.dataset_mean) == (16.0, 1.0, 12.5)
-
-
-def test_three_seeds_give_students_interval_over_seeds():
-    found = statistics.estimate([{0: [9, 11], 1: [12], 2: [14]}])
-    assert (found["mean"], found["two_std"], found["ci_over"]) == (12.0, 4.0, "seeds")
-    half = 4.302653 * 2 / 3**0.5  # Student's t, two degrees of freedom
-    assert (found["ci_low"], found["ci_high"]) == pytest.approx((12 - half, 12 + half))
-
-
-def test_one_seed_has_no_spread_and_its_interval_does_not_depend_on_chance():
-    first, again = (statistics.estimate([{4: [1.0, 2.0, 3.0, 6.0]}]) for _ in range(2))
-    assert pd.isna(first.pop("two_std")) and pd.isna(again.pop("two_std"))
-    assert first == again and first["ci_low"] < first["mean"] == 3.0 < first["ci_high"]
-
-
-def test_best_and_second_are_marked_by_rule(store):
-    table = build(store)
-    good = table[(table.task == "smac/3m") & (table.quality == "good")]
-    assert dict(zip(good.algorithm, good.standing)) == {"bc": "", "flow_bc": "best", "mac_flow": "second"}
-    line = next(line for line in writers.markdown(table).splitlines() if line.startswith("| 3m good"))
-    assert "**19.5** [" in line and "<u>18.5</u>† [" in line and "| 16.0 [" in line
-    assert "<br><sub>paper 19.8 ± 0.2</sub>" in line
-
-
-def test_a_tie_is_an_interval_that_overlaps_the_best(tmp_path, write_run):
-    for algorithm, final in [("bc", 3.0), ("flow_bc", 9.5), ("mac_flow", 10.0)]:
-        write_run(tmp_path, "smac/3m", "good", algorithm, 0, final)
-    table = build(tmp_path).set_index("algorithm").query("quality == 'good'")
-    assert list(table.tied) == [False, True, False]
-    assert "†" not in writers.plain(build(tmp_path)) and "<u>9.5</u>† [" in writers.page(build(tmp_path))
-
-
-def test_averages_are_recomputed_from_the_cells(store):
-    table = build(store)
-    average = cell(table, "AVERAGE SMACv1", "", "bc")
-    assert average["mean"] == pytest.approx((16 + 10 + 5) / 3)
-    assert average.published_mean == pytest.approx((16.0 + 8.2 + 4.4) / 3)
-    assert average.published_printed == 12.2
-    assert cell(table, "AVERAGE SMACv2", "", "mac_flow")["mean"] == 9.0
-    assert list(dict.fromkeys(table.task)) == ["smac/3m", "AVERAGE SMACv1", "smacv2/zerg_5_vs_5", "AVERAGE SMACv2"]
-    assert "SMACv1 BC 12.2 (its 15 cells average 11.59)" in below(table)
-
-
-def test_an_average_needs_every_cell(tmp_path, fill):
-    table = build(fill(tmp_path, skip=[("smac/3m", "poor", "bc")]))
-    average = cell(table, "AVERAGE SMACv1", "", "bc")
-    assert pd.isna(average["mean"]) and (average.status, average.reason) == ("pending", "2 of 3 datasets")
-    assert cell(table, "AVERAGE SMACv1", "", "mac_flow").status == "done"
-
-
-def test_runs_with_other_settings_are_not_pooled(store, write_run):
-    for seed in (0, 1):
-        write_run(store, "smac/3m", "good", "bc", seed, 1.0, hash="bbbb2222", finished="2026-02-01")
-    table = build(store)
-    bc = cell(table, "smac/3m", "good", "bc")
-    assert (bc["mean"], bc.n_seeds, bc.config_hash) == (1.0, 2, "bbbb2222")
-    assert "bc (quick): older runs with other settings are left out on smac/3m good (aaaa1111)." in below(table)
-    write_run(store, "smac/3m", "good", "bc", 0, None, hash="cccc3333")
-    assert cell(build(store), "smac/3m", "good", "bc").config_hash == "bbbb2222"
-
-
-def test_methods_of_other_suites_show_only_with_runs_on_every_dataset(store, write_run):
-    suite = SUITE | {"algorithms": {"flow_bc": "Flow BC", "mac_flow": "MAC-Flow"}}
-    write_run(store, "smac/3m", "good", "mine", 0, 9.0)
-
-    def methods(elsewhere):
-        return set(tables.build(store, suite, "smac", "quick", "embedded", {}, elsewhere)["algorithm"])
-
-    assert methods(["bc", "dof"]) == {"flow_bc", "mac_flow", "bc", "mine"}  # bc ran everywhere; mine is in no suite
-    assert methods(["mine"]) == {"flow_bc", "mac_flow", "bc"}
-
-
-def test_variants_are_not_pooled(store, write_run):
-    write_run(store, "smac/3m", "good", "bc", 0, 1.0, variant="released")
-    table = build(store)
-    assert cell(table, "smac/3m", "good", "bc")["mean"] == 16.0
-    assert "bc: variant quick is shown; the store also has released" in below(table)
-
-
-def test_diverged_runs_are_never_a_number(tmp_path, fill, write_run):
-    fill(tmp_path, [("smac/3m", "good", "bc"), ("smac/3m", "medium", "bc")])
-    reason = "|Q| is 1e+06 at step 700, more than 4e+04"
-    for quality, seed in [("good", 0), ("good", 1), ("medium", 1)]:
-        write_run(tmp_path, "smac/3m", quality, "bc", seed, 99.0, status="diverged", reason=reason)
-    write_run(tmp_path, "smac/3m", "medium", "bc", 0, 10)
-    table = build(tmp_path)
-    assert cell(table, "smac/3m", "good", "bc").status == "diverged"
-    partial = cell(table, "smac/3m", "medium", "bc")
-    assert (partial["mean"], partial.reason) == (10.0, f"1 of 2 seeds; the others diverged: {reason}")
-    text = writers.markdown(table)
-    assert "| diverged<sup>1</sup>" in text and "700" in text and "99.0" not in text
-    assert 99.0 not in set(evaluation_curves(tmp_path)["mean_return"])
-
-
-def test_missing_cells_say_why(tmp_path, fill, write_run):
-    skip = [("smac/3m", quality, "bc") for quality in ("good", "medium", "poor")]
-    fill(tmp_path, [*skip, ("smacv2/zerg_5_vs_5", "replay", "mac_flow")])
-    for seed in (0, 1):
-        write_run(tmp_path, "smac/3m", "good", "bc", seed, None, reason="loss is not finite at step 7")
-    write_run(tmp_path, "smac/3m", "medium", "bc", 0, 10)
-    write_run(tmp_path, "smac/3m", "medium", "bc", 1, None, reason="out of memory")
-    suite = SUITE | {"algorithms": SUITE["algorithms"] | {"dof": "DoF"}}
-    table = build(tmp_path, suite, {"dof": "not implemented yet"})
-    assert cell(table, "smac/3m", "good", "bc").status == "failed"
-    partial = cell(table, "smac/3m", "medium", "bc")
-    assert (partial.status, partial.n_seeds, partial["mean"]) == ("partial", 1, 10.0)
-    assert partial.reason == "1 of 2 seeds; the others failed: out of memory"
-    assert cell(table, "smac/3m", "poor", "bc").status == "pending"
-    assert cell(table, "smac/3m", "poor", "dof").status == "not available"
-    assert cell(table, "AVERAGE SMACv1", "", "dof").reason == "not implemented yet"
-    text = writers.markdown(table)
-    assert "| failed<sup>1</sup><br><sub>paper 16.0 ± 1.0</sub> |" in text and "| –<br><sub>paper 4.4" in text
-    assert "<sup>1</sup> loss is not finite at step 7" in text and "<sup>2</sup> not implemented yet" in text
-    assert "[1] loss is not finite at step 7" in writers.plain(table)
-
-
-def test_unreadable_and_unfinished_directories_are_left_out(store, write_run):
-    broken = write_run(store, "smac/3m", "good", "bc", 7, 99.0)
-    (broken / "run.json").write_text('{"cell": {')
-    hollow = write_run(store, "smac/3m", "good", "bc", 8, 99.0, evaluations=[])
-    draft = write_run(store, "smac/3m", "good", "bc", 9, 99.0)
-    draft.rename(draft.with_name(f".{draft.name}.0123abcd"))
-    table = build(store)
-    assert cell(table, "smac/3m", "good", "bc")["mean"] == 16.0
-    assert f"2 run.json could not be read and count as not run: {broken.name}, {hollow.name}." in below(table)
-
-
-def test_numbers_from_other_data_are_pointed_out(store, write_run):
-    write_run(store, "smac/3m", "good", "bc", 0, 15, dataset={"sha256": "other", "return_mean": 3.0})
-    assert "More than one recording of the data, so the numbers do not compare: smac/3m good." in below(build(store))
-
-
-def test_a_method_of_ones_own_gets_a_column_without_published_numbers(store, write_run):
-    for seed in (0, 1):
-        write_run(store, "smac/3m", "good", "mine", seed, 20.0)
-    mine = cell(build(store), "smac/3m", "good", "mine")
-    assert (mine.title, mine.standing) == ("Mine | x", "best") and pd.isna(mine.published_mean)
-    rows = [line for line in writers.markdown(build(store)).splitlines() if line.startswith("|")]
-    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {7}
-
-
-def test_rank_agreement_against_a_count_by_hand(store):
-    taus = statistics.rank_agreement(build(store))
-    assert taus["smac/3m", "good"] == (pytest.approx(1), 3)
-    assert taus["smac/3m", "medium"] == (pytest.approx(1 / 3), 3)
-    assert taus["smac/3m", "poor"] == (pytest.approx(-1), 3)
-    assert taus["smacv2/zerg_5_vs_5", "replay"] == (pytest.approx(1), 3)
-    assert "0.33, the mean over 4 datasets of 3 methods; AVERAGE SMACv1 " in below(build(store))
-
-
-def test_two_methods_have_no_rank_agreement(tmp_path, fill):
-    table = build(fill(tmp_path, [(*dataset, "bc") for dataset in RETURNS]))
-    assert statistics.rank_agreement(table) == {} and "Rank agreement" not in below(table)
-
-
-def test_the_caption_says_what_was_measured(store):
-    table = build(store)
-    assert table.attrs["title"] == "Table 1: SMACv1 and SMACv2, re-run on SMAX"
-    caption = table.attrs["below"][0]
-    for words in [
-        "Profile quick",
-        "source embedded",
-        "on SMAX (jaxmarl 0.2.0, jax 0.10.2)",
-        "2 seeds",
-        "3,000 gradient",
-    ]:
-        assert words in caption
-    for words in ["4 evaluation episodes", "noise zero", "does not contain the variation between training runs"]:
-        assert words in caption
-    assert "real StarCraft II" in caption and "it is not the same measurement" in caption
-    for writer in (writers.markdown, writers.page, writers.plain):
-        assert "real StarCraft II" in " ".join(writer(table).split())
-
-
 class Tags(HTMLParser):
     def __init__(self):
         super().__init__()
@@ -265,7 +35,7 @@ class Tags(HTMLParser):
         self.seen.append((tag, dict(attrs)))
 
 
-def test_html_escapes_what_comes_from_the_store(store, write_run):
+def test_html_escapes_what_comes_from_the_store(store, write_run, build):
     reason = "<script>alert(1)</script> & more"
     for seed in (0, 1):
         write_run(store, "smac/3m", "good", "bc", seed, None, reason=reason)
@@ -279,7 +49,7 @@ def test_html_escapes_what_comes_from_the_store(store, write_run):
     assert "<script" not in writers.markdown(build(store))
 
 
-def test_latex_is_balanced_and_escaped(store, write_run):
+def test_latex_is_balanced_and_escaped(store, write_run, build):
     for seed in (0, 1):
         write_run(store, "smac/3m", "good", "bc", seed, None, reason="50% of {x_1} & \\y")
     text = writers.latex(build(store))
@@ -291,29 +61,29 @@ def test_latex_is_balanced_and_escaped(store, write_run):
     assert r"\textbf{19.5}" in text and r"\textcolor{gray}{\scriptsize paper 19.8 $\pm$ 0.2}" in text
 
 
-def test_the_terminal_gets_plain_text(store):
+def test_the_terminal_gets_plain_text(store, build):
     text = writers.plain(build(store))
     assert "19.5*(20.0)" in text and "16.0 (16.0)" in text
     assert not re.search(r"<\w", text) and max(map(len, text.splitlines())) <= 120
 
 
-def test_a_dataset_that_is_not_here_says_why_unless_it_has_been_run(store):
+def test_a_dataset_that_is_not_here_says_why_unless_it_has_been_run(store, build, suite):
     absent = {"smac/3m:good": "no data at /x", "smac/3m:poor": "no data at /x"}
-    table = build(store, SUITE | {"algorithms": SUITE["algorithms"] | {"dof": "DoF"}}, absent)
+    table = build(store, suite | {"algorithms": suite["algorithms"] | {"dof": "DoF"}}, absent)
     assert cell(table, "smac/3m", "good", "dof").reason == "no data at /x"
     assert cell(table, "smac/3m", "medium", "dof").status == "pending"
     assert cell(table, "smac/3m", "good", "bc").status == "done"
 
 
-def test_sources_have_tables_and_folders_of_their_own(store):
-    out = report.write(store, "smac", SUITE, "quick", "og_marl", {})
+def test_sources_have_tables_and_folders_of_their_own(store, suite):
+    out = report.write(store, "smac", suite, "quick", "og_marl", {})
     assert {path.parent.name for path in out["paths"]} == {"smac-og_marl"}
     table = pd.read_csv(store / "reports" / "smac-og_marl" / "table.csv")
     assert set(table.source) == {"og_marl"} and table["mean"].isna().all()  # the store has embedded runs only
 
 
-def test_report_writes_every_file_once_and_whole(store):
-    out = report.write(store, "smac", SUITE, "quick", "embedded", {})
+def test_report_writes_every_file_once_and_whole(store, suite):
+    out = report.write(store, "smac", suite, "quick", "embedded", {})
     names = ["table.md", "table.csv", "table.tex", "table.html", "curves.png", "curves.pdf"]
     names += ["speed_return.png", "speed_return.pdf"]
     assert [path.name for path in out["paths"]] == names and out["notes"] == []
@@ -323,12 +93,12 @@ def test_report_writes_every_file_once_and_whole(store):
         image = imread(store / "reports" / "smac" / name)
         assert image.shape[0] > 300 and image.shape[1] > 600 and image[..., :3].std() > 0.05
     before = {path.name: path.read_bytes() for path in out["paths"]}
-    report.write(store, "smac", SUITE, "quick", "embedded", {})
+    report.write(store, "smac", suite, "quick", "embedded", {})
     assert {path.name: path.read_bytes() for path in out["paths"]} == before
 
 
-def test_csv_has_the_long_table(store):
-    report.write(store, "smac", SUITE, "quick", "embedded", {})
+def test_csv_has_the_long_table(store, suite):
+    report.write(store, "smac", suite, "quick", "embedded", {})
     table = pd.read_csv(store / "reports" / "smac" / "table.csv")
     assert list(table.columns) == tables.COLUMNS and len(table) == (4 + 2) * 3
     wanted = "task quality algorithm title variant profile source engine n_seeds mean two_std ci_low ci_high ci_over"
@@ -336,8 +106,8 @@ def test_csv_has_the_long_table(store):
     assert set(wanted.split()) <= set(table.columns)
 
 
-def test_a_failed_write_leaves_the_old_file(store, monkeypatch):
-    report.write(store, "smac", SUITE, "quick", "embedded", {})
+def test_a_failed_write_leaves_the_old_file(store, monkeypatch, suite):
+    report.write(store, "smac", suite, "quick", "embedded", {})
     folder = store / "reports" / "smac"
     before = (folder / "curves.png").read_bytes()
 
@@ -347,30 +117,30 @@ def test_a_failed_write_leaves_the_old_file(store, monkeypatch):
 
     monkeypatch.setattr(Figure, "savefig", half)
     with pytest.raises(OSError, match="disk full"):
-        report.write(store, "smac", SUITE, "quick", "embedded", {})
+        report.write(store, "smac", suite, "quick", "embedded", {})
     assert (folder / "curves.png").read_bytes() == before
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
 
-def test_an_empty_store_gives_a_pending_table_and_no_figures(tmp_path):
+def test_an_empty_store_gives_a_pending_table_and_no_figures(tmp_path, suite):
     stale = tmp_path / "reports" / "smac" / "curves.png"
     stale.parent.mkdir(parents=True)
     stale.write_bytes(b"old")
-    out = report.write(tmp_path, "smac", SUITE, "quick", "embedded", {})
+    out = report.write(tmp_path, "smac", suite, "quick", "embedded", {})
     assert {path.suffix for path in out["paths"]} == {".md", ".csv", ".tex", ".html"} and not stale.exists()
     assert out["notes"] == [f"{name}: not drawn, no finished runs to show" for name in ("curves", "speed_return")]
     assert set(pd.read_csv(stale.with_name("table.csv")).status) == {"pending"}
     assert "no finished run yet (`offmarl run --suite smac`)" in out["text"]
 
 
-def test_no_results_directory_is_one_clear_line(tmp_path):
+def test_no_results_directory_is_one_clear_line(tmp_path, suite):
     with pytest.raises(ValueError, match=r"^no results directory at .*absent; `offmarl run` makes it$"):
-        report.write(tmp_path / "absent", "smac", SUITE, "quick", "embedded", {})
+        report.write(tmp_path / "absent", "smac", suite, "quick", "embedded", {})
 
 
-def test_a_method_keeps_its_colour_whichever_methods_ran(tmp_path, fill):
+def test_a_method_keeps_its_colour_whichever_methods_ran(tmp_path, fill, build, datasets):
     fill(tmp_path / "all")
-    fill(tmp_path / "few", [(*dataset, "bc") for dataset in RETURNS])
+    fill(tmp_path / "few", [(*dataset, "bc") for dataset in datasets])
     drawn = {}
     for name in ("all", "few"):
         table = build(tmp_path / name)
@@ -384,7 +154,7 @@ def test_a_method_keeps_its_colour_whichever_methods_ran(tmp_path, fill):
     assert drawn["all"] == figures.colours(build(tmp_path / "all"))
 
 
-def test_speed_and_return_are_over_the_datasets_all_methods_have(tmp_path, fill):
+def test_speed_and_return_are_over_the_datasets_all_methods_have(tmp_path, fill, build):
     fill(tmp_path, [("smac/3m", "poor", "bc")])
     figure = figures.speed_return(load_runs(tmp_path), build(tmp_path))
     axis = figure.axes[0]
@@ -393,13 +163,13 @@ def test_speed_and_return_are_over_the_datasets_all_methods_have(tmp_path, fill)
     points = {round(line.get_xdata()[0], 6): line.get_ydata()[0] for line in drawn}
     assert points == pytest.approx({0.2: (16 + 10) / 2, 1.5: (19.5 + 9) / 2, 0.25: (18.5 + 12) / 2})
     assert (
-        "quick profile, SMAX" in figure.get_supxlabel()
+        "quick profile, source embedded, SMAX" in figure.get_supxlabel()
         and "the runs' own networks, on a processor" in figure.get_supxlabel()
     )
 
 
-def test_names_of_crowded_points_do_not_overlap(tmp_path, write_run):
-    suite = SUITE | {"algorithms": {f"m{k}": f"A long name {k}" for k in range(6)}}
+def test_names_of_crowded_points_do_not_overlap(tmp_path, write_run, build, suite):
+    suite = suite | {"algorithms": {f"m{k}": f"A long name {k}" for k in range(6)}}
     for k in range(6):
         write_run(tmp_path, "smac/3m", "good", f"m{k}", 0, 10 + 0.1 * k)
     figure = figures.speed_return(load_runs(tmp_path), build(tmp_path, suite))
