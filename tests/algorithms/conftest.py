@@ -6,6 +6,7 @@ import torch
 
 from offmarl.algorithms import registry
 from offmarl.algorithms.base import Batch, Data, TaskSpec
+from offmarl.algorithms.mac_flow import Config, MACFlow
 
 SEEDS = (3, 5)
 CASES = [
@@ -211,3 +212,46 @@ def train():
         return algorithm
 
     return update
+
+
+class Watched(MACFlow):
+    """Keeps what passes between its parts."""
+
+    def build(self):
+        super().build()
+        self.times, self.passed = [], {}
+
+    def field(self, obs):
+        inner = super().field(obs)
+
+        def watch(x, t):
+            self.times.append(t)
+            return inner(x, t)
+
+        return watch
+
+    def teach(self, batch, noise):
+        self.passed["teacher's noise"] = noise.clone()
+        taught, actions = super().teach(batch, noise)
+        self.passed |= {"taught": taught, "next actions": actions}
+        return taught, actions
+
+    def policy_losses(self, batch, noise, taught, q):
+        self.passed |= {"policy's noise": noise, "taught to policy": taught, "q": q}
+        return super().policy_losses(batch, noise, taught, q)
+
+
+@pytest.fixture(scope="session")
+def watched():
+    """MAC-Flow that keeps what passes between its parts."""
+    return Watched
+
+
+@pytest.fixture(scope="session")
+def mac_flow(make_spec):
+    """Make a MAC-Flow, or another method with its settings."""
+
+    def make(seeds=SEEDS, cls=MACFlow, space="discrete", **over):
+        return cls(make_spec(space), Config(**{"hidden": (16, 16), **over}), seeds)
+
+    return make
