@@ -69,6 +69,10 @@ class Entry(Protocol):
         """Where its arrays are kept."""
         ...
 
+    def card(self) -> dict[str, Any] | None:
+        """The card of the arrays in the cache, which are not looked at, or None."""
+        ...
+
     def ready(self) -> dict[str, Any] | None:
         """The card of the intact arrays in the cache, or None."""
         ...

@@ -15,6 +15,7 @@ import io
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,7 @@ from offmarl.datasets.layouts import Column, Recording
 
 Ends = Literal["last", "delimiter", "limit", "detect"]
 SLICE_BYTES = 2**25  # of one column read at once
+STALE_S = 3600.0  # without a byte: nobody writes this draft any more
 KINDS = {
     "obs": "f",
     "state": "f",
@@ -82,6 +84,7 @@ def convert(
     seen = look(recordings[0][0], task)
     ends = seen.ends if ends == "detect" else ends
     parts = [cut(recording, task, ends, share) for recording, share in recordings]
+    _clear_drafts(folder)
     draft = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     draft.mkdir(parents=True)
     try:
@@ -92,8 +95,7 @@ def convert(
         card |= {"ends": ends, "clipped_actions": clipped, "boundaries": asdict(seen)}
         card["rows_without_an_end"] = sum(part.rest for part in parts)
         (draft / "card.json").write_text(json.dumps(card, indent=1))
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(draft, folder)
+        _appear(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return card
@@ -116,14 +118,39 @@ def read(folder: Path) -> Dataset:
     return Dataset(**{"legal": None, **arrays})
 
 
-def intact(folder: Path) -> dict[str, Any] | None:
-    """The card of a folder whose arrays are as they were written; None for any other."""
+def read_card(folder: Path) -> dict[str, Any] | None:
+    """The card of a folder; None where there is none that can be read."""
     try:
         card = json.loads((folder / "card.json").read_text())
-        sums = card["arrays"]
-        return card if sums and all(file_sum(folder / f"{name}.npy") == sums[name] for name in sums) else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         return None
+    return card if isinstance(card, dict) and isinstance(card.get("arrays"), dict) else None
+
+
+def intact(folder: Path) -> dict[str, Any] | None:
+    """The card of a folder whose arrays are as they were written; None for any other."""
+    card = read_card(folder)
+    try:
+        return card if card and all(file_sum(folder / f"{n}.npy") == s for n, s in card["arrays"].items()) else None
+    except OSError:
+        return None
+
+
+def _clear_drafts(folder: Path) -> None:
+    """Remove what conversions of this dataset that were killed have left; one under way is younger."""
+    for draft in folder.parent.glob(f".{folder.name}.*"):
+        if time.time() - max((f.stat().st_mtime for f in draft.iterdir()), default=0.0) > STALE_S:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _appear(draft: Path, folder: Path) -> None:
+    """Let the draft be the folder, unless another process was as fast."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        os.replace(draft, folder)
+    except OSError:
+        if intact(folder) is None:
+            raise
 
 
 def written(recording: Recording) -> list[str]:

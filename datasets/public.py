@@ -17,7 +17,7 @@ from typing import Any
 from offmarl.benchmarks.env import cache_dir
 from offmarl.benchmarks.tasks import Task, tasks, unavailable
 from offmarl.datasets.canonical import Dataset, file_sum
-from offmarl.datasets.convert import Ends, convert, intact, read, written
+from offmarl.datasets.convert import Ends, convert, intact, read, read_card, written
 from offmarl.datasets.download import Download
 from offmarl.datasets.layouts import Recording, open_hdf5, open_npy, open_vault
 from offmarl.datasets.lockfile import verify
@@ -99,6 +99,10 @@ class Release:
         """Where the converted arrays are kept."""
         return cache_dir() / "data" / f"{self.task.name.replace('/', '-')}-{self.quality}-{self.source}-{self.key()}"
 
+    def card(self) -> dict[str, Any] | None:
+        """The card of the converted dataset, whose arrays are not looked at; None where there is none."""
+        return read_card(self.place())
+
     def ready(self) -> dict[str, Any] | None:
         """The card of the converted dataset; None when it must be converted."""
         return intact(self.place())
@@ -142,6 +146,12 @@ class Release:
             "files": {str(part.found()): folder_sum(part.found()) for part, _ in self.parts()},
         }
         return convert(self.recordings(), self.task, self.ends, self.place(), facts, progress)
+
+    def wanted(self) -> list[Download]:
+        """What is still to be downloaded."""
+        prey = self.task.roster.get("weights")
+        lacks = {True: bool(self.absent()), False: bool(prey) and not Path(prey).expanduser().exists()}
+        return [download for download in self.downloads if lacks[download.unpack]]
 
     def changed(self) -> list[str]:
         """Files behind the dataset that are not what was once downloaded, a line each."""

@@ -133,6 +133,7 @@ def _run(args: argparse.Namespace) -> int:
         from offmarl.experiments.estimate import describe
 
         print(describe(jobs, left, host, workers))
+        _print_left_out(request)
         return 0
     entries = {job.entry.place(): job.entry for job in left}
     for fault in prepare(list(entries.values()), args.source, min(workers, 2)):

@@ -24,7 +24,7 @@ def add_commands(commands) -> None:
     get.add_argument("--tasks", help="smac/3m,mpe/tag (default: all of the source)")
     get.add_argument("--jobs", type=int, default=2, help="downloads side by side (default: 2)")
     check = command(actions, "check", "whether datasets are sound: counts, returns, ends, copies, padding", _check)
-    check.add_argument("what", nargs="*", help="smac/3m or smac/3m:good (default: all that are here), or a file.npz")
+    check.add_argument("what", nargs="*", help="smac/3m or smac/3m:good (default: all here), or a file.npz")
     check.add_argument("--source", default="embedded", help="embedded (default), og_marl, omiga or omar")
     check.add_argument("--task", help="the task of a file.npz: mamujoco/3hopper")
     card = command(actions, "card", "a dataset's card: Markdown and a histogram of its returns", _card)
@@ -51,7 +51,7 @@ def _list(args: argparse.Namespace) -> int:
     for source in chosen:
         for (task, quality), entry in catalogue(source).items():
             theirs = "{:.2f} ± {:.2f}".format(*entry.target) if entry.target else "a mix"
-            card = entry.ready()
+            card = entry.card()
             ours = f"{card['return_mean']:.2f} ± {card['return_std']:.2f}" if card else ""
             print(f"{task + ':' + quality:34} {source:8} {theirs:>18} {ours:>18}  {_state(entry, card)}")
     for source in chosen:
@@ -75,12 +75,12 @@ def _get(args: argparse.Namespace) -> int:
     check_name("source", args.source, sources())
     if args.jobs < 1:
         raise UserError("--jobs: write a number of at least 1")
-    entries = [entry for entry in find_entries(args.source, listed(args.tasks)) if entry.found() is None]
-    wanted = list(dict.fromkeys(download for entry in entries for download in entry.downloads))
+    entries = [entry for entry in find_entries(args.source, listed(args.tasks)) if entry.wanted()]
+    wanted = list(dict.fromkeys(download for entry in entries for download in entry.wanted()))
     if not wanted:
         print(f"nothing to download: all of it is in {data_dir() / args.source}")
         return 0
-    sizes = {entry.task.name: entry.gigabytes for entry in entries}
+    sizes = {entry.task.name: entry.gigabytes for entry in entries if entry.absent()}
     print(f"downloading {len(wanted)} files ({sum(sizes.values()):.2f} GB) into {data_dir()}", file=sys.stderr)
     failures = fetch(wanted, data_dir(), args.jobs)
     for failure in failures:
@@ -89,9 +89,12 @@ def _get(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
+    from offmarl.datasets.catalogue import EMBEDDED
+
     if args.task is not None or any(name.endswith(".npz") for name in args.what):
         return _check_file(args)
-    entries = [e for e in find_entries(args.source, args.what or None) if args.what or not e.absent()]
+    found = find_entries(args.source, args.what or None)
+    entries = [e for e in found if args.what or e.card() or (args.source != EMBEDDED and not e.absent())]
     if not entries:
         print(f"offmarl: nothing to check: no dataset of {args.source} is here", file=sys.stderr)
         return 3

@@ -136,6 +136,26 @@ def test_get_downloads_unpacks_and_remembers_what_came(host, public_data, forge,
     )
 
 
+def test_get_asks_for_what_is_not_here_only(public_data, forge, tmp_path, monkeypatch, capsys):
+    """Mixes need no file of their own, and data without the prey need the prey alone."""
+    from offmarl.datasets import download
+
+    asked = []
+    monkeypatch.setattr(download, "fetch", lambda wanted, root, jobs: asked.extend(d.into for d in wanted) or [])
+    get = ["data", "get", "--source", "omar", "--tasks", "mpe/tag"]
+    assert main(get) == 0
+    assert asked == ["omar/mpe", "omar/prey/simple_tag.pt"]
+    for quality in ("expert", "medium", "medium-replay"):
+        public_data("omar", "mpe/tag", quality).paths()[0].mkdir(parents=True)
+    asked.clear()
+    assert main(get) == 0
+    assert asked == ["omar/prey/simple_tag.pt"]
+    monkeypatch.setenv("OFFMARL_PREY", str(tmp_path))
+    asked.clear()
+    assert main(get) == 0
+    assert asked == [] and "nothing to download" in capsys.readouterr().out
+
+
 def test_what_cannot_be_downloaded_is_said_with_the_way_by_hand(host, public_data, capsys):
     assert main(["data", "get", "--source", "omiga", "--tasks", "mamujoco/2ant"]) == 1
     said = capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Every public layout is read transition by transition as it was written, and refused with the place of its fault."""
 
 import dataclasses
+import os
 import shutil
 
 import h5py
@@ -137,6 +138,29 @@ def test_a_second_load_reads_the_converted_arrays_and_a_damaged_one_is_converted
     assert all(np.array_equal(before[name], values) for name, values in again.arrays().items())
     monkeypatch.setattr(type(entry), "open", lambda self: pytest.fail("read the file again"))
     assert entry.load()[1] == card == entry.ready()
+
+
+def test_drafts_of_killed_conversions_are_cleared_and_those_under_way_are_not(public_data, forge):
+    entry = public_data("omiga", "mamujoco/3hopper", "expert")
+    forge.write_hdf5(entry.paths()[1], forge.rows(forge.episodes(entry.task, [9, 5]), delimited=True))
+    old, young = (entry.place().with_name(f".{entry.place().name}.{name}") for name in ("old", "young"))
+    for draft in (old, young):
+        draft.mkdir(parents=True)
+        (draft / "obs.npy").touch()
+    os.utime(old / "obs.npy", (1, 1))
+    entry.load()
+    assert young.exists() and not old.exists()
+
+
+def test_two_conversions_at_once_leave_one_sound_dataset(public_data, forge, monkeypatch):
+    """The other process finishes first: its folder stands where ours should appear."""
+    from offmarl.datasets import convert
+
+    entry = public_data("omiga", "mamujoco/3hopper", "expert")
+    forge.write_hdf5(entry.paths()[1], forge.rows(forge.episodes(entry.task, [9, 5]), delimited=True))
+    _, card = entry.load()
+    monkeypatch.setattr(convert.shutil, "rmtree", lambda *_, **__: None)  # it appears after we looked
+    assert entry.convert() == card == entry.ready()
 
 
 def test_converted_arrays_are_mapped_into_memory(public_data, forge):
