@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offmarl.experiments import data, doctor, measuring
+from offmarl.experiments import data, doctor, experiment, measuring
 from offmarl.experiments.errors import UserError
 from offmarl.experiments.options import (
     EXAMPLES,
@@ -71,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     data.add_commands(commands)
     measuring.add_commands(commands)
     doctor.add_command(commands)
+    experiment.add_command(commands)
     return top
 
 

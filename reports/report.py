@@ -55,7 +55,7 @@ def write(
     measured["growth"] = speed.growth(results, suite)
     texts |= _speed_texts(measured, suite)
     for file, text in texts.items():
-        _whole(folder / file, lambda place, text=text: place.write_text(text, encoding="utf-8"))
+        whole(folder / file, lambda place, text=text: place.write_text(text, encoding="utf-8"))
     drawn = {
         "curves": figures.learning_curves(evaluation_curves(*chosen), table),
         "speed_return": figures.speed_return(load_runs(*chosen), table, speed.latest(measured["inference"])),
@@ -73,7 +73,7 @@ def write(
             path.unlink(missing_ok=True)  # what an earlier report drew is no longer true
             continue
         facts = {"CreationDate": None} if kind == "pdf" else {}  # the same store gives the same bytes
-        _whole(path, partial(figure.savefig, format=kind, dpi=160, metadata=facts))
+        whole(path, partial(figure.savefig, format=kind, dpi=160, metadata=facts))
         paths.append(path)
     notes = [f"{stem}: not drawn, no finished runs to show" for stem, figure in drawn.items() if figure is None]
     return {"paths": paths, "text": writers.plain(table), "notes": notes}
@@ -92,7 +92,7 @@ def _speed_texts(measured: dict[str, list[speed.Row]], suite: dict) -> dict[str,
     return texts
 
 
-def _whole(path: Path, write: Callable[[Path], object]) -> None:
+def whole(path: Path, write: Callable[[Path], object]) -> None:
     """Lets `write` fill a temporary file beside `path` and renames it."""
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:

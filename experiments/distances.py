@@ -1,0 +1,47 @@
+"""How far apart two policies are, from samples: 2-Wasserstein distance by exact assignment, mutual information."""
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial import KDTree
+from scipy.special import digamma
+
+
+def matched(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The pairing of two samples [K,D] that has the least sum of squared distances: indices of `other` [K]."""
+    return linear_sum_assignment(np.square(one[:, None] - other[None]).sum(-1))[1]
+
+
+def wasserstein(one: np.ndarray, other: np.ndarray) -> float:
+    """2-Wasserstein distance of two samples [K,D] of one size."""
+    return float(np.sqrt(np.square(one - other[matched(one, other)]).sum(-1).mean()))
+
+
+def mutual_information(one: np.ndarray, other: np.ndarray, neighbours: int = 5) -> float:
+    """Mutual information of paired samples [K,D] and [K,E] in nats, not below zero.
+
+    Source: Kraskov, Stögbauer and Grassberger (2004), first estimator.
+    """
+    both = np.concatenate([one, other], 1)
+    reach = KDTree(both).query(both, neighbours + 1, p=np.inf)[0][:, -1]
+    near = [_closer(part, reach) for part in (one, other)]
+    terms = digamma(neighbours) + digamma(len(one)) - sum(digamma(count + 1).mean() for count in near)
+    return max(0.0, float(terms))
+
+
+def _closer(points: np.ndarray, reach: np.ndarray) -> np.ndarray:
+    """How many other points lie strictly within each point's reach."""
+    tree = KDTree(points)
+    found = tree.query_ball_point(points, np.nextafter(reach, 0.0), p=np.inf, return_length=True)
+    return np.asarray(found) - 1
+
+
+def table(actions: np.ndarray) -> np.ndarray:
+    """Shares of the joint actions of two agents with two actions: [K,2] -> [2,2]."""
+    return np.histogram2d(actions[:, 0], actions[:, 1], bins=2, range=[[-0.5, 1.5]] * 2)[0] / len(actions)
+
+
+def table_information(shares: np.ndarray) -> float:
+    """Mutual information in nats of a table of shares."""
+    apart = shares.sum(1, keepdims=True) * shares.sum(0, keepdims=True)
+    there = shares > 0
+    return float((shares[there] * np.log(shares[there] / apart[there])).sum())
