@@ -25,6 +25,7 @@ from offmarl.datasets.sources import sources
 
 FORMAT = 1
 QUALITIES = ("good", "medium", "poor", "replay", "expert", "medium-expert", "medium-replay", "random")
+HUB = "https://huggingface.co"  # $HF_ENDPOINT names a mirror, as for its own tools
 DIFFERENCES = ("engine", "obs", "state")  # of a task, from the embedded one
 
 
@@ -110,13 +111,20 @@ class Release:
     @property
     def work(self) -> int:
         """Rows to convert, of all columns together."""
-        return sum(one.length * len(written(one)) for one, _ in self.recordings())
+        return sum(one.length * len(written(one)) for one in self._openable())
 
     def disk(self) -> int:
         """Bytes of the arrays: four each number, a row more for every ten (episodes are longer)."""
         task = self.task
         row = 4 * (task.agents * (task.obs + task.actions + 1) + task.state) + 16
-        return int(1.1 * row * sum(one.length for one, _ in self.recordings()))
+        return int(1.1 * row * sum(one.length for one in self._openable()))
+
+    def _openable(self) -> list[Recording]:
+        """What can be read; whatever is wrong with it is said when it is converted."""
+        try:
+            return [one for one, _ in self.recordings()]
+        except ValueError:
+            return []
 
     def recordings(self) -> list[tuple[Recording, float]]:
         """What is read, and the share of its episodes."""
@@ -190,16 +198,16 @@ def folder_sum(path: Path | None) -> str:
 
 def catalogue(source: str) -> dict[tuple[str, str], Release]:
     """Every dataset of a public source by task and quality."""
-    return _catalogue(source, os.environ.get("OFFMARL_PREY") or "", data_dir())
+    return _catalogue(source, os.environ.get("OFFMARL_PREY") or "", data_dir(), os.environ.get("HF_ENDPOINT") or HUB)
 
 
 @cache
-def _catalogue(source: str, prey: str, root: Path) -> dict[tuple[str, str], Release]:
+def _catalogue(source: str, prey: str, root: Path, hub: str) -> dict[tuple[str, str], Release]:
     publisher, found = sources()[source], {}
     for name, entry in publisher["tasks"].items():
         task = _task(name, entry, prey or str(root / source / "prey" / f"simple_{tasks()[name].short}.pt"))
         for quality in [q for q in entry if q in QUALITIES]:
-            found[name, quality] = _release(source, publisher, task, quality, entry)
+            found[name, quality] = _release(source, publisher, task, quality, entry, hub.rstrip("/"))
     return found
 
 
@@ -210,12 +218,14 @@ def _task(name: str, entry: Mapping[str, Any], prey: str) -> Task:
     return replace(task, roster=roster | ({"weights": prey} if "prey" in roster else {}))
 
 
-def _release(source: str, publisher: Mapping[str, Any], task: Task, quality: str, entry: Mapping[str, Any]) -> Release:
+def _release(
+    source: str, publisher: Mapping[str, Any], task: Task, quality: str, entry: Mapping[str, Any], hub: str
+) -> Release:
     archive, how = entry["archive"], entry[quality]
     mixed = isinstance(how, Mapping)
-    downloads = [
-        Download((publisher["url"].format(archive=archive),), f"{source}/{archive.split('/')[0]}", unpack=True)
-    ]
+    url, into = publisher["url"].format(archive=archive), f"{source}/{archive.split('/')[0]}"
+    mirrors = dict.fromkeys([url.replace(HUB, hub), url])  # the user's own first
+    downloads = [Download(tuple(mirrors), into, unpack=True)]
     if "prey" in task.roster:
         url = publisher["prey"].format(short=task.short)
         downloads.append(Download((url,), f"{source}/prey/simple_{task.short}.pt", unpack=False))

@@ -116,7 +116,7 @@ def _findings(entry: "Entry", source: str) -> "list[Finding]":
     try:
         data, card = entry.load()
         found = [Finding(False, line) for line in entry.changed()]
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         return [Finding(False, str(error))]
     found += look_at(data, card)
     for (task, quality), other in catalogue(source).items():
@@ -150,7 +150,7 @@ def _card(args: argparse.Namespace) -> int:
     (entry,) = find_entries(args.source, [args.dataset])
     try:
         data, card = entry.load()
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise UserError(str(error)) from error
     folder, stem = writable(args.out), f"{args.dataset}-{args.source}".replace("/", "-").replace(":", "-")
     findings = [("" if sound else "**Doubtful:** ") + text for sound, text in _findings(entry, args.source)]

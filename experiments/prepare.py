@@ -24,7 +24,7 @@ def prepare(entries: Sequence[Entry], source: str, workers: int) -> list[str]:
     verb, unit = ("recording", "episode") if source == EMBEDDED else ("converting", "row")
     context = get_context("spawn")
     counter = context.Queue()
-    total = sum(_work(entry) for entry in missing)
+    total = sum(entry.work for entry in missing)
     with (
         tqdm(total=total, desc=f"{verb} {len(missing)} datasets", unit=unit, unit_scale=source != EMBEDDED) as bar,
         ProcessPoolExecutor(workers, context, _open, (counter,)) as pool,
@@ -40,13 +40,6 @@ def prepare(entries: Sequence[Entry], source: str, workers: int) -> list[str]:
         return [line for job in work for line in job.result()]
 
 
-def _work(entry: Entry) -> int:
-    try:
-        return entry.work
-    except ValueError:  # said when it is made
-        return 0
-
-
 def _open(counter: Any) -> None:
     global _counter
     _counter = counter
@@ -58,6 +51,6 @@ def _make(source: str, task: str, qualities: list[str]) -> list[str]:
     for quality in qualities:
         try:
             catalogue(source)[task, quality].load(_counter.put)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             failures.append(f"{task}:{quality}: {error}")
     return failures

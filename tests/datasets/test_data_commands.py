@@ -156,6 +156,15 @@ def test_get_asks_for_what_is_not_here_only(public_data, forge, tmp_path, monkey
     assert asked == [] and "nothing to download" in capsys.readouterr().out
 
 
+def test_a_mirror_of_the_hub_is_asked_first(monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "https://mirror.example/")
+    (download,) = public.catalogue("og_marl")["smac/3m", "good"].downloads
+    path = "/datasets/InstaDeepAI/og-marl/resolve/main/core/smac_v1/3m.zip"
+    assert download.urls == (f"https://mirror.example{path}", f"https://huggingface.co{path}")
+    monkeypatch.delenv("HF_ENDPOINT")
+    assert public.catalogue("og_marl")["smac/3m", "good"].downloads[0].urls == (f"https://huggingface.co{path}",)
+
+
 def test_what_cannot_be_downloaded_is_said_with_the_way_by_hand(host, public_data, capsys):
     assert main(["data", "get", "--source", "omiga", "--tasks", "mamujoco/2ant"]) == 1
     said = capsys.readouterr().err
@@ -285,3 +294,27 @@ def refused(code, capsys, *words):
     said = capsys.readouterr()
     assert (code, said.out, len(said.err.splitlines())) == (2, "", 1)
     assert all(str(word) in said.err for word in words), said.err
+
+
+def test_a_full_disk_is_said_in_one_line_and_fails_the_cells(public_data, forge, tmp_path, monkeypatch, capsys):
+    from offmarl.datasets import convert
+
+    hopper(public_data("omiga", "mamujoco/3hopper", "expert"), forge)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(convert, "_write", full)
+    assert main(["data", "check", "mamujoco/3hopper:expert", "--source", "omiga"]) == 1
+    said = capsys.readouterr()
+    assert "No space left on device" in said.out and "Traceback" not in said.err
+    assert list((tmp_path / "cache" / "data").iterdir()) == []
+
+
+def test_a_dry_run_on_damaged_data_still_plans(public_data, forge, tmp_path, capsys):
+    hopper(broken := public_data("omiga", "mamujoco/3hopper", "expert"), forge)
+    broken.found().write_bytes(broken.found().read_bytes()[:-200])
+    plan = [*SUITE, *TINY, "--dry-run", "--results", str(tmp_path / "results")]
+    assert main(plan) == 0
+    said = capsys.readouterr()
+    assert "1 cells: 0 done, 1 pending" in said.out and "not available: mamujoco/3hopper" in said.err

@@ -16,16 +16,6 @@ from offmarl.reports import figures, report, tables, writers
 from offmarl.reports.results import evaluation_curves, load_runs
 
 
-def cell(table, task, quality, algorithm):
-    found = table[(table.task == task) & (table.quality == quality) & (table.algorithm == algorithm)]
-    assert len(found) == 1
-    return found.iloc[0]
-
-
-def below(table):
-    return "\n".join(table.attrs["below"])
-
-
 class Tags(HTMLParser):
     def __init__(self):
         super().__init__()
@@ -65,14 +55,6 @@ def test_the_terminal_gets_plain_text(store, build):
     text = writers.plain(build(store))
     assert "19.5*(20.0)" in text and "16.0 (16.0)" in text
     assert not re.search(r"<\w", text) and max(map(len, text.splitlines())) <= 120
-
-
-def test_a_dataset_that_is_not_here_says_why_unless_it_has_been_run(store, build, suite):
-    absent = {"smac/3m:good": "no data at /x", "smac/3m:poor": "no data at /x"}
-    table = build(store, suite | {"algorithms": suite["algorithms"] | {"dof": "DoF"}}, absent)
-    assert cell(table, "smac/3m", "good", "dof").reason == "no data at /x"
-    assert cell(table, "smac/3m", "medium", "dof").status == "pending"
-    assert cell(table, "smac/3m", "good", "bc").status == "done"
 
 
 def test_sources_have_tables_and_folders_of_their_own(store, suite):

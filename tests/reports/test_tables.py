@@ -154,6 +154,14 @@ def test_missing_cells_say_why(tmp_path, fill, write_run, build, suite):
     assert "[1] loss is not finite at step 7" in writers.plain(table)
 
 
+def test_a_dataset_that_is_not_here_says_why_unless_it_has_been_run(store, build, suite):
+    absent = {"smac/3m:good": "no data at /x", "smac/3m:poor": "no data at /x"}
+    table = build(store, suite | {"algorithms": suite["algorithms"] | {"dof": "DoF"}}, absent)
+    assert cell(table, "smac/3m", "good", "dof").reason == "no data at /x"
+    assert cell(table, "smac/3m", "medium", "dof").status == "pending"
+    assert cell(table, "smac/3m", "good", "bc").status == "done"
+
+
 def test_unreadable_and_unfinished_directories_are_left_out(store, write_run, build):
     broken = write_run(store, "smac/3m", "good", "bc", 7, 99.0)
     (broken / "run.json").write_text('{"cell": {')
