@@ -12,7 +12,7 @@ SUITES = "smac, continuous, om2p, or all of them"
 EXAMPLES = """examples:
   offmarl run --suite smac                              Table 1, quick profile, everything on this machine
   offmarl run --suite continuous                        Table 2; om2p: OM2P's Table 1; all: every suite
-  offmarl run --suite smac --profile smoke              two maps in two minutes
+  offmarl run --suite smac --profile smoke              two maps in four minutes
   offmarl run --suite smac --profile paper --device cuda --dry-run
   offmarl run --suite smac --tasks smac/3m,smac/8m:good --algorithms bc,mac_flow --seeds 0-5
   offmarl run --suite smac --set mac_flow.alpha=1.0 --set all.batch_size=128
