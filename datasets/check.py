@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from offmarl.datasets.boundaries import Boundaries
 from offmarl.datasets.canonical import Dataset
 
 SLICE = 2**16  # rows looked at together
@@ -90,23 +91,16 @@ def _legal(data: Dataset) -> Finding:
 
 def _boundaries(card: dict[str, Any]) -> list[Finding]:
     """What the file's rows said about the convention of its ends (datasets/boundaries.py)."""
-    seen = card.get("boundaries")
-    if not seen:
+    if "boundaries" not in card:
         return []
-    jumps = f"{seen['jump_inside']:.3g} inside episodes, {seen['jump_into_flagged']:.3g} into the flagged row"
-    late = seen["jump_into_flagged"] > 3 * max(seen["jump_after_flagged"], 1e-9)
-    found = [
-        Finding(
-            not late,
-            f"observations jump by {jumps}, {seen['jump_after_flagged']:.3g} after it"
-            + ("; the flags seem to stand on the next episode's first row" if late else ""),
-        )
-    ]
-    agree = card["ends"] in (seen["ends"], "limit")
-    found.append(
-        Finding(agree, f"ends are read as '{card['ends']}'; the rows speak for '{seen['ends']}': {seen['reason']}")
+    seen = Boundaries(**card["boundaries"])
+    jumps = (
+        f"observations jump by {seen.jump_inside:.3g} inside episodes, {seen.jump_into_flagged:.3g} into the flagged "
     )
-    return found
+    jumps += f"row, {seen.jump_after_flagged:.3g} after it"
+    late = "; the flags seem to stand on the next episode's first row" if seen.late else ""
+    judged = f"ends are read as '{card['ends']}'; the rows speak for '{seen.ends}': {seen.reason}"
+    return [Finding(not seen.late, jumps + late), Finding(card["ends"] in (seen.ends, "limit"), judged)]
 
 
 def _padding(data: Dataset) -> list[Finding]:

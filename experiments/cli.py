@@ -136,7 +136,7 @@ def _run(args: argparse.Namespace) -> int:
         print(describe(jobs, left, host, workers))
         _print_left_out(request)
         return 0
-    entries = {job.entry.place(): job.entry for job in left}
+    entries = {(job.task, job.quality): job.entry for job in left}
     for fault in prepare(list(entries.values()), args.source, min(workers, 2)):
         print(f"offmarl: {fault}", file=sys.stderr)  # its jobs will fail, and say so in the table
     failures = _launch(left, results, host, min(workers, len(left)))

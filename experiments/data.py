@@ -120,7 +120,7 @@ def _findings(entry: "Entry", source: str) -> "list[Finding]":
         return [Finding(False, str(error))]
     found += look_at(data, card)
     for (task, quality), other in catalogue(source).items():
-        if task == entry.task.name and quality != entry.quality and not (entry.mix or other.mix) and other.ready():
+        if task == entry.task.name and quality != entry.quality and not (entry.mix or other.mix) and other.card():
             found.append(compare(data, other.load()[0], quality))
     return found
 

@@ -28,8 +28,8 @@ def describe(grid: Sequence[Job], left: Sequence[Job], host: Host, workers: int)
     lines.append(
         f"training: about {_hours(seconds / workers)} (updates measured here just now; evaluation comes on top)"
     )
-    entries = {job.entry.place(): job.entry for job in left}
-    data = sum(entry.disk() for place, entry in entries.items() if not place.exists())
+    entries = {(job.task, job.quality): job.entry for job in left}
+    data = sum(entry.disk() for entry in entries.values() if not entry.place().exists())
     lines.append(f"disk: at most {data / 1e9:.1f} GB of data to prepare, {weights / 1e9:.2f} GB of runs")
     return "\n".join(lines)
 

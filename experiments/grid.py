@@ -366,6 +366,11 @@ def _checked_list(place: str, value: Any, whole: bool) -> tuple:
     raise UserError(f"{place}: write a list of {what}")
 
 
+def config_from(method: type[Algorithm], stored: Mapping[str, Any]) -> Any:
+    """A method's Config from settings as JSON and YAML hold them, with lists for tuples."""
+    return method.Config(**{key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()})
+
+
 def pending(grid: Sequence[Job], store: Store, retry_failed: bool = True) -> list[Job]:
     """The jobs with the seeds that are not done yet."""
     open_status = ("pending", "failed") if retry_failed else ("pending",)

@@ -8,13 +8,15 @@ import numpy as np
 import torch
 
 from offmarl.algorithms import registry
-from offmarl.algorithms.base import Algorithm, TaskSpec
+from offmarl.algorithms.base import Algorithm
 from offmarl.benchmarks.env import View
 from offmarl.benchmarks.tasks import Task, make_env
 from offmarl.datasets.canonical import join
 from offmarl.datasets.record import Behaviour, record
 from offmarl.experiments.bench import uniform
 from offmarl.experiments.errors import UserError
+from offmarl.experiments.grid import config_from
+from offmarl.experiments.train import spec_of
 
 LANES = 64
 SEED = 700_000_000  # apart from those of recordings and evaluations
@@ -72,8 +74,6 @@ def load_run(folder: Path, task: Task) -> Algorithm:
     if cell["task"] != task.name:
         raise UserError(f"--policy {folder}: was trained on {cell['task']}, not on {task.name}")
     kind = registry()[cell["algorithm"]]
-    config = kind.Config(**{key: tuple(v) if isinstance(v, list) else v for key, v in record["config"].items()})
-    spec = TaskSpec(task.agents, task.obs, task.state, task.actions, task.discrete)
-    method = kind(spec, config, [cell["seed"]], "cpu")
+    method = kind(spec_of(task), config_from(kind, record["config"]), [cell["seed"]], "cpu")
     method.load_nets(weights)
     return method

@@ -27,6 +27,7 @@ from offmarl.algorithms.flow import euler
 from offmarl.datasets.canonical import Sampler
 from offmarl.datasets.games import GAMES, Game
 from offmarl.experiments.distances import matched, mutual_information, table, table_information, wasserstein
+from offmarl.experiments.grid import config_from
 from offmarl.experiments.host import Host, code
 from offmarl.experiments.updates import Updates
 
@@ -103,8 +104,8 @@ def _train(
 ) -> tuple[list[Row], Row]:
     """One arm on one game: a row for each look and seed, and what pictures show of the last look's first seed."""
     kind = registry()[study.method]
-    config = {key: tuple(v) if isinstance(v, list) else v for key, v in (dict(study.config) | dict(changes)).items()}
-    method = kind(game.spec, kind.Config(**config), budget["seeds"], host.device)
+    config = config_from(kind, {**study.config, **changes})
+    method = kind(game.spec, config, budget["seeds"], host.device)
     sampler = Sampler(game.dataset(), budget["seeds"], host.device)
     update, rows = Updates(method, sampler, host.captures), []
     marks = np.linspace(0, budget["steps"], budget["looks"] + 1).astype(int).tolist()

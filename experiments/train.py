@@ -227,8 +227,12 @@ def fail(job: Job, store: Store, error: BaseException, host: Host) -> None:
 
 def build(job: Job, task: Task, seeds: Any, device: str) -> Algorithm:
     """The job's method for these seeds."""
-    spec = TaskSpec(task.agents, task.obs, task.state, task.actions, task.discrete)
-    return registry()[job.algorithm](spec, job.algorithm_config(), list(seeds), device)
+    return registry()[job.algorithm](spec_of(task), job.algorithm_config(), list(seeds), device)
+
+
+def spec_of(task: Task) -> TaskSpec:
+    """What methods know of a task."""
+    return TaskSpec(task.agents, task.obs, task.state, task.actions, task.discrete)
 
 
 def make_sampler(job: Job, data: Dataset, device: str) -> Sampler:
