@@ -6,7 +6,8 @@ its own, so its numbers do not depend on which seeds share the process.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, NamedTuple
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from offmarl.algorithms.diffusion import NO_CHAIN, Chain
 
-LARGEST_Q = "largest_q"  # metric of methods with a critic: the largest magnitude in its last pass
+LARGEST_Q, MEAN_Q = "largest_q", "mean_q"  # metrics of methods with a critic: of the values of its last pass
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,10 @@ class SeedStreams:
         """Uniform integers from 0 to high - 1."""
         return torch.stack([torch.randint(high, shape, generator=g, device=self.device) for g in self.generators])
 
+    def gumbel(self, *shape: int) -> Tensor:
+        """Standard Gumbel draws: the largest of scores plus these is a draw from the scores' softmax."""
+        return -torch.log(-torch.log(self.uniform(*shape).clamp(1e-20, 1 - 1e-7)))
+
     def state_dict(self) -> list[Tensor]:
         """Where each stream stands."""
         return [g.get_state() for g in self.generators]
@@ -183,6 +188,7 @@ class Algorithm(ABC):
         self.init_streams = SeedStreams(seeds, "initialisation", "cpu")
         self.streams = SeedStreams(seeds, "training", device)
         self.acting = SeedStreams(seeds, "acting", device)
+        self.explores = False
         self.updates = 0
         self.nets = nn.ModuleDict()
         self.build()
@@ -253,7 +259,8 @@ class Algorithm(ABC):
         return {name: value.detach() for name, value in losses.items()} | self.watched
 
     def _watch(self, critic: nn.Module, inputs: Any, values: Tensor) -> None:
-        self.watched = {LARGEST_Q: values.detach().abs().flatten(1).amax(1)}
+        values = values.detach().flatten(1)
+        self.watched = {LARGEST_Q: values.abs().amax(1), MEAN_Q: values.mean(1)}
 
     def stand_alone(self, agent: int) -> None:
         """Become one agent on a device of its own: `act` then takes obs [S,E,1,O] and gives that agent's actions.
@@ -269,15 +276,28 @@ class Algorithm(ABC):
             if keep := getattr(part, "keep_agent", None):
                 keep(agent)
 
+    @contextmanager
+    def exploring(self, streams: SeedStreams) -> Iterator[None]:
+        """Within this, `act` plays to learn: with fresh noise from these streams, or a draw from its distribution.
+
+        Methods that act without either play as ever.
+        """
+        self.explores, acting, self.acting = True, self.acting, streams
+        try:
+            yield
+        finally:
+            self.explores, self.acting = False, acting
+
     def acting_noise(self, *shape: int, call: int = 0) -> Tensor:
-        """Noise [S, *shape] for acting, by `eval_noise`: fresh each time, one fixed draw, or zero.
+        """Noise [S, *shape] for acting, by `eval_noise`: fresh each time, one fixed draw, or zero; fresh to explore.
 
         Args:
             call: tells the draws of one decision apart, so that fixed ones are not all the same.
         """
-        if self.config.eval_noise == "zero":
+        kind = "fresh" if self.explores else self.config.eval_noise
+        if kind == "zero":
             return torch.zeros(len(self.seeds), *shape, device=self.device)
-        if self.config.eval_noise == "fixed":
+        if kind == "fixed":
             draw = SeedStreams(self.seeds, f"fixed noise {call}", self.device).normal(*shape[1:])
             return draw[:, None].expand(-1, *shape)
         return self.acting.normal(*shape)

@@ -51,8 +51,8 @@ class BC(base.Algorithm):
     def act(self, obs: Tensor, legal: Tensor | None = None, memory: None = None) -> tuple[Tensor, None]:
         """The most likely legal actions, or a draw (of discrete ones)."""
         logits = self.nets["policy"](obs)
-        if self.spec.discrete and self.config.act_by == "sample":  # Gumbel's trick keeps each seed on its own stream
-            logits = logits - torch.log(-torch.log(self.acting.uniform(*logits.shape[1:]).clamp(1e-20, 1 - 1e-7)))
+        if self.spec.discrete and (self.explores or self.config.act_by == "sample"):
+            logits = logits + self.acting.gumbel(*logits.shape[1:])
         return to_actions(self.spec, logits, legal), memory
 
     def nfe(self) -> int:

@@ -35,7 +35,16 @@ from offmarl.algorithms.flow import (
     to_points,
 )
 from offmarl.algorithms.mixers import mix
-from offmarl.algorithms.nets import MLP, AgentNet, frozen, index_of_both, polyak, target_copy, twin_critic
+from offmarl.algorithms.nets import (
+    MLP,
+    AgentNet,
+    central_critic,
+    frozen,
+    index_of_both,
+    polyak,
+    target_copy,
+    twin_critic,
+)
 
 
 @dataclass(frozen=True)
@@ -46,13 +55,26 @@ class Config(base.Config):
     layer_norm: bool = True  # in the flow and the policy; critics always have it
     action_scale: float = 1.0  # of actions as points of the flow, whose noise has unit variance
     alpha: float = 3.0  # weight of the distillation (Eq. 9)
+    q_weight: float = 1.0  # of Q maximisation (Eq. 9); 0: the policies only repeat the flow
+    acts_by: str = choice("policy", "flow")  # flow: the integrated flow itself, without distillation
     joint_flow: bool = True  # False: one field per agent on its own observation (released)
+    critic: str = choice("individual", "central")  # of each agent, or of the joint observation and action
     mixer: str = choice("mean", "none")  # of the critics; none: every agent learns from its own reward (no IGM)
     td_action: str = choice("flow", "policy")  # whose action the TD target takes: Algorithm 1, or released
     mask_td: bool = True  # only legal actions in TD targets
     q_guidance: str = choice("expected", "straight_through", "argmax")  # how -Q reaches the policy; argmax: not at all
     normalise_q: bool = False  # divide the Q term by the mean magnitude of the critic's values on the batch
     distillation: str = choice("mse", "cross_entropy")  # to the integrated flow (Eq. 7), or to its argmax (released)
+
+    def __post_init__(self) -> None:
+        """Refuse a central critic that is to learn every agent's own reward.
+
+        Raises:
+            ValueError: naming the settings.
+        """
+        super().__post_init__()
+        if self.critic == "central" and self.mixer == "none":
+            raise ValueError("critic=central: has one value for the team, so mixer must be mean")
 
 
 class MACFlow(base.Algorithm):
@@ -77,6 +99,12 @@ class MACFlow(base.Algorithm):
             "distillation": "cross_entropy",
         },
         "quick": {"flow_steps": 5, "action_scale": 4.0, "alpha": 0.3, "normalise_q": True},
+        # The ablations of Figures 6 to 9.
+        "without_q": {"q_weight": 0.0},
+        "without_distillation": {"acts_by": "flow"},
+        "without_igm": {"mixer": "none"},
+        "central_q": {"critic": "central"},
+        "individual_flow": {"joint_flow": False},
     }
 
     def build(self) -> None:
@@ -101,15 +129,18 @@ class MACFlow(base.Algorithm):
             config.layer_norm,
             **shared,
         )
-        self.nets["critic"] = twin_critic(streams, spec, config)
+        self.nets["critic"] = (central_critic if config.critic == "central" else twin_critic)(streams, spec, config)
         self.nets["target_critic"] = target_copy(self.nets["critic"])
+        self.tabular = spec.discrete and config.critic == "individual"  # one pass values every action
+        if config.acts_by == "flow" and config.joint_flow:
+            self.execution = "centralised"
 
     def losses(self, batch: base.Batch) -> dict[str, Tensor]:
         """All three networks learn from the same batch (Algorithm 1)."""
         noise = self.streams.normal(*batch.obs.shape[1:-1], self.spec.actions)
         taught, next_actions = self.teach(batch, noise)
-        # [S, 2, B, I, A], or with a last axis of 1 for the data's continuous actions
-        q = self.nets["critic"](batch.obs, *([] if self.spec.discrete else [batch.actions]))
+        # [S, 2, B, I, A], or with a last axis of 1 for the data's actions, and without agents for a central critic
+        q = self.nets["critic"](batch.obs, *([] if self.tabular else [self.weights(batch.actions)]))
         return {
             "critic": self.critic_loss(batch, q, next_actions),
             "flow": self.flow_loss(batch),
@@ -118,13 +149,15 @@ class MACFlow(base.Algorithm):
 
     @torch.no_grad()
     def act(self, obs: Tensor, legal: Tensor | None = None, memory: None = None) -> tuple[Tensor, None]:
-        """One pass of each agent's policy on its own observation and noise."""
+        """One pass of each agent's policy on its own observation and noise, or the integrated flow."""
         noise = self.acting_noise(*obs.shape[1:-1], self.spec.actions)
+        if self.config.acts_by == "flow":
+            return self.decide(euler(self.field(obs), noise, self.config.flow_steps), legal), memory
         return self.decide(self.nets["policy"](obs, noise), legal), memory
 
     def nfe(self) -> int:
-        """One pass of the policy."""
-        return 1
+        """One pass of the policy, or one of the flow for each of its steps."""
+        return self.config.flow_steps if self.config.acts_by == "flow" else 1
 
     def after_update(self) -> None:
         """Polyak averaging of the critics."""
@@ -147,13 +180,13 @@ class MACFlow(base.Algorithm):
     def critic_loss(self, batch: base.Batch, q: Tensor, next_actions: Tensor) -> Tensor:
         """TD error of the mixed value, for each member of the ensemble (Appendix E)."""
         with torch.no_grad():
-            if self.spec.discrete:
+            if self.tabular:
                 next_q = self.nets["target_critic"](batch.next_obs).gather(-1, index_of_both(next_actions))
             else:
-                next_q = self.nets["target_critic"](batch.next_obs, next_actions)
+                next_q = self.nets["target_critic"](batch.next_obs, self.weights(next_actions))
             live = (1.0 - batch.done)[..., None]
             target = self.mix(batch.rewards) + self.config.discount * live * self.mix(next_q[..., 0].mean(1))
-        chosen = q.gather(-1, index_of_both(batch.actions)) if self.spec.discrete else q
+        chosen = q.gather(-1, index_of_both(batch.actions)) if self.tabular else q
         return (self.mix(chosen[..., 0]) - target[:, None]).pow(2).mean((2, 3)).sum(1)
 
     def flow_loss(self, batch: base.Batch) -> Tensor:
@@ -172,16 +205,21 @@ class MACFlow(base.Algorithm):
         else:
             labels = decode(taught, batch.legal)
             error = F.cross_entropy(out.flatten(0, 2), labels.flatten(), reduction="none").view(labels.shape)
-        if self.spec.discrete:
-            value = (self.choice(out, batch.legal) * q).sum(-1)  # [S, B, I]
+        actions = self.choice(out, batch.legal) if self.spec.discrete else self.decide(out, None)
+        if self.tabular:
+            value = (actions * q).sum(-1)  # [S, B, I]
         else:
             with frozen(self.nets["critic"]):
-                value = self.nets["critic"](batch.obs, self.decide(out, None))[..., 0].mean(1)
+                value = self.nets["critic"](batch.obs, actions)[..., 0].mean(1)
         scale = q.abs().flatten(1).mean(1) if self.config.normalise_q else 1.0
         return {
             "distillation": self.config.alpha * error.flatten(1).mean(1),
-            "q": -self.mix(value).flatten(1).mean(1) / scale,
+            "q": -self.config.q_weight * self.mix(value).flatten(1).mean(1) / scale,
         }
+
+    def weights(self, actions: Tensor) -> Tensor:
+        """Actions as the critics take them [S,B,I,A]: discrete ones as weights of all actions."""
+        return encode(actions, self.spec.actions, 1.0) if self.spec.discrete else actions
 
     def choice(self, out: Tensor, legal: Tensor | None) -> Tensor:
         """Weights of the actions [S,B,I,A] through which the Q term reaches the policy."""

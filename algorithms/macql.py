@@ -71,9 +71,11 @@ class MACQL(base.Algorithm):
 
     @torch.no_grad()
     def act(self, obs: Tensor, legal: Tensor | None = None, memory: None = None) -> tuple[Tensor, None]:
-        """The legal actions of highest value, or the policy's mode."""
+        """The legal actions of highest value (to explore, a draw from the values' softmax), or the policy's mode."""
         if self.spec.discrete:
-            return decode(self.nets["critic"](obs).mean(1), legal), memory
+            values = self.nets["critic"](obs).mean(1)
+            values = values + self.acting.gumbel(*values.shape[1:]) if self.explores else values
+            return decode(values, legal), memory
         return tanh_gaussian(self.nets["policy"](obs)).mode(), memory
 
     def nfe(self) -> int:

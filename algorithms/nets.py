@@ -117,6 +117,21 @@ class AgentNet(nn.Module):
             self.mlp.groups //= self.agents
 
 
+class TeamNet(nn.Module):
+    """An ensemble that sees the whole team at once: inputs [S, B, I, *] -> [S, K, B, 1, out]."""
+
+    def __init__(self, streams: SeedStreams, n_in: int, hidden: Sequence[int], n_out: int, copies: int):
+        super().__init__()
+        self.copies = copies
+        self.mlp = MLP(streams, n_in, hidden, n_out, layer_norm=True, copies=copies)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Inputs are flattened and concatenated."""
+        x = torch.cat([each.flatten(2) for each in inputs], -1)
+        out = self.mlp(x[:, None].expand(-1, self.copies, -1, -1).flatten(0, 1))
+        return out.unflatten(0, (-1, self.copies))[..., None, :]
+
+
 def keep_weights(net: nn.Module, agents: int, agent: int) -> None:
     """Of weights that have a group for each agent [S * K * I, ...], keep one agent's."""
     for weight in net.parameters():
@@ -137,6 +152,11 @@ def twin_critic(streams: SeedStreams, spec: TaskSpec, config: Config) -> AgentNe
         copies=2,
         share_parameters=config.share_parameters,
     )
+
+
+def central_critic(streams: SeedStreams, spec: TaskSpec, config: Config) -> TeamNet:
+    """Two critics of the joint observation and action [S,B,I,A], discrete ones as weights of the actions."""
+    return TeamNet(streams, spec.agents * (spec.obs + spec.actions), config.hidden, 1, copies=2)
 
 
 def index_of_both(actions: Tensor) -> Tensor:

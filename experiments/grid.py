@@ -186,7 +186,8 @@ def jobs(request: Request) -> list[Job]:
     methods = _methods(suite, request)
     overrides = parse_overrides(request.overrides)
     variant = request.variant or profile["variant"]
-    check_name("variant", variant, sorted({"paper", *(v for m in registry().values() for v in m.variants)}))
+    for name in variant.split("+"):
+        check_name("variant", name, sorted({"paper", *(v for m in registry().values() for v in m.variants)}))
     steps = dict.fromkeys((m.name for m in methods), profile["steps"]) | profile.get("own_steps", {})
     protocol = {k: profile[k] for k in ("eval_every", "eval_episodes")}
     protocol |= {"timeout_bootstrap": False}
@@ -197,7 +198,7 @@ def jobs(request: Request) -> list[Job]:
         (method.name, task): resolve(method, variants[method.name], [*layers, _of_task(suite, method, task)], overrides)
         for method in methods
         for task in _qualities(suite)
-        if _acts_in(method, task)
+        if acts_in(method, task)
     }
     return [
         Job(
@@ -208,7 +209,7 @@ def jobs(request: Request) -> list[Job]:
         for task, quality in _datasets(suite, profile, request)
         for key in [catalogue(request.source)[task, quality].key()]
         for method in methods
-        if _acts_in(method, task)
+        if acts_in(method, task)
     ]
 
 
@@ -235,10 +236,11 @@ def _of_task(suite: Mapping[str, Any], method: type[Algorithm], task: str) -> di
 
 
 def _fits(method: type[Algorithm], suite: Mapping[str, Any]) -> bool:
-    return any(_acts_in(method, task) for task in _qualities(suite))
+    return any(acts_in(method, task) for task in _qualities(suite))
 
 
-def _acts_in(method: type[Algorithm], task: str) -> bool:
+def acts_in(method: type[Algorithm], task: str) -> bool:
+    """Whether a method can play a task."""
     return ("discrete" if tasks()[task].discrete else "continuous") in method.actions
 
 
@@ -311,7 +313,7 @@ def resolve(
 ) -> dict[str, Any]:
     """The method's full config: its defaults, then `common`, the variant, and the command line.
 
-    Settings for all methods reach those that have them.
+    Settings for all methods reach those that have them. A variant may join several: quick+without_igm.
     """
     names = {f.name for f in dataclasses.fields(method.Config)}
     shared = [*common, overrides.get("all", {})]
@@ -319,7 +321,7 @@ def resolve(
         known = {f.name for m in registry().values() for f in dataclasses.fields(m.Config)}
         check_name("setting", key, sorted(known))
     layers: list[Mapping[str, Any]] = [{k: v for k, v in layer.items() if k in names} for layer in shared]
-    layers.insert(-1, method.variants.get(variant, {}))
+    layers[-1:-1] = [method.variants.get(name, {}) for name in variant.split("+")]
     layers.append(overrides.get(method.name, {}))
     config = dataclasses.asdict(method.Config())
     for layer in layers:

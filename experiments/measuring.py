@@ -10,6 +10,7 @@ from pathlib import Path
 from offmarl.experiments.errors import UserError
 from offmarl.experiments.options import (
     SUITES,
+    VARIANT,
     command,
     core_count,
     device_options,
@@ -61,7 +62,7 @@ def _selection_options(options: argparse.ArgumentParser) -> None:
     options.add_argument("--profile", default="paper", help="whose network sizes: smoke, quick or paper (default)")
     options.add_argument("--algorithms", help="comma-separated methods (default: those of the suite)")
     options.add_argument("--tasks", help="comma-separated tasks (default: the first of each of the suite's groups)")
-    options.add_argument("--variant", help="paper, released or quick (default: the profile's)")
+    options.add_argument("--variant", help=VARIANT)
     options.add_argument("--set", action="append", default=[], metavar="METHOD.KEY=VALUE", help="change a setting")
     options.add_argument("--results", type=Path, default=Path("results"), help="results directory (default: results)")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from offmarl.experiments.errors import UserError, check_name
 
+VARIANT = "paper, released, quick, or several: quick+without_igm (default: the profile's)"
 SUITES = "smac, continuous, om2p, or all of them"
 
 EXAMPLES = """examples:

@@ -242,3 +242,66 @@ def test_released_flow_and_policy_have_no_layer_norm_but_the_critic_has(released
     nets = released().nets
     normed = {name: any("norms" in key for key in net.state_dict()) for name, net in nets.named_children()}
     assert normed == {"flow": False, "policy": False, "critic": True, "target_critic": True}
+
+
+# The ablations of Figures 6 to 9
+
+
+@pytest.mark.parametrize("space", ["discrete", "continuous"])
+def test_without_q_the_policy_is_taught_by_the_flow_alone(mac_flow, make_batch, space):
+    algorithm = mac_flow(space=space, **MACFlow.variants["without_q"])
+    assert set(moved_by(algorithm, make_batch(algorithm.spec), "q").values()) == {0.0}
+    assert moved_by(algorithm, make_batch(algorithm.spec), "distillation")["policy"] > 1e-4
+
+
+@pytest.mark.parametrize("joint", [True, False])
+@pytest.mark.parametrize("space", ["discrete", "continuous"])
+def test_without_distillation_the_integrated_flow_acts(mac_flow, look, space, joint):
+    algorithm = mac_flow(space=space, acts_by="flow", joint_flow=joint, flow_steps=4, eval_noise="zero")
+    obs, legal = look(algorithm.spec)
+    noise = torch.zeros(*obs.shape[:-1], algorithm.spec.actions)
+    x = noise
+    with torch.no_grad():
+        for k in range(4):
+            x = x + algorithm.field(obs)(x, torch.full_like(x[..., :1], k / 4)) / 4
+    assert torch.equal(algorithm.act(obs, legal)[0], algorithm.decide(x, legal))
+    assert algorithm.nfe() == 4
+    assert algorithm.execution == ("centralised" if joint else "decentralised")
+
+
+@pytest.mark.parametrize("space", ["discrete", "continuous"])
+def test_a_central_critic_values_the_joint_action_at_the_joint_observation(mac_flow, make_batch, space):
+    algorithm = mac_flow(space=space, **MACFlow.variants["central_q"])
+    batch = make_batch(algorithm.spec)
+    weights = algorithm.weights(batch.actions)
+    value = algorithm.nets["critic"](batch.obs, weights)
+    assert value.shape == (2, 2, 8, 1, 1)
+    moved = weights.clone().requires_grad_()
+    algorithm.nets["critic"](batch.obs, moved)[0, 0, 0].sum().backward()
+    assert (moved.grad[0, 0].abs().amax(-1) > 0).all()  # every agent's action counts
+    assert moved.grad[0, 1:].abs().max() == moved.grad[1].abs().max() == 0  # and no other transition's
+
+
+@pytest.mark.parametrize("space", ["discrete", "continuous"])
+def test_a_central_critics_error_is_the_teams(mac_flow, make_batch, space):
+    algorithm = mac_flow(space=space, discount=0.5, **MACFlow.variants["central_q"])
+    batch = make_batch(algorithm.spec)
+    for name, constant in (("critic", 3.0), ("target_critic", 8.0)):
+        last = algorithm.nets[name].mlp.layers[-1]
+        torch.nn.init.zeros_(last.weight)
+        torch.nn.init.constant_(last.bias, constant)
+    target = batch.rewards.mean(-1) + 0.5 * (1 - batch.done) * 8.0
+    assert_close(algorithm.losses(batch)["critic"], 2 * (3.0 - target).pow(2).mean(1))
+
+
+@pytest.mark.parametrize("space", ["discrete", "continuous"])
+def test_a_central_critics_guidance_moves_the_policy_and_nothing_else(mac_flow, make_batch, space):
+    algorithm = mac_flow(space=space, **MACFlow.variants["central_q"])
+    moved = moved_by(algorithm, make_batch(algorithm.spec), "q")
+    assert moved.pop("policy") > 1e-4
+    assert set(moved.values()) == {0.0}
+
+
+def test_a_central_critic_with_rewards_of_each_agent_is_refused():
+    with pytest.raises(ValueError, match="mixer must be mean"):
+        Config(critic="central", mixer="none")
