@@ -21,6 +21,7 @@ from offmarl.benchmarks.tasks import Task, fingerprint, make_env
 from offmarl.datasets.canonical import Dataset, Sampler
 from offmarl.experiments.grid import Job
 from offmarl.experiments.host import Host, code
+from offmarl.experiments.online import Online
 from offmarl.experiments.store import Store
 from offmarl.experiments.updates import Updates
 
@@ -71,11 +72,17 @@ class Run:
         self.largest_q = Q_MARGIN * float(abs(data.rewards).max()) / max(1.0 - job.config["discount"], 1e-3)
         self.step, self.curves, self.evaluations = 0, [], []
         self.diverged: dict[int, str] = {}  # index of a seed -> what happened
+        self.online: Online | None = None
         self.workspace = store.root / "work" / f"{job.key}.pt"
         self.clock.spend("data_s", started)
 
     def save(self) -> None:
-        """Keep enough to continue exactly here; the file appears whole."""
+        """Keep enough to continue exactly here; the file appears whole.
+
+        An online phase is not kept: it begins again where it began, and plays the same.
+        """
+        if self.online:
+            return
         self.workspace.parent.mkdir(parents=True, exist_ok=True)
         draft = self.workspace.with_suffix(".draft")
         state = {
@@ -111,6 +118,8 @@ class Run:
     def advance(self) -> None:
         """One update of every seed."""
         began = time.perf_counter()
+        if self.step == self.job.protocol.get("online", {}).get("from"):
+            self.go_online(**self.job.protocol["online"])
         metrics = self.update()
         self.step += 1
         steps = self.job.protocol["steps"]
@@ -118,6 +127,26 @@ class Run:
             self.curves.append((self.step, {k: v.tolist() for k, v in metrics.items()}))
             self.look_for_divergence()
         self.clock.spend("update_s", began)
+
+    def go_online(self, *, lanes: int, share: float, noise: float, **_: int) -> None:
+        """From here on, learn from what the method plays: in `lanes` episodes of every seed.
+
+        Raises:
+            ValueError: for a method that needs more of the data than single transitions.
+        """
+        self.save()
+        if self.sampler.around is not None or type(self.algorithm).prepare is not Algorithm.prepare:
+            raise ValueError(f"{self.job.algorithm} looks at whole episodes or at the whole data, and cannot go online")
+        envs = [make_env(self.task, 1, lanes) for _ in self.job.seeds]
+        rounds = self.job.protocol["steps"] - self.step
+        self.online = Online(self.algorithm, envs, rounds, (self.sampler, share), noise)
+        self.update = Updates(self.algorithm, self.online)
+
+    def close(self) -> None:
+        """Release the simulators."""
+        self.env.close()
+        if self.online:
+            self.online.close()
 
     def look_for_divergence(self) -> None:
         """Note the seeds whose last metrics are not numbers, or whose critic claims what no reward could sum to.
@@ -213,7 +242,7 @@ def train(job: Job, results: Path | str, host: Host = CPU) -> Generator[Progress
         fail(job, store, error, host)
         raise
     finally:
-        run.env.close()
+        run.close()
 
 
 def fail(job: Job, store: Store, error: BaseException, host: Host) -> None:

@@ -1,13 +1,23 @@
 """A training step from batch to moved weights; on CUDA it is captured as a graph and replayed."""
 
 from collections.abc import Hashable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from offmarl.algorithms.base import Algorithm
+from offmarl.algorithms.base import Algorithm, Batch, SeedStreams
 from offmarl.algorithms.graphs import Captured
-from offmarl.datasets.canonical import Sampler
+
+
+class Batches(Protocol):
+    """What draws batches, from streams of its own."""
+
+    streams: SeedStreams
+
+    def sample(self, size: int) -> Batch:
+        """`size` transitions for each seed."""
+        ...
 
 
 class Updates:
@@ -18,7 +28,7 @@ class Updates:
             included; the same numbers come of it. Methods that are not `capturable` run eagerly all the same.
     """
 
-    def __init__(self, algorithm: Algorithm, sampler: Sampler, capture: bool = False):
+    def __init__(self, algorithm: Algorithm, sampler: Batches, capture: bool = False):
         self.algorithm, self.sampler, self.size = algorithm, sampler, algorithm.config.batch_size
         self.capture = capture and algorithm.capturable
         self.graphs: dict[Hashable, Captured[dict[str, Tensor]]] = {}

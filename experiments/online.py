@@ -1,0 +1,135 @@
+"""Online fine-tuning: batches of what the method itself has just played (MAC-Flow, RQ3, Figure 5).
+
+As in the released code, a step of every parallel episode goes before each update, losses and optimiser stay as they
+are, and batches hold what was played online alone, or a share of the offline data beside it. The methods explore as
+`Algorithm.exploring` says; policies without noise of their own may be given some. Simulators are apart from those of
+evaluation, and every seed has one to itself, so that its numbers do not depend on the seeds beside it.
+Shapes: S seeds, E parallel episodes of each, B batch, I agents, O observation, A actions.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from offmarl.algorithms.base import Algorithm, Batch, SeedStreams
+from offmarl.benchmarks.env import BatchEnv, Step, View
+from offmarl.benchmarks.rollout import lane_seeds
+from offmarl.datasets.canonical import Sampler
+
+FIRST_EPISODE = 5_000_000  # among a seed's: far from those of evaluation
+
+
+class Online:
+    """Draws batches as a `Sampler` does, and plays before each.
+
+    Args:
+        envs: a simulator for every seed, all of one size.
+        rounds: how many batches will be asked for.
+        offline: the data that the method was trained on, and the share of every batch that they make up.
+        noise: deviation of normal noise on continuous actions.
+    """
+
+    def __init__(
+        self, algorithm: Algorithm, envs: Sequence[BatchEnv], rounds: int, offline: tuple[Sampler, float], noise: float
+    ):
+        self.algorithm, self.envs, self.noise = algorithm, envs, noise
+        self.offline, self.share = offline
+        self.streams = SeedStreams(algorithm.seeds, "exploring", algorithm.device)
+        self.games = [Games(env, seed) for env, seed in zip(envs, algorithm.seeds, strict=True)]
+        self.capacity = (rounds + algorithm.config.batch_size) * envs[0].lanes
+        self.kept: dict[str, Tensor] = {}  # by field of a batch: [S, capacity, ...]
+        self.count = torch.zeros(len(envs), dtype=torch.int64)
+        self.before = torch.full((len(envs), envs[0].lanes), -1)  # where each episode's last transition is kept
+
+    def sample(self, size: int) -> Batch:
+        """Play a step, for the first batch as many as it has transitions; draw `size` for each seed [S, B, ...]."""
+        for _ in range(1 if self.kept else size):
+            self.play()
+        given = round(self.share * size)
+        own = self._draw(size - given)
+        if not given:
+            return own
+        pairs = zip(own, self.offline.sample(given))
+        return Batch(*(None if mine is None else torch.cat([mine, theirs], 1) for mine, theirs in pairs))
+
+    def play(self) -> None:
+        """A step in every episode that is not over; where all of a seed's are, new ones begin."""
+        views = [game.view for game in self.games]
+        obs, legal = (_stack([view[k] for view in views], self.algorithm.device) for k in (0, 2))
+        with self.algorithm.exploring(self.streams):
+            actions, _ = self.algorithm.act(obs, legal)  # type: ignore[arg-type]
+        if self.noise and not self.algorithm.spec.discrete:
+            actions = (actions + self.noise * self.streams.normal(*actions.shape[1:])).clamp(-1, 1)
+        actions = actions.nan_to_num()  # a seed whose networks are no numbers must not break the others' simulators
+        for k, game in enumerate(self.games):
+            self._keep(k, game, actions[k])
+
+    def close(self) -> None:
+        """Release the simulators."""
+        for env in self.envs:
+            env.close()
+
+    def _keep(self, k: int, game: "Games", actions: Tensor) -> None:
+        """Let seed k's episodes take their actions [E, I(, A)]; keep the transitions of those that were not over."""
+        view, live = game.view, np.flatnonzero(~game.over)
+        step = game.play(actions.cpu().numpy())
+        if step.void is not None:
+            live = live[~step.void[live]]
+        rewards = step.reward if step.reward.ndim == 2 else np.repeat(step.reward[:, None], view.obs.shape[1], 1)
+        columns = {"obs": view.obs, "state": view.state, "legal": view.legal, "rewards": rewards.astype(np.float32)}
+        columns |= {"next_obs": step.view.obs, "next_state": step.view.state, "next_legal": step.view.legal}
+        columns |= {"done": step.done.astype(np.float32), "actions": actions, "next_actions": actions}
+        lanes = torch.from_numpy(live)
+        place = int(self.count[k]) + torch.arange(len(live))
+        for name, values in columns.items():
+            if values is not None:
+                column = torch.as_tensor(values)
+                self._column(name, column)[k, place] = column[lanes].to(actions.device)
+        before = self.before[k, lanes]  # these now know what followed
+        self.kept["next_actions"][k, before[before >= 0]] = actions[lanes[before >= 0]]
+        self.before[k, lanes] = torch.where(torch.from_numpy(step.done[live]), -1, place)
+        self.count[k] += len(live)
+        if game.over.all():
+            game.begin()
+            self.before[k] = -1
+
+    def _column(self, name: str, like: Tensor) -> Tensor:
+        """The kept values of a field; their place is taken when the first arrive."""
+        if name not in self.kept:
+            shape = (len(self.envs), self.capacity, *like.shape[1:])
+            self.kept[name] = torch.empty(shape, dtype=like.dtype, device=self.algorithm.device)
+        return self.kept[name]
+
+    def _draw(self, size: int) -> Batch:
+        """Of what every seed has kept, uniformly with replacement."""
+        draws = self.streams.uniform(size)
+        index = (draws * self.count.to(draws.device)[:, None]).long()
+        seeds = torch.arange(len(self.envs), device=index.device)[:, None]
+        fields = {name: self.kept[name][seeds, index] if name in self.kept else None for name in Batch._fields}
+        return Batch(**fields | {"number": index})  # type: ignore[arg-type]
+
+
+class Games:
+    """One seed's parallel episodes, which begin anew together when all are over."""
+
+    def __init__(self, env: BatchEnv, seed: int):
+        self.env, self.seed, self.episodes = env, seed, FIRST_EPISODE
+        self.begin()
+
+    def begin(self) -> None:
+        """New episodes in all lanes."""
+        self.view: View = self.env.reset(lane_seeds([self.seed], self.env.lanes, self.episodes))
+        self.over = np.zeros(self.env.lanes, bool)
+        self.episodes += self.env.lanes
+
+    def play(self, actions: np.ndarray) -> Step:
+        """One joint action in every lane; what happens in those that are over means nothing."""
+        step = self.env.step(actions)
+        self.view, self.over = step.view, self.over | step.done
+        return step
+
+
+def _stack(parts: Sequence[np.ndarray | None], device: torch.device) -> Tensor | None:
+    return None if parts[0] is None else torch.from_numpy(np.stack(parts)).to(device)  # type: ignore[arg-type]
