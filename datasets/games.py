@@ -34,6 +34,7 @@ class Game:
     actions: np.ndarray  # [N, I] int64, or [N, I, A] float32
     reward: Reward
     good: float  # a joint action that is paid as much is one of the best
+    landmarks: bool = False  # observations are the agent's place, then the landmarks'
 
     def dataset(self) -> Dataset:
         """The data, one transition an episode."""
@@ -83,7 +84,7 @@ def landmarks(rng: np.random.Generator, count: int, agents: int = 3, spread: flo
         after = seen[..., :2] + moves
         return -np.linalg.norm(after - marks[_assigned(seen[..., :2], marks)], axis=-1).mean(-1)
 
-    return Game(spec, obs, way.clip(-1, 1).astype(np.float32), reward, good=-0.1)
+    return Game(spec, obs, way.clip(-1, 1).astype(np.float32), reward, good=-0.1, landmarks=True)
 
 
 def _assigned(places: np.ndarray, marks: np.ndarray) -> np.ndarray:

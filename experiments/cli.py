@@ -13,8 +13,8 @@ from offmarl.experiments.errors import UserError
 from offmarl.experiments.options import (
     EXAMPLES,
     SUITES,
+    VARIANT,
     command,
-    core_count,
     find_device,
     host_options,
     listed,
@@ -24,10 +24,8 @@ from offmarl.experiments.options import (
 
 if TYPE_CHECKING:
     from offmarl.experiments.grid import Request
-    from offmarl.experiments.host import Host
 
 SOURCE = "where data and simulator come from: embedded (default), or og_marl, omiga, omar: the public data"
-JOBS_PER_GPU = 6  # small networks share a card well; --jobs says otherwise
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,7 +81,7 @@ def _run_options(commands) -> None:
     run.add_argument("--algorithms", help="comma-separated methods (default: those of the suite)")
     run.add_argument("--tasks", help="comma-separated tasks or datasets: smac/3m,smac/8m:good (default: all)")
     run.add_argument("--seeds", help="0-5 or 0,2,4 (default: the profile's)")
-    run.add_argument("--variant", help="paper, released or quick (default: the profile's)")
+    run.add_argument("--variant", help=VARIANT)
     run.add_argument(
         "--set", action="append", default=[], metavar="METHOD.KEY=VALUE", help="change a setting; repeatable"
     )
@@ -95,17 +93,10 @@ def _run_options(commands) -> None:
     run.add_argument("--dry-run", action="store_true", help="print the cells, the estimated time and disk, and stop")
 
 
-def _workers(device: str, threads: int) -> int:
-    """Trainings side by side: as many as the cores feed, and on CUDA not more than a few share a card."""
-    import torch
-
-    most = max(1, core_count() // max(1, threads))
-    return min(most, JOBS_PER_GPU * torch.cuda.device_count()) if device.startswith("cuda") else most
-
-
 def _run(args: argparse.Namespace) -> int:
     from offmarl.experiments import grid
     from offmarl.experiments.host import Host
+    from offmarl.experiments.launch import launch, side_by_side
     from offmarl.experiments.prepare import prepare
     from offmarl.experiments.store import Store
 
@@ -120,7 +111,7 @@ def _run(args: argparse.Namespace) -> int:
         overrides=args.set,
     )
     jobs, device = grid.jobs(request), find_device(args.device)
-    workers = _workers(device, args.threads) if args.jobs is None else args.jobs
+    workers = side_by_side(device, args.threads) if args.jobs is None else args.jobs
     if workers < 1 or args.threads < 1:
         raise UserError("--jobs and --threads: write a number of at least 1")
     if not jobs:
@@ -139,7 +130,7 @@ def _run(args: argparse.Namespace) -> int:
     entries = {(job.task, job.quality): job.entry for job in left}
     for fault in prepare(list(entries.values()), args.source, min(workers, 2)):
         print(f"offmarl: {fault}", file=sys.stderr)  # its jobs will fail, and say so in the table
-    failures = _launch(left, results, host, min(workers, len(left)))
+    failures = launch(left, results, host, workers)
     for suite in grid.expand(args.suite):
         _print_report(suite, args.profile, args.source, results)
     for failure in failures:
@@ -159,18 +150,6 @@ def _print_left_out(request: "Request") -> None:
     for reason, datasets in by_reason.items():
         names = ", ".join(f"{task} ({', '.join(qualities)})" for task, qualities in datasets.items())
         print(f"not available: {names}: {reason}", file=sys.stderr)
-
-
-def _launch(left: list, results: Path, host: "Host", workers: int) -> list[str]:
-    if not left:
-        return []
-    if workers == 1:
-        from offmarl.experiments.launch import run_serial
-
-        return run_serial(left, results, host)
-    from offmarl.experiments.launch_ray import run_ray
-
-    return run_ray(left, results, host, workers)
 
 
 def _print_report(suite_name: str, profile: str, source: str, results: Path) -> None:

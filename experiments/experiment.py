@@ -1,7 +1,8 @@
-"""The command `offmarl experiment`: the papers' small experiments, each with figure, table and verdict."""
+"""The command `offmarl experiment`: the papers' other experiments, each with figure, table and verdict."""
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.options import command, find_device, host_options, writable
@@ -11,34 +12,53 @@ ALL = "all"
 
 def add_command(commands) -> None:
     """Declare it."""
-    study = command(commands, "experiment", "a small experiment of the papers: figure, table, verdict", _conduct)
-    study.add_argument("name", help="fig3, fig14, fig15, fig16, or all of them")
+    study = command(commands, "experiment", "an experiment of the papers: figure, table, verdict", _conduct)
+    study.add_argument("name", help="fig3, fig5, …, fig16, om2p-fig2, …; several with commas; list: names them; all")
     study.add_argument("--profile", default="quick", help="how much work: smoke, quick (default) or paper")
+    study.add_argument("--source", default="embedded", help="of the suites' data: embedded (default), og_marl, …")
+    study.add_argument(
+        "--jobs", type=int, default=None, help="trainings side by side; 1 runs without Ray (default: cores)"
+    )
     host_options(study)
     study.add_argument("--results", type=Path, default=Path("results"), help="results directory (default: results)")
 
 
-def _conduct(args: argparse.Namespace) -> int:
-    from tqdm import tqdm
+def experiments() -> dict[str, Any]:
+    """All of them by name: on small games, and on the tasks of the suites."""
+    from offmarl.experiments.comparisons import comparisons
+    from offmarl.experiments.studies import studies
 
+    return {**studies(), **comparisons()}
+
+
+def _conduct(args: argparse.Namespace) -> int:
+    from offmarl.datasets.catalogue import SOURCES
     from offmarl.experiments.host import Host
+    from offmarl.experiments.launch import side_by_side
     from offmarl.experiments.store import Store
-    from offmarl.experiments.studies import conduct, studies
     from offmarl.reports.studies import write
 
-    check_name("experiment", args.name, [*studies(), ALL])
-    chosen = list(studies().values()) if args.name == ALL else [studies()[args.name]]
+    known = experiments()
+    if args.name == "list":
+        print("\n".join(f"{name:10} {study.title}" for name, study in known.items()))
+        return 0
+    names = list(known) if args.name == ALL else args.name.split(",")
+    chosen = [known[check_name("experiment", name, [*known, "list", ALL])] for name in names]
     check_name("profile", args.profile, chosen[0].profiles)
-    if args.threads < 1:
-        raise UserError("--threads: write a number of at least 1")
+    check_name("source", args.source, SOURCES)
     host = Host(find_device(args.device), args.threads, args.tf32, args.eager)
-    results = writable(args.results)
+    workers = side_by_side(host.device, args.threads) if args.jobs is None else args.jobs
+    if workers < 1 or args.threads < 1:
+        raise UserError("--jobs and --threads: write a number of at least 1")
+    results, verdicts = writable(args.results), []
     for study in chosen:
-        with tqdm(total=study.work(args.profile), desc=study.name, unit="update") as bar:
-            record = conduct(study, args.profile, host, bar.update)
-        name = f"{study.name}-{args.profile}"
+        record = study.conduct(args.profile, args.source, host, results, workers)
+        name = f"{study.name}-{args.profile}" + f"-{args.source}" * (args.source != "embedded")
         Store(results).write_measurement("experiment", name, record)
         out = write(results, name)
+        verdicts.append(f"{study.name:10} {out['verdict']:14} {study.title}")
         print(out["text"])
-        print("written: " + ", ".join(str(path) for path in out["paths"]))
+        print("written: " + ", ".join(str(path) for path in out["paths"]) + "\n")
+    if len(chosen) > 1:
+        print("\n".join(verdicts))
     return 0

@@ -1,4 +1,4 @@
-"""Run the jobs of a grid one after the other in this process. `launch_ray` runs them side by side."""
+"""Run the jobs of a grid: one after the other in this process, or side by side by `launch_ray`."""
 
 import contextlib
 import signal
@@ -6,10 +6,32 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import torch
+
 from offmarl.experiments.board import Board
 from offmarl.experiments.grid import Job
 from offmarl.experiments.host import Host
+from offmarl.experiments.options import core_count
 from offmarl.experiments.train import train
+
+JOBS_PER_GPU = 6  # small networks share a card well; --jobs says otherwise
+
+
+def side_by_side(device: str, threads: int) -> int:
+    """How many trainings: as many as the cores feed, and on CUDA not more than a few share a card."""
+    most = max(1, core_count() // max(1, threads))
+    return min(most, JOBS_PER_GPU * torch.cuda.device_count()) if device.startswith("cuda") else most
+
+
+def launch(grid: Sequence[Job], results: Path, host: Host, workers: int) -> list[str]:
+    """Train every job, so many side by side; return the failures, one line each. One worker needs no Ray."""
+    if not grid:
+        return []
+    if workers == 1:
+        return run_serial(grid, results, host)
+    from offmarl.experiments.launch_ray import run_ray
+
+    return run_ray(grid, results, host, min(workers, len(grid)))
 
 
 def run_serial(grid: Sequence[Job], results: Path, host: Host) -> list[str]:

@@ -14,12 +14,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import yaml
 from torch import Tensor
+from tqdm import tqdm
 
 from offmarl.algorithms import registry
 from offmarl.algorithms.base import SeedStreams
@@ -58,9 +60,11 @@ class Study:
         """The games' arguments, one for each setting."""
         return [{self.settings["name"]: value} for value in self.settings["values"]] if self.settings else [{}]
 
-    def work(self, profile: str) -> int:
-        """Updates in all."""
-        return len(self.arms) * len(self.variations()) * self.profiles[profile]["steps"]
+    def conduct(self, profile: str, source: str, host: Host, results: Path, workers: int) -> Row:
+        """Train and look, in this process. The game is its own source, and nothing is kept but what is returned."""
+        work = len(self.arms) * len(self.variations()) * self.profiles[profile]["steps"]
+        with tqdm(total=work, desc=self.name, unit="update") as bar:
+            return conduct(self, profile, host, bar.update)
 
 
 @cache
@@ -200,4 +204,5 @@ def _picture(method: Any, game: Game) -> Row:
     found = {"data": game.actions[:SHOWN], "joint": joint, "policies": policies}
     if game.spec.discrete:
         return {who: table(game.actions if who == "data" else a).round(6).tolist() for who, a in found.items()}
-    return {who: a.round(5).tolist() for who, a in found.items()}
+    places = {"starts": game.obs[0, :, :2], "marks": game.obs[0, 0, 2:].reshape(-1, 2)} if game.landmarks else {}
+    return {who: a.round(5).tolist() for who, a in {**found, **places}.items()}

@@ -1,24 +1,22 @@
-"""The papers' small experiments: verdict, figure and page, from what `offmarl experiment` stored.
+"""The papers' other experiments: verdict, figure, table and page, from what `offmarl experiment` stored.
 
 The verdict follows from the stored rules and nothing else. Reads `<results>/measurements/experiment/`; writes
-`<results>/reports/experiments/<name>.{md,csv,png,pdf}`.
+`<results>/reports/experiments/<name>.{md,html,csv,png,pdf}`.
 """
 
+import html
 import json
 import operator
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from offmarl.reports.figures import PALETTE, STYLE
 from offmarl.reports.report import whole
+from offmarl.reports.study_figures import draw, foot
 
 COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     ">": operator.gt,
@@ -26,8 +24,8 @@ COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     ">=": operator.ge,
     "<=": operator.le,
 }
-COLOUR = {"data": "0.5", "joint": PALETTE[5], "policies": PALETTE[7]}
-NAMES = {"data": "data", "joint": "joint flow", "policies": "policies"}
+HOWS = ("last", "first", "least", "most", "mean", "worst", "rise", "trend", "before", "gain")
+LISTS = ["gaps", "distances", "bounds"]  # of the rows, for figures
 Record = dict[str, Any]
 
 
@@ -41,171 +39,175 @@ def write(results: Path, name: str) -> dict[str, Any]:
     folder = results / "reports" / "experiments"
     folder.mkdir(parents=True, exist_ok=True)
     outcome, checks = verdict(record)
-    text = _page(record, name, outcome, checks)
-    whole(folder / f"{name}.md", lambda place: place.write_text(text, encoding="utf-8"))
-    rows = pd.DataFrame(record["rows"]).drop(columns=["gaps", "distances", "bounds"], errors="ignore")
-    whole(folder / f"{name}.csv", lambda place: rows.to_csv(place, index=False))
-    paths, figure = [folder / f"{name}.md", folder / f"{name}.csv"], draw(record)
+    text = _markdown(record, name, outcome, checks)
+    rows = pd.DataFrame(record["rows"]).drop(columns=LISTS, errors="ignore")
+    texts = {"md": text, "html": _page(record, name, outcome, checks), "csv": rows.to_csv(index=False)}
+    for kind, content in texts.items():
+        whole(folder / f"{name}.{kind}", lambda place, t=content: place.write_text(t, encoding="utf-8"))
+    figure = draw(record)
     for kind in ("png", "pdf"):
         facts = {"CreationDate": None} if kind == "pdf" else {}
         whole(folder / f"{name}.{kind}", lambda p, k=kind, f=facts: figure.savefig(p, format=k, dpi=160, metadata=f))
-        paths.append(folder / f"{name}.{kind}")
+    paths = [folder / f"{name}.{kind}" for kind in (*texts, "png", "pdf")]
     return {"paths": paths, "verdict": outcome, "text": text}
 
 
-def verdict(record: Record) -> tuple[str, list[tuple[str, list[bool]]]]:
-    """`holds`, `does not hold` or `cannot tell`, and every rule with what it came to in each seed."""
+def verdict(record: Record) -> tuple[str, list[tuple[str, list[bool], str]]]:
+    """`holds`, `does not hold` or `cannot tell`; and every rule with what it came to in each seed, and its numbers.
+
+    Where a run is missing nothing can be told.
+    """
     checks = []
     for left, sign, right in record["rules"]:
-        ones, others = numbers(record, left), numbers(record, right)
-        checks.append((f"{left} {sign} {right}", [bool(COMPARE[sign](a, b)) for a, b in zip(ones, others)]))
-    if all(all(seeds) for _, seeds in checks):
+        shared = _settings(record, left) & _settings(record, right)
+        ones, others = (numbers(record, word, shared) for word in (left, right))
+        values = ", ".join(f"{value:.3g}" for value in ones)
+        if isinstance(right, str):
+            values += " against " + ", ".join(f"{value:.3g}" for value in others)
+        told = [bool(COMPARE[sign](a, b)) for a, b in zip(ones, others)]
+        checks.append((f"{left} {sign} {right}", told, values))
+    seeds = [told for _, told, _ in checks]
+    if record.get("missing"):
+        return "cannot tell", checks
+    if all(map(all, seeds)):
         return "holds", checks
-    return ("does not hold" if any(not any(seeds) for _, seeds in checks) else "cannot tell"), checks
+    return ("cannot tell" if all(map(any, seeds)) else "does not hold"), checks
 
 
-def numbers(record: Record, name: Any) -> list[float]:
-    """What a rule's word means in each seed: a constant, or arm.quantity with .first, .least or .trend."""
-    rows = pd.DataFrame(record["rows"])
+def numbers(record: Record, word: Any, settings: set | None = None) -> list[float]:
+    """What a rule's word means in each seed: a constant, or [factor ]arm.quantity[.how], averaged over settings.
+
+    `how`: last (default), first, least, most or mean of the looks; before: the last before online play, gain: what came
+    after. Of the last look, over the settings instead of the mean: worst, the least; trend, the rank correlation with
+    the setting; rise, the last setting's minus the first's.
+    """
+    rows: Any = pd.DataFrame(record["rows"])
     seeds = sorted(rows["seed"].unique())
-    if not isinstance(name, str):
-        return [float(name)] * len(seeds)
-    arm, quantity, *how = name.split(".")
-    rows: Any = rows[rows["arm"] == arm]
-    return [_one(rows[rows["seed"] == seed].sort_values("step"), quantity, *how) for seed in seeds]
+    if not isinstance(word, str):
+        return [float(word)] * len(seeds)
+    factor, arm, quantity, how = _parts(word)
+    rows = rows[(rows["arm"] == arm) & (rows["setting"].isin(settings) if settings else True)].sort_values("step")
+    half = record["budget"].get("steps", 0) // 2 if record.get("online") else None
+    found = []
+    for seed in seeds:
+        own = [(setting, _one(part[quantity], part["step"], how, half)) for setting, part in _by_setting(rows, seed)]
+        found.append(factor * _over(own, how))
+    return found
 
 
-def _one(rows: pd.DataFrame, quantity: str, how: str = "last") -> float:
+def _parts(word: str) -> tuple[float, str, str, str]:
+    """'0.9 without Q.relative.gain' -> 0.9, 'without Q', 'relative', 'gain'."""
+    factor, rest = re.fullmatch(r"(?:([\d.]+) )?(.+)", word).groups()  # type: ignore[union-attr]
+    head, _, how = rest.rpartition(".")
+    head, how = (head, how) if how in HOWS else (rest, "last")
+    arm, _, quantity = head.rpartition(".")
+    return float(factor or 1), arm, quantity, how
+
+
+def _settings(record: Record, word: Any) -> set:
+    """The settings in which a word's arm was seen; all of them for a constant."""
+    rows = record["rows"]
+    return {row["setting"] for row in rows if not isinstance(word, str) or row["arm"] == _parts(word)[1]}
+
+
+def _by_setting(rows: pd.DataFrame, seed: int) -> Any:
+    return rows[rows["seed"] == seed].groupby("setting", dropna=False, sort=True)
+
+
+def _one(values: Any, steps: Any, how: str, half: int | None) -> float:
+    """One seed's number in one setting, from its looks in order."""
+    if how in ("before", "gain"):
+        before = float(values[steps <= half].iloc[-1])
+        return before if how == "before" else float(values.iloc[-1]) - before
+    whole_run = {"first": values.iloc[0], "least": values.min(), "most": values.max(), "mean": values.mean()}
+    return float(whole_run.get(how, values.iloc[-1]))
+
+
+def _over(found: list[tuple[Any, float]], how: str) -> float:
+    """One seed's number over the settings; not a number where it was not seen."""
+    if not found:
+        return float("nan")
+    settings, values = zip(*found)
     if how == "trend":
-        last = rows[rows["step"] == rows["step"].max()]
-        found: Any = spearmanr(last["setting"], last[quantity])
-        return float(found.statistic)
-    values = rows[quantity]
-    return float({"last": values.iloc[-1], "first": values.iloc[0], "least": values.min()}[how])
+        correlation: Any = spearmanr(settings, values)
+        return float(correlation.statistic)
+    if how == "rise":
+        return values[-1] - values[0]
+    over = {"least": min, "worst": min, "most": max}.get(how)
+    return over(values) if over else sum(values) / len(values)
 
 
-def draw(record: Record) -> Figure:
-    """The experiment's figure, of the kind that its record names."""
-    with rc_context(STYLE):
-        return {"tables": _tables, "scatter": _scatter, "sweep": _sweep, "curves": _curves}[record["picture"]](record)
+def _results(record: Record) -> tuple[list[str], list[list[str]]]:
+    """The table: head and rows of what each arm came to in each setting, means over seeds of the last look."""
+    words = [word for left, _, right in record["rules"] for word in (left, right) if isinstance(word, str)]
+    names = dict.fromkeys([*record.get("quantities", []), *(_parts(word)[2] for word in words)])
+    rows = pd.DataFrame(record["rows"]).sort_values("step", kind="stable")
+    rows["setting"] = rows["setting"].astype(object).where(rows["setting"].notna(), "")
+    last = rows.groupby(["setting", "arm", "seed"], sort=False).last().reset_index()
+    table = []
+    for (setting, arm), part in last.groupby(["setting", "arm"], sort=False):
+        spans = [f"{part[name].mean():.3g} [{part[name].min():.3g}, {part[name].max():.3g}]" for name in names]
+        table.append([str(setting), str(arm), str(len(part)), *spans])
+    return ["setting", "arm", "seeds", *(name.replace("_", " ") for name in names)], table
 
 
-def _tables(record: Record) -> Figure:
-    """Shares of joint actions: data, joint flow, policies of every arm."""
-    first = record["shown"][0]
-    panels = [("data", first["data"]), ("joint flow", first["joint"])]
-    panels += [(f"policies, {shown['arm']}", shown["policies"]) for shown in record["shown"]]
-    figure = Figure(figsize=(1.7 * len(panels), 2.2), layout="constrained")
-    for axis, (title, shares) in zip(figure.subplots(1, len(panels)), panels):
-        _shares(axis, np.array(shares), title)
-    figure.supxlabel(_foot(record), fontsize=6.5, color="0.35")
-    return figure
+def _rules(record: Record, checks: list[tuple[str, list[bool], str]]) -> tuple[list[str], list[list[str]]]:
+    rows = [[text, f"{sum(seeds)} of {len(seeds)}", values] for text, seeds, values in checks]
+    return ["rule", "seeds in which it holds", "values"], rows
 
 
-def _shares(axis: Axes, shares: np.ndarray, title: str) -> None:
-    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1, origin="lower")
-    for i, j in np.ndindex(2, 2):
-        axis.text(
-            j, i, f"{shares[i, j]:.2f}", ha="center", va="center", color="white" if shares[i, j] > 0.5 else "black"
-        )
-    axis.set(title=title, xticks=[0, 1], yticks=[0, 1], xlabel="action of agent 2", ylabel="action of agent 1")
+CLOSING = "All rules in all seeds: holds; a rule in no seed: does not hold; else, or with a run missing: cannot tell."
+BRACKETS = "Means over seeds at the last look [least, largest]."
 
 
-def _scatter(record: Record) -> Figure:
-    """Joint actions of two agents with one number each."""
-    figure = Figure(figsize=(6.6, 2.9), layout="constrained")
-    shown = record["shown"][0]
-    for axis, (who, name) in zip(figure.subplots(1, 3, sharex=True, sharey=True), NAMES.items()):
-        points = np.array(shown[who])[..., 0]
-        axis.scatter(points[:, 0], points[:, 1], s=6, color=COLOUR[who], alpha=0.6, linewidths=0)
-        axis.set(title=name, xlabel="action of agent 1", xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), aspect="equal")
-    figure.axes[0].set_ylabel("action of agent 2")
-    figure.supxlabel(_foot(record), fontsize=6.5, color="0.35")
-    return figure
+def _markdown(record: Record, name: str, outcome: str, checks: list[tuple[str, list[bool], str]]) -> str:
+    """Claim, verdict, figure, rules and results."""
+    parts = [f"# {record['title']}", f"**Claim.** {record['claim']}", f"**Verdict: {outcome}.** {foot(record)}."]
+    parts += [f"![{record['title']}]({name}.png)"]
+    for head, rows in (_rules(record, checks), _results(record)):
+        lines = [head, ["---"] * len(head), *rows]
+        parts.append("\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |" for row in lines))
+    parts += [BRACKETS, *([record["note"]] if record.get("note") else []), CLOSING]
+    parts += ["Missing: " + "; ".join(record["missing"]) + "."] if record.get("missing") else []
+    return "\n\n".join(parts) + "\n"
 
 
-def _sweep(record: Record) -> Figure:
-    """Return and distance by setting, with a line for each seed's spread."""
-    rows = pd.DataFrame(record["rows"])
-    last: Any = rows[rows["step"] == rows["step"].max()]
-    figure = Figure(figsize=(6.6, 2.6), layout="constrained")
-    returns, distance = figure.subplots(1, 2)
-    for who in ("joint", "policies"):
-        _band(returns, last, "setting", f"{who}_return", NAMES[who], COLOUR[who])
-    _band(distance, last, "setting", "wasserstein", "joint flow to policies", "black")
-    returns.set(ylabel="return", title="returns")
-    distance.set(ylabel="$W_2$ of joint actions", title="2-Wasserstein distance")
-    for axis in (returns, distance):
-        axis.set_xlabel(f"{record['settings']['name']} (share of interacting joint actions)")
-        axis.legend(frameon=False)
-    figure.supxlabel(_foot(record), fontsize=6.5, color="0.35")
-    return figure
+def _page(record: Record, name: str, outcome: str, checks: list[tuple[str, list[bool], str]]) -> str:
+    """The same as HTML; whatever comes from the store is escaped."""
+    title = html.escape(record["title"])
+    tables = []
+    for head, rows in (_rules(record, checks), _results(record)):
+        cells = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
+        body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>\n" for row in rows)
+        tables.append(f"<div><table><thead><tr>{cells}</tr></thead>\n<tbody>{body}</tbody></table></div>")
+    notes = [BRACKETS, record.get("note") or "", CLOSING]
+    notes += ["Missing: " + "; ".join(record["missing"]) + "."] if record.get("missing") else []
+    below = "\n".join(f"<p>{html.escape(note)}</p>" for note in notes if note)
+    claim, what = html.escape(record["claim"]), html.escape(foot(record))
+    above = f"<p><b>Claim.</b> {claim}</p>\n<p><b>Verdict: {outcome}.</b> {what}.</p>"
+    picture = f'<img src="{html.escape(name)}.png" alt="{title}">'
+    return PAGE.format(title=title, above=above, picture=picture, tables="\n".join(tables), below=below)
 
 
-def _curves(record: Record) -> Figure:
-    """Figure 3: distillation and value gap, mutual information, gap and bound over training, gap against distance."""
-    rows = pd.DataFrame(record["rows"])
-    figure = Figure(figsize=(6.6, 4.6), layout="constrained")
-    (loss, information), (bound, cloud) = figure.subplots(2, 2)
-    _band(loss, rows, "step", "distillation", "distillation distance", COLOUR["joint"])
-    _band(loss, rows, "step", "return_gap", "gap of returns", "black")
-    for who in ("joint", "policies"):
-        _band(information, rows, "step", f"{who}_information", NAMES[who], COLOUR[who])
-    _band(bound, rows, "step", "gap", "gap of $Q_{tot}$", "black")
-    _band(bound, rows, "step", "bound", "$L_Q W_2$", COLOUR["policies"])
-    bound.set_yscale("log")
-    bounds, gaps = (np.concatenate(rows[name].to_list()) for name in ("bounds", "gaps"))
-    cloud.scatter(bounds, gaps, s=6, color=COLOUR["joint"], alpha=0.5, linewidths=0)
-    cloud.axline((0, 0), slope=1, color="0.4", linewidth=0.8, linestyle="--")
-    loss.set(title="(a) distillation", ylabel="action units; return")
-    information.set(title="(b) mutual information of two agents", ylabel="nats")
-    bound.set(title="(c) gap and bound (log)", ylabel="value")
-    cloud.set(title="(d) every observation and look", xlabel="bound $L_Q W_2$", ylabel="value gap")
-    for axis in (loss, information, bound):
-        axis.set_xlabel("gradient steps")
-        axis.legend(frameon=False, fontsize=7)
-    figure.supxlabel(_foot(record), fontsize=6.5, color="0.35")
-    return figure
-
-
-def _band(axis: Axes, rows: pd.DataFrame, by: str, quantity: str, label: str, colour: str) -> None:
-    """Mean over seeds, from the least to the largest seed."""
-    grouped = rows.groupby(by)[quantity]
-    x = np.array(list(grouped.groups))
-    axis.plot(x, grouped.mean(), color=colour, label=label, marker="o", markersize=3)
-    axis.fill_between(x, grouped.min(), grouped.max(), color=colour, alpha=0.2, linewidth=0)
-
-
-def _foot(record: Record) -> str:
-    budget = record["budget"]
-    return (
-        f"{record['profile']} profile, {len(budget['seeds'])} seeds, {budget['steps']:,} gradient steps, "
-        f"{budget['samples']} samples at a look; bands: from the least seed to the largest"
-    )
-
-
-def _page(record: Record, name: str, outcome: str, checks: list[tuple[str, list[bool]]]) -> str:
-    """Claim, verdict, figure and rules."""
-    lines = [
-        f"# {record['title']}",
-        "",
-        f"**Claim.** {record['claim']}",
-        "",
-        f"**Verdict: {outcome}.** {_foot(record)}.",
-    ]
-    lines += [
-        "",
-        f"![{record['title']}]({name}.png)",
-        "",
-        "| rule | seeds in which it holds | values |",
-        "|---|---|---|",
-    ]
-    for (text, seeds), (left, _, right) in zip(checks, record["rules"]):
-        values = ", ".join(f"{value:.3g}" for value in numbers(record, left))
-        against = (
-            "" if not isinstance(right, str) else " against " + ", ".join(f"{v:.3g}" for v in numbers(record, right))
-        )
-        lines.append(f"| `{text}` | {sum(seeds)} of {len(seeds)} | {values}{against} |")
-    lines += ["", record["note"]] if record.get("note") else []
-    lines += ["", "All rules in all seeds: holds; a rule in no seed: does not hold; else: cannot tell."]
-    return "\n".join(lines) + "\n"
+PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark }}
+body {{ font: 15px/1.5 system-ui, sans-serif; margin: 1.5rem auto; max-width: 60rem; padding: 0 1rem }}
+h1 {{ font-size: 1.3rem }}
+img {{ max-width: 100%; background: white }}
+div {{ overflow-x: auto }}
+table {{ border-collapse: collapse; margin: 1rem 0; font-size: 13px; font-variant-numeric: tabular-nums }}
+th, td {{ border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent) }}
+th, td {{ padding: .3rem .6rem; text-align: left }}
+</style>
+<h1>{title}</h1>
+{above}
+{picture}
+{tables}
+{below}
+</html>
+"""
