@@ -58,23 +58,13 @@ class Config(base.Config):
     q_weight: float = 1.0  # of Q maximisation (Eq. 9); 0: the policies only repeat the flow
     acts_by: str = choice("policy", "flow")  # flow: the integrated flow itself, without distillation
     joint_flow: bool = True  # False: one field per agent on its own observation (released)
-    critic: str = choice("individual", "central")  # of each agent, or of the joint observation and action
+    critic: str = choice("individual", "central")  # of each agent, or of the joint observation and action (no mixer)
     mixer: str = choice("mean", "none")  # of the critics; none: every agent learns from its own reward (no IGM)
     td_action: str = choice("flow", "policy")  # whose action the TD target takes: Algorithm 1, or released
     mask_td: bool = True  # only legal actions in TD targets
     q_guidance: str = choice("expected", "straight_through", "argmax")  # how -Q reaches the policy; argmax: not at all
     normalise_q: bool = False  # divide the Q term by the mean magnitude of the critic's values on the batch
     distillation: str = choice("mse", "cross_entropy")  # to the integrated flow (Eq. 7), or to its argmax (released)
-
-    def __post_init__(self) -> None:
-        """Refuse a central critic that is to learn every agent's own reward.
-
-        Raises:
-            ValueError: naming the settings.
-        """
-        super().__post_init__()
-        if self.critic == "central" and self.mixer == "none":
-            raise ValueError("critic=central: has one value for the team, so mixer must be mean")
 
 
 class MACFlow(base.Algorithm):
@@ -232,7 +222,7 @@ class MACFlow(base.Algorithm):
 
     def mix(self, values: Tensor) -> Tensor:
         """What one TD error is about: the team [..., I] -> [..., 1], or every agent apart."""
-        return mix(values, self.config.mixer)
+        return mix(values, "mean" if self.config.critic == "central" else self.config.mixer)
 
     def decide(self, points: Tensor, legal: Tensor | None) -> Tensor:
         """The actions that points of the flow or the policy stand for."""

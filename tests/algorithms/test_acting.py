@@ -72,7 +72,7 @@ def test_acting_needs_other_agents_observations_only_where_execution_is_centrali
         again, _ = algorithm.act(altered, mask)
         for i in set(changed) - {j}:
             changed[i] |= not torch.equal(actions[:, :, i], again[:, :, i])
-    centralised = case[0].execution == "centralised"
+    centralised = algorithm.execution == "centralised"
     assert changed == dict.fromkeys(range(spec.agents), centralised)
 
 
@@ -145,7 +145,7 @@ def test_an_agent_that_stands_alone_acts_as_it_does_in_the_team(case, build, bat
         return build(eval_noise="zero", share_parameters=share)
 
     team = train(make(), [batch(draw) for draw in range(2)])
-    if case[0].execution != "decentralised":
+    if team.execution != "decentralised":
         with pytest.raises(ValueError, match="no agent can act alone"):
             team.stand_alone(0)
         return
