@@ -9,6 +9,7 @@ import json
 import operator
 import re
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -141,13 +142,15 @@ def _results(record: Record) -> tuple[list[str], list[list[str]]]:
     """The table: head and rows of what each arm came to in each setting, means over seeds of the last look."""
     words = [word for left, _, right in record["rules"] for word in (left, right) if isinstance(word, str)]
     names = dict.fromkeys([*record.get("quantities", []), *(_parts(word)[2] for word in words)])
-    rows = pd.DataFrame(record["rows"]).sort_values("step", kind="stable")
+    rows = pd.DataFrame(record["rows"])
     rows["setting"] = rows["setting"].astype(object).where(rows["setting"].notna(), "")
-    last = rows.groupby(["setting", "arm", "seed"], sort=False).last().reset_index()
+    last = rows[rows["step"] == rows.groupby(["setting", "arm", "seed"])["step"].transform("max")]
     table = []
-    for (setting, arm), part in last.groupby(["setting", "arm"], sort=False):
-        spans = [f"{part[name].mean():.3g} [{part[name].min():.3g}, {part[name].max():.3g}]" for name in names]
-        table.append([str(setting), str(arm), str(len(part)), *spans])
+    for setting, arm in product(*(dict.fromkeys(rows[name]) for name in ("setting", "arm"))):
+        part = last[(last["setting"] == setting) & (last["arm"] == arm)]
+        if not part.empty:
+            spans = [f"{part[name].mean():.3g} [{part[name].min():.3g}, {part[name].max():.3g}]" for name in names]
+            table.append([str(setting), str(arm), str(len(part)), *spans])
     return ["setting", "arm", "seeds", *(name.replace("_", " ") for name in names)], table
 
 

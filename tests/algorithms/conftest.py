@@ -167,7 +167,7 @@ def views(spec, look):
 def look():
     """Makes what S seeds see in E episodes: obs [S,E,I,O], legal [S,E,I,A] or None."""
 
-    def make(spec, seeds=2, episodes=64):
+    def make(spec, seeds=2, episodes=24):
         g = torch.Generator().manual_seed(1)
         obs = 2 * torch.randn(seeds, episodes, spec.agents, spec.obs, generator=g)
         legal = torch.rand(seeds, episodes, spec.agents, spec.actions, generator=g) < 0.5
