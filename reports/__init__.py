@@ -2,7 +2,7 @@
 
     results.py     the store as data frames, one row a run or an evaluation
     published.py   the numbers the papers print, and what is wrong with them
-    statistics.py  means with intervals, rank agreement
+    stats.py       means with intervals, rank agreement
     tables.py      the long table: ours and the paper's, cell by cell
     writers.py     the long table as Markdown, plain text, LaTeX and HTML
     figures.py     learning curves, speed against return

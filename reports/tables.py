@@ -10,7 +10,7 @@ import pandas as pd
 
 from offmarl.reports import published
 from offmarl.reports.results import ENDED, load_runs
-from offmarl.reports.statistics import estimate, rank_agreement
+from offmarl.reports.stats import estimate, rank_agreement
 
 Row = dict[str, Any]
 AVERAGE, SCORE = "AVERAGE ", "normalised score"
@@ -91,6 +91,18 @@ def row_name(row: Row) -> str:
     """What a row of methods is called: '3m good', 'spread expert (score)'."""
     words = row["task"].split("/")[-1], row["quality"], "(score)" if row["unit"] == SCORE else ""
     return " ".join(filter(None, words))
+
+
+def of_table(frame: pd.DataFrame, table: pd.DataFrame) -> list[Any]:
+    """The rows of runs or curves that the table shows, in its order, with its title, group, unit and data mean."""
+    found = defaultdict(list)
+    for row in frame.to_dict("records"):
+        found[row["task"], row["quality"], row["algorithm"], row["variant"]].append(row)
+    return [
+        row | {key: cell[key] for key in ("title", "group", "unit", "dataset_mean")}
+        for cell in table.to_dict("records")
+        for row in found[cell["task"], cell["quality"], cell["algorithm"], cell["variant"]]
+    ]
 
 
 def reduced_networks(table: pd.DataFrame) -> str:
@@ -200,7 +212,8 @@ def _mark_standings(rows: list[Row]) -> None:
             continue
         means = sorted({row["mean"] for row in competitors}, reverse=True)
         standing = dict(zip(means, ("best", "second")))
-        reach = min(row["ci_low"] for row in competitors if row["mean"] == means[0])
+        lows = [row["ci_low"] for row in competitors if row["mean"] == means[0] and not np.isnan(row["ci_low"])]
+        reach = min(lows, default=np.nan)  # without an interval nothing is tied
         for row in competitors:
             row["standing"] = standing.get(row["mean"], "")
             row["tied"] = row["standing"] != "best" and row["ci_high"] >= reach
@@ -249,17 +262,20 @@ def _caption(table: pd.DataFrame, runs: list[Row], suite: dict, name: str) -> st
         steps, episodes = (span([run[key] for run in done], unit) for key, unit in PROTOCOL.items())
         variant, engine, noise = (_listed(run[key] for run in done) for key in FACTS)
         caption += f", variant {variant}, on {engine}; {seeds}, {steps}, {episodes} per seed, evaluation "
-        caption += f"noise {noise}. Numbers are mean returns [95 % interval] after the last step."
+        caption += f"noise {noise}. Numbers are {_numbers(table)}"
     else:
         caption += f": no finished run yet (`offmarl run --suite {name}`)."
-    over = set(table["ci_over"].dropna())
-    if "seeds" in over:
-        caption += " With three seeds or more the interval is Student's t over the means of the seeds."
-    if "episodes" in over:
-        caption += " With fewer than three seeds the interval is a bootstrap over evaluation episodes, which "
-        caption += "does not contain the variation between training runs."
     paper = f" Paper: {suite['paper']}, mean ± {facts['spread']} as printed, from {facts['engine']}. It"
     return caption + paper + " stands beside ours for the ranking only: it is not the same measurement."
+
+
+def _numbers(table: pd.DataFrame) -> str:
+    """What the numbers and their intervals are; what has fewer than three seeds has none."""
+    with_one = table["ci_over"][table["mean"].notna()].notna()
+    if not with_one.any():
+        return "mean returns after the last step; fewer than three seeds: no interval."
+    text = "mean returns [95 % interval] after the last step, Student's t over the means of the seeds."
+    return text if with_one.all() else f"{text} With fewer than three seeds: no interval."
 
 
 def _reduced(table: pd.DataFrame) -> str:

@@ -42,7 +42,7 @@ def _escape_latex(text: str) -> str:
     return re.sub(r"[\\~^<>±–…&%$#_{}]", lambda found: words.get(found[0], "\\" + found[0]), text)
 
 
-LEGEND = "{best}: best mean of the row; {second}: second; {tied}: its interval overlaps that of the best"
+LEGEND, TIED = "{best}: best mean of the row; {second}: second", "; {tied}: its interval overlaps that of the best"
 SUP, GREY = "<sup>{}</sup>", r"\textcolor{{gray}}{{\scriptsize {}}}"
 MARKDOWN = Markup(_escape_markdown, "**{}**", "<u>{}</u>", "<sub>{}</sub>", SUP, "†", "<br>", "reduced", LEGEND)
 HTML = Markup(html.escape, "<b>{}</b>", "<u>{}</u>", "<small>{}</small>", SUP, "†", "<br>", "reduced", LEGEND)
@@ -175,7 +175,9 @@ def _reduced(marked: bool, markup: Markup) -> str:
 def _below(table: pd.DataFrame, markup: Markup) -> list[str]:
     """Legend, then caption, rank agreement and notes, then the footnotes: a paragraph each."""
     words = {"best": markup.best.format("bold"), "second": markup.second.format("underlined")}
-    legend = markup.legend.format(**words, tied=markup.tied)
+    legend = markup.legend.format(**words)
+    if markup.tied and table["ci_low"].notna().any():
+        legend += TIED.format(tied=markup.tied)
     if any(table["reduced"]):
         legend += f"; {markup.small.format(markup.reduced)}: reduced networks (sizes below)"
     legend += f"; {markup.escape('–')}: not run yet, or for an average not on every dataset."

@@ -150,6 +150,22 @@ def test_speed_and_return_are_over_the_datasets_all_methods_have(tmp_path, fill,
     )
 
 
+def test_figures_draw_no_interval_of_fewer_than_three_seeds_and_say_so(store, write_run, build):
+    def drawn():
+        table = build(store)
+        axis = figures.speed_return(load_runs(store), table).axes[0]
+        bars = [line for bar in axis.containers for part in bar.lines[2] for line in part.get_segments()]
+        curves = figures.learning_curves(evaluation_curves(store), table)
+        bands = [band.get_paths() for band in curves.axes[0].collections]
+        told = {figure.get_supxlabel().count("no interval") for figure in (axis.figure, curves)}
+        return sum(len(bar) > 1 for bar in bars), sum(map(len, bands)), told
+
+    assert drawn() == (0, 0, {1})
+    for quality in ("good", "medium", "poor"):
+        write_run(store, "smac/3m", quality, "bc", 2, 12.0)
+    assert drawn() == (1, 1, {0})
+
+
 def test_names_of_crowded_points_do_not_overlap(tmp_path, write_run, build, suite):
     suite = suite | {"algorithms": {f"m{k}": f"A long name {k}" for k in range(6)}}
     for k in range(6):

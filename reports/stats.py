@@ -8,41 +8,26 @@ import pandas as pd
 from scipy import stats
 
 MIN_SEEDS = 3  # below this an interval over seeds says next to nothing
-RESAMPLES = 1000
 
 
 def estimate(cells: Sequence[Mapping[int, Sequence[float]]]) -> dict[str, Any]:
     """Mean return of a method over one cell or several, each given as {seed: returns of its episodes}.
 
     The mean is the mean of the cells, a cell's the mean of its seeds. With three seeds or more (common to all
-    cells) the 95 % interval is Student's t over the means of the seeds; with fewer it is a bootstrap over the
-    episodes of each seed, which does not contain the variation between training runs. `two_std` is twice the
-    standard deviation (n - 1) of the means of the seeds, as the papers print it; NaN for one seed.
+    cells) the 95 % interval is Student's t over the means of the seeds and `ci_over` says "seeds"; with fewer there is
+    none, NaN. `two_std` is twice the standard deviation (n - 1) of the means of the seeds, as the papers print it; NaN
+    for one seed.
     """
     means = [{seed: float(np.mean(episodes)) for seed, episodes in cell.items()} for cell in cells]
     mean = float(np.mean([np.mean(list(cell.values())) for cell in means]))
     common = set.intersection(*(set(cell) for cell in means))
     seeds = [np.mean([cell[seed] for cell in means]) for seed in sorted(common)]
     std = float(np.std(seeds, ddof=1)) if len(seeds) > 1 else np.nan
+    half, over = np.nan, None
     if len(seeds) >= MIN_SEEDS:
-        half = float(stats.t.ppf(0.975, len(seeds) - 1)) * std / len(seeds) ** 0.5
-        low, high, over = mean - half, mean + half, "seeds"
-    else:
-        (low, high), over = np.percentile(_bootstrap(cells), [2.5, 97.5]), "episodes"
-    interval = {"ci_low": float(low), "ci_high": float(high), "ci_over": over}
+        half, over = float(stats.t.ppf(0.975, len(seeds) - 1)) * std / len(seeds) ** 0.5, "seeds"
+    interval = {"ci_low": mean - half, "ci_high": mean + half, "ci_over": over}
     return {"n_seeds": len(seeds), "mean": mean, "two_std": 2 * std, **interval}
-
-
-def _bootstrap(cells: Sequence[Mapping[int, Sequence[float]]]) -> np.ndarray:
-    """Means of resampled episodes, seeds and cells kept fixed, `[RESAMPLES]`; the same draws every time."""
-    rng = np.random.default_rng(0)
-    total = np.zeros(RESAMPLES)
-    for cell in cells:
-        for returns in cell.values():
-            episodes = np.asarray(returns, dtype=float)
-            draws = episodes[rng.integers(len(episodes), size=(RESAMPLES, len(episodes)))]
-            total += draws.mean(axis=1) / (len(cell) * len(cells))
-    return total
 
 
 def rank_agreement(table: pd.DataFrame) -> dict[tuple[str, str], tuple[float, int]]:
