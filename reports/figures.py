@@ -126,7 +126,7 @@ def _with_times(shown: list[Any], measured: Sequence[Row]) -> tuple[list[Any], s
 
 def _intervals(table: pd.DataFrame, what: str) -> str:
     """What the bands or bars of a figure are, if it has any."""
-    if table["ci_low"].isna().all():
+    if all(table["ci_low"].isna()):
         return "fewer than three seeds: no interval"
     return f"{what}: 95 % intervals over seeds, where there are three or more"
 

@@ -17,6 +17,7 @@ AVERAGE, SCORE = "AVERAGE ", "normalised score"
 FACTS = ("variant", "engine", "eval_noise")
 LOST = tuple(status for status in ENDED if status != "done")  # of runs without a number
 PROTOCOL = {"steps": "gradient step", "eval_episodes": "evaluation episode"}
+ALIKE = {"steps": "gradient steps", "eval_episodes": "evaluation episodes", "eval_noise": "evaluation noise"}
 COLUMNS = [
     *["group", "task", "quality", "unit", "algorithm", "title"],
     *["variant", "profile", "source", "engine", "config_hash", "reduced"],
@@ -43,7 +44,8 @@ def build(
     Tasks that the suite names in `normalised` have scores for returns, which `unit` says.
     `standing` is "best" or "second" by mean, `tied` says that an interval overlaps that of the best.
     `reduced` has the sizes that fall short of the paper's, of an average those of all its cells.
-    `attrs` holds what belongs around the table: `title`, and `below`, a list of paragraphs.
+    `attrs` holds what belongs around the table: `title`, `below`, a list of paragraphs, and those of `below` that say
+    what was measured in more than one way (`mixed`).
     """
     normalised = suite.get("normalised", ())
     runs = load_runs(results, profile, source, normalised)
@@ -82,7 +84,8 @@ def build(
     engines = sorted({run["engine"].split(" (")[0] for run in chosen if run["engine"]})
     table.attrs["title"] = f"{suite['title']}, re-run" + (f" on {', '.join(engines)}" if engines else "")
     below = [_caption(table, chosen, suite, name), _reduced(table), _scores(chosen, normalised), _agreement(table)]
-    below += [*runs.attrs["notes"], *notes, *_mixed(chosen), *_unlocked(chosen), *_paper_notes(suite)]
+    table.attrs["mixed"] = [*notes, *_mixed(chosen)]
+    below += [*runs.attrs["notes"], *table.attrs["mixed"], *_unlocked(chosen), *_paper_notes(suite)]
     table.attrs["below"] = [text for text in below if text]
     return table
 
@@ -220,7 +223,7 @@ def _mark_standings(rows: list[Row]) -> None:
 
 
 def _mixed(runs: list[Row]) -> list[str]:
-    """Notes where the runs of a dataset do not share its data or its simulator."""
+    """Notes where runs do not share their dataset's data or simulator, or all runs the protocol."""
     notes = []
     done = [run for run in runs if run["status"] == "done"]
     for key, what in [("dataset_sha256", "recording of the data"), ("engine", "version of the simulator")]:
@@ -230,6 +233,25 @@ def _mixed(runs: list[Row]) -> list[str]:
         places = [dataset for dataset, found in values.items() if len(found) > 1]
         if places:
             notes.append(f"More than one {what}, so the numbers do not compare: {', '.join(places)}.")
+    return notes + [note for key, what in ALIKE.items() for note in _unlike(done, key, what)]
+
+
+def _unlike(done: list[Row], key: str, what: str) -> list[str]:
+    """Notes where one part of the protocol is not the same in all of a method's column, or in all columns."""
+    columns: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for run in done:
+        value = "unknown" if pd.isna(run[key]) else run[key] if isinstance(run[key], str) else f"{int(run[key]):,}"
+        columns[run["title"] or run["algorithm"]][value].append(f"{run['task'].split('/')[-1]} {run['quality']}")
+    notes, alike = [], defaultdict(list)
+    for title, found in columns.items():
+        usual, *others = sorted(found, key=lambda value: -len(found[value]))
+        if others:
+            told = [f"{value} on {', '.join(dict.fromkeys(found[value]))}" for value in others]
+            notes.append(f"{title} has not the same {what} on all datasets: {usual}, but {', '.join(told)}.")
+        alike[usual].append(title)
+    if len(alike) > 1:
+        told = [f"{value} of {', '.join(titles)}" for value, titles in alike.items()]
+        notes.append(f"Not every method has the same {what}: {'; '.join(told)}.")
     return notes
 
 
@@ -271,11 +293,11 @@ def _caption(table: pd.DataFrame, runs: list[Row], suite: dict, name: str) -> st
 
 def _numbers(table: pd.DataFrame) -> str:
     """What the numbers and their intervals are; what has fewer than three seeds has none."""
-    with_one = table["ci_over"][table["mean"].notna()].notna()
-    if not with_one.any():
+    over = [over == "seeds" for over in table.dropna(subset=["mean"])["ci_over"]]
+    if not any(over):
         return "mean returns after the last step; fewer than three seeds: no interval."
     text = "mean returns [95 % interval] after the last step, Student's t over the means of the seeds."
-    return text if with_one.all() else f"{text} With fewer than three seeds: no interval."
+    return text if all(over) else f"{text} With fewer than three seeds: no interval."
 
 
 def _reduced(table: pd.DataFrame) -> str:

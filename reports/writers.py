@@ -176,7 +176,7 @@ def _below(table: pd.DataFrame, markup: Markup) -> list[str]:
     """Legend, then caption, rank agreement and notes, then the footnotes: a paragraph each."""
     words = {"best": markup.best.format("bold"), "second": markup.second.format("underlined")}
     legend = markup.legend.format(**words)
-    if markup.tied and table["ci_low"].notna().any():
+    if markup.tied and any(table["ci_low"].notna()):
         legend += TIED.format(tied=markup.tied)
     if any(table["reduced"]):
         legend += f"; {markup.small.format(markup.reduced)}: reduced networks (sizes below)"

@@ -66,12 +66,12 @@ def test_sources_have_tables_and_folders_of_their_own(store, suite):
 
 def test_report_writes_every_file_once_and_whole(store, suite):
     out = report.write(store, "smac", suite, "quick", "embedded", {})
-    names = ["table.md", "table.csv", "table.tex", "table.html", "curves.png", "curves.pdf"]
-    names += ["speed_return.png", "speed_return.pdf"]
+    names = ["table.md", "table.csv", "table.tex", "table.html", "aggregates.md", "aggregates.csv"]
+    names += [f"{stem}.{kind}" for stem in ("curves", "speed_return", "aggregates") for kind in ("png", "pdf")]
     assert [path.name for path in out["paths"]] == names and out["notes"] == []
     assert sorted(path.name for path in (store / "reports" / "smac").iterdir()) == sorted(names)
     assert out["text"].startswith("Table 1")
-    for name in ("curves.png", "speed_return.png"):
+    for name in ("curves.png", "speed_return.png", "aggregates.png"):
         image = imread(store / "reports" / "smac" / name)
         assert image.shape[0] > 300 and image.shape[1] > 600 and image[..., :3].std() > 0.05
     before = {path.name: path.read_bytes() for path in out["paths"]}
@@ -110,7 +110,8 @@ def test_an_empty_store_gives_a_pending_table_and_no_figures(tmp_path, suite):
     stale.write_bytes(b"old")
     out = report.write(tmp_path, "smac", suite, "quick", "embedded", {})
     assert {path.suffix for path in out["paths"]} == {".md", ".csv", ".tex", ".html"} and not stale.exists()
-    assert out["notes"] == [f"{name}: not drawn, no finished runs to show" for name in ("curves", "speed_return")]
+    told = [f"{name}: not drawn, no finished runs to show" for name in ("curves", "speed_return")]
+    assert out["notes"] == [*told, "aggregates: not drawn, no method has every dataset of a group"]
     assert set(pd.read_csv(stale.with_name("table.csv")).status) == {"pending"}
     assert "no finished run yet (`offmarl run --suite smac`)" in out["text"]
 

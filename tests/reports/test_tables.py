@@ -202,6 +202,25 @@ def test_numbers_from_other_data_are_pointed_out(store, write_run, build):
     assert "More than one recording of the data, so the numbers do not compare: smac/3m good." in below(build(store))
 
 
+def test_methods_and_datasets_of_another_protocol_are_pointed_out(store, write_run, build, datasets):
+    assert "gradient steps on" not in below(build(store)) and "Not every method" not in below(build(store))
+    protocol = {"steps": 3000, "eval_episodes": 4, "eval_noise": "zero"}
+    for seed in (0, 1):
+        for place in [
+            ("smac/3m", "good"),
+            ("smac/3m", "medium"),
+            ("smac/3m", "poor"),
+            ("smacv2/zerg_5_vs_5", "replay"),
+        ]:
+            write_run(store, *place, "bc", seed, 9, protocol=protocol | {"steps": 300})
+        write_run(store, "smac/3m", "good", "flow_bc", seed, 9, protocol=protocol | {"eval_episodes": 32})
+    notes = build(store).attrs["mixed"]
+    assert notes == [
+        "Not every method has the same gradient steps: 300 of BC; 3,000 of Flow BC, MAC-Flow.",
+        "Flow BC has not the same evaluation episodes on all datasets: 4, but 32 on 3m good.",
+    ]
+
+
 def test_a_method_of_ones_own_gets_a_column_without_published_numbers(store, write_run, build):
     for seed in (0, 1):
         write_run(store, "smac/3m", "good", "mine", seed, 20.0)
