@@ -39,6 +39,12 @@ def estimate(cells: Sequence[Mapping[int, Sequence[float]]]) -> dict[str, Any]:
     return {"n_seeds": len(seeds), "mean": mean, "two_std": 2 * std, **interval}
 
 
+def standings(values: Sequence[float]) -> list[str]:
+    """ "best" for the highest value and all that equal it, "second" for the next lower one, otherwise empty."""
+    named = dict(zip(sorted(set(values), reverse=True), ("best", "second")))
+    return [named.get(value, "") for value in values]
+
+
 def aggregates(scores: Scores) -> dict[str, dict[str, Interval]]:
     """Method to interquartile mean, median, mean and optimality gap (`METRICS`) with their 95 % intervals.
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from offmarl.reports import published
+from offmarl.reports import lint, published
 from offmarl.reports.results import ENDED, load_runs
-from offmarl.reports.stats import estimate, rank_agreement
+from offmarl.reports.stats import estimate, rank_agreement, standings
 
 Row = dict[str, Any]
 AVERAGE, SCORE = "AVERAGE ", "normalised score"
@@ -22,7 +22,16 @@ COLUMNS = [
     *["group", "task", "quality", "unit", "algorithm", "title"],
     *["variant", "profile", "source", "engine", "config_hash", "reduced"],
     *["n_seeds", "mean", "two_std", "ci_low", "ci_high", "ci_over", "win_rate", "latency_ms", "dataset_mean"],
-    *["published_mean", "published_spread", "published_printed", "standing", "tied", "status", "reason"],
+    *[
+        "published_mean",
+        "published_spread",
+        "published_printed",
+        "published_origin",
+        "standing",
+        "tied",
+        "status",
+        "reason",
+    ],
 ]
 
 
@@ -44,8 +53,8 @@ def build(
     Tasks that the suite names in `normalised` have scores for returns, which `unit` says.
     `standing` is "best" or "second" by mean, `tied` says that an interval overlaps that of the best.
     `reduced` has the sizes that fall short of the paper's, of an average those of all its cells.
-    `attrs` holds what belongs around the table: `title`, `below`, a list of paragraphs, and those of `below` that say
-    what was measured in more than one way (`mixed`).
+    `attrs` holds what belongs around the table: `title`, `below`, a list of paragraphs, those of `below` that say
+    what was measured in more than one way (`mixed`), and `columns`, notes about published columns with their titles.
     """
     normalised = suite.get("normalised", ())
     runs = load_runs(results, profile, source, normalised)
@@ -72,12 +81,12 @@ def build(
         ]
         for row in own:
             row |= {"group": group, "unit": SCORE if row["task"] in normalised else "return"}
-        _beside(own, chosen, published.cells(suite["published"]))
+        _beside(own, chosen, suite["published"])
         printed = published.printed_averages(suite["published"])
         rows += own
         for algorithm, title in methods.items():
             average = _average([row for row in own if row["algorithm"] == algorithm])
-            average |= {"task": AVERAGE + group, "published_printed": printed.get((group, title))}
+            average |= {"task": AVERAGE + group, "published_printed": printed.get((group, title), (None,))[0]}
             rows.append(average | {"group": group, "unit": _listed(row["unit"] for row in own)})
     _mark_standings(rows)
     table = pd.DataFrame(rows, columns=pd.Index(COLUMNS)).assign(profile=profile, source=source)
@@ -86,6 +95,7 @@ def build(
     below = [_caption(table, chosen, suite, name), _reduced(table), _scores(chosen, normalised), _agreement(table)]
     table.attrs["mixed"] = [*notes, *_mixed(chosen)]
     below += [*runs.attrs["notes"], *table.attrs["mixed"], *_unlocked(chosen), *_paper_notes(suite)]
+    table.attrs["columns"] = lint.notes(suite["published"], list(methods.values()))
     table.attrs["below"] = [text for text in below if text]
     return table
 
@@ -176,13 +186,15 @@ def _entry(runs: list[Row], wanted: int, unavailable: str | None) -> Row:
     }
 
 
-def _beside(rows: list[Row], runs: list[Row], paper: dict) -> None:
-    """Adds to every cell the mean return of its data, and the published number where there is one."""
+def _beside(rows: list[Row], runs: list[Row], name: str) -> None:
+    """Adds to every cell the mean return of its data, and the published number and its origin where there is one."""
+    paper, origins = published.cells(name), published.origins(name)
     data = {(run["task"], run["quality"]): run["dataset_mean"] for run in runs if run["status"] == "done"}
     for row in rows:
         row["dataset_mean"] = data.get((row["task"], row["quality"]), np.nan)
         key = row["task"].split("/")[-1], row["quality"], row["title"]
         row["published_mean"], row["published_spread"] = paper.get(key, (np.nan, np.nan))
+        row["published_origin"] = origins.get(key, "")
 
 
 def _average(cells: list[Row]) -> Row:
@@ -213,12 +225,11 @@ def _mark_standings(rows: list[Row]) -> None:
     for competitors in ranked.values():
         if len(competitors) < 2:
             continue
-        means = sorted({row["mean"] for row in competitors}, reverse=True)
-        standing = dict(zip(means, ("best", "second")))
-        lows = [row["ci_low"] for row in competitors if row["mean"] == means[0] and not np.isnan(row["ci_low"])]
-        reach = min(lows, default=np.nan)  # without an interval nothing is tied
+        for row, standing in zip(competitors, standings([row["mean"] for row in competitors])):
+            row["standing"] = standing
+        best = [row["ci_low"] for row in competitors if row["standing"] == "best"]
+        reach = min((low for low in best if not np.isnan(low)), default=np.nan)  # without an interval nothing is tied
         for row in competitors:
-            row["standing"] = standing.get(row["mean"], "")
             row["tied"] = row["standing"] != "best" and row["ci_high"] >= reach
 
 
@@ -320,9 +331,8 @@ def _agreement(table: pd.DataFrame) -> str:
 
 
 def _paper_notes(suite: dict) -> list[str]:
-    found = published.lint(suite["published"])
-    averages = f"Averages of the paper are recomputed from its cells; it prints others: {'; '.join(found)}."
-    return [averages] * bool(found) + [published.FACTS[suite["published"]]["provenance"]]
+    averages = "Averages of the paper are recomputed from its cells."
+    return [averages, published.FACTS[suite["published"]]["provenance"]]
 
 
 def _listed(values: Iterable[Any]) -> str:

@@ -1,14 +1,16 @@
 """The long table as Markdown, plain text, LaTeX and HTML.
 
 All show the same: a row per dataset, a column per method, ours above the paper's number, and below the table
-the caption, the rank agreement and a numbered footnote for everything that is missing. A method whose every number
-comes from reduced networks is marked in its title, otherwise the cells that do are.
+the caption, the rank agreement, a numbered footnote for everything that is missing and a lettered one for what is
+known of the paper's numbers of a column. A method whose every number comes from reduced networks is marked in its
+title, otherwise the cells that do are.
 """
 
 import html
 import re
 import textwrap
 from collections.abc import Callable, Iterator
+from string import ascii_letters
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -158,7 +160,16 @@ def _marks(table: pd.DataFrame) -> dict[str, int]:
 def _titles(table: pd.DataFrame, markup: Markup) -> list[str]:
     """The names of the methods in the words of a format."""
     titles, wholly = dict(zip(table["algorithm"], table["title"])), _wholly_reduced(table)
-    return [markup.escape(title) + _reduced(method in wholly, markup) for method, title in titles.items()]
+    return [
+        markup.escape(title) + _letters(table, title, markup) + _reduced(method in wholly, markup)
+        for method, title in titles.items()
+    ]
+
+
+def _letters(table: pd.DataFrame, title: str, markup: Markup) -> str:
+    """The letters of the notes about a published column, to stand behind its title."""
+    own = [letter for letter, (titles, _) in zip(ascii_letters, table.attrs["columns"]) if title in titles]
+    return markup.note.format(",".join(own)) if own else ""
 
 
 def _wholly_reduced(table: pd.DataFrame) -> set[str]:
@@ -182,6 +193,8 @@ def _below(table: pd.DataFrame, markup: Markup) -> list[str]:
         legend += f"; {markup.small.format(markup.reduced)}: reduced networks (sizes below)"
     legend += f"; {markup.escape('–')}: not run yet, or for an average not on every dataset."
     notes = [f"{markup.note.format(mark)} {markup.escape(reason)}" for reason, mark in _marks(table).items()]
+    lettered = zip(ascii_letters, table.attrs["columns"])
+    notes += [f"{markup.note.format(letter)} {markup.escape(text)}" for letter, (_, text) in lettered]
     return [legend, *map(markup.escape, table.attrs["below"]), *notes]
 
 
