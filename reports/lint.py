@@ -4,7 +4,7 @@ A finding names the columns and the cells that it concerns, so that a report can
 """
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Sequence
 from itertools import combinations
 from typing import NamedTuple
 
@@ -31,16 +31,17 @@ def findings(name: str) -> list[Finding]:
     return [found for rule in (averages, highlights, duplicates, exchanged, differing) for found in rule(name)]
 
 
-def notes(name: str, titles: Collection[str]) -> list[tuple[tuple[str, ...], str]]:
+def notes(name: str, titles: Sequence[str]) -> list[tuple[tuple[str, ...], str]]:
     """The footnotes of a report's published columns, those of `titles`: the columns concerned, and the words.
 
-    All findings about the same columns, after what is known of where their numbers come from.
+    In the order of `titles`, those about two columns last; where the numbers come from goes before what is wrong.
     """
     words: dict[tuple[str, ...], list[str]] = {}
     for methods, text in [*_origins(name), *((found.methods, found.text) for found in findings(name))]:
         if set(methods) <= set(titles):
             words.setdefault(methods, []).append(text)
-    return [(methods, f"Paper's {' and '.join(methods)}: {'; '.join(texts)}.") for methods, texts in words.items()]
+    order = sorted(words, key=lambda methods: (len(methods), titles.index(methods[0])))
+    return [(methods, f"Paper's {' and '.join(methods)}: {'; '.join(words[methods])}.") for methods in order]
 
 
 def averages(name: str) -> list[Finding]:
