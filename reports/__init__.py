@@ -1,9 +1,11 @@
 """Tables, figures and statistics: a pure function of the results store.
 
     results.py     the store as data frames, one row a run or an evaluation
-    published.py   the numbers the papers print, and what is wrong with them
-    statistics.py  means with intervals, rank agreement
+    published.py   the numbers the papers print, and where they come from
+    lint.py        what is wrong with them
+    stats.py       means with intervals, aggregates, tests, rank agreement
     tables.py      the long table: ours and the paper's, cell by cell
+    aggregates.py  a group's datasets pooled on one scale: rliable's numbers, and aggregate_figures.py draws them
     writers.py     the long table as Markdown, plain text, LaTeX and HTML
     figures.py     learning curves, speed against return
     report.py      all of it, written to <results>/reports/<suite>/

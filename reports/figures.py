@@ -6,7 +6,6 @@ drawn, and a method has the same colour in every figure.
 
 import math
 import textwrap
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import cycle
 from typing import Any
@@ -22,8 +21,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from matplotlib.transforms import Bbox
 
 from offmarl.reports.speed import NATIVE, Row
-from offmarl.reports.statistics import estimate
-from offmarl.reports.tables import reduced_networks, row_name, span
+from offmarl.reports.stats import estimate
+from offmarl.reports.tables import of_table, reduced_networks, row_name, span
 
 # Okabe and Ito's colours, brown for the yellow that vanishes on white, then Tol's muted ones. Each method has the same
 # in every figure; those of one table stay apart.
@@ -61,7 +60,7 @@ def learning_curves(curves: pd.DataFrame, table: pd.DataFrame) -> Figure | None:
     `curves` is `results.evaluation_curves`; the dashed grey line is the mean return of the data.
     """
     panels: dict[tuple, dict] = {}
-    for row in _shown(curves, table):
+    for row in of_table(curves, table):
         lines = panels.setdefault((row_name(row), row["dataset_mean"]), {})
         lines.setdefault(row["title"], {}).setdefault(row["step"], {})[row["seed"]] = row["episodes"]
     if not panels:
@@ -86,7 +85,7 @@ def learning_curves(curves: pd.DataFrame, table: pd.DataFrame) -> Figure | None:
         for axis in axes[: len(panels)][-columns:]:
             axis.set_xlabel("thousand gradient steps")
         figure.supylabel("mean return", fontsize=9)
-        _caption(figure, table, "bands: 95 % intervals, as in the table")
+        _caption(figure, table, _intervals(table, "bands"))
     return figure
 
 
@@ -94,10 +93,10 @@ def speed_return(runs: pd.DataFrame, table: pd.DataFrame, measured: Sequence[Row
     """Mean return against the time of one joint decision (ms, log axis): a panel per group, a point per method.
 
     `runs` is `results.load_runs`. Both are means over the datasets of the group that all methods shown have; bars
-    are 95 % intervals of the mean return. Times are those of the runs' own networks, or the `measured` ones
-    (`speed.inference`, of one machine) where there is one for every method and group.
+    are 95 % intervals of the mean return, from three seeds on. Times are those of the runs' own networks, or the
+    `measured` ones (`speed.inference`, of one machine) where there is one for every method and group.
     """
-    shown, source = _with_times(_shown(runs.query("status == 'done' and latency_ms > 0"), table), measured)
+    shown, source = _with_times(of_table(runs.query("status == 'done' and latency_ms > 0"), table), measured)
     groups = {group: _points([run for run in shown if run["group"] == group]) for group in table["group"].unique()}
     groups = {group: found for group, found in groups.items() if found[0]}
     if not groups:
@@ -116,22 +115,10 @@ def speed_return(runs: pd.DataFrame, table: pd.DataFrame, measured: Sequence[Row
         for axis in axes[len(groups) :]:
             axis.set_axis_off()
         devices = "; ".join(sorted({run["device"] for run in shown if run["device"]})) or "an unknown device"
-        _caption(figure, table, f"times: {source}, on {devices}; bars: 95 % intervals")
+        _caption(figure, table, f"times: {source}, on {devices}; {_intervals(table, 'bars')}")
         for axis, (points, _) in zip(axes, groups.values()):
             _label_points(axis, points, colours(table))
     return figure
-
-
-def _shown(frame: pd.DataFrame, table: pd.DataFrame) -> list[Any]:
-    """The rows of runs or curves that the table shows, in its order, with its title and data mean."""
-    found = defaultdict(list)
-    for row in frame.to_dict("records"):
-        found[row["task"], row["quality"], row["algorithm"], row["variant"]].append(row)
-    return [
-        row | {key: cell[key] for key in ("title", "group", "unit", "dataset_mean")}
-        for cell in table.to_dict("records")
-        for row in found[cell["task"], cell["quality"], cell["algorithm"], cell["variant"]]
-    ]
 
 
 def _with_times(shown: list[Any], measured: Sequence[Row]) -> tuple[list[Any], str]:
@@ -149,6 +136,13 @@ def _with_times(shown: list[Any], measured: Sequence[Row]) -> tuple[list[Any], s
     size = "reduced" if any(row["reduced"] for row in native) else "papers'"
     places = ", ".join(dict.fromkeys(row["task"] for row in native))
     return found, f"slowest agent, networks of the {size} size, measured on {places}"
+
+
+def _intervals(table: pd.DataFrame, what: str) -> str:
+    """What the bands or bars of a figure are, if it has any."""
+    if all(table["ci_low"].isna()):
+        return "fewer than three seeds: no interval"
+    return f"{what}: 95 % intervals over seeds, where there are three or more"
 
 
 def _caption(figure: Figure, table: pd.DataFrame, what: str) -> None:

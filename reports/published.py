@@ -1,15 +1,22 @@
 """The numbers papers print, read from published/<name>.csv (scenario, dataset, method, mean, spread).
 
 They were measured elsewhere, on another simulator and other hardware, and some were copied from earlier
-papers: they stand beside ours so that rankings can be compared, and are never pooled with ours.
+papers: they stand beside ours so that rankings can be compared, and are never pooled with ours. Beside them:
+
+* provenance.csv, of every cell: whether the paper ran it (`rerun`, by its own word), copied it (`copied`, and the
+  source that has the same number) or one cannot tell (`unknown`), and what its spread is;
+* marks.csv, the bold and underlined entries of MAC-Flow's tables, from a text made of its PDF, where an underline may
+  have been read as bold or been lost. The text of OM2P's table has lost them all, so it has none;
+* madiff_readme.csv, the means in MADiff's README (github.com/zbzhu99/madiff) of the cells that it shares with MAC-Flow.
 """
 
 import csv
+from functools import cache
 from importlib import resources
 from typing import Any
 
-# Cells and averages are printed to one decimal, each up to 0.05 off: their difference is up to 0.1 off.
-ROUNDING = 0.1 + 1e-9
+AVERAGE = "AVERAGE_"
+Cell = tuple[str, str, str]  # scenario, quality, title of the method
 
 # What a csv cannot say: the simulator, what the spread is, the tasks behind scenarios (where they have other names),
 # which scenarios an average is over, and how far to trust the cells.
@@ -22,16 +29,16 @@ FACTS: dict[str, dict[str, Any]] = {
             "SMACv1": {"3m", "8m", "2s3z", "5m_vs_6m", "2c_vs_64zg"},
             "SMACv2": {"terran_5_vs_5", "zerg_5_vs_5", "terran_10_vs_10"},
         },
-        "provenance": "The paper's BC equals that in MADiff's README in 11 of 12 shared cells. The spread of "
-        "copied cells is probably one standard deviation over five seeds, not two over six.",
+        "provenance": "The spread of its copied cells is probably one standard deviation over five seeds, not two over "
+        "six.",
     },
     "macflow_table2": {
         "engine": "MuJoCo 2.0 (OMIGA's data) and OMAR's particle worlds",
         "spread": "two standard deviations",
         "scenarios": {"6halfcheetah": "HalfCheetah", "3hopper": "Hopper", "2ant": "Ant", "spread": "Spread"},
         "groups": {"MA-MuJoCo": {"HalfCheetah", "Hopper", "Ant"}, "MPE": {"Spread"}},
-        "provenance": "On Spread the paper's MATD3BC, MACQL and MADiff equal MADiff's README, and its ICQ and OMAR "
-        "equal it with the two columns exchanged. Copied cells are probably one standard deviation over five seeds.",
+        "provenance": "The spread of its copied cells is probably one standard deviation over five seeds, not two over "
+        "six.",
     },
     "om2p_table1": {
         "engine": "MuJoCo 2.0 and OMAR's particle worlds with its pretrained prey",
@@ -46,40 +53,62 @@ FACTS: dict[str, dict[str, Any]] = {
 }
 
 
-def cells(name: str) -> dict[tuple[str, str, str], tuple[float, float]]:
+def cells(name: str) -> dict[Cell, tuple[float, float]]:
     """(task's short name, quality, method title) to (mean, spread as printed). ValueError if the table is unknown."""
-    printed = _printed(name)
-    tasks = {scenario: task for task, scenario in FACTS[name]["scenarios"].items()}
-    return {(tasks.get(where, where), quality, method): number for (where, quality, method), number in printed.items()}
+    return {_ours(name, cell): numbers for cell, numbers in printed(name).items()}
 
 
-def printed_averages(name: str) -> dict[tuple[str, str], float]:
-    """(group, method title) to the average that the paper prints."""
-    averages = [row for row in _read(name) if row["scenario"].startswith("AVERAGE_")]
-    return {(row["scenario"].removeprefix("AVERAGE_"), row["method"]): float(row["mean"]) for row in averages}
+def origins(name: str) -> dict[Cell, str]:
+    """(task's short name, quality, method title) to rerun, copied or unknown."""
+    return {_ours(name, cell): fact["origin"] for cell, fact in provenance(name).items()}
 
 
-def lint(name: str) -> list[str]:
-    """The printed averages that the table's own cells contradict by more than rounding, one line each."""
-    findings = []
-    for (group, method), printed in printed_averages(name).items():
-        scenarios = FACTS[name]["groups"][group]
-        own = [mean for (where, _, who), (mean, _) in _printed(name).items() if where in scenarios and who == method]
-        mean = sum(own) / len(own)
-        if abs(mean - printed) > ROUNDING:
-            findings.append(f"{group} {method} {printed:.1f} (its {len(own)} cells average {mean:.2f})")
-    return findings
+def printed(name: str) -> dict[Cell, tuple[float, float]]:
+    """Every cell to (mean, spread)."""
+    rows = [row for row in _read(name) if not row["scenario"].startswith(AVERAGE)]
+    return {_cell(row): (float(row["mean"]), float(row["spread"])) for row in rows}
 
 
-def _printed(name: str) -> dict[tuple[str, str, str], tuple[float, float]]:
-    """(scenario, quality, method title) to (mean, spread)."""
+def printed_averages(name: str) -> dict[tuple[str, str], tuple[float, float]]:
+    """(group, method title) to the averages of mean and spread that the paper prints; NaN for a spread it does not."""
+    rows = [row for row in _read(name) if row["scenario"].startswith(AVERAGE)]
     return {
-        (row["scenario"], row["dataset"].lower(), row["method"]): (float(row["mean"]), float(row["spread"]))
-        for row in _read(name)
-        if not row["scenario"].startswith("AVERAGE_")
+        (row["scenario"].removeprefix(AVERAGE), row["method"]): (float(row["mean"]), float(row["spread"] or "nan"))
+        for row in rows
     }
 
 
+def provenance(name: str) -> dict[Cell, dict[str, str]]:
+    """Every cell to `origin`, `source` (of a copied one) and `spread`."""
+    return {_cell(row): row for row in _of(name, "provenance")}
+
+
+def marks(name: str) -> dict[Cell, str]:
+    """The highlighted cells, averages too, to bold or underlined."""
+    return {_cell(row): row["mark"] for row in _of(name, "marks")}
+
+
+def readme(name: str) -> dict[Cell, float]:
+    """The means that MADiff's README has for cells of the table."""
+    return {_cell(row): float(row["mean"]) for row in _of(name, "madiff_readme")}
+
+
+def _ours(name: str, cell: Cell) -> Cell:
+    """The cell with our task's short name for the paper's scenario."""
+    tasks = {scenario: task for task, scenario in FACTS[name]["scenarios"].items()}
+    return tasks.get(cell[0], cell[0]), *cell[1:]
+
+
+def _cell(row: dict[str, str]) -> Cell:
+    return row["scenario"], row["dataset"].lower(), row["method"]
+
+
+def _of(name: str, file: str) -> list[dict[str, str]]:
+    """The rows of a file about all tables that are about this one."""
+    return [row for row in _read(file) if row["table"] == name]
+
+
+@cache
 def _read(name: str) -> list[dict[str, str]]:
     path = resources.files("offmarl.reports") / "published" / f"{name}.csv"
     if not path.is_file():

@@ -12,11 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
-from offmarl.reports import figures, speed, speed_figures, tables, writers
+from offmarl.reports import aggregate_figures, aggregates, figures, speed, speed_figures, tables, writers
 from offmarl.reports.results import evaluation_curves, load_runs
 
 EMBEDDED = "embedded"  # the source whose reports bear the suite's name alone
+NOTHING = {
+    "curves": "no finished runs to show",
+    "speed_return": "no finished runs to show",
+    "aggregates": "no method has every dataset of a group",
+}
 
 
 def write(
@@ -28,7 +34,9 @@ def write(
     unavailable: dict[str, str],
     elsewhere: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Writes table.{md,csv,tex,html}, curves.{png,pdf} and speed_return.{png,pdf}; each file appears whole.
+    """Writes table.{md,csv,tex,html}, aggregates.{md,csv} and the figures curves, speed_return and aggregates.
+
+    Figures are {png,pdf}; each file appears whole.
 
     What was measured of the suite's speed stands in inference.{md,csv}, training.{md,csv} and growth.{md,csv}, and in
     the figures inference_time, training_time and growth.
@@ -45,38 +53,53 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     chosen = (results, profile, source, suite.get("normalised", ()))
     table = tables.build(results, suite, name, profile, source, unavailable, elsewhere)
+    runs = load_runs(*chosen)
+    pooled = aggregates.build(runs, table, suite)
     texts = {
         "table.md": writers.markdown(table),
         "table.csv": table.to_csv(index=False),
         "table.tex": writers.latex(table),
         "table.html": writers.page(table),
+        "aggregates.md": None if pooled.empty else aggregates.markdown(pooled),
+        "aggregates.csv": None if pooled.empty else pooled.to_csv(index=False),
     }
     measured = {"inference": speed.inference(results, suite), "training": speed.training(results, suite)}
     measured["growth"] = speed.growth(results, suite)
     texts |= _speed_texts(measured, suite)
-    for file, text in texts.items():
-        whole(folder / file, lambda place, text=text: place.write_text(text, encoding="utf-8"))
+    colour = figures.colours(table)
     drawn = {
         "curves": figures.learning_curves(evaluation_curves(*chosen), table),
-        "speed_return": figures.speed_return(load_runs(*chosen), table, speed.latest(measured["inference"])),
+        "speed_return": figures.speed_return(runs, table, speed.latest(measured["inference"])),
+        "aggregates": aggregate_figures.draw(pooled, colour),
     }
-    colour = figures.colours(table)
     speeds = {
         "inference_time": speed_figures.inference_time(measured["inference"], colour),
         "training_time": speed_figures.training_time(measured["training"], colour),
         "growth": speed_figures.growth(measured["growth"], colour),
     }
-    paths = [folder / file for file in texts]
-    for (stem, figure), kind in product((drawn | speeds).items(), ("png", "pdf")):
+    paths = _save(folder, texts, drawn | speeds)
+    notes = [f"{stem}: not drawn, {NOTHING[stem]}" for stem, figure in drawn.items() if figure is None]
+    return {"paths": paths, "text": writers.plain(table), "notes": notes}
+
+
+def _save(folder: Path, texts: dict[str, str | None], drawn: dict[str, Figure | None]) -> list[Path]:
+    """Writes what there is, and removes of an earlier report what is no longer true; the paths written."""
+    paths = []
+    for file, text in texts.items():
+        if text is None:
+            (folder / file).unlink(missing_ok=True)
+            continue
+        whole(folder / file, lambda place, text=text: place.write_text(text, encoding="utf-8"))
+        paths.append(folder / file)
+    for (stem, figure), kind in product(drawn.items(), ("png", "pdf")):
         path = folder / f"{stem}.{kind}"
         if figure is None:
-            path.unlink(missing_ok=True)  # what an earlier report drew is no longer true
+            path.unlink(missing_ok=True)
             continue
         facts = {"CreationDate": None} if kind == "pdf" else {}  # the same store gives the same bytes
         whole(path, partial(figure.savefig, format=kind, dpi=160, metadata=facts))
         paths.append(path)
-    notes = [f"{stem}: not drawn, no finished runs to show" for stem, figure in drawn.items() if figure is None]
-    return {"paths": paths, "text": writers.plain(table), "notes": notes}
+    return paths
 
 
 def _speed_texts(measured: dict[str, list[speed.Row]], suite: dict) -> dict[str, str]:

@@ -8,20 +8,30 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from offmarl.reports import published
+from offmarl.reports import lint, published
 from offmarl.reports.results import ENDED, load_runs
-from offmarl.reports.statistics import estimate, rank_agreement
+from offmarl.reports.stats import estimate, rank_agreement, standings
 
 Row = dict[str, Any]
 AVERAGE, SCORE = "AVERAGE ", "normalised score"
 FACTS = ("variant", "engine", "eval_noise")
 LOST = tuple(status for status in ENDED if status != "done")  # of runs without a number
 PROTOCOL = {"steps": "gradient step", "eval_episodes": "evaluation episode"}
+ALIKE = {"steps": "gradient steps", "eval_episodes": "evaluation episodes", "eval_noise": "evaluation noise"}
 COLUMNS = [
     *["group", "task", "quality", "unit", "algorithm", "title"],
     *["variant", "profile", "source", "engine", "config_hash", "reduced"],
     *["n_seeds", "mean", "two_std", "ci_low", "ci_high", "ci_over", "win_rate", "latency_ms", "dataset_mean"],
-    *["published_mean", "published_spread", "published_printed", "standing", "tied", "status", "reason"],
+    *[
+        "published_mean",
+        "published_spread",
+        "published_printed",
+        "published_origin",
+        "standing",
+        "tied",
+        "status",
+        "reason",
+    ],
 ]
 
 
@@ -43,7 +53,8 @@ def build(
     Tasks that the suite names in `normalised` have scores for returns, which `unit` says.
     `standing` is "best" or "second" by mean, `tied` says that an interval overlaps that of the best.
     `reduced` has the sizes that fall short of the paper's, of an average those of all its cells.
-    `attrs` holds what belongs around the table: `title`, and `below`, a list of paragraphs.
+    `attrs` holds what belongs around the table: `title`, `below`, a list of paragraphs, those of `below` that say
+    what was measured in more than one way (`mixed`), and `columns`, notes about published columns with their titles.
     """
     normalised = suite.get("normalised", ())
     runs = load_runs(results, profile, source, normalised)
@@ -70,19 +81,21 @@ def build(
         ]
         for row in own:
             row |= {"group": group, "unit": SCORE if row["task"] in normalised else "return"}
-        _beside(own, chosen, published.cells(suite["published"]))
+        _beside(own, chosen, suite["published"])
         printed = published.printed_averages(suite["published"])
         rows += own
         for algorithm, title in methods.items():
             average = _average([row for row in own if row["algorithm"] == algorithm])
-            average |= {"task": AVERAGE + group, "published_printed": printed.get((group, title))}
+            average |= {"task": AVERAGE + group, "published_printed": printed.get((group, title), (None,))[0]}
             rows.append(average | {"group": group, "unit": _listed(row["unit"] for row in own)})
     _mark_standings(rows)
     table = pd.DataFrame(rows, columns=pd.Index(COLUMNS)).assign(profile=profile, source=source)
     engines = sorted({run["engine"].split(" (")[0] for run in chosen if run["engine"]})
     table.attrs["title"] = f"{suite['title']}, re-run" + (f" on {', '.join(engines)}" if engines else "")
     below = [_caption(table, chosen, suite, name), _reduced(table), _scores(chosen, normalised), _agreement(table)]
-    below += [*runs.attrs["notes"], *notes, *_mixed(chosen), *_unlocked(chosen), *_paper_notes(suite)]
+    table.attrs["mixed"] = [*notes, *_mixed(chosen)]
+    below += [*runs.attrs["notes"], *table.attrs["mixed"], *_unlocked(chosen), *_paper_notes(suite)]
+    table.attrs["columns"] = lint.notes(suite["published"], list(methods.values()))
     table.attrs["below"] = [text for text in below if text]
     return table
 
@@ -91,6 +104,18 @@ def row_name(row: Row) -> str:
     """What a row of methods is called: '3m good', 'spread expert (score)'."""
     words = row["task"].split("/")[-1], row["quality"], "(score)" if row["unit"] == SCORE else ""
     return " ".join(filter(None, words))
+
+
+def of_table(frame: pd.DataFrame, table: pd.DataFrame) -> list[Any]:
+    """The rows of runs or curves that the table shows, in its order, with its title, group, unit and data mean."""
+    found = defaultdict(list)
+    for row in frame.to_dict("records"):
+        found[row["task"], row["quality"], row["algorithm"], row["variant"]].append(row)
+    return [
+        row | {key: cell[key] for key in ("title", "group", "unit", "dataset_mean")}
+        for cell in table.to_dict("records")
+        for row in found[cell["task"], cell["quality"], cell["algorithm"], cell["variant"]]
+    ]
 
 
 def reduced_networks(table: pd.DataFrame) -> str:
@@ -161,13 +186,15 @@ def _entry(runs: list[Row], wanted: int, unavailable: str | None) -> Row:
     }
 
 
-def _beside(rows: list[Row], runs: list[Row], paper: dict) -> None:
-    """Adds to every cell the mean return of its data, and the published number where there is one."""
+def _beside(rows: list[Row], runs: list[Row], name: str) -> None:
+    """Adds to every cell the mean return of its data, and the published number and its origin where there is one."""
+    paper, origins = published.cells(name), published.origins(name)
     data = {(run["task"], run["quality"]): run["dataset_mean"] for run in runs if run["status"] == "done"}
     for row in rows:
         row["dataset_mean"] = data.get((row["task"], row["quality"]), np.nan)
         key = row["task"].split("/")[-1], row["quality"], row["title"]
         row["published_mean"], row["published_spread"] = paper.get(key, (np.nan, np.nan))
+        row["published_origin"] = origins.get(key, "")
 
 
 def _average(cells: list[Row]) -> Row:
@@ -198,16 +225,16 @@ def _mark_standings(rows: list[Row]) -> None:
     for competitors in ranked.values():
         if len(competitors) < 2:
             continue
-        means = sorted({row["mean"] for row in competitors}, reverse=True)
-        standing = dict(zip(means, ("best", "second")))
-        reach = min(row["ci_low"] for row in competitors if row["mean"] == means[0])
+        for row, standing in zip(competitors, standings([row["mean"] for row in competitors])):
+            row["standing"] = standing
+        best = [row["ci_low"] for row in competitors if row["standing"] == "best"]
+        reach = min((low for low in best if not np.isnan(low)), default=np.nan)  # without an interval nothing is tied
         for row in competitors:
-            row["standing"] = standing.get(row["mean"], "")
             row["tied"] = row["standing"] != "best" and row["ci_high"] >= reach
 
 
 def _mixed(runs: list[Row]) -> list[str]:
-    """Notes where the runs of a dataset do not share its data or its simulator."""
+    """Notes where runs do not share their dataset's data or simulator, or all runs the protocol."""
     notes = []
     done = [run for run in runs if run["status"] == "done"]
     for key, what in [("dataset_sha256", "recording of the data"), ("engine", "version of the simulator")]:
@@ -217,6 +244,25 @@ def _mixed(runs: list[Row]) -> list[str]:
         places = [dataset for dataset, found in values.items() if len(found) > 1]
         if places:
             notes.append(f"More than one {what}, so the numbers do not compare: {', '.join(places)}.")
+    return notes + [note for key, what in ALIKE.items() for note in _unlike(done, key, what)]
+
+
+def _unlike(done: list[Row], key: str, what: str) -> list[str]:
+    """Notes where one part of the protocol is not the same in all of a method's column, or in all columns."""
+    columns: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for run in done:
+        value = "unknown" if pd.isna(run[key]) else run[key] if isinstance(run[key], str) else f"{int(run[key]):,}"
+        columns[run["title"] or run["algorithm"]][value].append(f"{run['task'].split('/')[-1]} {run['quality']}")
+    notes, alike = [], defaultdict(list)
+    for title, found in columns.items():
+        usual, *others = sorted(found, key=lambda value: -len(found[value]))
+        if others:
+            told = [f"{value} on {', '.join(dict.fromkeys(found[value]))}" for value in others]
+            notes.append(f"{title} has not the same {what} on all datasets: {usual}, but {', '.join(told)}.")
+        alike[usual].append(title)
+    if len(alike) > 1:
+        told = [f"{value} of {', '.join(titles)}" for value, titles in alike.items()]
+        notes.append(f"Not every method has the same {what}: {'; '.join(told)}.")
     return notes
 
 
@@ -249,17 +295,20 @@ def _caption(table: pd.DataFrame, runs: list[Row], suite: dict, name: str) -> st
         steps, episodes = (span([run[key] for run in done], unit) for key, unit in PROTOCOL.items())
         variant, engine, noise = (_listed(run[key] for run in done) for key in FACTS)
         caption += f", variant {variant}, on {engine}; {seeds}, {steps}, {episodes} per seed, evaluation "
-        caption += f"noise {noise}. Numbers are mean returns [95 % interval] after the last step."
+        caption += f"noise {noise}. Numbers are {_numbers(table)}"
     else:
         caption += f": no finished run yet (`offmarl run --suite {name}`)."
-    over = set(table["ci_over"].dropna())
-    if "seeds" in over:
-        caption += " With three seeds or more the interval is Student's t over the means of the seeds."
-    if "episodes" in over:
-        caption += " With fewer than three seeds the interval is a bootstrap over evaluation episodes, which "
-        caption += "does not contain the variation between training runs."
     paper = f" Paper: {suite['paper']}, mean ± {facts['spread']} as printed, from {facts['engine']}. It"
     return caption + paper + " stands beside ours for the ranking only: it is not the same measurement."
+
+
+def _numbers(table: pd.DataFrame) -> str:
+    """What the numbers and their intervals are; what has fewer than three seeds has none."""
+    over = [over == "seeds" for over in table.dropna(subset=["mean"])["ci_over"]]
+    if not any(over):
+        return "mean returns after the last step; fewer than three seeds: no interval."
+    text = "mean returns [95 % interval] after the last step, Student's t over the means of the seeds."
+    return text if all(over) else f"{text} With fewer than three seeds: no interval."
 
 
 def _reduced(table: pd.DataFrame) -> str:
@@ -282,9 +331,8 @@ def _agreement(table: pd.DataFrame) -> str:
 
 
 def _paper_notes(suite: dict) -> list[str]:
-    found = published.lint(suite["published"])
-    averages = f"Averages of the paper are recomputed from its cells; it prints others: {'; '.join(found)}."
-    return [averages] * bool(found) + [published.FACTS[suite["published"]]["provenance"]]
+    averages = "Averages of the paper are recomputed from its cells."
+    return [averages, published.FACTS[suite["published"]]["provenance"]]
 
 
 def _listed(values: Iterable[Any]) -> str:

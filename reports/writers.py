@@ -1,14 +1,16 @@
 """The long table as Markdown, plain text, LaTeX and HTML.
 
 All show the same: a row per dataset, a column per method, ours above the paper's number, and below the table
-the caption, the rank agreement and a numbered footnote for everything that is missing. A method whose every number
-comes from reduced networks is marked in its title, otherwise the cells that do are.
+the caption, the rank agreement, a numbered footnote for everything that is missing and a lettered one for what is
+known of the paper's numbers of a column. A method whose every number comes from reduced networks is marked in its
+title, otherwise the cells that do are.
 """
 
 import html
 import re
 import textwrap
 from collections.abc import Callable, Iterator
+from string import ascii_letters
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -42,7 +44,7 @@ def _escape_latex(text: str) -> str:
     return re.sub(r"[\\~^<>±–…&%$#_{}]", lambda found: words.get(found[0], "\\" + found[0]), text)
 
 
-LEGEND = "{best}: best mean of the row; {second}: second; {tied}: its interval overlaps that of the best"
+LEGEND, TIED = "{best}: best mean of the row; {second}: second", "; {tied}: its interval overlaps that of the best"
 SUP, GREY = "<sup>{}</sup>", r"\textcolor{{gray}}{{\scriptsize {}}}"
 MARKDOWN = Markup(_escape_markdown, "**{}**", "<u>{}</u>", "<sub>{}</sub>", SUP, "†", "<br>", "reduced", LEGEND)
 HTML = Markup(html.escape, "<b>{}</b>", "<u>{}</u>", "<small>{}</small>", SUP, "†", "<br>", "reduced", LEGEND)
@@ -158,7 +160,16 @@ def _marks(table: pd.DataFrame) -> dict[str, int]:
 def _titles(table: pd.DataFrame, markup: Markup) -> list[str]:
     """The names of the methods in the words of a format."""
     titles, wholly = dict(zip(table["algorithm"], table["title"])), _wholly_reduced(table)
-    return [markup.escape(title) + _reduced(method in wholly, markup) for method, title in titles.items()]
+    return [
+        markup.escape(title) + _letters(table, title, markup) + _reduced(method in wholly, markup)
+        for method, title in titles.items()
+    ]
+
+
+def _letters(table: pd.DataFrame, title: str, markup: Markup) -> str:
+    """The letters of the notes about a published column, to stand behind its title."""
+    own = [letter for letter, (titles, _) in zip(ascii_letters, table.attrs["columns"]) if title in titles]
+    return markup.note.format(",".join(own)) if own else ""
 
 
 def _wholly_reduced(table: pd.DataFrame) -> set[str]:
@@ -175,11 +186,15 @@ def _reduced(marked: bool, markup: Markup) -> str:
 def _below(table: pd.DataFrame, markup: Markup) -> list[str]:
     """Legend, then caption, rank agreement and notes, then the footnotes: a paragraph each."""
     words = {"best": markup.best.format("bold"), "second": markup.second.format("underlined")}
-    legend = markup.legend.format(**words, tied=markup.tied)
+    legend = markup.legend.format(**words)
+    if markup.tied and any(table["ci_low"].notna()):
+        legend += TIED.format(tied=markup.tied)
     if any(table["reduced"]):
         legend += f"; {markup.small.format(markup.reduced)}: reduced networks (sizes below)"
     legend += f"; {markup.escape('–')}: not run yet, or for an average not on every dataset."
     notes = [f"{markup.note.format(mark)} {markup.escape(reason)}" for reason, mark in _marks(table).items()]
+    lettered = zip(ascii_letters, table.attrs["columns"])
+    notes += [f"{markup.note.format(letter)} {markup.escape(text)}" for letter, (_, text) in lettered]
     return [legend, *map(markup.escape, table.attrs["below"]), *notes]
 
 

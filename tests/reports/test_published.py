@@ -16,7 +16,7 @@ def test_every_method_has_every_cell():
 @pytest.mark.parametrize("name", published.FACTS)
 def test_groups_cover_every_scenario_once(name):
     groups = published.FACTS[name]["groups"].values()
-    scenarios = {scenario for scenario, _, _ in published._printed(name)}
+    scenarios = {scenario for scenario, _, _ in published.printed(name)}
     assert set().union(*groups) == scenarios
     assert sum(map(len, groups)) == len(scenarios)
     assert {group for group, _ in published.printed_averages(name)} == set(published.FACTS[name]["groups"])
@@ -31,34 +31,32 @@ def test_the_continuous_tables_are_read_by_our_names():
     assert om2p["2halfcheetah", "expert", "MA-FQL"] == (3869.8, 329.3)
 
 
-def test_lint_finds_the_averages_of_the_continuous_tables_that_their_cells_contradict():
-    assert published.lint("macflow_table2") == []
-    assert published.lint("om2p_table1") == ["World MA-FQL 128.1 (its 4 cells average 125.80)"]
+@pytest.mark.parametrize("name", published.FACTS)
+def test_every_cell_says_where_it_comes_from(name):
+    facts = published.provenance(name)
+    assert facts.keys() == published.printed(name).keys()
+    assert {fact["origin"] for fact in facts.values()} <= {"rerun", "copied", "unknown"}
+    for fact in facts.values():
+        assert bool(fact["source"]) == (fact["origin"] == "copied")
+        assert (fact["spread"] == "unknown") == (fact["origin"] != "rerun")
 
 
-def test_lint_finds_the_six_averages_that_their_cells_contradict():
-    findings = published.lint(TABLE)
-    assert [line.split(" (")[0] for line in findings] == [
-        "SMACv1 BC 12.2",
-        "SMACv1 MABCQ 5.5",
-        "SMACv1 Diffusion BC 13.0",
-        "SMACv1 MADiff 13.8",
-        "SMACv1 DoF 15.6",
-        "SMACv1 Flow BC 13.4",
-    ]
-    means = [float(line.rsplit(" ", 1)[1].rstrip(")")) for line in findings]
-    assert means == [11.59, 5.70, 12.88, 14.03, 15.49, 13.22]
+def test_cells_copied_from_madiffs_readme_have_its_numbers():
+    for name in ("macflow_table1", "macflow_table2"):
+        readme, numbers = published.readme(name), published.printed(name)
+        swapped = {"ICQ": "OMAR", "OMAR": "ICQ"}
+        for (where, quality, method), fact in published.provenance(name).items():
+            if fact["source"] == "MADiff's README":
+                assert readme[where, quality, swapped.get(method, method)] == numbers[where, quality, method][0]
+    assert list(published.origins("macflow_table2").values()).count("copied") == 20
 
 
-def test_lint_allows_for_rounding_only(monkeypatch):
-    rows = published._read(TABLE)
-    right = {"AVERAGE_SMACv1": "15.6", "AVERAGE_SMACv2": "13.1"}
-    kept = [row for row in rows if row["method"] == "MAC-Flow"]
-    assert [row["mean"] for row in kept if row["scenario"] in right] == list(right.values())
-    monkeypatch.setattr(published, "_read", lambda name: kept)
-    assert published.lint(TABLE) == []
-    kept[-1]["mean"] = "13.3"
-    assert len(published.lint(TABLE)) == 1
+@pytest.mark.parametrize("name", published.FACTS)
+def test_what_is_marked_is_in_the_table(name):
+    cells = {*published.printed(name), *((f"AVERAGE_{g}", "", m) for g, m in published.printed_averages(name))}
+    marks = published.marks(name)
+    assert marks.keys() <= cells and set(marks.values()) <= {"bold", "underlined"}
+    assert bool(marks) == (name != "om2p_table1")  # its text has lost them
 
 
 def test_an_unknown_table_is_named():

@@ -66,12 +66,12 @@ def test_sources_have_tables_and_folders_of_their_own(store, suite):
 
 def test_report_writes_every_file_once_and_whole(store, suite):
     out = report.write(store, "smac", suite, "quick", "embedded", {})
-    names = ["table.md", "table.csv", "table.tex", "table.html", "curves.png", "curves.pdf"]
-    names += ["speed_return.png", "speed_return.pdf"]
+    names = ["table.md", "table.csv", "table.tex", "table.html", "aggregates.md", "aggregates.csv"]
+    names += [f"{stem}.{kind}" for stem in ("curves", "speed_return", "aggregates") for kind in ("png", "pdf")]
     assert [path.name for path in out["paths"]] == names and out["notes"] == []
     assert sorted(path.name for path in (store / "reports" / "smac").iterdir()) == sorted(names)
     assert out["text"].startswith("Table 1")
-    for name in ("curves.png", "speed_return.png"):
+    for name in ("curves.png", "speed_return.png", "aggregates.png"):
         image = imread(store / "reports" / "smac" / name)
         assert image.shape[0] > 300 and image.shape[1] > 600 and image[..., :3].std() > 0.05
     before = {path.name: path.read_bytes() for path in out["paths"]}
@@ -110,7 +110,8 @@ def test_an_empty_store_gives_a_pending_table_and_no_figures(tmp_path, suite):
     stale.write_bytes(b"old")
     out = report.write(tmp_path, "smac", suite, "quick", "embedded", {})
     assert {path.suffix for path in out["paths"]} == {".md", ".csv", ".tex", ".html"} and not stale.exists()
-    assert out["notes"] == [f"{name}: not drawn, no finished runs to show" for name in ("curves", "speed_return")]
+    told = [f"{name}: not drawn, no finished runs to show" for name in ("curves", "speed_return")]
+    assert out["notes"] == [*told, "aggregates: not drawn, no method has every dataset of a group"]
     assert set(pd.read_csv(stale.with_name("table.csv")).status) == {"pending"}
     assert "no finished run yet (`offmarl run --suite smac`)" in out["text"]
 
@@ -148,6 +149,22 @@ def test_speed_and_return_are_over_the_datasets_all_methods_have(tmp_path, fill,
         "quick profile, source embedded, SMAX" in figure.get_supxlabel()
         and "the runs' own networks, on a processor" in figure.get_supxlabel()
     )
+
+
+def test_figures_draw_no_interval_of_fewer_than_three_seeds_and_say_so(store, write_run, build):
+    def drawn():
+        table = build(store)
+        axis = figures.speed_return(load_runs(store), table).axes[0]
+        bars = [line for bar in axis.containers for part in bar.lines[2] for line in part.get_segments()]
+        curves = figures.learning_curves(evaluation_curves(store), table)
+        bands = [band.get_paths() for band in curves.axes[0].collections]
+        told = {figure.get_supxlabel().count("no interval") for figure in (axis.figure, curves)}
+        return sum(len(bar) > 1 for bar in bars), sum(map(len, bands)), told
+
+    assert drawn() == (0, 0, {1})
+    for quality in ("good", "medium", "poor"):
+        write_run(store, "smac/3m", quality, "bc", 2, 12.0)
+    assert drawn() == (1, 1, {0})
 
 
 def test_names_of_crowded_points_do_not_overlap(tmp_path, write_run, build, suite):

@@ -5,7 +5,7 @@ import re
 import pandas as pd
 import pytest
 
-from offmarl.reports import statistics, tables, writers
+from offmarl.reports import stats, tables, writers
 from offmarl.reports.results import evaluation_curves, load_runs
 
 
@@ -36,21 +36,44 @@ def test_cells_have_the_mean_of_seed_means_beside_the_papers(store, build):
     bc = cell(build(store), "smac/3m", "good", "bc")
     assert (bc["mean"], bc.n_seeds, bc.status, bc.reason) == (16.0, 2, "done", "")
     assert bc.two_std == pytest.approx(2 * 2**0.5)
-    assert bc.ci_over == "episodes" and 15 <= bc.ci_low < 16 < bc.ci_high <= 17
+    assert pd.isna(bc.ci_low) and pd.isna(bc.ci_high) and pd.isna(bc.ci_over)
     assert (bc.published_mean, bc.published_spread, bc.dataset_mean) == (16.0, 1.0, 12.5)
 
 
 def test_three_seeds_give_students_interval_over_seeds():
-    found = statistics.estimate([{0: [9, 11], 1: [12], 2: [14]}])
+    found = stats.estimate([{0: [9, 11], 1: [12], 2: [14]}])
     assert (found["mean"], found["two_std"], found["ci_over"]) == (12.0, 4.0, "seeds")
     half = 4.302653 * 2 / 3**0.5  # Student's t, two degrees of freedom
     assert (found["ci_low"], found["ci_high"]) == pytest.approx((12 - half, 12 + half))
 
 
-def test_one_seed_has_no_spread_and_its_interval_does_not_depend_on_chance():
-    first, again = (statistics.estimate([{4: [1.0, 2.0, 3.0, 6.0]}]) for _ in range(2))
-    assert pd.isna(first.pop("two_std")) and pd.isna(again.pop("two_std"))
-    assert first == again and first["ci_low"] < first["mean"] == 3.0 < first["ci_high"]
+@pytest.mark.parametrize("cell", [{4: [1.0, 2.0, 6.0]}, {0: [3.0], 1: [3.0]}], ids=["one", "two"])
+def test_fewer_than_three_seeds_have_no_interval(cell):
+    found = stats.estimate([cell])
+    assert found["mean"] == 3.0 and found["ci_over"] is None
+    assert pd.isna(found["ci_low"]) and pd.isna(found["ci_high"])
+    assert pd.isna(found["two_std"]) if len(cell) == 1 else found["two_std"] == 0
+
+
+def test_an_average_has_the_interval_of_the_seeds_that_all_its_cells_have():
+    three, two = {0: [1.0], 1: [2.0], 2: [3.0]}, {0: [4.0], 1: [6.0]}
+    assert stats.estimate([three, three])["ci_over"] == "seeds"
+    assert pd.isna(stats.estimate([three, two])["ci_low"]) and stats.estimate([three, two])["mean"] == 3.5
+
+
+@pytest.mark.parametrize("form", ["markdown", "page", "latex", "plain"])
+def test_without_intervals_nothing_is_bracketed_or_tied_and_the_caption_says_so(store, write_run, build, form):
+    told, tie = "fewer than three seeds: no interval", "its interval overlaps"
+    text = " ".join(getattr(writers, form)(build(store)).split())
+    numbers = text.split("Profile quick")[0]
+    assert told in text and tie not in text and "†" not in text and "dagger" not in text
+    assert "nan" not in text.lower() and not re.search(r"\[-?\d+\.\d", numbers) and "95 %" not in text
+    for algorithm, finals in {"bc": (15, 17, 16), "flow_bc": (19, 20, 21)}.items():
+        for seed, final in enumerate(finals):
+            write_run(store, "smac/3m", "good", algorithm, seed, final)
+    both = " ".join(getattr(writers, form)(build(store)).split())
+    assert told in both.replace("With fewer", "fewer") and "Student's t" in both.replace("&#x27;", "'")
+    assert form == "plain" or len(re.findall(r"\[\d+\.\d, ", both)) == 2
 
 
 def test_best_and_second_are_marked_by_rule(store, build):
@@ -58,16 +81,17 @@ def test_best_and_second_are_marked_by_rule(store, build):
     good = table[(table.task == "smac/3m") & (table.quality == "good")]
     assert dict(zip(good.algorithm, good.standing)) == {"bc": "", "flow_bc": "best", "mac_flow": "second"}
     line = next(line for line in writers.markdown(table).splitlines() if line.startswith("| 3m good"))
-    assert "**19.5** [" in line and "<u>18.5</u>† [" in line and "| 16.0 [" in line
+    assert "**19.5**<br>" in line and "<u>18.5</u><br>" in line and "| 16.0<br>" in line
     assert "<br><sub>paper 19.8 ± 0.2</sub>" in line
 
 
 def test_a_tie_is_an_interval_that_overlaps_the_best(tmp_path, write_run, build):
     for algorithm, final in [("bc", 3.0), ("flow_bc", 9.5), ("mac_flow", 10.0)]:
-        write_run(tmp_path, "smac/3m", "good", algorithm, 0, final)
+        for seed in range(3):
+            write_run(tmp_path, "smac/3m", "good", algorithm, seed, final + 0.3 * seed)
     table = build(tmp_path).set_index("algorithm").query("quality == 'good'")
     assert list(table.tied) == [False, True, False]
-    assert "†" not in writers.plain(build(tmp_path)) and "<u>9.5</u>† [" in writers.page(build(tmp_path))
+    assert "†" not in writers.plain(build(tmp_path)) and "<u>9.8</u>† [" in writers.page(build(tmp_path))
 
 
 def test_averages_are_recomputed_from_the_cells(store, build):
@@ -78,7 +102,7 @@ def test_averages_are_recomputed_from_the_cells(store, build):
     assert average.published_printed == 12.2
     assert cell(table, "AVERAGE SMACv2", "", "mac_flow")["mean"] == 9.0
     assert list(dict.fromkeys(table.task)) == ["smac/3m", "AVERAGE SMACv1", "smacv2/zerg_5_vs_5", "AVERAGE SMACv2"]
-    assert "SMACv1 BC 12.2 (its 15 cells average 11.59)" in below(table)
+    assert "Averages of the paper are recomputed from its cells." in below(table)
 
 
 def test_an_average_needs_every_cell(tmp_path, fill, build):
@@ -178,6 +202,25 @@ def test_numbers_from_other_data_are_pointed_out(store, write_run, build):
     assert "More than one recording of the data, so the numbers do not compare: smac/3m good." in below(build(store))
 
 
+def test_methods_and_datasets_of_another_protocol_are_pointed_out(store, write_run, build, datasets):
+    assert "gradient steps on" not in below(build(store)) and "Not every method" not in below(build(store))
+    protocol = {"steps": 3000, "eval_episodes": 4, "eval_noise": "zero"}
+    for seed in (0, 1):
+        for place in [
+            ("smac/3m", "good"),
+            ("smac/3m", "medium"),
+            ("smac/3m", "poor"),
+            ("smacv2/zerg_5_vs_5", "replay"),
+        ]:
+            write_run(store, *place, "bc", seed, 9, protocol=protocol | {"steps": 300})
+        write_run(store, "smac/3m", "good", "flow_bc", seed, 9, protocol=protocol | {"eval_episodes": 32})
+    notes = build(store).attrs["mixed"]
+    assert notes == [
+        "Not every method has the same gradient steps: 300 of BC; 3,000 of Flow BC, MAC-Flow.",
+        "Flow BC has not the same evaluation episodes on all datasets: 4, but 32 on 3m good.",
+    ]
+
+
 def test_a_method_of_ones_own_gets_a_column_without_published_numbers(store, write_run, build):
     for seed in (0, 1):
         write_run(store, "smac/3m", "good", "mine", seed, 20.0)
@@ -188,7 +231,7 @@ def test_a_method_of_ones_own_gets_a_column_without_published_numbers(store, wri
 
 
 def test_rank_agreement_against_a_count_by_hand(store, build):
-    taus = statistics.rank_agreement(build(store))
+    taus = stats.rank_agreement(build(store))
     assert taus["smac/3m", "good"] == (pytest.approx(1), 3)
     assert taus["smac/3m", "medium"] == (pytest.approx(1 / 3), 3)
     assert taus["smac/3m", "poor"] == (pytest.approx(-1), 3)
@@ -198,7 +241,7 @@ def test_rank_agreement_against_a_count_by_hand(store, build):
 
 def test_two_methods_have_no_rank_agreement(tmp_path, fill, build, datasets):
     table = build(fill(tmp_path, [(*dataset, "bc") for dataset in datasets]))
-    assert statistics.rank_agreement(table) == {} and "Rank agreement" not in below(table)
+    assert stats.rank_agreement(table) == {} and "Rank agreement" not in below(table)
 
 
 def test_the_caption_says_what_was_measured(store, build):
@@ -213,7 +256,7 @@ def test_the_caption_says_what_was_measured(store, build):
         "3,000 gradient",
     ]:
         assert words in caption
-    for words in ["4 evaluation episodes", "noise zero", "does not contain the variation between training runs"]:
+    for words in ["4 evaluation episodes", "noise zero", "fewer than three seeds: no interval"]:
         assert words in caption
     assert "real StarCraft II" in caption and "it is not the same measurement" in caption
     for writer in (writers.markdown, writers.page, writers.plain):

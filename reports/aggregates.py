@@ -1,0 +1,187 @@
+"""Aggregates of a group of datasets: rliable's numbers, tests and ranks for every method that has all of them.
+
+Scores of different datasets are pooled on one scale only. A dataset's scale is that of its task's own two ends where
+its runs carry them (`score`: the return of a random policy is 0, an expert's is 1), and otherwise the mean return of
+its data is 1 and a return of nothing 0; a dataset with neither, or with a data mean that is not positive, is left out.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from offmarl.reports import stats
+from offmarl.reports.tables import AVERAGE, SCORE, of_table, row_name, span
+from offmarl.reports.writers import MARKDOWN
+
+BASELINE = "bc"  # improved upon where a suite has no headline method
+NAMES = {"iqm": "IQM", "median": "median", "mean": "mean", "optimality_gap": "optimality gap ↓"}
+ENDS = [f"{metric}{end}" for metric in [*stats.METRICS, "improvement"] for end in ("", "_low", "_high")]
+COLUMNS = ["group", "algorithm", "title", "profile", "source", "n_datasets", "n_seeds", *ENDS, "over"]
+COLUMNS += ["rank", "best", "p", "p_holm"]
+Row = dict[str, Any]
+Dataset = tuple[str, str]
+
+
+class Scale(NamedTuple):
+    """The returns that count as 0 and as 1 on a dataset."""
+
+    low: float
+    high: float
+    own: bool  # the task's own, not the data's
+
+
+Scales = dict[Dataset, Scale]
+RULE = (
+    "Scores on one scale: the mean return of a run's last evaluation, {scales}. Optimality gap: how far scores fall "
+    "short of 1.0 in the mean, those above counting as 1.0 (↓: less is better). P: the probability that a run beats "
+    "one of the method named, averaged over datasets. Rank: by mean on a dataset, averaged. p: two-sided Welch test "
+    "against the group's best mean, over the means of seeds on each dataset, corrected by Holm for the group's methods."
+)
+OVER_SEEDS = "Brackets: 95 % intervals, a bootstrap over the seeds of each dataset (rliable, {:,} resamples)."
+TOO_FEW = "fewer than three seeds: no interval and no test"
+
+
+def build(runs: pd.DataFrame, table: pd.DataFrame, suite: dict) -> pd.DataFrame:
+    """One row per group and method; `runs` is `results.load_runs`, `table` the suite's.
+
+    `attrs` has `title`, `below` (a list of paragraphs) and `profiles`: group to thresholds and, by method, the share of
+    runs above each with the ends of its band. No rows where no method has all datasets of a group.
+    """
+    done: list[Row] = of_table(runs.query("status == 'done'"), table)
+    rows, notes, scales, curves = [], [], {}, {}
+    for group in table["group"].unique():
+        own = [run for run in done if run["group"] == group]
+        datasets = _datasets(table, group)
+        found = _scales(own)
+        scores, left_out = _matrices(own, datasets, found)
+        if scores:
+            notes += _notes(group, scores, left_out, [name for key, name in datasets.items() if key not in found])
+            scales |= found
+            rows += _rows(group, scores, own, suite.get("headline", BASELINE))
+            # lists, because pandas compares what is in attrs
+            taus = np.linspace(0, 1.02 * max(1, *(matrix.max() for matrix in scores.values())), 101)
+            drawn = stats.profiles(scores, taus)
+            curves[group] = taus.tolist(), {key: [part.tolist() for part in three] for key, three in drawn.items()}
+    facts = {key: table[key].iloc[0] for key in ("profile", "source")}
+    found = pd.DataFrame(rows, columns=pd.Index(COLUMNS)).assign(**facts)
+    few = any(row["n_seeds"] < stats.MIN_SEEDS for row in rows)
+    intervals = OVER_SEEDS.format(stats.RESAMPLES) if any(row["n_seeds"] >= stats.MIN_SEEDS for row in rows) else ""
+    below = [RULE.format(scales=_words(scales)), intervals, f"With {TOO_FEW}." if few else "", *notes]
+    found.attrs = {"title": f"{suite['title']}: aggregates", "profiles": curves}
+    found.attrs["below"] = [text for text in [*below, *table.attrs["mixed"]] if text]
+    return found
+
+
+def markdown(found: pd.DataFrame) -> str:
+    """A table per group, and what its numbers are."""
+    lines = [f"### {MARKDOWN.escape(found.attrs['title'])}"]
+    for group, rows in found.groupby("group", sort=False):
+        methods: list[Row] = rows.to_dict("records")
+        over, best = (next(filter(None, (row[key] for row in methods)), "") for key in ("over", "best"))
+        head = ["method", *NAMES.values(), f"P(better than {over})", "rank", f"p against {best}"]
+        sizes = span(rows["n_datasets"], "dataset"), span(rows["n_seeds"], "seed")
+        lines += ["", f"{MARKDOWN.escape(str(group))} ({', '.join(sizes)})", ""]
+        body = [[row["title"], *_cells(row)] for row in methods]
+        table = [head, ["---", *["---:"] * (len(head) - 1)], *body]
+        lines += [f"| {' | '.join(map(MARKDOWN.escape, line))} |" for line in table]
+    for text in found.attrs["below"]:
+        lines += ["", MARKDOWN.escape(text)]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(row: Row) -> list[str]:
+    """The numbers of a method: four aggregates, probability of improvement, rank and corrected p."""
+    numbers = [_number(row, metric) for metric in [*stats.METRICS, "improvement"]]
+    p = "–" if pd.isna(row["p_holm"]) else "< 0.001" if row["p_holm"] < 0.001 else f"{row['p_holm']:.3f}"
+    return [*numbers, f"{row['rank']:.2f}", p]
+
+
+def _number(row: Row, metric: str) -> str:
+    if pd.isna(row[metric]):
+        return "–"
+    low, high = row[f"{metric}_low"], row[f"{metric}_high"]
+    return f"{row[metric]:.2f}" + ("" if pd.isna(low) else f" [{low:.2f}, {high:.2f}]")
+
+
+def _datasets(table: pd.DataFrame, group: str) -> dict[Dataset, str]:
+    """The datasets of a group and their names."""
+    rows: list[Any] = [row for row in table.to_dict("records") if row["group"] == group]
+    return {(row["task"], row["quality"]): row_name(row) for row in rows if not row["task"].startswith(AVERAGE)}
+
+
+def _scales(runs: list[Row]) -> Scales:
+    """The scale of every dataset that can be pooled: its task's own if all runs agree on it, else its data's."""
+    ends: dict[Dataset, set[tuple[float, ...]]] = defaultdict(set)
+    scales: Scales = {}
+    for run in runs:
+        place = run["task"], run["quality"]
+        score = (0.0, 100.0) if run["unit"] == SCORE else run["score"]
+        ends[place].add(tuple(score or ()))
+        if run["dataset_mean"] > 0:
+            scales[place] = Scale(0.0, run["dataset_mean"], False)
+    own = {place: found.pop() for place, found in ends.items() if len(found) == 1}
+    return scales | {place: Scale(score[0], score[1], True) for place, score in own.items() if score}
+
+
+def _matrices(
+    runs: list[Row], datasets: dict[Dataset, str], scales: Scales
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Method to scaled scores `[N, D]` of the seeds that all its datasets have, and title to why it has none."""
+    cells: dict[tuple[str, str], dict[Dataset, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    for run in runs:
+        cells[run["algorithm"], run["title"]][run["task"], run["quality"]][run["seed"]] = run["final"]
+    scores, left_out = {}, {}
+    pooled = [place for place in datasets if place in scales]
+    for (method, title), own in cells.items():
+        seeds = sorted(set.intersection(*(set(own.get(place, ())) for place in pooled))) if pooled else []
+        if len(own) < len(datasets):
+            left_out[title] = f"{len(own)} of {len(datasets)} datasets"
+        elif seeds:
+            columns = [[own[place][seed] for place in pooled] for seed in seeds]
+            low, high, _ = (np.array(ends) for ends in zip(*(scales[place] for place in pooled)))
+            scores[method] = (np.array(columns) - low) / (high - low)
+        else:
+            left_out[title] = "no seed on every dataset"
+    return scores, left_out
+
+
+def _notes(group: str, scores: dict[str, np.ndarray], left_out: dict[str, str], unscaled: Sequence[str]) -> list[str]:
+    """What a group's aggregates lack."""
+    notes = []
+    if left_out:
+        told = ", ".join(f"{title} ({reason})" for title, reason in left_out.items())
+        notes.append(f"{group}: not among the aggregates: {told}.")
+    if unscaled:
+        notes.append(f"{group}: without a scale and so left out: {', '.join(unscaled)}.")
+    return notes
+
+
+def _rows(group: str, scores: dict[str, np.ndarray], runs: list[Row], headline: str) -> list[Row]:
+    """All numbers of a group's methods."""
+    titles = {run["algorithm"]: run["title"] for run in runs}
+    best = max(scores, key=lambda method: scores[method].mean())
+    four, ranks, tests = stats.aggregates(scores), stats.average_ranks(scores), stats.against(scores, best)
+    better = stats.improvement(scores, headline) if headline in scores else {}
+    nothing = (np.nan,) * 3
+    rows = []
+    for method, matrix in scores.items():
+        row: Row = {"group": group, "algorithm": method, "title": titles[method], "best": titles[best]}
+        row |= {"over": titles[headline] if better else "", "rank": ranks[method]}
+        row |= {"n_seeds": len(matrix), "n_datasets": matrix.shape[1]}
+        for metric, three in {**four[method], "improvement": better.get(method, nothing)}.items():
+            row |= dict(zip((metric, f"{metric}_low", f"{metric}_high"), map(float, three)))
+        rows.append(row | dict(zip(("p", "p_holm"), tests.get(method, nothing))))
+    return rows
+
+
+def _words(scales: Scales) -> str:
+    """How returns become scores, in words: which tasks have ends of their own."""
+    own = sorted({task.split("/")[-1] for (task, _), scale in scales.items() if scale.own})
+    divided = "divided by the mean return of the data (1 is as good as the data)"
+    if not own:
+        return divided
+    text = f"on {', '.join(own)} as a share of the way from a random policy's (0) to an expert's (1)"
+    return text if all(scale.own for scale in scales.values()) else f"{text}, elsewhere {divided}"

@@ -1,0 +1,166 @@
+"""Means with intervals, aggregates over datasets, tests between methods, and the agreement of two rankings.
+
+Scores over several datasets are a matrix `[N, D]` of seeds and datasets for each method. rliable is imported where it
+is used: it takes seconds.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+MIN_SEEDS = 3  # below this an interval over seeds says next to nothing
+RESAMPLES = 2000
+TARGET = 1.0  # what the optimality gap is short of
+METRICS = ("iqm", "median", "mean", "optimality_gap")
+Interval = tuple[Any, Any, Any]  # a number or an array of them, and its two ends
+Scores = Mapping[str, np.ndarray]
+
+
+def estimate(cells: Sequence[Mapping[int, Sequence[float]]]) -> dict[str, Any]:
+    """Mean return of a method over one cell or several, each given as {seed: returns of its episodes}.
+
+    The mean is the mean of the cells, a cell's the mean of its seeds. With three seeds or more (common to all
+    cells) the 95 % interval is Student's t over the means of the seeds and `ci_over` says "seeds"; with fewer there is
+    none, NaN. `two_std` is twice the standard deviation (n - 1) of the means of the seeds, as the papers print it; NaN
+    for one seed.
+    """
+    means = [{seed: float(np.mean(episodes)) for seed, episodes in cell.items()} for cell in cells]
+    mean = float(np.mean([np.mean(list(cell.values())) for cell in means]))
+    common = set.intersection(*(set(cell) for cell in means))
+    seeds = [np.mean([cell[seed] for cell in means]) for seed in sorted(common)]
+    std = float(np.std(seeds, ddof=1)) if len(seeds) > 1 else np.nan
+    half, over = np.nan, None
+    if len(seeds) >= MIN_SEEDS:
+        half, over = float(stats.t.ppf(0.975, len(seeds) - 1)) * std / len(seeds) ** 0.5, "seeds"
+    interval = {"ci_low": mean - half, "ci_high": mean + half, "ci_over": over}
+    return {"n_seeds": len(seeds), "mean": mean, "two_std": 2 * std, **interval}
+
+
+def standings(values: Sequence[float]) -> list[str]:
+    """ "best" for the highest value and all that equal it, "second" for the next lower one, otherwise empty."""
+    named = dict(zip(sorted(set(values), reverse=True), ("best", "second")))
+    return [named.get(value, "") for value in values]
+
+
+def aggregates(scores: Scores) -> dict[str, dict[str, Interval]]:
+    """Method to interquartile mean, median, mean and optimality gap (`METRICS`) with their 95 % intervals.
+
+    `scores` are `[N, D]`, on one scale. The optimality gap is how far scores fall short of 1.0 in the mean, those above
+    counting as 1.0. Intervals are percentiles of a bootstrap over the seeds of each dataset, the datasets kept fixed.
+    """
+    from rliable import metrics
+
+    theirs = (metrics.aggregate_iqm, metrics.aggregate_median, metrics.aggregate_mean, metrics.aggregate_optimality_gap)
+    found = {}
+    for method, matrix in scores.items():
+        _, low, high = _interval([matrix], _all_four)
+        found[method] = dict(zip(METRICS, zip([one(matrix) for one in theirs], low, high)))
+    return found
+
+
+def _all_four(matrix: np.ndarray) -> np.ndarray:
+    """`METRICS` as rliable defines them: its trimmed mean checks its input for ten times as long as it takes."""
+    flat = np.sort(matrix, axis=None)
+    cut, means = len(flat) // 4, matrix.mean(axis=0)
+    gap = TARGET - np.minimum(flat, TARGET).mean()
+    return np.array([flat[cut : len(flat) - cut].mean(), np.median(means), means.mean(), gap])
+
+
+def profiles(scores: Scores, thresholds: np.ndarray) -> dict[str, Interval]:
+    """Method to its performance profile: the share of runs above each threshold `[T]`, and the ends of its band."""
+    return {
+        method: _interval([matrix], lambda one: (one[..., None] > thresholds).mean(axis=(0, 1)))
+        for method, matrix in scores.items()
+    }
+
+
+def improvement(scores: Scores, over: str) -> dict[str, Interval]:
+    """Every other method to the probability that a run of it beats one of `over`, a tie counting half.
+
+    The share of all pairs of seeds on a dataset, averaged over datasets: Mann and Whitney's U. Both are resampled.
+    """
+
+    def share(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+        return np.array([(np.sign(ours[:, None] - theirs[None]) + 1).mean() / 2])
+
+    found = {name: _interval([matrix, scores[over]], share) for name, matrix in scores.items() if name != over}
+    return {name: (point[0], low[0], high[0]) for name, (point, low, high) in found.items()}
+
+
+def average_ranks(scores: Scores) -> dict[str, float]:
+    """Method to its rank by mean score, 1 the best and ties sharing theirs, averaged over datasets."""
+    means = pd.DataFrame({method: matrix.mean(axis=0) for method, matrix in scores.items()})
+    ranks = means.round(9).rank(axis=1, ascending=False).to_numpy().mean(axis=0)
+    return dict(zip(scores, ranks.tolist()))
+
+
+def against(scores: Scores, best: str) -> dict[str, tuple[float, float]]:
+    """Every other method to the p-value of its difference from `best`, raw and by Holm; NaN below three seeds.
+
+    A two-sided Welch test of the means over all datasets: the variance of a difference is the sum of those of the
+    seed means of each dataset, with Welch and Satterthwaite's degrees of freedom. Seeds are what was sampled. Datasets
+    were not, and there are three to sixteen of them, so a bootstrap over datasets would answer another question, badly;
+    and methods differ too much in variance to pool it. `best` is picked by the same scores, which favours small p.
+    """
+    others = [method for method in scores if method != best]
+    raw = [_welch(scores[method], scores[best]) for method in others]
+    return dict(zip(others, zip(raw, holm(raw))))
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """p-values corrected for their number by Holm's step-down rule; a NaN stays one and does not count."""
+    p = np.array(values, dtype=float)
+    order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]
+    steps = np.arange(len(order), 0, -1)
+    p[order] = np.minimum(np.maximum.accumulate(steps * p[order]), 1)
+    return p.tolist()
+
+
+def _welch(ours: np.ndarray, theirs: np.ndarray) -> float:
+    if min(len(ours), len(theirs)) < MIN_SEEDS:
+        return np.nan
+    variances = np.stack([matrix.var(axis=0, ddof=1) / len(matrix) for matrix in (ours, theirs)])  # [2, D]
+    difference, total = abs(ours.mean() - theirs.mean()) * ours.shape[1], variances.sum()
+    if total == 0:
+        return float(difference == 0)
+    freedom = total**2 / sum((variances[k] ** 2).sum() / (len(m) - 1) for k, m in enumerate((ours, theirs)))
+    return float(2 * stats.t.sf(difference / total**0.5, freedom))
+
+
+def _interval(matrices: list[np.ndarray], func: Callable[..., np.ndarray]) -> Interval:
+    """`func` of the scores and the ends of its 95 % interval; NaN for the ends below three seeds.
+
+    rliable draws from NumPy's global state whatever state it is given, so that is set here, and put back.
+    """
+    point = func(*matrices)
+    if min(map(len, matrices)) < MIN_SEEDS:
+        return point, np.full_like(point, np.nan), np.full_like(point, np.nan)
+    from rliable import library
+
+    state = np.random.get_state()
+    np.random.seed(0)
+    try:
+        ends = library.get_interval_estimates({"": matrices}, func, reps=RESAMPLES)[1][""]
+    finally:
+        np.random.set_state(state)
+    return point, ends[0], ends[1]
+
+
+def rank_agreement(table: pd.DataFrame) -> dict[tuple[str, str], tuple[float, int]]:
+    """(task, quality) to Kendall's tau-b between our means and the published ones, and the number of methods.
+
+    For each row of the long table, averages too, with three methods or more on both sides; where one side
+    ranks them all equal there is no tau and no entry.
+    """
+    pairs: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for cell in table.dropna(subset=["mean", "published_mean"]).to_dict("records"):
+        pairs.setdefault((cell["task"], cell["quality"]), []).append((cell["mean"], cell["published_mean"]))
+    taus: dict[tuple[str, str], tuple[float, int]] = {}
+    for key, both in pairs.items():
+        tau: Any = stats.kendalltau(*zip(*both))[0] if len(both) >= 3 else np.nan
+        if not np.isnan(tau):
+            taus[key] = float(tau), len(both)
+    return taus

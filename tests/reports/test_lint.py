@@ -1,0 +1,144 @@
+"""What is wrong with the published tables is found, and nothing else."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from offmarl.reports import lint, published, tables, writers
+
+SUITES = {"smac": "macflow_table1", "continuous": "macflow_table2", "om2p": "om2p_table1"}
+FOLDER = Path(__file__).parents[2] / "experiments" / "suites"
+
+
+def texts(rule, name):
+    return [f"{' and '.join(found.methods)}: {found.text}" for found in rule(name)]
+
+
+@pytest.fixture
+def replace(monkeypatch):
+    """Put rows of one's own in place of a published file."""
+
+    def replace(file, rows):
+        read = published._read
+        monkeypatch.setattr(published, "_read", lambda name: rows if name == file else read(name))
+
+    return replace
+
+
+def test_the_averages_that_their_cells_contradict():
+    assert texts(lint.averages, "macflow_table1") == [
+        "BC: SMACv1 average 12.2, but its 15 cells average 11.59",
+        "MABCQ: SMACv1 average 5.5, but its 15 cells average 5.70",
+        "Diffusion BC: SMACv1 average 13.0, but its 15 cells average 12.88",
+        "MADiff: SMACv1 average 13.8, but its 15 cells average 14.03",
+        "DoF: SMACv1 average 15.6, but its 15 cells average 15.49",
+        "Flow BC: SMACv1 average 13.4, but its 15 cells average 13.22",
+    ]
+    assert texts(lint.averages, "macflow_table2") == []
+    assert texts(lint.averages, "om2p_table1") == ["MA-FQL: World average 128.1, but its 4 cells average 125.80"]
+
+
+@pytest.mark.parametrize(("key", "value", "count"), [("mean", "128.1", 1), ("mean", "125.9", 0), ("spread", "21.0", 1)])
+def test_averages_allow_for_rounding_only_in_means_and_spreads(replace, key, value, count):
+    rows = [dict(row) for row in published._read("om2p_table1") if row["method"] == "MA-FQL"]
+    (world,) = [row for row in rows if row["scenario"] == "AVERAGE_World"]
+    world |= {"mean": "125.8", key: value}
+    replace("om2p_table1", rows)
+    assert len(lint.averages("om2p_table1")) == count
+
+
+def test_columns_exchanged_against_their_source():
+    (found,) = lint.exchanged("macflow_table2")
+    assert found.methods == ("ICQ", "OMAR") and len(found.cells) == 8 and "exchanged on Spread" in found.text
+    assert lint.exchanged("macflow_table1") == lint.exchanged("om2p_table1") == []
+
+
+def test_a_pair_put_right_is_no_longer_found(replace):
+    swapped = {"ICQ": "OMAR", "OMAR": "ICQ"}
+    rows = [dict(row) for row in published._read("macflow_table2")]
+    for row in rows:
+        if row["scenario"] == "Spread":
+            row["method"] = swapped.get(row["method"], row["method"])
+    replace("macflow_table2", rows)
+    assert lint.exchanged("macflow_table2") == []
+
+
+def test_columns_that_are_the_same(replace):
+    assert all(lint.duplicates(name) == [] for name in published.FACTS)
+    rows = [dict(row) for row in published._read("macflow_table2")]
+    mine = {row["dataset"]: row for row in rows if (row["scenario"], row["method"]) == ("Ant", "ICQ")}
+    for row in rows:
+        if (row["scenario"], row["method"]) == ("Ant", "OMIGA"):
+            row |= {key: mine[row["dataset"]][key] for key in ("mean", "spread")}
+    replace("macflow_table2", rows)
+    (found,) = lint.duplicates("macflow_table2")
+    assert (found.methods, found.text, len(found.cells)) == (("ICQ", "OMIGA"), "the same on Ant", 8)
+
+
+def test_a_copied_cell_that_is_not_its_source_is_named():
+    (found,) = lint.differing("macflow_table1")
+    assert found.methods == ("BC",) and found.cells == (("5m_vs_6m", "good", "BC"),)
+    assert "11 of 12 shared cells, not on 5m_vs_6m good 15.8 instead of 16.6" in found.text
+
+
+def test_a_highlight_that_the_numbers_do_not_bear_out(replace):
+    wrong = {cell for found in lint.highlights("macflow_table1") for cell in found.cells}
+    assert ("8m", "medium", "DoF") in wrong and ("8m", "medium", "MAC-Flow") not in wrong
+    rows = [dict(row) for row in published._read("marks")]
+    rows = [row for row in rows if (row["scenario"], row["dataset"], row["method"]) != ("8m", "Medium", "MAC-Flow")]
+    replace("marks", rows)
+    again = {cell for found in lint.highlights("macflow_table1") for cell in found.cells}
+    assert again - wrong == {("8m", "medium", "MAC-Flow")}
+    assert lint.highlights("om2p_table1") == []  # no marks survive, so there is nothing to hold against the numbers
+
+
+@pytest.mark.parametrize("suite", ["smac", "continuous"])
+def test_our_table_of_the_papers_means_has_the_papers_highlights_except_what_lint_lists(tmp_path, write_run, suite):
+    name = SUITES[suite]
+    suite = yaml.safe_load((FOLDER / f"{suite}.yaml").read_text(encoding="utf-8"))
+    ours = {title: method for method, title in suite["algorithms"].items()}
+    tasks = {task.split("/")[-1]: task for group in suite["groups"].values() for task in group}
+    for (task, quality, title), (mean, _) in published.cells(name).items():
+        over = {"score": [0.0, 100.0]}
+        write_run(tmp_path, tasks[task], quality, ours[title], 0, mean, **over)
+    table = tables.build(tmp_path, suite, "a suite", "quick", "embedded", {})
+    scenarios = published.FACTS[name]["scenarios"]
+    mine = {}
+    for row in table.dropna(subset=["mean"]).itertuples():
+        where = row.task.replace("AVERAGE ", "AVERAGE_").split("/")[-1]
+        mine[scenarios.get(where, where), row.quality, row.title] = {"best": "bold", "second": "underlined"}.get(
+            row.standing
+        )
+    marks = published.marks(name)
+    listed = {cell for found in lint.findings(name) for cell in found.cells}
+    assert len(mine) == len(published.printed(name)) + len(published.printed_averages(name))
+    assert {cell for cell, mark in mine.items() if mark != marks.get(cell)} <= listed
+    kept = [cell for cell in marks if cell not in listed and mine[cell] == marks[cell]]
+    assert len(kept) > 0.7 * len(marks)
+
+
+@pytest.mark.parametrize(("form", "mark"), [("markdown", "<sup>{}</sup>"), ("page", "<sup>{}</sup>")])
+def test_findings_stand_at_the_columns_they_concern(store, build, form, mark):
+    check(getattr(writers, form)(build(store)), mark)
+
+
+def test_findings_stand_at_their_columns_in_latex_and_on_the_terminal(store, build):
+    check(writers.latex(build(store)), r"\textsuperscript{{{}}}")
+    check(writers.plain(build(store)), "[{}]")
+
+
+def check(text, mark):
+    told = " ".join(text.replace("&#x27;", "'").split())
+    for letter, title in zip("abc", ["BC", "Flow BC", "MAC-Flow"]):
+        assert title + mark.format(letter) in told and f"{mark.format(letter)} Paper's {title}: " in told
+    assert "Paper's BC: copied from MADiff's README in 11 of 18 cells" in told
+    assert "SMACv1 average 12.2, but its 15 cells average 11.59" in told and "Paper's DoF" not in told
+
+
+def test_a_finding_about_two_columns_stands_at_both(tmp_path, build):
+    suite = {"title": "t", "paper": "p", "published": "macflow_table2", "groups": {"MPE": {"mpe/spread": ["expert"]}}}
+    suite |= {"algorithms": {"icq": "ICQ", "omar": "OMAR"}}
+    lines = writers.markdown(tables.build(tmp_path, suite, "x", "quick", "embedded", {})).splitlines()
+    assert lines[2] == "| dataset | data mean | ICQ<sup>a,c</sup> | OMAR<sup>b,c</sup> |"
+    assert any(line.startswith("<sup>c</sup> Paper's ICQ and OMAR: exchanged on Spread") for line in lines)
