@@ -56,12 +56,12 @@ def test_acting_depends_on_the_agents_own_observation(build, views):
 
 
 @pytest.mark.parametrize("noise", ["zero", "fixed"])
-def test_acting_needs_other_agents_observations_only_where_execution_is_centralised(case, build, spec, views, noise):
+def test_acting_needs_other_agents_observations_only_where_execution_is_centralised(build, spec, look, noise):
     algorithm = build(eval_noise=noise)
     with torch.no_grad():  # what joins the agents may be closed by initialisation and open only by training
         for parameter in algorithm.nets.parameters():
             parameter += 0.3 * torch.randn_like(parameter)
-    obs, legal = views
+    obs, legal = look(spec, episodes=64)  # a small part of a joint choice shows in few
     actions, _ = algorithm.act(obs, legal)
     changed = dict.fromkeys(range(spec.agents), False)
     for j in range(spec.agents):
