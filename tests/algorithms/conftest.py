@@ -116,6 +116,12 @@ def _tiny(cls):
     return {f.name: f.metadata["tiny"] for f in dataclasses.fields(cls.Config) if "tiny" in f.metadata}
 
 
+def _settings(cls, variant):
+    """A variant's, with every size small, and windows short where the variant does not say."""
+    short = {name: 4 for name in ("history", "horizon") if name in {f.name for f in dataclasses.fields(cls.Config)}}
+    return {**short, **cls.variants.get(variant, {}), **_tiny(cls)}
+
+
 @pytest.fixture(scope="session")
 def tiny():
     """Every size of a method as small as it goes: class -> settings."""
@@ -138,7 +144,7 @@ def build(case, spec, make_data):
     cls, variant, _ = case
 
     def make(seeds=SEEDS, **over):
-        algorithm = cls(spec, cls.Config(**{**cls.variants.get(variant, {}), **_tiny(cls), **over}), seeds)
+        algorithm = cls(spec, cls.Config(**{**_settings(cls, variant), **over}), seeds)
         algorithm.prepare(make_data(spec))
         return algorithm
 
@@ -149,7 +155,7 @@ def build(case, spec, make_data):
 def batch(case, spec, make_batch):
     """The same transitions for the same seed, whoever shares the batch."""
     cls, variant, _ = case
-    window = cls.Config(**{**cls.variants.get(variant, {}), **_tiny(cls)}).window
+    window = cls.Config(**_settings(cls, variant)).window
 
     def make(draw=0, seeds=SEEDS):
         return make_batch(spec, seeds, draw=draw, window=window)
