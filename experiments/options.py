@@ -25,7 +25,8 @@ EXAMPLES = """examples:
   offmarl data check FILE.npz --task mamujoco/3hopper   a dataset file of one's own
   offmarl data card smac/3m:good                        a page and a histogram
   offmarl data record --tasks smac/3m --policy random --out random.npz
-  offmarl experiment fig3                               landmark covering: figure, table and verdict; all: every one
+  offmarl experiment list                               the papers' other experiments by name
+  offmarl experiment fig6,fig7                          figure, table, page and verdict of each; all: every one
   offmarl doctor                                        what is installed, what is missing, how to get it
   offmarl bench envs --tasks mpe/spread                 steps per second of simulators and recording here
   offmarl bench train --suite smac --tasks smac/3m      seed-steps per second of every method, hours of the table
