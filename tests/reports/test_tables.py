@@ -5,7 +5,7 @@ import re
 import pandas as pd
 import pytest
 
-from offmarl.reports import statistics, tables, writers
+from offmarl.reports import statistics, sums, tables, writers
 from offmarl.reports.results import evaluation_curves, load_runs
 
 
@@ -171,6 +171,20 @@ def test_unreadable_and_unfinished_directories_are_left_out(store, write_run, bu
     table = build(store)
     assert cell(table, "smac/3m", "good", "bc")["mean"] == 16.0
     assert f"2 run.json could not be read and count as not run: {broken.name}, {hollow.name}." in below(table)
+
+
+def test_runs_that_are_not_what_was_written_count_as_not_run(store, write_run, build):
+    changed = write_run(store, "smac/3m", "good", "bc", 7, 99.0)
+    (changed / "SHA256SUMS").write_text(sums.sums(changed, ["run.json"]))
+    assert cell(build(store), "smac/3m", "good", "bc")["n_seeds"] == 3
+    (changed / "run.json").write_text((changed / "run.json").read_text().replace("100.0", "101.0"))
+    table = build(store)
+    assert cell(table, "smac/3m", "good", "bc")["mean"] == 16.0
+    (store / "damaged").mkdir()
+    changed.rename(store / "damaged" / f"{changed.name}.1")
+    again = build(store)
+    assert below(again) == below(table)
+    assert f"1 run.json could not be read and count as not run: {changed.name}." in below(again)
 
 
 def test_numbers_from_other_data_are_pointed_out(store, write_run, build):
