@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offmarl.experiments import data, doctor, experiment, measuring
+from offmarl.experiments import data, doctor, experiment, measuring, verify
 from offmarl.experiments.errors import UserError
 from offmarl.experiments.options import (
     EXAMPLES,
@@ -70,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     status.add_argument("--results", type=Path, default=Path("results"))
     data.add_commands(commands)
     measuring.add_commands(commands)
+    verify.add_command(commands)
     doctor.add_command(commands)
     experiment.add_command(commands)
     return top
@@ -107,6 +108,7 @@ def _run(args: argparse.Namespace) -> int:
     from offmarl.experiments import grid
     from offmarl.experiments.host import Host
     from offmarl.experiments.prepare import prepare
+    from offmarl.experiments.reporting import print_report
     from offmarl.experiments.store import Store
 
     request = grid.Request(
@@ -141,7 +143,7 @@ def _run(args: argparse.Namespace) -> int:
         print(f"offmarl: {fault}", file=sys.stderr)  # its jobs will fail, and say so in the table
     failures = _launch(left, results, host, min(workers, len(left)))
     for suite in grid.expand(args.suite):
-        _print_report(suite, args.profile, args.source, results)
+        print_report(suite, args.profile, args.source, results)
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
     _print_left_out(request)
@@ -173,24 +175,11 @@ def _launch(left: list, results: Path, host: "Host", workers: int) -> list[str]:
     return run_ray(left, results, host, workers)
 
 
-def _print_report(suite_name: str, profile: str, source: str, results: Path) -> None:
-    from offmarl.experiments import grid
-    from offmarl.reports.report import write
-
-    suite = grid.load_suite(suite_name)
-    elsewhere = {method for name in grid.suite_names() for method in grid.load_suite(name)["algorithms"]}
-    absent = grid.unavailable(suite) | grid.lacking(suite, source)
-    out = write(results, suite_name, suite, profile, source, absent, elsewhere)
-    print(out["text"])
-    for note in out["notes"]:
-        print(note)
-    print("\nwritten: " + ", ".join(str(path) for path in out["paths"]))
-
-
 def _report(args: argparse.Namespace) -> int:
     from offmarl.datasets.catalogue import SOURCES
     from offmarl.experiments import grid
     from offmarl.experiments.errors import check_name
+    from offmarl.experiments.reporting import print_report
 
     suites = grid.expand(args.suite)
     check_name("profile", args.profile, grid.profiles())
@@ -198,7 +187,7 @@ def _report(args: argparse.Namespace) -> int:
     if not args.results.is_dir():
         raise UserError(f"--results {args.results}: there is no such directory; `offmarl run` makes it")
     for suite in suites:
-        _print_report(suite, args.profile, args.source, args.results.resolve())
+        print_report(suite, args.profile, args.source, args.results.resolve())
     return 0
 
 

@@ -23,6 +23,7 @@ from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.store import Cell, Store, config_hash
 
 ALL = "all"  # every suite
+REPEATED = ("eval_noise", "batch_size")  # of the config, which a record's protocol repeats
 
 
 @dataclass(frozen=True)

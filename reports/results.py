@@ -172,6 +172,7 @@ def _row(record: Record) -> Record:
         "device": fact("machine", "device", None),
         "engine": _engine(record.get("engine") or {}),
         "unlocked": fact("engine", "unlocked", None),
+        "rollout": fact("engine", "rollout", None),
         "score": record.get("score"),
     }
 
@@ -184,6 +185,6 @@ def _sizes(reduced: dict[str, Any]) -> str:
 
 def _engine(engine: dict[str, str]) -> str | None:
     """'SMAX (jaxmarl 0.2.0, jax 0.10.2)', from the facts stored with the run."""
-    facts = {name: value for name, value in engine.items() if name not in ("engine", "unlocked")}
+    facts = {name: value for name, value in engine.items() if name not in ("engine", "unlocked", "rollout")}
     versions = ", ".join(f"{name} {value}" for name, value in facts.items())
     return f"{engine['engine']} ({versions})" if versions and "engine" in engine else engine.get("engine")

@@ -187,6 +187,16 @@ def test_runs_that_are_not_what_was_written_count_as_not_run(store, write_run, b
     assert f"1 run.json could not be read and count as not run: {changed.name}." in below(again)
 
 
+def test_runs_whose_simulators_played_otherwise_are_pointed_out(store, write_run, build):
+    engine = {"engine": "SMAX", "jaxmarl": "0.2.0", "jax": "0.10.2"}
+    write_run(store, "smac/3m", "good", "bc", 0, 15, engine=engine | {"rollout": "ab" * 32})
+    assert "reference rollout" not in below(build(store))  # the others are older and do not say
+    write_run(store, "smac/3m", "good", "bc", 1, 17, engine=engine | {"rollout": "cd" * 32})
+    said = below(build(store))
+    assert "More than one reference rollout of the simulator, so the numbers do not compare: smac/3m good." in said
+    assert "version of the simulator" not in said and "abab" not in said
+
+
 def test_numbers_from_other_data_are_pointed_out(store, write_run, build):
     write_run(store, "smac/3m", "good", "bc", 0, 15, dataset={"sha256": "other", "return_mean": 3.0})
     assert "More than one recording of the data, so the numbers do not compare: smac/3m good." in below(build(store))
