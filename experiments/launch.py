@@ -9,7 +9,7 @@ from pathlib import Path
 from offmarl.experiments.board import Board
 from offmarl.experiments.grid import Job
 from offmarl.experiments.host import Host
-from offmarl.experiments.train import train
+from offmarl.experiments.lease import Busy, train_alone
 
 
 def run_serial(grid: Sequence[Job], results: Path, host: Host) -> list[str]:
@@ -18,7 +18,10 @@ def run_serial(grid: Sequence[Job], results: Path, host: Host) -> list[str]:
     board = Board(grid, workers=1)
     try:
         for job in grid:
-            board.finish(job, run_one(job, results, host, board))
+            try:
+                board.finish(job, run_one(job, results, host, board))
+            except Busy as busy:
+                board.leave(job, str(busy))
     finally:
         board.close()
     return board.failures
@@ -45,13 +48,19 @@ def interruptible() -> Iterator[list[int]]:
 
 
 def run_one(job: Job, results: Path, host: Host, board: Board) -> str | None:
-    """Train one job; return why it failed, or None. Ctrl-C waits for the end of an update, and saves."""
+    """Train one job; return why it failed, or None. Ctrl-C waits for the end of an update, and saves.
+
+    Raises:
+        Busy: when another driver trains it.
+    """
     try:
-        with contextlib.closing(train(job, results, host)) as training, interruptible() as interrupted:
+        with contextlib.closing(train_alone(job, results, host)) as training, interruptible() as interrupted:
             for progress in training:
                 board.advance(job, progress.step)
                 if interrupted:
                     raise KeyboardInterrupt
+    except Busy:
+        raise
     except Exception as error:  # it is recorded in the store; the others go on
         return f"{type(error).__name__}: {error}".splitlines()[0]
     return None

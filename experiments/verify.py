@@ -5,6 +5,7 @@ import contextlib
 import csv
 import io
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -57,7 +58,7 @@ def _verify(args: argparse.Namespace) -> int:
 
 def _checks(store: "Store", records: dict[str, Record]) -> list[Callable[[], Iterator[Finding]]]:
     """What there is to do."""
-    runs = [lambda run_id=run_id: check_run(store, run_id) for run_id in store.run_ids()]
+    runs = [partial(check_run, store, run_id) for run_id in store.run_ids()]
     data: dict[Any, list[str]] = {}
     games: dict[Any, list[str]] = {}
     for run_id, record in records.items():
@@ -68,10 +69,10 @@ def _checks(store: "Store", records: dict[str, Record]) -> list[Callable[[], Ite
             data.setdefault((*named, key, facts["sha256"]), []).append(run_id)
         if "rollout" in (record.get("engine") or {}):
             games.setdefault((*named, record["engine"]["rollout"]), []).append(run_id)
-    sums = [lambda what=what, ids=ids: check_data(*what, ids[0]) for what, ids in data.items()]
-    rollouts = [lambda what=what, ids=ids: check_rollout(*what, ids[0]) for what, ids in games.items()]
+    sums = [partial(check_data, *what, ids[0]) for what, ids in data.items()]
+    rollouts = [partial(check_rollout, *what, ids[0]) for what, ids in games.items()]
     tables = sorted((store.root / "reports").glob("*/table.csv"))
-    return [*runs, *sums, *rollouts, *(lambda path=path: check_table(store.root, path) for path in tables)]
+    return [*runs, *sums, *rollouts, *(partial(check_table, store.root, path) for path in tables)]
 
 
 def check_run(store: "Store", run_id: str) -> Iterator[Finding]:
