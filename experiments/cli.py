@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offmarl.experiments import data, doctor, experiment, measuring, verify
+from offmarl.experiments import data, doctor, experiment, measuring, rerun, status, verify
 from offmarl.experiments.errors import UserError
 from offmarl.experiments.options import (
     EXAMPLES,
@@ -66,11 +66,11 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("--profile", default="quick", help="smoke, quick (default) or paper")
     report.add_argument("--source", default="embedded", help="embedded (default), og_marl, omiga or omar")
     report.add_argument("--results", type=Path, default=Path("results"), help="results directory (default: results)")
-    status = command(commands, "status", "what the store holds: done, failed, diverged (and why)", _status)
-    status.add_argument("--results", type=Path, default=Path("results"))
+    status.add_command(commands)
     data.add_commands(commands)
     measuring.add_commands(commands)
     verify.add_command(commands)
+    rerun.add_command(commands)
     doctor.add_command(commands)
     experiment.add_command(commands)
     return top
@@ -92,6 +92,9 @@ def _run_options(commands) -> None:
         "--jobs", type=int, default=None, help="trainings side by side; 1 runs without Ray (default: cores)"
     )
     host_options(run)
+    run.add_argument(
+        "--deterministic", action="store_true", help="the same bits from the same seed on the same machine; slower"
+    )
     run.add_argument("--results", type=Path, default=Path("results"), help="results directory (default: results)")
     run.add_argument("--dry-run", action="store_true", help="print the cells, the estimated time and disk, and stop")
 
@@ -109,8 +112,11 @@ def _run(args: argparse.Namespace) -> int:
     from offmarl.experiments.host import Host
     from offmarl.experiments.prepare import prepare
     from offmarl.experiments.reporting import print_report
+    from offmarl.experiments.status import note_grid
     from offmarl.experiments.store import Store
 
+    if args.deterministic and args.tf32:
+        raise UserError("--deterministic and --tf32: TF32 rounds products; leave one of them out")
     request = grid.Request(
         suite=args.suite,
         profile=args.profile,
@@ -129,7 +135,7 @@ def _run(args: argparse.Namespace) -> int:
         print("offmarl: nothing to run: no dataset of this selection is available here", file=sys.stderr)
         _print_left_out(request)
         return 3
-    host = Host(device, args.threads, args.tf32, args.eager)
+    host = Host(device, args.threads, args.tf32, args.eager, args.deterministic)
     results = writable(args.results)
     left = grid.pending(jobs, Store(results))
     if args.dry_run:
@@ -138,6 +144,7 @@ def _run(args: argparse.Namespace) -> int:
         print(describe(jobs, left, host, workers))
         _print_left_out(request)
         return 0
+    note_grid(results, request, jobs)
     entries = {(job.task, job.quality): job.entry for job in left}
     for fault in prepare(list(entries.values()), args.source, min(workers, 2)):
         print(f"offmarl: {fault}", file=sys.stderr)  # its jobs will fail, and say so in the table
@@ -188,21 +195,6 @@ def _report(args: argparse.Namespace) -> int:
         raise UserError(f"--results {args.results}: there is no such directory; `offmarl run` makes it")
     for suite in suites:
         print_report(suite, args.profile, args.source, args.results.resolve())
-    return 0
-
-
-def _status(args: argparse.Namespace) -> int:
-    from offmarl.reports.results import load_runs
-
-    if not args.results.is_dir():
-        raise UserError(f"--results {args.results}: there is no such directory; `offmarl run` makes it")
-    runs = load_runs(args.results)
-    if runs.empty:
-        print("no runs yet")
-        return 0
-    print(runs.groupby(["profile", "algorithm", "status"]).size().unstack(fill_value=0).to_string())
-    for row in runs.query("status != 'done'").to_dict("records"):
-        print("{status}: {task}:{quality} {algorithm} seed {seed}: {reason}".format(**row))
     return 0
 
 

@@ -1,8 +1,8 @@
 """Who trains what: several drivers, on one machine or many, may share a results store.
 
-    <results>/work/<group>.lease    JSON: host, pid, token, step, steps; the heartbeat is its modification time
+    <results>/work/<Job.lease>.lease    JSON: host, pid, token, step, steps; the heartbeat is its modification time
 
-A group is a job whatever its seeds, so that no cell is trained twice. A lease whose holder is gone is taken over: at
+A lease is of a job whatever its seeds, so that no cell is trained twice. A lease whose holder is gone is taken over: at
 once where that can be seen, else when its heart has not beaten for STALE seconds by the file system's own clock.
 """
 
@@ -12,6 +12,7 @@ import os
 import socket
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Generator
 from pathlib import Path
@@ -37,7 +38,7 @@ class Lost(BaseException):
 
 
 class Lease:
-    """The right to train a group of cells.
+    """The right to train the cells of a job.
 
     Raises:
         Busy: when another has it; says who.
@@ -104,8 +105,9 @@ def read_lease(path: Path) -> dict[str, Any]:
 
 def now(folder: Path) -> float:
     """The time of the file system. The clocks of machines differ, and jump."""
-    with tempfile.TemporaryFile(dir=folder) as file:
+    with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=folder) as file:
         return os.fstat(file.fileno()).st_mtime
+    return time.time()  # who cannot write here only looks
 
 
 def alive(lease: dict[str, Any]) -> bool:
@@ -143,9 +145,8 @@ def _make_way(path: Path) -> None:
 
 
 def lease_path(results: Path, job: Job) -> Path:
-    """The lease of a job's group."""
-    name, _, settings = job.run_ids()[0].rsplit(".", 2)
-    return results / "work" / f"{name}.{settings}.lease"
+    """Where a job's lease lies."""
+    return results / "work" / f"{job.lease}.lease"
 
 
 def train_alone(job: Job, results: Path, host: Host) -> Generator[Progress]:

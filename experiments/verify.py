@@ -77,7 +77,7 @@ def _checks(store: "Store", records: dict[str, Record]) -> list[Callable[[], Ite
 
 def check_run(store: "Store", run_id: str) -> Iterator[Finding]:
     """A run's files against their sums, and its settings against its name."""
-    from offmarl.experiments.rerun import stored_job
+    from offmarl.experiments.grid import stored_job
     from offmarl.reports import sums
 
     folder, record = f"runs/{run_id}", store.peek(run_id)
