@@ -1,6 +1,7 @@
 """The command line: `offmarl run`, `report`, `status`; the other commands stand in modules of their own."""
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from offmarl.experiments.host import Host
 
 SOURCE = "where data and simulator come from: embedded (default), or og_marl, omiga, omar: the public data"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+ROOM = "make room, or choose another directory; the same command continues where it was"
 JOBS_PER_GPU = 6  # small networks share a card well; --jobs says otherwise
 
 
@@ -47,6 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        print(f"offmarl: {error.filename or 'a file'}: {error.strerror}; {ROOM}", file=sys.stderr)
         return 1
 
 

@@ -26,6 +26,7 @@ from offmarl.benchmarks.tasks import tasks
 from offmarl.experiments.board import Board
 from offmarl.experiments.grid import Job, pending
 from offmarl.experiments.host import Host
+from offmarl.experiments.launch import interruptible
 from offmarl.experiments.lease import Busy, train_alone
 from offmarl.experiments.store import Store
 from offmarl.experiments.train import fail
@@ -75,6 +76,21 @@ class Trial(tune.Trainable):
         self.progress.close()
 
 
+class ByHand(tune.Stopper):
+    """Stops every trial in order when Ctrl-C was seen, so that they save."""
+
+    def __init__(self, interrupted: list[int]):
+        self.interrupted = interrupted
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """No trial is stopped alone."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether to stop."""
+        return bool(self.interrupted)
+
+
 class Watcher(Callback):
     """Carries Tune's events to the board."""
 
@@ -117,10 +133,10 @@ def run_ray(grid: Sequence[Job], results: Path, host: Host, workers: int) -> lis
         )
     largest_first = sorted(grid, key=_size, reverse=True)  # a long job begun last would leave the other workers idle
     board = Board(grid, workers)
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a worker that died is told by the board
     config = {"host": host, "results": results}
     try:
-        with tempfile.TemporaryDirectory(prefix="offmarl-tune-") as scratch:
+        with tempfile.TemporaryDirectory(prefix="offmarl-tune-") as scratch, interruptible() as interrupted:
             tune.Tuner(
                 tune.with_resources(Trial, share),
                 param_space={**config, "job": tune.grid_search(largest_first)},
@@ -130,8 +146,11 @@ def run_ray(grid: Sequence[Job], results: Path, host: Host, workers: int) -> lis
                     verbose=0,
                     failure_config=FailureConfig(max_failures=1),
                     callbacks=[Watcher(board, grid, results, host)],
+                    stop=ByHand(interrupted),
                 ),
             ).fit()
+        if interrupted:
+            raise KeyboardInterrupt
     finally:
         board.close()
         ray.shutdown()

@@ -2,9 +2,7 @@
 
 import argparse
 import json
-import os
 import statistics
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -44,6 +42,8 @@ def note_grid(results: Path, request: "Request", grid: Sequence["Job"]) -> None:
 
     Asked anew of the same suite, profile and source, it replaces what was asked before.
     """
+    from offmarl.reports.report import whole
+
     place = results / "grids" / f"{request.suite}-{request.profile}-{request.source}.json"
     place.parent.mkdir(parents=True, exist_ok=True)
     rows = [
@@ -53,9 +53,8 @@ def note_grid(results: Path, request: "Request", grid: Sequence["Job"]) -> None:
         }
         for job in grid
     ]
-    draft = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}")
-    draft.write_text(json.dumps({"asked": datetime.now(UTC).isoformat(), "jobs": rows}, indent=1))
-    os.replace(draft, place)
+    text = json.dumps({"asked": datetime.now(UTC).isoformat(), "jobs": rows}, indent=1)
+    whole(place, lambda draft: draft.write_text(text))
 
 
 def survey(store: "Store") -> Record:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from offmarl.experiments import grid
+from offmarl.experiments.lease import read_lease
 from offmarl.experiments.store import Store
 
 CHECKOUT = Path(__file__).parents[2]
@@ -106,3 +107,29 @@ def test_a_killed_grid_loses_at_most_what_was_running_and_two_drivers_finish_it_
     )
     assert {run_id for job in jobs for run_id in job.run_ids()} == set(after)
     assert grid.pending(jobs, Store(tmp_path)) == []
+
+
+def leases(results, wanted):
+    """Job to process of what is being trained, as soon as it is what is wanted."""
+    for _ in range(3000):
+        time.sleep(0.1)
+        found = {path: read_lease(path) for path in (results / "work").glob("*.lease")}
+        if wanted(found):
+            return {path: lease["pid"] for path, lease in found.items()}
+    raise TimeoutError(found)
+
+
+def test_ray_tries_again_when_a_worker_is_killed_and_stops_by_hand_with_everything_saved(tmp_path):
+    command = ["run", "--suite", "smac", "--tasks", "smac/3m:poor", "--algorithms", "mac_flow,macql", "--jobs", "2"]
+    driver = start(*command, "--set", "all.batch_size=512", "--results", tmp_path, cwd=tmp_path)
+    first = leases(tmp_path, lambda found: len(found) == 2 and all(each["step"] for each in found.values()))
+    killed, pid = next(iter(first.items()))
+    os.kill(pid, signal.SIGKILL)
+    leases(tmp_path, lambda found: killed in found and found[killed]["pid"] != pid and found[killed]["step"])
+    began = time.monotonic()
+    driver.send_signal(signal.SIGINT)
+    _, err = driver.communicate(timeout=60)
+    assert time.monotonic() - began < 10
+    assert driver.returncode == 130 and "Traceback" not in err
+    assert err.splitlines()[-1] == "offmarl: stopped; the same command continues where it was"
+    assert sorted(path.suffix for path in (tmp_path / "work").iterdir()) == [".pt", ".pt"]
