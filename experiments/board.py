@@ -60,6 +60,13 @@ class Board:
         elif failure:
             self.bar.write(f"{job.title} failed: {failure}", file=sys.stderr)
 
+    def leave(self, job: Job, why: str) -> None:
+        """`job` is another driver's, which `why` says."""
+        self._began.pop(job.key, None)
+        self._steps[job.key] = job.protocol["steps"]
+        self.bar.total -= len(job.seeds)
+        self.bar.write(f"{job.title} {why}", file=sys.stderr)
+
     def time_left(self) -> str:
         """Estimated from the steps that remain."""
         seconds, steps = (sum(row[k] for row in self._spent.values()) for k in (0, 1))

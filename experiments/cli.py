@@ -1,6 +1,7 @@
 """The command line: `offmarl run`, `report`, `status`; the other commands stand in modules of their own."""
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offmarl.experiments import data, doctor, experiment, measuring
+from offmarl.experiments import data, doctor, experiment, measuring, rerun, status, verify
 from offmarl.experiments.errors import UserError
 from offmarl.experiments.options import (
     EXAMPLES,
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from offmarl.experiments.grid import Request
 
 SOURCE = "where data and simulator come from: embedded (default), or og_marl, omiga, omar: the public data"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+ROOM = "make room, or choose another directory; the same command continues where it was"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,6 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        print(f"offmarl: {error.filename or 'a file'}: {error.strerror}; {ROOM}", file=sys.stderr)
+        return 1
 
 
 def parser() -> argparse.ArgumentParser:
@@ -64,10 +72,11 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("--profile", default="quick", help="smoke, quick (default) or paper")
     report.add_argument("--source", default="embedded", help="embedded (default), og_marl, omiga or omar")
     report.add_argument("--results", type=Path, default=Path("results"), help="results directory (default: results)")
-    status = command(commands, "status", "what the store holds: done, failed, diverged (and why)", _status)
-    status.add_argument("--results", type=Path, default=Path("results"))
+    status.add_command(commands)
     data.add_commands(commands)
     measuring.add_commands(commands)
+    verify.add_command(commands)
+    rerun.add_command(commands)
     doctor.add_command(commands)
     experiment.add_command(commands)
     return top
@@ -89,6 +98,9 @@ def _run_options(commands) -> None:
         "--jobs", type=int, default=None, help="trainings side by side; 1 runs without Ray (default: cores)"
     )
     host_options(run)
+    run.add_argument(
+        "--deterministic", action="store_true", help="the same bits from the same seed on the same machine; slower"
+    )
     run.add_argument("--results", type=Path, default=Path("results"), help="results directory (default: results)")
     run.add_argument("--dry-run", action="store_true", help="print the cells, the estimated time and disk, and stop")
 
@@ -98,8 +110,12 @@ def _run(args: argparse.Namespace) -> int:
     from offmarl.experiments.host import Host
     from offmarl.experiments.launch import launch, side_by_side
     from offmarl.experiments.prepare import prepare
+    from offmarl.experiments.reporting import print_report
+    from offmarl.experiments.status import note_grid
     from offmarl.experiments.store import Store
 
+    if args.deterministic and args.tf32:
+        raise UserError("--deterministic and --tf32: TF32 rounds products; leave one of them out")
     request = grid.Request(
         suite=args.suite,
         profile=args.profile,
@@ -118,7 +134,7 @@ def _run(args: argparse.Namespace) -> int:
         print("offmarl: nothing to run: no dataset of this selection is available here", file=sys.stderr)
         _print_left_out(request)
         return 3
-    host = Host(device, args.threads, args.tf32, args.eager)
+    host = Host(device, args.threads, args.tf32, args.eager, args.deterministic)
     results = writable(args.results)
     left = grid.pending(jobs, Store(results))
     if args.dry_run:
@@ -127,12 +143,13 @@ def _run(args: argparse.Namespace) -> int:
         print(describe(jobs, left, host, workers))
         _print_left_out(request)
         return 0
+    note_grid(results, request, jobs)
     entries = {(job.task, job.quality): job.entry for job in left}
     for fault in prepare(list(entries.values()), args.source, min(workers, 2)):
         print(f"offmarl: {fault}", file=sys.stderr)  # its jobs will fail, and say so in the table
     failures = launch(left, results, host, workers)
     for suite in grid.expand(args.suite):
-        _print_report(suite, args.profile, args.source, results)
+        print_report(suite, args.profile, args.source, results)
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
     _print_left_out(request)
@@ -152,24 +169,11 @@ def _print_left_out(request: "Request") -> None:
         print(f"not available: {names}: {reason}", file=sys.stderr)
 
 
-def _print_report(suite_name: str, profile: str, source: str, results: Path) -> None:
-    from offmarl.experiments import grid
-    from offmarl.reports.report import write
-
-    suite = grid.load_suite(suite_name)
-    elsewhere = {method for name in grid.suite_names() for method in grid.load_suite(name)["algorithms"]}
-    absent = grid.unavailable(suite) | grid.lacking(suite, source)
-    out = write(results, suite_name, suite, profile, source, absent, elsewhere)
-    print(out["text"])
-    for note in out["notes"]:
-        print(note)
-    print("\nwritten: " + ", ".join(str(path) for path in out["paths"]))
-
-
 def _report(args: argparse.Namespace) -> int:
     from offmarl.datasets.catalogue import SOURCES
     from offmarl.experiments import grid
     from offmarl.experiments.errors import check_name
+    from offmarl.experiments.reporting import print_report
 
     suites = grid.expand(args.suite)
     check_name("profile", args.profile, grid.profiles())
@@ -177,22 +181,7 @@ def _report(args: argparse.Namespace) -> int:
     if not args.results.is_dir():
         raise UserError(f"--results {args.results}: there is no such directory; `offmarl run` makes it")
     for suite in suites:
-        _print_report(suite, args.profile, args.source, args.results.resolve())
-    return 0
-
-
-def _status(args: argparse.Namespace) -> int:
-    from offmarl.reports.results import load_runs
-
-    if not args.results.is_dir():
-        raise UserError(f"--results {args.results}: there is no such directory; `offmarl run` makes it")
-    runs = load_runs(args.results)
-    if runs.empty:
-        print("no runs yet")
-        return 0
-    print(runs.groupby(["profile", "algorithm", "status"]).size().unstack(fill_value=0).to_string())
-    for row in runs.query("status != 'done'").to_dict("records"):
-        print("{status}: {task}:{quality} {algorithm} seed {seed}: {reason}".format(**row))
+        print_report(suite, args.profile, args.source, args.results.resolve())
     return 0
 
 

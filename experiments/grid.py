@@ -23,6 +23,7 @@ from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.store import Cell, Store, config_hash
 
 ALL = "all"  # every suite
+REPEATED = ("eval_noise", "batch_size")  # of the config, which a record's protocol repeats
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,12 @@ class Job:
     def key(self) -> str:
         """Names the job and its group of seeds."""
         return f"{self.run_ids()[0]}+{','.join(map(str, self.seeds))}"
+
+    @property
+    def lease(self) -> str:
+        """Names the job whatever its seeds."""
+        name, _, settings = self.run_ids()[0].rsplit(".", 2)
+        return f"{name}.{settings}"
 
     @property
     def title(self) -> str:
@@ -371,6 +378,14 @@ def _checked_list(place: str, value: Any, whole: bool) -> tuple:
 def config_from(method: type[Algorithm], stored: Mapping[str, Any]) -> Any:
     """A method's Config from settings as JSON and YAML hold them, with lists for tuples."""
     return method.Config(**{key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()})
+
+
+def stored_job(record: Mapping[str, Any], seeds: Sequence[int]) -> Job:
+    """The job that made a stored run, for these seeds. KeyError where the record does not say."""
+    cell = {key: value for key, value in record["cell"].items() if key != "seed"}
+    config = {key: tuple(value) if isinstance(value, list) else value for key, value in record["config"].items()}
+    protocol = {key: value for key, value in record["protocol"].items() if key not in REPEATED}
+    return Job(**cell, seeds=tuple(seeds), config=config, protocol=protocol)
 
 
 def pending(grid: Sequence[Job], store: Store, retry_failed: bool = True) -> list[Job]:

@@ -1,6 +1,7 @@
 """Where a process computes, and how; with the facts that records keep of it."""
 
 import contextlib
+import os
 import platform
 import re
 import resource
@@ -24,6 +25,7 @@ class Host:
     threads: int = 1  # of the CPU
     tf32: bool = False  # on CUDA: matrix products and convolutions with ten bits of mantissa
     eager: bool = False  # on CUDA: launch every operation of an update, instead of replaying its captured graph
+    deterministic: bool = False  # only algorithms that give the same bits again, even where they are slower
 
     @property
     def cuda(self) -> bool:
@@ -38,6 +40,9 @@ class Host:
     def set_up(self) -> None:
         """Make this process compute so."""
         torch.set_num_threads(self.threads)
+        if self.deterministic:
+            os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when CUDA begins
+        torch.use_deterministic_algorithms(self.deterministic)
         if ":" in self.device:
             torch.cuda.set_device(self.device)  # where graphs are captured
         torch.backends.cuda.matmul.allow_tf32 = self.tf32
@@ -66,6 +71,7 @@ class Host:
             "torch": torch.__version__,
             "numpy": np.__version__,
             "threads": self.threads,
+            "deterministic": self.deterministic,
         } | ({"cuda": torch.version.cuda, "tf32": self.tf32, "captured": self.captures} if self.cuda else {})
 
 

@@ -11,8 +11,8 @@ import torch
 from offmarl.experiments.board import Board
 from offmarl.experiments.grid import Job
 from offmarl.experiments.host import Host
+from offmarl.experiments.lease import Busy, train_alone
 from offmarl.experiments.options import core_count
-from offmarl.experiments.train import train
 
 JOBS_PER_GPU = 6  # small networks share a card well; --jobs says otherwise
 
@@ -25,13 +25,12 @@ def side_by_side(device: str, threads: int) -> int:
 
 def launch(grid: Sequence[Job], results: Path, host: Host, workers: int) -> list[str]:
     """Train every job, so many side by side; return the failures, one line each. One worker needs no Ray."""
-    if not grid:
-        return []
-    if workers == 1:
-        return run_serial(grid, results, host)
+    workers = min(workers, len(grid))
+    if workers <= 1:
+        return run_serial(grid, results, host) if grid else []
     from offmarl.experiments.launch_ray import run_ray
 
-    return run_ray(grid, results, host, min(workers, len(grid)))
+    return run_ray(grid, results, host, workers)
 
 
 def run_serial(grid: Sequence[Job], results: Path, host: Host) -> list[str]:
@@ -40,7 +39,10 @@ def run_serial(grid: Sequence[Job], results: Path, host: Host) -> list[str]:
     board = Board(grid, workers=1)
     try:
         for job in grid:
-            board.finish(job, run_one(job, results, host, board))
+            try:
+                board.finish(job, run_one(job, results, host, board))
+            except Busy as busy:
+                board.leave(job, str(busy))
     finally:
         board.close()
     return board.failures
@@ -67,13 +69,19 @@ def interruptible() -> Iterator[list[int]]:
 
 
 def run_one(job: Job, results: Path, host: Host, board: Board) -> str | None:
-    """Train one job; return why it failed, or None. Ctrl-C waits for the end of an update, and saves."""
+    """Train one job; return why it failed, or None. Ctrl-C waits for the end of an update, and saves.
+
+    Raises:
+        Busy: when another driver trains it.
+    """
     try:
-        with contextlib.closing(train(job, results, host)) as training, interruptible() as interrupted:
+        with contextlib.closing(train_alone(job, results, host)) as training, interruptible() as interrupted:
             for progress in training:
                 board.advance(job, progress.step)
                 if interrupted:
                     raise KeyboardInterrupt
+    except Busy:
+        raise
     except Exception as error:  # it is recorded in the store; the others go on
         return f"{type(error).__name__}: {error}".splitlines()[0]
     return None

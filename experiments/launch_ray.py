@@ -24,10 +24,12 @@ from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig
 
 from offmarl.benchmarks.tasks import tasks
 from offmarl.experiments.board import Board
-from offmarl.experiments.grid import Job
+from offmarl.experiments.grid import Job, pending
 from offmarl.experiments.host import Host
+from offmarl.experiments.launch import interruptible
+from offmarl.experiments.lease import Busy, train_alone
 from offmarl.experiments.store import Store
-from offmarl.experiments.train import fail, train
+from offmarl.experiments.train import fail
 
 REPORT_SECONDS = 2.0
 
@@ -42,25 +44,25 @@ class Trial(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin the next job in the same actor."""
         new_config["host"].set_up()
-        self.progress = train(new_config["job"], new_config["results"], new_config["host"])
+        self.progress = train_alone(new_config["job"], new_config["results"], new_config["host"])
         self.at = 0
         return True
 
     def step(self) -> dict[str, Any]:
         """Train on for a while. A failure of the job ends the trial in order: it is in the store already."""
         until = time.monotonic() + REPORT_SECONDS
+        said = {"failure": "", "busy": "", "done": True}
         try:
             for progress in self.progress:
                 self.at = progress.step
                 if time.monotonic() > until:
-                    return {"at": self.at, "failure": "", "done": False}
+                    said["done"] = False
+                    break
+        except Busy as busy:
+            said["busy"] = str(busy)
         except Exception as error:
-            return {
-                "at": self.at,
-                "failure": f"{type(error).__name__}: {error}".splitlines()[0],
-                "done": True,
-            }
-        return {"at": self.at, "failure": "", "done": True}
+            said["failure"] = f"{type(error).__name__}: {error}".splitlines()[0]
+        return {"at": self.at, **said}
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         """Nothing: jobs keep their own checkpoints in the results directory."""
@@ -74,6 +76,21 @@ class Trial(tune.Trainable):
         self.progress.close()
 
 
+class ByHand(tune.Stopper):
+    """Stops every trial in order when Ctrl-C was seen, so that they save."""
+
+    def __init__(self, interrupted: list[int]):
+        self.interrupted = interrupted
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """No trial is stopped alone."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether to stop."""
+        return bool(self.interrupted)
+
+
 class Watcher(Callback):
     """Carries Tune's events to the board."""
 
@@ -84,14 +101,17 @@ class Watcher(Callback):
         """Progress of a running job."""
         job = trial.config["job"]
         self.board.advance(job, result["at"])
-        if result.get("done"):
+        if result.get("busy"):
+            self.board.leave(job, result["busy"])
+        elif result.get("done"):
             self.board.finish(job, result["failure"] or None)
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """A worker died for good: record it."""
         job = trial.config["job"]
         error = RuntimeError("the worker process died twice (killed, or out of memory)")
-        fail(job, Store(self.results), error, self.host)
+        for left in pending([job], Store(self.results)):
+            fail(left, Store(self.results), error, self.host)
         self.board.finish(job, str(error))
 
 
@@ -113,10 +133,10 @@ def run_ray(grid: Sequence[Job], results: Path, host: Host, workers: int) -> lis
         )
     largest_first = sorted(grid, key=_size, reverse=True)  # a long job begun last would leave the other workers idle
     board = Board(grid, workers)
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
-    config = {"host": host, "results": str(results)}
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a worker that died is told by the board
+    config = {"host": host, "results": results}
     try:
-        with tempfile.TemporaryDirectory(prefix="offmarl-tune-") as scratch:
+        with tempfile.TemporaryDirectory(prefix="offmarl-tune-") as scratch, interruptible() as interrupted:
             tune.Tuner(
                 tune.with_resources(Trial, share),
                 param_space={**config, "job": tune.grid_search(largest_first)},
@@ -126,8 +146,11 @@ def run_ray(grid: Sequence[Job], results: Path, host: Host, workers: int) -> lis
                     verbose=0,
                     failure_config=FailureConfig(max_failures=1),
                     callbacks=[Watcher(board, grid, results, host)],
+                    stop=ByHand(interrupted),
                 ),
             ).fit()
+        if interrupted:
+            raise KeyboardInterrupt
     finally:
         board.close()
         ray.shutdown()

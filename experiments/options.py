@@ -18,6 +18,9 @@ EXAMPLES = """examples:
   offmarl run --suite smac --tasks smac/3m,smac/8m:good --algorithms bc,mac_flow --seeds 0-5
   offmarl run --suite smac --set mac_flow.alpha=1.0 --set all.batch_size=128
   offmarl report --suite smac                           the tables and figures again
+  offmarl status                                        done, running, failed, pending, and the time left
+  offmarl verify                                        are the stored runs, their data and the tables still sound?
+  offmarl rerun RUN_ID                                  train a stored run once more: is it the same?
   offmarl run --suite smac --source og_marl             on the public data, in real StarCraft
   offmarl data list                                     every dataset, and whether it is here
   offmarl data get --source omiga --tasks mamujoco/3hopper

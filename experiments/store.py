@@ -3,12 +3,16 @@
     <results>/runs/<run id>/run.json        cell, config, protocol, provenance, every evaluation episode
                             curves.parquet  training metrics by step
                             checkpoint.pt   the trained method
+                            SHA256SUMS      of the files above
+    <results>/damaged/<run id>.<n>/         runs that were no longer what was written; nothing reads them
     <results>/measurements/<kind>/<name>.json   what `offmarl latency` and `offmarl bench train` measured
 
 A run directory appears whole or not at all: it is written under a temporary name and renamed. Reports read these
 files and nothing else.
 """
 
+import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -20,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from offmarl.reports import sums
 
 SCHEMA = 1
 ENDED = ("done", "failed", "diverged")  # what a run can have come to
@@ -63,17 +69,41 @@ class Store:
         self.runs = self.root / "runs"
 
     def status(self, run_id: str) -> str:
-        """`done`, `failed`, `diverged` or `pending`. A run whose record cannot be read is pending again."""
+        """`done`, `failed`, `diverged` or `pending`. A damaged run is set aside, and pending again."""
         record = self.read(run_id)
         return record["status"] if record else "pending"
 
     def read(self, run_id: str) -> dict[str, Any] | None:
-        """The record of a run, or None where there is none or it is damaged."""
+        """The record of a run, or None where there is none. A damaged run is set aside."""
+        for _ in range(2):  # one that is being replaced at this moment is whole when looked at again
+            record = self.peek(run_id)
+            if record is not None or not (self.runs / run_id).is_dir():
+                return record
+        with contextlib.suppress(OSError):  # a store that cannot be written, or another process was first
+            self._set_aside(run_id)
+        return None
+
+    def peek(self, run_id: str) -> dict[str, Any] | None:
+        """The record of a run, or None where there is none or it is damaged; nothing is moved."""
+        folder = self.runs / run_id
         try:
-            record = json.loads((self.runs / run_id / "run.json").read_text())
+            if sums.summed(folder) and sums.faults(folder, [sums.RECORD]):
+                return None
+            record = json.loads((folder / sums.RECORD).read_text())
         except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, UnicodeDecodeError):
             return None
         return record if isinstance(record, dict) and record.get("status") in ENDED else None
+
+    def run_ids(self) -> list[str]:
+        """The runs that are there, damaged ones too."""
+        return sorted(path.name for path in self.runs.glob("[!.]*") if path.is_dir())
+
+    def _set_aside(self, run_id: str) -> None:
+        """Move a run out of the way, for a person to look at."""
+        damaged = self.root / "damaged"
+        damaged.mkdir(exist_ok=True)
+        n = 1 + sum(1 for _ in damaged.glob(f"{glob.escape(run_id)}.*"))
+        os.replace(self.runs / run_id, damaged / f"{run_id}.{n}")
 
     def write(
         self,
@@ -92,6 +122,7 @@ class Store:
                 curves.to_parquet(draft / "curves.parquet", index=False)
             if checkpoint is not None:
                 (draft / "checkpoint.pt").write_bytes(checkpoint)
+            (draft / sums.SUMS).write_text(sums.sums(draft, os.listdir(draft)))
             old = self.runs / f".{run_id}.old"
             shutil.rmtree(old, ignore_errors=True)
             if place.exists():

@@ -19,9 +19,10 @@ from offmarl.benchmarks.latency import Decisions, time_decisions
 from offmarl.benchmarks.rollout import Episodes, evaluate, lane_seeds
 from offmarl.benchmarks.tasks import Task, fingerprint, make_env
 from offmarl.datasets.canonical import Dataset, Sampler
-from offmarl.experiments.grid import Job
+from offmarl.experiments.grid import REPEATED, Job
 from offmarl.experiments.host import Host, code
 from offmarl.experiments.online import Online
+from offmarl.experiments.reference import reference
 from offmarl.experiments.store import Store
 from offmarl.experiments.updates import Updates
 
@@ -185,10 +186,11 @@ class Run:
                 "reason": self.diverged.get(k),
                 "algorithm": facts,
                 "dataset": self.card,
-                "engine": fingerprint(self.task),
+                "engine": fingerprint(self.task) | reference(self.task),
                 "score": self.task.score,
                 "evaluations": [{"step": step, **asdict(rows[k])} for step, rows in self.evaluations],
                 "latency": latency,
+                "seeds": list(self.job.seeds),  # that trained in lock step
                 "time": {**asdict(self.clock), "seeds_together": len(self.job.seeds)},
                 "memory_mb": self.host.peak_mb(),
                 "started": self.started.isoformat(),
@@ -284,11 +286,7 @@ def provenance(job: Job, run_id: str, host: Host) -> dict[str, Any]:
         "run_id": run_id,
         "config": dict(job.config),
         "config_hash": job.hash,
-        "protocol": {
-            **job.protocol,
-            "eval_noise": job.config["eval_noise"],
-            "batch_size": job.config["batch_size"],
-        },
+        "protocol": {**job.protocol, **{key: job.config[key] for key in REPEATED}},
         "machine": host.facts(),
         "code": code(),
     }

@@ -1,6 +1,7 @@
 """The results store as data frames.
 
-Reads `<results>/runs/<run id>/run.json` and nothing else. A file that cannot be read is left out and counted.
+Reads `<results>/runs/<run id>/run.json` and nothing else. A file that cannot be read, or does not match its sum, is
+left out and counted; so are the runs that were set aside in `<results>/damaged` and have not been run again.
 Runs of one cell with different settings are never pooled: the newest set is kept. `attrs["notes"]` of a frame
 says what was left out. The store holds raw returns; those of the tasks in `normalised` are turned into scores here,
 0 for the return of a random policy and 100 for an expert's, by the two returns that each run carries.
@@ -14,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from offmarl.reports import sums
 
 Record = dict[str, Any]
 ENDED = ("done", "failed", "diverged")  # what a run can have come to
@@ -69,6 +72,8 @@ def _records(
         elif profile in (None, record["cell"]["profile"]) and source in (None, record["cell"]["source"]):
             records.append(record)
     kept, notes = _newest(records)
+    aside = {path.name.rpartition(".")[0] for path in (results / "damaged").glob("*")}
+    damaged += sorted(run_id for run_id in aside if not (results / "runs" / run_id).exists())
     if damaged:
         shown = ", ".join(damaged[:3]) + (", …" if len(damaged) > 3 else "")
         notes.append(f"{len(damaged)} run.json could not be read and count as not run: {shown}.")
@@ -93,8 +98,13 @@ def _scored(record: Record) -> Record:
 
 
 def _read(path: Path) -> Record | None:
-    """A usable record, or None: it needs a cell, a known status, and episodes where it claims to be done."""
+    """A usable record, or None: it needs a cell, a known status, and episodes where it claims to be done.
+
+    One that has a sum must match it.
+    """
     try:
+        if sums.summed(path.parent) and sums.faults(path.parent, [sums.RECORD]):
+            return None
         record = json.loads(path.read_text(encoding="utf-8"))
         known = isinstance(record["run_id"], str) and set(CELL) <= set(record["cell"])
         if record["status"] == "done":
@@ -162,6 +172,7 @@ def _row(record: Record) -> Record:
         "device": fact("machine", "device", None),
         "engine": _engine(record.get("engine") or {}),
         "unlocked": fact("engine", "unlocked", None),
+        "rollout": fact("engine", "rollout", None),
         "score": record.get("score"),
     }
 
@@ -174,6 +185,6 @@ def _sizes(reduced: dict[str, Any]) -> str:
 
 def _engine(engine: dict[str, str]) -> str | None:
     """'SMAX (jaxmarl 0.2.0, jax 0.10.2)', from the facts stored with the run."""
-    facts = {name: value for name, value in engine.items() if name not in ("engine", "unlocked")}
+    facts = {name: value for name, value in engine.items() if name not in ("engine", "unlocked", "rollout")}
     versions = ", ".join(f"{name} {value}" for name, value in facts.items())
     return f"{engine['engine']} ({versions})" if versions and "engine" in engine else engine.get("engine")

@@ -237,10 +237,12 @@ def _mixed(runs: list[Row]) -> list[str]:
     """Notes where runs do not share their dataset's data or simulator, or all runs the protocol."""
     notes = []
     done = [run for run in runs if run["status"] == "done"]
-    for key, what in [("dataset_sha256", "recording of the data"), ("engine", "version of the simulator")]:
+    kinds = {"dataset_sha256": "recording of the data", "engine": "version of the simulator"}
+    for key, what in (kinds | {"rollout": "reference rollout of the simulator"}).items():
         values = defaultdict(set)
         for run in done:
-            values[f"{run['task']} {run['quality']}"].add(run[key])
+            if run[key] is not None:  # older runs lack some
+                values[f"{run['task']} {run['quality']}"].add(run[key])
         places = [dataset for dataset, found in values.items() if len(found) > 1]
         if places:
             notes.append(f"More than one {what}, so the numbers do not compare: {', '.join(places)}.")

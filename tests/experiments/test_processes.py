@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -9,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from offmarl.algorithms import registry
 from offmarl.experiments import grid
+from offmarl.experiments.lease import read_lease
 from offmarl.experiments.store import Store
 
 CHECKOUT = Path(__file__).parents[2]
@@ -72,8 +73,8 @@ def test_ray_trains_side_by_side_and_a_second_start_finds_nothing_pending(tmp_pa
     assert complete(tmp_path / "results") == records
 
 
-def test_a_killed_grid_loses_at_most_what_was_running_and_the_next_start_finishes_it(tmp_path, complete):
-    methods = [name for name in grid.load_suite("smac")["algorithms"] if name in registry()]
+def test_a_killed_grid_loses_at_most_what_was_running_and_two_drivers_finish_it_together(tmp_path, complete):
+    methods = ["bc", "flow_bc", "macql", "mac_flow"]
     command = [*SMOKE, "--algorithms", ",".join(methods), "--jobs", "1", "--results", tmp_path]
     with open(tmp_path / "log", "w") as log:
         driver = start(*command, cwd=tmp_path, stdout=log, stderr=log)
@@ -87,15 +88,48 @@ def test_a_killed_grid_loses_at_most_what_was_running_and_the_next_start_finishe
     assert 1 <= len(before) < cells
     assert {record["status"] for record in before.values()} == {"done"}
 
-    code, _, err = offmarl(*command, cwd=tmp_path)
-    assert code == 0, err
+    assert len(list((tmp_path / "work").glob("*.lease"))) == 1  # of the dead, to be taken at once
+    drivers = [start(*command, cwd=tmp_path) for _ in range(2)]
+    told = [driver.communicate(timeout=400)[1] for driver in drivers]
+    assert [driver.returncode for driver in drivers] == [0, 0], told
     after = complete(tmp_path)
     assert len(after) == cells
     assert {record["status"] for record in after.values()} == {"done"}
     assert {run_id: after[run_id] for run_id in before} == before  # what was done was not done again
-    assert f"/{cells - len(before)}]" in err
+    trained = [line.split("] ")[1].split(" done;")[0] for err in told for line in err.splitlines() if " done;" in line]
+    assert sorted(trained) == sorted(
+        {f"3m:poor {after[run_id]['cell']['algorithm']}" for run_id in after.keys() - before}
+    )
+    assert any(f"is being run by {socket.gethostname()} pid {driver.pid}" in err for driver in drivers for err in told)
+    assert list((tmp_path / "work").iterdir()) == []
     jobs = grid.jobs(
         grid.Request("smac", "smoke", algorithms=methods, tasks=["smac/3m:poor"], overrides=["all.hidden=[16]"])
     )
     assert {run_id for job in jobs for run_id in job.run_ids()} == set(after)
     assert grid.pending(jobs, Store(tmp_path)) == []
+
+
+def leases(results, wanted):
+    """Job to process of what is being trained, as soon as it is what is wanted."""
+    for _ in range(3000):
+        time.sleep(0.1)
+        found = {path: read_lease(path) for path in (results / "work").glob("*.lease")}
+        if wanted(found):
+            return {path: lease["pid"] for path, lease in found.items()}
+    raise TimeoutError(found)
+
+
+def test_ray_tries_again_when_a_worker_is_killed_and_stops_by_hand_with_everything_saved(tmp_path):
+    command = ["run", "--suite", "smac", "--tasks", "smac/3m:poor", "--algorithms", "mac_flow,macql", "--jobs", "2"]
+    driver = start(*command, "--set", "all.batch_size=512", "--results", tmp_path, cwd=tmp_path)
+    first = leases(tmp_path, lambda found: len(found) == 2 and all(each["step"] for each in found.values()))
+    killed, pid = next(iter(first.items()))
+    os.kill(pid, signal.SIGKILL)
+    leases(tmp_path, lambda found: killed in found and found[killed]["pid"] != pid and found[killed]["step"])
+    began = time.monotonic()
+    driver.send_signal(signal.SIGINT)
+    _, err = driver.communicate(timeout=60)
+    assert time.monotonic() - began < 10
+    assert driver.returncode == 130 and "Traceback" not in err
+    assert err.splitlines()[-1] == "offmarl: stopped; the same command continues where it was"
+    assert sorted(path.suffix for path in (tmp_path / "work").iterdir()) == [".pt", ".pt"]

@@ -45,14 +45,46 @@ def test_a_run_that_was_never_written_is_pending(tmp_path):
     assert Store(tmp_path / "nowhere").read(ID) is None
 
 
+@pytest.mark.parametrize("summed", [True, False], ids=["with sums", "an older run without"])
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"null", b"{}", b'{"status": "pending"}', b'{"status": null}', b"\xff\xfe\x00", b"7"]
 )
-def test_a_damaged_record_is_pending_again(tmp_path, content):
-    place = Store(tmp_path).write(CELL, record())
-    (place / "run.json").write_bytes(content)
+def test_a_damaged_record_is_set_aside_and_pending_again(tmp_path, content, summed):
+    store = Store(tmp_path)
+    for n in (1, 2):
+        place = store.write(CELL, record())
+        (place / "run.json").write_bytes(content)
+        if not summed:
+            (place / "SHA256SUMS").unlink()
+        assert store.peek(ID) is None and place.exists()
+        assert store.status(ID) == "pending"
+        assert not place.exists()
+        assert (tmp_path / "damaged" / f"{ID}.{n}" / "run.json").read_bytes() == content
+    store.write(CELL, record())
+    assert store.status(ID) == "done"
+
+
+def test_a_single_changed_digit_is_damage(tmp_path):
+    place = Store(tmp_path).write(CELL, record(evaluations=[{"returns": [15.25]}]))
+    text = (place / "run.json").read_text()
+    (place / "run.json").write_text(text.replace("15.25", "16.25"))
     assert Store(tmp_path).read(ID) is None
-    assert Store(tmp_path).status(ID) == "pending"
+
+
+def test_an_older_run_without_sums_is_read(tmp_path):
+    (Store(tmp_path).write(CELL, record()) / "SHA256SUMS").unlink()
+    assert Store(tmp_path).status(ID) == "done"
+
+
+def test_a_store_that_cannot_be_written_still_says_that_a_run_is_damaged(tmp_path):
+    (Store(tmp_path).write(CELL, record()) / "run.json").write_text("{")
+    (tmp_path / "damaged").write_text("in the way")
+    assert Store(tmp_path).read(ID) is None
+
+
+def test_the_sums_are_those_of_sha256sum(tmp_path):
+    place = Store(tmp_path).write(CELL, record(), pd.DataFrame({"step": [1]}), b"weights")
+    subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=place, check=True, capture_output=True)
 
 
 def test_a_run_without_its_record_is_pending(tmp_path):
@@ -65,7 +97,7 @@ def test_a_rerun_replaces_the_run_as_a_whole(tmp_path):
     store.write(CELL, record("failed", reason="RuntimeError: once"), pd.DataFrame({"step": [1]}), b"old")
     store.write(CELL, record(reason=None))
     assert store.status(ID) == "done"
-    assert sorted(path.name for path in (tmp_path / "runs" / ID).iterdir()) == ["run.json"]
+    assert sorted(path.name for path in (tmp_path / "runs" / ID).iterdir()) == ["SHA256SUMS", "run.json"]
 
 
 def test_a_write_that_fails_leaves_the_earlier_run_as_it_was(tmp_path):

@@ -5,7 +5,7 @@ import re
 import pandas as pd
 import pytest
 
-from offmarl.reports import stats, tables, writers
+from offmarl.reports import stats, sums, tables, writers
 from offmarl.reports.results import evaluation_curves, load_runs
 
 
@@ -195,6 +195,30 @@ def test_unreadable_and_unfinished_directories_are_left_out(store, write_run, bu
     table = build(store)
     assert cell(table, "smac/3m", "good", "bc")["mean"] == 16.0
     assert f"2 run.json could not be read and count as not run: {broken.name}, {hollow.name}." in below(table)
+
+
+def test_runs_that_are_not_what_was_written_count_as_not_run(store, write_run, build):
+    changed = write_run(store, "smac/3m", "good", "bc", 7, 99.0)
+    (changed / "SHA256SUMS").write_text(sums.sums(changed, ["run.json"]))
+    assert cell(build(store), "smac/3m", "good", "bc")["n_seeds"] == 3
+    (changed / "run.json").write_text((changed / "run.json").read_text().replace("100.0", "101.0"))
+    table = build(store)
+    assert cell(table, "smac/3m", "good", "bc")["mean"] == 16.0
+    (store / "damaged").mkdir()
+    changed.rename(store / "damaged" / f"{changed.name}.1")
+    again = build(store)
+    assert below(again) == below(table)
+    assert f"1 run.json could not be read and count as not run: {changed.name}." in below(again)
+
+
+def test_runs_whose_simulators_played_otherwise_are_pointed_out(store, write_run, build):
+    engine = {"engine": "SMAX", "jaxmarl": "0.2.0", "jax": "0.10.2"}
+    write_run(store, "smac/3m", "good", "bc", 0, 15, engine=engine | {"rollout": "ab" * 32})
+    assert "reference rollout" not in below(build(store))  # the others are older and do not say
+    write_run(store, "smac/3m", "good", "bc", 1, 17, engine=engine | {"rollout": "cd" * 32})
+    said = below(build(store))
+    assert "More than one reference rollout of the simulator, so the numbers do not compare: smac/3m good." in said
+    assert "version of the simulator" not in said and "abab" not in said
 
 
 def test_numbers_from_other_data_are_pointed_out(store, write_run, build):
