@@ -103,6 +103,9 @@ class Comparison:
         left = grid.pending(list({job.key: job for job in every}.values()), store)
         faults = prepare([*{(job.task, job.quality): job.entry for job in left}.values()], source, min(workers, 2))
         faults += launch(left, store.root, host, workers)
+        faults += [
+            f"{job.title} ({job.variant}): not done yet" for job in grid.pending(every, store, retry_failed=False)
+        ]
         rows = [row for label, jobs in found.items() for job in jobs for row in _seen(store, label, job)]
         lost = {f"{run_id}: {record['status']}: {record['reason']}" for run_id, record in _ended(store, every)}
         return self.told(profile, source, host, rows, [*faults, *sorted(lost)])

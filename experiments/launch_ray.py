@@ -8,6 +8,7 @@ import logging
 import os
 import tempfile
 import time
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the board is the progress display
+if not os.environ.get("RAY_ADDRESS"):  # a Ray of our own listens on the loopback device alone
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 import ray
 import torch
@@ -44,7 +47,7 @@ class Trial(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin the next job in the same actor."""
         new_config["host"].set_up()
-        self.progress = train_alone(new_config["job"], new_config["results"], new_config["host"])
+        self.progress = train_alone(**new_config)
         self.at = 0
         return True
 
@@ -134,7 +137,7 @@ def run_ray(grid: Sequence[Job], results: Path, host: Host, workers: int) -> lis
     largest_first = sorted(grid, key=_size, reverse=True)  # a long job begun last would leave the other workers idle
     board = Board(grid, workers)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a worker that died is told by the board
-    config = {"host": host, "results": results}
+    config = {"host": host, "results": results, "driver": uuid.uuid4().hex}
     try:
         with tempfile.TemporaryDirectory(prefix="offmarl-tune-") as scratch, interruptible() as interrupted:
             tune.Tuner(

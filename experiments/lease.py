@@ -1,9 +1,10 @@
 """Who trains what: several drivers, on one machine or many, may share a results store.
 
-    <results>/work/<Job.lease>.lease    JSON: host, pid, token, step, steps; the heartbeat is its modification time
+    <results>/work/<Job.lease>.lease    JSON: host, pid, driver, token, step, steps; its heartbeat is its time of change
 
 A lease is of a job whatever its seeds, so that no cell is trained twice. A lease whose holder is gone is taken over: at
-once where that can be seen, else when its heart has not beaten for STALE seconds by the file system's own clock.
+once where that can be seen, else when its heart has not beaten for STALE seconds by the file system's own clock. A
+driver runs a job once at a time: when it begins one again, its first worker is lost, on whatever node that was.
 """
 
 import contextlib
@@ -38,22 +39,22 @@ class Lost(BaseException):
 
 
 class Lease:
-    """The right to train the cells of a job.
+    """The right to train the cells of a job, for a worker of a driver (empty: the driver itself).
 
     Raises:
         Busy: when another has it; says who.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, driver: str = ""):
         self.path = path
-        self.facts: dict[str, Any] = {**me(), "token": uuid.uuid4().hex}
+        self.facts: dict[str, Any] = {**me(), "driver": driver, "token": uuid.uuid4().hex}
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
             try:
                 self.file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
                 break
             except FileExistsError:
-                _make_way(path)
+                _make_way(path, driver)
         self._ended = threading.Event()
         self.beat()
         self._heart = threading.Thread(target=self._live, daemon=True)
@@ -100,7 +101,8 @@ def read_lease(path: Path) -> dict[str, Any]:
         except (ValueError, TypeError):  # its holder died as it wrote it
             facts = {}
     age = now(path.parent) - beaten
-    return {"host": "unknown", "pid": 0, "space": "", "token": "", "step": 0, "steps": 0, **facts, "age": age}
+    empty = {"host": "unknown", "pid": 0, "space": "", "driver": "", "token": "", "step": 0, "steps": 0}
+    return {**empty, **facts, "age": age}
 
 
 def now(folder: Path) -> float:
@@ -122,8 +124,8 @@ def alive(lease: dict[str, Any]) -> bool:
     return lease["age"] < STALE
 
 
-def _make_way(path: Path) -> None:
-    """Remove the lease of a holder that is gone.
+def _make_way(path: Path, driver: str) -> None:
+    """Remove the lease of a holder that is gone, or was a worker of the same driver.
 
     Of two that try, the second may have moved the first one's new lease away: it puts that back.
 
@@ -132,7 +134,7 @@ def _make_way(path: Path) -> None:
     """
     try:
         found = read_lease(path)
-        if alive(found):
+        if alive(found) and not (driver and found["driver"] == driver):
             raise Busy(f"is being run by {found['host']} pid {found['pid']}")
         aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
         os.rename(path, aside)
@@ -149,13 +151,13 @@ def lease_path(results: Path, job: Job) -> Path:
     return results / "work" / f"{job.lease}.lease"
 
 
-def train_alone(job: Job, results: Path, host: Host) -> Generator[Progress]:
-    """`train` what is still pending of a job, as the only one.
+def train_alone(job: Job, results: Path, host: Host, driver: str = "") -> Generator[Progress]:
+    """`train` what is still pending of a job, as the only one, for a driver with workers of its own.
 
     Raises:
         Busy: when another trains it, has done it by now, or has taken it over.
     """
-    lease = Lease(lease_path(results, job))
+    lease = Lease(lease_path(results, job), driver)
     try:
         if not (jobs := pending([job], Store(results))):
             raise Busy("was done by another driver")

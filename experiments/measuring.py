@@ -1,7 +1,8 @@
-"""The commands that measure time: `offmarl latency` and `offmarl bench`."""
+"""The commands that measure: `offmarl latency`, `offmarl bench` and `offmarl soak`."""
 
 import argparse
 import json
+import secrets
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -26,6 +27,7 @@ from offmarl.experiments.options import (
 def add_commands(commands) -> None:
     """Declare them."""
     _latency_options(commands)
+    _soak_options(commands)
     bench = command(commands, "bench", "how fast things are on this machine", None)
     subjects = bench.add_subparsers(title="subjects", required=True, metavar="SUBJECT")
     envs = command(subjects, "envs", "steps per second of every simulator and of recording its data", _bench_envs)
@@ -40,6 +42,29 @@ def add_commands(commands) -> None:
     pace.add_argument("--seeds", default="1,2,6", help="how many train in lock step (default: 1,2,6)")
     pace.add_argument("--seconds", type=float, default=2.0, help="of updates for each row (default: 2)")
     host_options(pace)
+
+
+def _soak_options(commands) -> None:
+    soak = command(commands, "soak", "kill trainings at random moments and look whether anything is lost", _soak)
+    soak.add_argument("--minutes", type=float, default=10.0, help="how long, 600 at most (default: 10)")
+    soak.add_argument("--seed", type=int, default=None, help="of the moments (default: a new one)")
+
+
+def _soak(args: argparse.Namespace) -> int:
+    from offmarl.experiments import soak
+
+    if not 0 < args.minutes <= 600:
+        raise UserError(f"--minutes {args.minutes:g}: write a number above 0, 600 at most")
+    seed = secrets.randbelow(2**31) if args.seed is None else args.seed
+    grown, counts = soak.growth(), soak.rounds(args.minutes, seed)
+    cells = {"minutes": f"{args.minutes:g}", "seed": seed, **counts, "memory": f"{grown:+.1%}"}
+    for line in (cells, ["---"] * len(cells), cells.values()):
+        print(f"| {' | '.join(map(str, line))} |")
+    faults = [f"{counts[name]} {name}" for name in ("lost", "twice", "not whole", "different") if counts[name]]
+    faults += [f"memory grew by {grown:.1%} in {soak.UPDATES:,} updates"] if grown >= 0.05 else []
+    if faults:
+        print(f"offmarl soak: {'; '.join(faults)}", file=sys.stderr)
+    return 1 if faults else 0
 
 
 def _latency_options(commands) -> None:

@@ -34,6 +34,7 @@ EXAMPLES = """examples:
   offmarl bench envs --tasks mpe/spread                 steps per second of simulators and recording here
   offmarl bench train --suite smac --tasks smac/3m      seed-steps per second of every method, hours of the table
   offmarl latency --suite smac --tasks smac/3m          milliseconds of a decision, at the papers' sizes
+  offmarl soak --minutes 10                             kill trainings at random moments; is anything lost?
   offmarl latency --suite smac --scaling                the same by the number of agents and denoising steps
 """
 

@@ -134,8 +134,7 @@ def _over(found: list[tuple[Any, float]], how: str) -> float:
         return float(correlation.statistic)
     if how == "rise":
         return values[-1] - values[0]
-    over = {"least": min, "worst": min, "most": max}.get(how)
-    return over(values) if over else sum(values) / len(values)
+    return min(values) if how == "worst" else sum(values) / len(values)
 
 
 def _results(record: Record) -> tuple[list[str], list[list[str]]]:

@@ -49,30 +49,6 @@ def test_the_program_refuses_wrong_input_with_exit_code_2_and_one_line(arguments
     assert nearest in err
 
 
-def test_ray_trains_side_by_side_and_a_second_start_finds_nothing_pending(tmp_path, complete):
-    command = [*SMOKE, "--algorithms", "bc,macql", "--jobs", "2", "--results", tmp_path / "results"]
-    code, out, err = offmarl(*command, cwd=CHECKOUT)  # where our folders could shadow packages of the same name
-    assert code == 0, err
-    records = complete(tmp_path / "results")
-    assert sorted((r["cell"]["algorithm"], r["cell"]["seed"]) for r in records.values()) == [
-        ("bc", 0),
-        ("bc", 1),
-        ("macql", 0),
-        ("macql", 1),
-    ]
-    assert {r["status"] for r in records.values()} == {"done"}
-    assert all(r["config"]["hidden"] == [16] for r in records.values())
-    assert all([e["step"] for e in r["evaluations"]] == [75, 150] for r in records.values())
-    assert "Traceback" not in err
-    assert "[4/4]" in err
-
-    code, again, err = offmarl(*command, cwd=CHECKOUT)
-    assert code == 0, err
-    assert err == ""  # nothing was recorded or trained
-    assert again == out  # and the report is the same
-    assert complete(tmp_path / "results") == records
-
-
 def test_a_killed_grid_loses_at_most_what_was_running_and_two_drivers_finish_it_together(tmp_path, complete):
     methods = ["bc", "flow_bc", "macql", "mac_flow"]
     command = [*SMOKE, "--algorithms", ",".join(methods), "--jobs", "1", "--results", tmp_path]
