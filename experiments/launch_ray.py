@@ -129,6 +129,7 @@ def run_ray(grid: Sequence[Job], results: Path, host: Host, workers: int) -> lis
         ray.init(logging_level=logging.ERROR, log_to_driver=False)
     else:
         ray.init(
+            "local",  # not one that happens to run here
             num_cpus=workers * host.threads,
             include_dashboard=False,
             logging_level=logging.ERROR,

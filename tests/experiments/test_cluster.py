@@ -111,7 +111,7 @@ def test_a_grid_runs_on_two_nodes_and_ends_complete_though_one_dies(cluster, tmp
 def test_a_ray_of_our_own_listens_on_the_loopback_device_alone():
     script = (
         "import offmarl.experiments.launch_ray, ray, psutil\n"
-        "ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)\n"
+        "ray.init('local', num_cpus=1, include_dashboard=False, log_to_driver=False)\n"
         "ours = {p.pid for p in [psutil.Process(), *psutil.Process().children(recursive=True)]}\n"
         "found = [c.laddr.ip for c in psutil.net_connections('inet') if c.status == 'LISTEN' and c.pid in ours]\n"
         "print(sorted(set(found)), len(found))\n"
