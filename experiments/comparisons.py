@@ -179,13 +179,13 @@ def _seen(store: Store, arm: str, job: Job) -> Iterator[Row]:
 
 
 def looks(record: Row, folder: Path) -> Iterator[Row]:
-    """A run's evaluations: step, return, return relative to the data's, the critic's mean value where there is one."""
+    """A run's evaluations: step, return, normalised return, the critic's mean value where there is one."""
     curves = pd.read_parquet(folder / "curves.parquet").set_index("step")
-    floor = record["score"][0] if record.get("score") else 0.0
+    data = record["dataset"]["return_mean"]
+    low, high = record.get("score") or (0.0, data)
     for evaluation in record["evaluations"]:
         value = float(np.mean(evaluation["returns"]))
-        data = record["dataset"]["return_mean"]
-        row = {"step": evaluation["step"], "return": value, "relative": (value - floor) / (data - floor), "data": data}
+        row = {"step": evaluation["step"], "return": value, "data": data, "relative": (value - low) / (high - low)}
         if MEAN_Q in curves:
             row[MEAN_Q] = float(curves[MEAN_Q].loc[: evaluation["step"]].iloc[-1])
         yield row

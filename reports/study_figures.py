@@ -17,7 +17,7 @@ from offmarl.reports.figures import CAPTION_CHARACTERS, COLOURS, STYLE, paint
 
 COLOUR = {"data": "0.5", "joint": COLOURS["Flow BC"], "policies": COLOURS["MAC-Flow"]}
 NAMES = {"data": "data", "joint": "joint flow", "policies": "policies"}
-LABELS = {"return": "mean return", "mean_q": "mean value Q", "relative": "return / mean return of the data"}
+LABELS = {"return": "mean return", "mean_q": "mean value Q", "relative": "normalised return"}
 MIN_SEEDS = 3  # below this no interval
 Record = dict[str, Any]
 
@@ -189,7 +189,7 @@ def _half_width(looks: Any) -> np.ndarray:
 
 
 def _categories(record: Record) -> Figure:
-    """The last return of every arm, relative to the data's: a line for each dataset, a dot for each seed."""
+    """The last normalised return of every arm: a line for each dataset, a dot for each seed."""
     rows = pd.DataFrame(record["rows"])
     arms, settings = list(dict.fromkeys(rows["arm"])), list(dict.fromkeys(rows["setting"]))
     last = rows[rows["step"] == rows.groupby(["arm", "setting", "seed"])["step"].transform("max")]
@@ -200,7 +200,7 @@ def _categories(record: Record) -> Figure:
         mean = part.groupby("arm")["relative"].mean().reindex(arms)
         axis.plot(arms, mean, color=colour, marker=marker, markersize=5, label=setting)
         axis.plot(part["arm"], part["relative"], marker, color=colour, markersize=2.5, alpha=0.5, linewidth=0)
-    axis.axhline(1.0, color="0.5", linestyle="--", linewidth=1, label="mean of the data")
+    axis.axhline(0.0, color="0.8", linewidth=0.8)
     axis.set(ylabel=LABELS["relative"], xlabel=record["axis"])
     figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=7)
     sns.despine(ax=axis)

@@ -80,9 +80,9 @@ def test_rows_tell_return_relative_return_and_the_critics_mean(conducted):
     (job, *_), *_ = comparisons()["fig7"].jobs("smoke", "embedded").values()
     run = Store(conducted / "experiments").read(job.run_ids()[0])
     row = next(r for r in record["rows"] if (r["arm"], r["seed"], r["step"]) == ("MAC-Flow", 0, 20))
-    low, data = run["score"][0], run["dataset"]["return_mean"]
+    (low, high), data = run["score"], run["dataset"]["return_mean"]
     assert row["return"] == pytest.approx(np.mean(run["evaluations"][-1]["returns"]))
-    assert row["relative"] == pytest.approx((row["return"] - low) / (data - low))
+    assert row["relative"] == pytest.approx((row["return"] - low) / (high - low))
     assert row["data"] == data and np.isfinite(row["mean_q"])
 
 
