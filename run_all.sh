@@ -54,6 +54,7 @@ check() {
 case "${1:-}" in
     "" | -h | --help) sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" ;;
     --test) set_up "[test]" && shift && check "$@" ;;
+    validate) set_up "[test]" && exec "$venv/bin/offmarl" "$@" ;;
     -*) set_up "" && exec "$venv/bin/offmarl" run "$@" ;;
     *) set_up "" && exec "$venv/bin/offmarl" "$@" ;;
 esac

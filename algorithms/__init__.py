@@ -1,28 +1,80 @@
-"""Methods, one file each. A new file here is a new method: nothing else needs to know."""
+"""Methods, one file each. A new file here is a new method: nothing else needs to know.
+
+Methods may also lie elsewhere: in files that OFFMARL_ALGORITHMS names (joined as in PATH; `--algorithm FILE` adds one),
+and in installed packages, as entry points of the group `offmarl.algorithms` that name a module.
+"""
 
 import importlib
+import importlib.util
+import os
 import pkgutil
+import sys
+from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
 
 from offmarl.algorithms.base import Algorithm
+
+PATHS, GROUP = "OFFMARL_ALGORITHMS", "offmarl.algorithms"
+
+
+class MethodError(TypeError):
+    """What was named as a method is none; the message says which file and why."""
 
 
 @cache
 def registry() -> dict[str, type[Algorithm]]:
-    """Every method in this folder by name.
+    """Every method by name: of this folder, of named files, of installed packages.
 
     Raises:
-        TypeError: when two files claim one name.
+        MethodError: when two files claim one name, or one from elsewhere cannot be used.
     """
     found: dict[str, type[Algorithm]] = {}
-    for module in pkgutil.iter_modules(__path__):
-        loaded = importlib.import_module(f"{__name__}.{module.name}")
-        for item in vars(loaded).values():
-            if not (isinstance(item, type) and issubclass(item, Algorithm) and item.__module__ == loaded.__name__):
-                continue
-            name = getattr(item, "name", None)  # None: the abstract base
+    for place, module in _modules():
+        own = {item.name: item for item in vars(module).values() if _is_method(item, module)}
+        if not own and place != __name__:
+            raise MethodError(f"{place}: holds no subclass of Algorithm that has a name")
+        for name, method in own.items():
             if name in found:
-                raise TypeError(f"{loaded.__name__}: the name '{name}' is taken by {found[name].__module__}")
-            if name is not None:
-                found[name] = item
+                where = place if place != __name__ else module.__name__
+                raise MethodError(f"{where}: the name '{name}' is taken by {found[name].__module__}")
+            found[name] = method
     return found
+
+
+def _modules() -> Iterator[tuple[str, ModuleType]]:
+    """Where methods may be, and what was imported from there."""
+    for module in pkgutil.iter_modules(__path__):
+        yield __name__, importlib.import_module(f"{__name__}.{module.name}")
+    for path in filter(None, os.environ.get(PATHS, "").split(os.pathsep)):
+        yield path, _imported(path, Path(path))
+    for entry in entry_points(group=GROUP):
+        try:
+            yield f"entry point {entry.value}", entry.load()
+        except Exception as error:
+            raise MethodError(f"entry point {entry.value}: cannot be imported ({_told(error)})") from error
+
+
+def _imported(place: str, path: Path) -> ModuleType:
+    """A module of a file that lies anywhere."""
+    spec = importlib.util.spec_from_file_location(f"{__name__}.elsewhere.{path.stem}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise MethodError(f"{place}: is not a Python file")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look there
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise MethodError(f"{place}: cannot be imported ({_told(error)})") from error
+    return module
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _is_method(item: object, module: ModuleType) -> bool:
+    """Whether it is a concrete method that this module defines."""
+    mine = isinstance(item, type) and issubclass(item, Algorithm) and item.__module__ == module.__name__
+    return mine and getattr(item, "name", None) is not None

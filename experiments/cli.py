@@ -9,10 +9,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offmarl.experiments import data, doctor, experiment, measuring, rerun, status, verify
+from offmarl.experiments import data, doctor, exchange, experiment, measuring, own, rerun, status, verify
 from offmarl.experiments.errors import UserError
 from offmarl.experiments.options import (
     EXAMPLES,
+    OWN,
     SUITES,
     VARIANT,
     command,
@@ -39,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )  # torch: large tensors on huge pages, else page faults cost a fifth
     args = parser().parse_args(argv)
     try:
+        if getattr(args, "algorithm", None):
+            own.use(args.algorithm)
         return args.command(args)
     except UserError as error:
         print(f"offmarl: {error}", file=sys.stderr)
@@ -79,6 +82,8 @@ def parser() -> argparse.ArgumentParser:
     rerun.add_command(commands)
     doctor.add_command(commands)
     experiment.add_command(commands)
+    own.add_commands(commands)
+    exchange.add_commands(commands)
     return top
 
 
@@ -88,6 +93,7 @@ def _run_options(commands) -> None:
     run.add_argument("--profile", default="quick", help="how much work: smoke, quick (default) or paper")
     run.add_argument("--source", default="embedded", help=SOURCE)
     run.add_argument("--algorithms", help="comma-separated methods (default: those of the suite)")
+    run.add_argument("--algorithm", action="append", default=[], metavar="FILE", help=OWN)
     run.add_argument("--tasks", help="comma-separated tasks or datasets: smac/3m,smac/8m:good (default: all)")
     run.add_argument("--seeds", help="0-5 or 0,2,4 (default: the profile's)")
     run.add_argument("--variant", help=VARIANT)

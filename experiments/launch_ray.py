@@ -25,6 +25,7 @@ import torch
 from ray import tune
 from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig
 
+from offmarl.algorithms import PATHS
 from offmarl.benchmarks.tasks import tasks
 from offmarl.experiments.board import Board
 from offmarl.experiments.grid import Job, pending
@@ -126,7 +127,8 @@ def run_ray(grid: Sequence[Job], results: Path, host: Host, workers: int) -> lis
     gpus = torch.cuda.device_count() if host.cuda else 0
     share = {"cpu": host.threads, "gpu": min(1.0, gpus / workers)}
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(logging_level=logging.ERROR, log_to_driver=False)
+        elsewhere = {"env_vars": {PATHS: os.environ.get(PATHS, "")}}  # methods of one's own, on every node
+        ray.init(runtime_env=elsewhere, logging_level=logging.ERROR, log_to_driver=False)
     else:
         ray.init(
             "local",  # not one that happens to run here

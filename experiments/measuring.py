@@ -10,6 +10,7 @@ from pathlib import Path
 
 from offmarl.experiments.errors import UserError
 from offmarl.experiments.options import (
+    OWN,
     SUITES,
     VARIANT,
     command,
@@ -56,7 +57,11 @@ def _soak(args: argparse.Namespace) -> int:
     if not 0 < args.minutes <= 600:
         raise UserError(f"--minutes {args.minutes:g}: write a number above 0, 600 at most")
     seed = secrets.randbelow(2**31) if args.seed is None else args.seed
-    grown, counts = soak.growth(), soak.rounds(args.minutes, seed)
+    try:
+        grown, counts = soak.growth(), soak.rounds(args.minutes, seed)
+    except RuntimeError as error:
+        print(f"offmarl soak: {error}; the same again: --seed {seed}", file=sys.stderr)
+        return 1
     cells = {"minutes": f"{args.minutes:g}", "seed": seed, **counts, "memory": f"{grown:+.1%}"}
     for line in (cells, ["---"] * len(cells), cells.values()):
         print(f"| {' | '.join(map(str, line))} |")
@@ -86,6 +91,7 @@ def _selection_options(options: argparse.ArgumentParser) -> None:
     options.add_argument("--suite", required=True, help=SUITES)
     options.add_argument("--profile", default="paper", help="whose network sizes: smoke, quick or paper (default)")
     options.add_argument("--algorithms", help="comma-separated methods (default: those of the suite)")
+    options.add_argument("--algorithm", action="append", default=[], metavar="FILE", help=OWN)
     options.add_argument("--tasks", help="comma-separated tasks (default: the first of each of the suite's groups)")
     options.add_argument("--variant", help=VARIANT)
     options.add_argument("--set", action="append", default=[], metavar="METHOD.KEY=VALUE", help="change a setting")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from offmarl.experiments.errors import UserError, check_name
 
+OWN = "a method's file that lies elsewhere; repeatable"
 VARIANT = "paper, released, quick, or several: quick+without_igm (default: the profile's)"
 SUITES = "smac, continuous, om2p, or all of them"
 
@@ -30,6 +31,11 @@ EXAMPLES = """examples:
   offmarl data record --tasks smac/3m --policy random --out random.npz
   offmarl experiment list                               the papers' other experiments by name
   offmarl experiment fig6,fig7                          figure, table, page and verdict of each; all: every one
+  offmarl new my_method                                 the file of a method of your own
+  offmarl validate my_method.py                         does it keep the contract? and its card
+  offmarl run --suite smac --algorithm my_method.py --algorithms my_method,mac_flow
+  offmarl export --format csv --out episodes.csv        every evaluation episode; parquet, marl-eval
+  offmarl merge /node1/results /node2/results --results joined
   offmarl doctor                                        what is installed, what is missing, how to get it
   offmarl bench envs --tasks mpe/spread                 steps per second of simulators and recording here
   offmarl bench train --suite smac --tasks smac/3m      seed-steps per second of every method, hours of the table

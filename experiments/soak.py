@@ -72,7 +72,11 @@ def rounds(minutes: float, seed: int) -> dict[str, int]:
 
 
 def _attempt(context: Any, results: Path, seconds: float | None) -> bool:
-    """Train in a process of its own, which is killed after some seconds; whether it lived to the end."""
+    """Train in a process of its own, which is killed after some seconds; whether it lived to the end.
+
+    Raises:
+        RuntimeError: when it ended by itself, and not well.
+    """
     process = context.Process(target=work, args=(results,), daemon=True)
     process.start()
     process.join(seconds)
@@ -80,7 +84,9 @@ def _attempt(context: Any, results: Path, seconds: float | None) -> bool:
         process.kill()
         process.join()
         return False
-    return process.exitcode == 0
+    if process.exitcode:
+        raise RuntimeError(f"a training ended with exit code {process.exitcode}")
+    return True
 
 
 def work(results: Path) -> None:

@@ -1,5 +1,7 @@
 import dataclasses
 import io
+import os
+import types
 
 import pytest
 import torch
@@ -15,6 +17,20 @@ CASES = [
     for variant in ("paper", *(v for v in cls.variants if v != "paper"))
     for space in sorted(cls.actions)
 ]
+
+
+def pytest_collection_modifyitems(items):
+    """`offmarl validate` looks at one method alone: OFFMARL_METHOD names it."""
+    if name := os.environ.get("OFFMARL_METHOD"):
+        items[:] = [item for item in items if name in map(_method_of, getattr(item, "callspec", _NONE).params.values())]
+
+
+def _method_of(value):
+    first = value[0] if isinstance(value, tuple) else value
+    return getattr(first, "name", None)
+
+
+_NONE = types.SimpleNamespace(params={})
 
 
 @pytest.fixture(autouse=True)
