@@ -112,4 +112,4 @@ def test_validation_tells_a_method_that_keeps_the_contract_from_one_that_does_no
     example.write_text(example.read_text() + BROKEN)
     registry.cache_clear()
     assert main(["validate", str(example)]) == 1
-    assert "✗ seeds do not mix" in capfd.readouterr().out
+    assert "✗ a seed learns the same in any company" in capfd.readouterr().out
