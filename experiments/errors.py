@@ -5,7 +5,10 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """The input was wrong. The message says what, where, and how to mend it."""
+    """The input was wrong. The message says what, where, and how to mend it, in one line whatever it quotes."""
+
+    def __init__(self, message: str):
+        super().__init__(" ".join(message.splitlines()))
 
 
 def check_name(kind: str, name: str, known: Iterable[str]) -> str:

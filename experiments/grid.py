@@ -10,7 +10,6 @@ import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 import yaml
@@ -20,9 +19,9 @@ from offmarl.algorithms.base import Algorithm
 from offmarl.benchmarks.tasks import tasks
 from offmarl.datasets.catalogue import EMBEDDED, SOURCES, Entry, catalogue
 from offmarl.experiments.errors import UserError, check_name
+from offmarl.experiments.files import ALL, expand, load_suite, profiles, suite_names  # noqa: F401 - a part of the grid
 from offmarl.experiments.store import Cell, Store, config_hash
 
-ALL = "all"  # every suite
 REPEATED = ("eval_noise", "batch_size")  # of the config, which a record's protocol repeats
 
 
@@ -92,39 +91,6 @@ class Request:
     seeds: Sequence[int] | None = None
     variant: str | None = None
     overrides: Sequence[str] = ()
-
-
-def _yaml(*path: str) -> Any:
-    return yaml.safe_load(resources.files("offmarl.experiments").joinpath(*path).read_text())
-
-
-def profiles() -> dict[str, dict[str, Any]]:
-    """Every profile by name."""
-    return _yaml("profiles.yaml")
-
-
-def suite_names() -> list[str]:
-    """Every suite."""
-    folder = resources.files("offmarl.experiments").joinpath("suites")
-    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
-
-
-def expand(name: str) -> list[str]:
-    """The suite itself, or every suite for `all`.
-
-    Raises:
-        UserError: for an unknown suite.
-    """
-    return suite_names() if check_name("suite", name, [*suite_names(), ALL]) == ALL else [name]
-
-
-def load_suite(name: str) -> dict[str, Any]:
-    """A suite's file.
-
-    Raises:
-        UserError: for an unknown suite.
-    """
-    return _yaml("suites", check_name("suite", name, suite_names()) + ".yaml")
 
 
 def unavailable(suite: Mapping[str, Any]) -> dict[str, str]:

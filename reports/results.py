@@ -20,6 +20,24 @@ from offmarl.reports import sums
 
 Record = dict[str, Any]
 ENDED = ("done", "failed", "diverged")  # what a run can have come to
+LARGEST = 1e15  # no number of a run is larger
+SHAPE: Record = {
+    "cell": {**dict.fromkeys(("task", "quality", "source", "algorithm", "variant", "profile"), str), "seed": float},
+    "evaluations": [{"step": float, "returns": [float], "won": [bool], "lengths": [float]}],
+    "algorithm": {"title": str, "reduced": dict},
+    "protocol": {"steps": float, "eval_episodes": float, "eval_noise": str},
+    "dataset": {"return_mean": float, "return_std": float, "sha256": str},
+    **{"latency": {"joint_ms": float}, "time": {"update_s": float}, "machine": {"device": str}},
+    **{
+        "engine": dict,
+        "score": [float],
+        "config_hash": str,
+        "finished": str,
+        "reason": str,
+        "status": str,
+        "run_id": str,
+    },
+}
 CELL = ["task", "quality", "source", "algorithm", "variant", "profile", "seed"]
 
 
@@ -109,9 +127,23 @@ def _read(path: Path) -> Record | None:
         known = isinstance(record["run_id"], str) and set(CELL) <= set(record["cell"])
         if record["status"] == "done":
             known &= bool(record["evaluations"]) and all(each["returns"] for each in record["evaluations"])
+            known &= all(_fits(part, SHAPE[key]) for key, part in record.items() if key in SHAPE)
         return record if known and record["status"] in ENDED else None
     except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def _fits(value: Any, shape: Any) -> bool:
+    """Whether a part of a record has the kinds that reports rely on; what is not there is no fault."""
+    if value is None:
+        return True
+    if isinstance(shape, dict):
+        return isinstance(value, dict) and all(_fits(value.get(key), kind) for key, kind in shape.items())
+    if isinstance(shape, list):
+        return isinstance(value, list) and all(each is not None and _fits(each, shape[0]) for each in value)
+    if shape is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST
+    return isinstance(value, shape)
 
 
 def _newest(records: list[Record]) -> tuple[list[Record], list[str]]:
