@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from offmarl.reports import tables
-from offmarl.reports.results import records
+from offmarl.reports import aggregates, tables
+from offmarl.reports.results import load_runs, records
 from offmarl.reports.tables import AVERAGE, LOST, row_name
 
 Row = dict[str, Any]
@@ -42,6 +42,7 @@ class Board(NamedTuple):
     profile: str
     source: str
     table: pd.DataFrame
+    pooled: pd.DataFrame  # its aggregates
     rows: list[Row]
     runs: dict[tuple[str, str, str], list[Record]]  # by task, quality and method; returns as they were measured
 
@@ -91,6 +92,8 @@ def collect(
 def _board(results: Path, name: str, suite: Suite, place: tuple[str, str], found: list[Record]) -> Board:
     absent = suite.unavailable(place[1])
     table = tables.build(results, suite.yaml, name, *place, absent, suite.elsewhere)
+    normalised = suite.yaml.get("normalised", ())
+    pooled = aggregates.build(load_runs(results, *place, normalised), table, suite.yaml)
     rows: list[Any] = table.to_dict("records")
     shown = {row["algorithm"]: row["variant"] for row in rows if row["n_seeds"] and not _is_average(row)}
     runs: dict[tuple[str, str, str], list[Record]] = {}
@@ -100,7 +103,7 @@ def _board(results: Path, name: str, suite: Suite, place: tuple[str, str], found
         if (cell["profile"], cell["source"]) == place and shown.get(method, cell["variant"]) == cell["variant"]:
             runs.setdefault((cell["task"], cell["quality"], method), []).append(record)
     runs = {key: sorted(own, key=lambda record: record["cell"]["seed"]) for key, own in runs.items()}
-    board = Board(name, suite, *place, table, rows, runs)
+    board = Board(name, suite, *place, table, pooled, rows, runs)
     marks = {reason: number for number, reason in enumerate(board.reasons, 1)}
     for row in rows:
         row |= {"label": row_name(row), "average": _is_average(row), "family": row["task"].split("/")[0]}

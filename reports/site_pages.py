@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from offmarl.reports import aggregates, studies
 from offmarl.reports import site_charts as charts
-from offmarl.reports import studies
 from offmarl.reports.results import scored
 from offmarl.reports.site_boards import Board, Record, Row, slug
 from offmarl.reports.tables import span
@@ -53,7 +53,12 @@ def index(boards: Sequence[Board]) -> dict[str, Any]:
     runs = [run for board in boards for own in board.runs.values() for run in own]
     finished = max((str(run.get("finished") or "") for run in runs), default="")[:10]
     methods = {row["method_page"]: row["title"] for board in boards for row in board.rows}
-    datasets = {r["dataset_page"]: f"{r['label']}, {b.source}" for b in boards for r in b.rows if r["dataset_page"]}
+    datasets = {
+        row["dataset_page"]: f"{row['task'].split('/')[-1]} {row['quality']}, {board.source}"
+        for board in boards
+        for row in board.rows
+        if row["dataset_page"]
+    }
     return {
         "boards": [leaderboard(board) for board in boards],
         "runs": len({run["run_id"] for run in runs if run["status"] == "done"}),
@@ -68,12 +73,13 @@ def index(boards: Sequence[Board]) -> dict[str, Any]:
 
 
 def leaderboard(board: Board) -> dict[str, Any]:
-    """A board by groups: the averages from best to last, speed against return, and every dataset by methods."""
+    """A board by groups: averages from best to last, aggregates, speed against return, and every dataset by methods."""
+    pooled = aggregates.tabulated(board.pooled)
+    groups = dict.fromkeys(row["group"] for row in board.rows)
     return {
         "board": board,
         "titles": {row["algorithm"]: row for row in board.rows},
-        "groups": [_group(board, name) for name in dict.fromkeys(row["group"] for row in board.rows)],
-        "interval": any(charts.finite(row["ci_low"] for row in board.rows)),
+        "groups": [_group(board, name) | {"pooled": pooled.get(name)} for name in groups],
     }
 
 

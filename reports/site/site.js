@@ -46,15 +46,17 @@ function filter(form) {
   const fits = (wanted, words) => !wanted || words.includes(wanted);
   let shown = 0;
   const boards = document.querySelectorAll(".board");
-  for (const board of boards) {
+  const jumps = document.querySelectorAll(".jump li");
+  boards.forEach((board, place) => {
     let groups = 0;
     for (const group of board.querySelectorAll(".group")) {
       group.hidden = !fits(chosen.family, group.dataset.family.split(" "));
       groups += !group.hidden;
     }
     board.hidden = !groups || !fits(chosen.profile, [board.dataset.profile]) || !fits(chosen.source, [board.dataset.source]);
+    if (jumps[place]) jumps[place].hidden = board.hidden;
     shown += !board.hidden;
-  }
+  });
   document.getElementById("count").textContent = `${shown} of ${boards.length} boards`;
 }
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offmarl.experiments.cli import main
-from offmarl.reports import figures, site, site_charts, site_pages, tables
+from offmarl.reports import aggregates, figures, site, site_charts, site_pages, tables
+from offmarl.reports.results import load_runs
 from offmarl.reports.site_boards import Suite, slug
 
 MEGABYTE = 2**20
@@ -149,6 +150,14 @@ def test_two_seeds_have_no_interval_and_three_have_the_tables(store, make, write
     row = table[(table.task == "smacv2/zerg_5_vs_5") & (table.algorithm == "bc")].iloc[0]
     assert f"[{row.ci_low:.1f}, {row.ci_high:.1f}]" in page and page.count('class="ends"') == 1
     assert page.count('class="reach"') == 1
+
+
+def test_aggregates_stand_below_the_averages(store, make, suite):
+    index = Page(make(store) / "index.html")
+    pooled = aggregates.build(load_runs(store), tables.build(store, suite, "smac", "quick", "embedded", {}), suite)
+    _, head, body = aggregates.tabulated(pooled)["SMACv1"]
+    assert [[cell[0] for cell in row] for row in index.tables[2]] == [head, *body]
+    assert "Optimality gap: how far scores fall" in (make(store) / "index.html").read_text()
 
 
 def test_missing_cells_say_why(tmp_path, fill, write_run, make, suite):
