@@ -89,13 +89,15 @@ def markdown(found: pd.DataFrame) -> str:
 
 def tabulated(found: pd.DataFrame) -> dict[str, tuple[str, list[str], list[list[str]]]]:
     """Group to the sizes that it pools, and the head and rows of its table, in words."""
+    groups: dict[str, list[Any]] = defaultdict(list)
+    for row in found.to_dict("records"):  # by hand: pandas copies all that is in attrs with every group
+        groups[row["group"]].append(row)
     tables = {}
-    for group, rows in found.groupby("group", sort=False):
-        methods: list[Row] = rows.to_dict("records")
+    for group, methods in groups.items():
         over, best = (next(filter(None, (row[key] for row in methods)), "") for key in ("over", "best"))
         head = ["method", *NAMES.values(), f"P(better than {over})", "rank", f"p against {best}"]
-        sizes = span(rows["n_datasets"], "dataset"), span(rows["n_seeds"], "seed")
-        tables[str(group)] = ", ".join(sizes), head, [[row["title"], *_cells(row)] for row in methods]
+        sizes = [span((row[f"n_{unit}s"] for row in methods), unit) for unit in ("dataset", "seed")]
+        tables[group] = ", ".join(sizes), head, [[row["title"], *_cells(row)] for row in methods]
     return tables
 
 
