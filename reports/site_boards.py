@@ -52,11 +52,6 @@ class Board(NamedTuple):
         return slug(self.name, self.profile, self.source)
 
     @property
-    def datasets(self) -> list[Dataset]:
-        """In the suite's order."""
-        return _datasets(self.suite.yaml)
-
-    @property
     def reasons(self) -> list[str]:
         """Why cells are missing or incomplete; the note of a row counts from 1."""
         return list(dict.fromkeys(row["reason"] for row in self.rows if row["status"] in TOLD))

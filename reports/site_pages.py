@@ -42,6 +42,11 @@ def part(record: Record, *keys: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def as_list(value: Any) -> list[Any]:
+    """A value that should be a list; empty where it is not."""
+    return value if isinstance(value, list) else []
+
+
 def engines(runs: Iterable[Record]) -> dict[str, str]:
     """Every simulator's label to what it means, of these runs."""
     labels = dict.fromkeys(str(part(run, "engine").get("engine", "")) for run in runs)
@@ -126,7 +131,7 @@ def speed(rows: Sequence[Row]) -> tuple[list[Row], str]:
         of = shared[0] if len(shared) == 1 else averages[method]
         alike = len(shared) == 1 or np.isclose(of["mean"], means["mean"])  # NaN is not
         ends = {key: of[key] if alike else np.nan for key in ("ci_low", "ci_high")}
-        points.append({"title": shared[0]["title"], "method_page": of["method_page"], **means, **ends})
+        points.append({"title": shared[0]["title"], **means, **ends})
     return points, span([len(common)], "dataset")
 
 
@@ -149,7 +154,7 @@ def method(boards: Sequence[Board], algorithm: str) -> dict[str, Any]:
         "facts": {
             "paper": listed(fact.get("paper") for fact in facts),
             "execution": listed(fact.get("execution") for fact in facts),
-            "actions": listed(action for fact in facts for action in fact.get("actions") or []),
+            "actions": listed(str(action) for fact in facts for action in as_list(fact.get("actions"))),
             "network calls in a decision": counts(fact.get("nfe") for fact in facts),
             "parameters": counts(fact.get("parameters") for fact in facts),
         },
@@ -224,7 +229,7 @@ def episodes(board: Board, row: Row) -> list[list[Any]]:
             for k, value in enumerate(look["returns"]):
                 extra = [
                     values[k] if k < len(values) else ""
-                    for values in (look.get("lengths") or [], look.get("won") or [])
+                    for values in (as_list(look.get("lengths")), as_list(look.get("won")))
                 ]
                 lines.append([run["run_id"], run["cell"]["seed"], look["step"], k, value, *extra])
     return lines

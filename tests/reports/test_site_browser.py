@@ -178,9 +178,10 @@ def test_everything_is_there_without_the_script(visit):
 
 
 def test_a_print_has_no_controls_and_all_the_notes(visit):
-    page = visit()
+    page = visit(color_scheme="dark")
     notes = page.get_by_text("stands beside ours for the ranking only").first
     assert not notes.is_visible()
     page.emulate_media(media="print")
     assert not page.locator("#filters").is_visible() and not page.locator("nav").is_visible()
     assert notes.is_visible()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"  # in dark, too
