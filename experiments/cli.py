@@ -72,9 +72,10 @@ def parser() -> argparse.ArgumentParser:
     _run_options(commands)
     report = command(commands, "report", "make the tables and figures of a suite from the store", _report)
     report.add_argument("--suite", required=True, help=SUITES)
-    report.add_argument("--profile", default="quick", help="smoke, quick (default) or paper")
-    report.add_argument("--source", default="embedded", help="embedded (default), og_marl, omiga or omar")
+    report.add_argument("--profile", help="smoke, quick (default; for a site: all that ran) or paper")
+    report.add_argument("--source", help="embedded (default; for a site: all that ran), og_marl, omiga or omar")
     report.add_argument("--results", type=Path, default=Path("results"), help="results directory (default: results)")
+    report.add_argument("--site", type=Path, metavar="DIR", help="write the leaderboard, a folder of pages, instead")
     status.add_command(commands)
     data.add_commands(commands)
     measuring.add_commands(commands)
@@ -182,12 +183,18 @@ def _report(args: argparse.Namespace) -> int:
     from offmarl.experiments.reporting import print_report
 
     suites = grid.expand(args.suite)
-    check_name("profile", args.profile, grid.profiles())
-    check_name("source", args.source, SOURCES)
+    if args.profile is not None:
+        check_name("profile", args.profile, grid.profiles())
+    if args.source is not None:
+        check_name("source", args.source, SOURCES)
     if not args.results.is_dir():
         raise UserError(f"--results {args.results}: there is no such directory; `offmarl run` makes it")
+    if args.site:
+        from offmarl.experiments.site import write_site
+
+        return write_site(args.results, args.site, suites, args.profile, args.source)
     for suite in suites:
-        print_report(suite, args.profile, args.source, args.results.resolve())
+        print_report(suite, args.profile or "quick", args.source or "embedded", args.results.resolve())
     return 0
 
 

@@ -19,6 +19,7 @@ EXAMPLES = """examples:
   offmarl run --suite smac --tasks smac/3m,smac/8m:good --algorithms bc,mac_flow --seeds 0-5
   offmarl run --suite smac --set mac_flow.alpha=1.0 --set all.batch_size=128
   offmarl report --suite smac                           the tables and figures again
+  offmarl report --suite all --site site                the leaderboard: pages that open from disk or any host
   offmarl status                                        done, running, failed, pending, and the time left
   offmarl verify                                        are the stored runs, their data and the tables still sound?
   offmarl rerun RUN_ID                                  train a stored run once more: is it the same?

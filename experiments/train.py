@@ -275,7 +275,7 @@ def make_sampler(job: Job, data: Dataset, device: str) -> Sampler:
 def describe(algorithm: Algorithm) -> dict[str, Any]:
     """What reports say about a method, as it stands in the run."""
     names = ("name", "title", "paper", "source_code", "execution")
-    facts = {name: getattr(algorithm, name) for name in names}
+    facts = {name: getattr(algorithm, name) for name in names} | {"actions": sorted(algorithm.actions)}
     sizes = {"nfe": algorithm.nfe(), "parameters": algorithm.parameters(), "reduced": algorithm.config.reduced()}
     return facts | sizes
 

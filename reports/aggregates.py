@@ -78,18 +78,27 @@ def build(runs: pd.DataFrame, table: pd.DataFrame, suite: dict) -> pd.DataFrame:
 def markdown(found: pd.DataFrame) -> str:
     """A table per group, and what its numbers are."""
     lines = [f"### {MARKDOWN.escape(found.attrs['title'])}"]
-    for group, rows in found.groupby("group", sort=False):
-        methods: list[Row] = rows.to_dict("records")
-        over, best = (next(filter(None, (row[key] for row in methods)), "") for key in ("over", "best"))
-        head = ["method", *NAMES.values(), f"P(better than {over})", "rank", f"p against {best}"]
-        sizes = span(rows["n_datasets"], "dataset"), span(rows["n_seeds"], "seed")
-        lines += ["", f"{MARKDOWN.escape(str(group))} ({', '.join(sizes)})", ""]
-        body = [[row["title"], *_cells(row)] for row in methods]
+    for group, (sizes, head, body) in tabulated(found).items():
+        lines += ["", f"{MARKDOWN.escape(group)} ({sizes})", ""]
         table = [head, ["---", *["---:"] * (len(head) - 1)], *body]
         lines += [f"| {' | '.join(map(MARKDOWN.escape, line))} |" for line in table]
     for text in found.attrs["below"]:
         lines += ["", MARKDOWN.escape(text)]
     return "\n".join(lines) + "\n"
+
+
+def tabulated(found: pd.DataFrame) -> dict[str, tuple[str, list[str], list[list[str]]]]:
+    """Group to the sizes that it pools, and the head and rows of its table, in words."""
+    groups: dict[str, list[Any]] = defaultdict(list)
+    for row in found.to_dict("records"):  # by hand: pandas copies all that is in attrs with every group
+        groups[row["group"]].append(row)
+    tables = {}
+    for group, methods in groups.items():
+        over, best = (next(filter(None, (row[key] for row in methods)), "") for key in ("over", "best"))
+        head = ["method", *NAMES.values(), f"P(better than {over})", "rank", f"p against {best}"]
+        sizes = [span((row[f"n_{unit}s"] for row in methods), unit) for unit in ("dataset", "seed")]
+        tables[group] = ", ".join(sizes), head, [[row["title"], *_cells(row)] for row in methods]
+    return tables
 
 
 def _cells(row: Row) -> list[str]:

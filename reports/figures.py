@@ -50,7 +50,7 @@ def paint(names: Iterable[str]) -> dict[str, str]:
     """A colour for every name: the papers' methods have theirs, others take those that are left."""
     names = list(dict.fromkeys(names))
     taken = {name: COLOURS[name] for name in names if name in COLOURS}
-    spare = cycle([colour for colour in SPARE if colour not in taken.values()])
+    spare = cycle([colour for colour in SPARE if colour not in taken.values()] or SPARE)
     return {name: taken[name] if name in taken else next(spare) for name in names}
 
 

@@ -50,9 +50,9 @@ def load_runs(
     of any evaluation, `latency_ms` milliseconds per joint decision, `train_s` seconds spent in updates, `reduced`
     the sizes that fall short of the paper's, in words (empty for a network of the paper's size, or an older record).
     """
-    records, notes = _records(Path(results), profile, source, normalised)
+    found, notes = records(Path(results), profile, source, normalised)
     columns = _row({"cell": dict.fromkeys(CELL), "status": "failed", "run_id": ""})
-    runs = pd.DataFrame([_row(record) for record in records], columns=pd.Index(columns))
+    runs = pd.DataFrame([_row(record) for record in found], columns=pd.Index(columns))
     runs.attrs["notes"] = notes
     return runs
 
@@ -61,7 +61,7 @@ def evaluation_curves(
     results: Path | str, profile: str | None = None, source: str | None = None, normalised: Collection[str] = ()
 ) -> pd.DataFrame:
     """One row per evaluation of a finished run: cell, `step`, `mean_return`, `episodes` (their returns)."""
-    records, notes = _records(Path(results), profile, source, normalised)
+    found, notes = records(Path(results), profile, source, normalised)
     rows = [
         {
             **record["cell"],
@@ -69,7 +69,7 @@ def evaluation_curves(
             "mean_return": float(np.mean(evaluation["returns"])),
             "episodes": evaluation["returns"],
         }
-        for record in records
+        for record in found
         if record["status"] == "done"
         for evaluation in record.get("evaluations") or []
     ]
@@ -78,27 +78,27 @@ def evaluation_curves(
     return curves
 
 
-def _records(
-    results: Path, profile: str | None, source: str | None, normalised: Collection[str]
+def records(
+    results: Path, profile: str | None = None, source: str | None = None, normalised: Collection[str] = ()
 ) -> tuple[list[Record], list[str]]:
-    """The runs of a profile and source, one set of settings per cell, and what was left out."""
-    records, damaged = [], []
+    """The run.json of a profile and source (None: any), one set of settings per cell, and what was left out."""
+    found, damaged = [], []
     for path in sorted((results / "runs").glob("[!.]*/run.json")):  # a leading dot: a run being written
         record = _read(path)
         if record is None:
             damaged.append(path.parent.name)
         elif profile in (None, record["cell"]["profile"]) and source in (None, record["cell"]["source"]):
-            records.append(record)
-    kept, notes = _newest(records)
+            found.append(record)
+    kept, notes = _newest(found)
     aside = {path.name.rpartition(".")[0] for path in (results / "damaged").glob("*")}
     damaged += sorted(run_id for run_id in aside if not (results / "runs" / run_id).exists())
     if damaged:
         shown = ", ".join(damaged[:3]) + (", …" if len(damaged) > 3 else "")
         notes.append(f"{len(damaged)} run.json could not be read and count as not run: {shown}.")
-    return [_scored(record) if record["cell"]["task"] in normalised else record for record in kept], notes
+    return [scored(record) if record["cell"]["task"] in normalised else record for record in kept], notes
 
 
-def _scored(record: Record) -> Record:
+def scored(record: Record) -> Record:
     """The record with normalised scores for returns; without the two returns that it takes, a failed one."""
     if not record.get("score"):
         reason = "the run lacks the returns of a random and an expert policy, so it has no normalised score"

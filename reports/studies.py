@@ -137,11 +137,11 @@ def _over(found: list[tuple[Any, float]], how: str) -> float:
     return min(values) if how == "worst" else sum(values) / len(values)
 
 
-def _results(record: Record) -> tuple[list[str], list[list[str]]]:
+def results_table(record: Record) -> tuple[list[str], list[list[str]]]:
     """The table: head and rows of what each arm came to in each setting, means over seeds of the last look."""
     words = [word for left, _, right in record["rules"] for word in (left, right) if isinstance(word, str)]
     names = dict.fromkeys([*record.get("quantities", []), *(_parts(word)[2] for word in words)])
-    rows = pd.DataFrame(record["rows"])
+    rows: Any = pd.DataFrame(record["rows"])
     rows["setting"] = rows["setting"].astype(object).where(rows["setting"].notna(), "")
     last = rows[rows["step"] == rows.groupby(["setting", "arm", "seed"])["step"].transform("max")]
     table = []
@@ -153,7 +153,8 @@ def _results(record: Record) -> tuple[list[str], list[list[str]]]:
     return ["setting", "arm", "seeds", *(name.replace("_", " ") for name in names)], table
 
 
-def _rules(record: Record, checks: list[tuple[str, list[bool], str]]) -> tuple[list[str], list[list[str]]]:
+def rules_table(record: Record, checks: list[tuple[str, list[bool], str]]) -> tuple[list[str], list[list[str]]]:
+    """The table: head and rows of what each rule came to."""
     rows = [[text, f"{sum(seeds)} of {len(seeds)}", values] for text, seeds, values in checks]
     return ["rule", "seeds in which it holds", "values"], rows
 
@@ -166,29 +167,31 @@ def _markdown(record: Record, name: str, outcome: str, checks: list[tuple[str, l
     """Claim, verdict, figure, rules and results."""
     parts = [f"# {record['title']}", f"**Claim.** {record['claim']}", f"**Verdict: {outcome}.** {foot(record)}."]
     parts += [f"![{record['title']}]({name}.png)"]
-    for head, rows in (_rules(record, checks), _results(record)):
+    for head, rows in (rules_table(record, checks), results_table(record)):
         lines = [head, ["---"] * len(head), *rows]
         parts.append("\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |" for row in lines))
-    parts += [BRACKETS, *([record["note"]] if record.get("note") else []), CLOSING]
-    parts += ["Missing: " + "; ".join(record["missing"]) + "."] if record.get("missing") else []
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, *below(record)]) + "\n"
+
+
+def below(record: Record) -> list[str]:
+    """The paragraphs below the tables."""
+    missing = ["Missing: " + "; ".join(record["missing"]) + "."] if record.get("missing") else []
+    return [BRACKETS, *([record["note"]] if record.get("note") else []), CLOSING, *missing]
 
 
 def _page(record: Record, name: str, outcome: str, checks: list[tuple[str, list[bool], str]]) -> str:
     """The same as HTML; whatever comes from the store is escaped."""
     title = html.escape(record["title"])
     tables = []
-    for head, rows in (_rules(record, checks), _results(record)):
+    for head, rows in (rules_table(record, checks), results_table(record)):
         cells = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
         body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>\n" for row in rows)
         tables.append(f"<div><table><thead><tr>{cells}</tr></thead>\n<tbody>{body}</tbody></table></div>")
-    notes = [BRACKETS, record.get("note") or "", CLOSING]
-    notes += ["Missing: " + "; ".join(record["missing"]) + "."] if record.get("missing") else []
-    below = "\n".join(f"<p>{html.escape(note)}</p>" for note in notes if note)
+    notes = "\n".join(f"<p>{html.escape(note)}</p>" for note in below(record))
     claim, what = html.escape(record["claim"]), html.escape(foot(record))
     above = f"<p><b>Claim.</b> {claim}</p>\n<p><b>Verdict: {outcome}.</b> {what}.</p>"
     picture = f'<img src="{html.escape(name)}.png" alt="{title}">'
-    return PAGE.format(title=title, above=above, picture=picture, tables="\n".join(tables), below=below)
+    return PAGE.format(title=title, above=above, picture=picture, tables="\n".join(tables), below=notes)
 
 
 PAGE = """<!doctype html>

@@ -76,6 +76,7 @@ def test_every_seed_leaves_a_complete_run(whole, job, complete):
         assert (record["config_hash"], record["protocol"]["steps"]) == (job.hash, 30)
         assert record["config"] == {**job.config, "hidden": [16]}
         assert record["algorithm"]["name"] == "mac_flow"
+        assert record["algorithm"]["actions"] == ["continuous", "discrete"]
         assert record["algorithm"]["nfe"] == 1 and record["algorithm"]["parameters"] > 0
         assert record["engine"]["engine"] == "SMAX"
         assert record["dataset"]["episodes"] == 12 and len(record["dataset"]["sha256"]) == 64

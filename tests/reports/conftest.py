@@ -1,6 +1,9 @@
 import json
+from importlib import resources
 
+import numpy as np
 import pytest
+import yaml
 
 from offmarl.reports import tables
 
@@ -35,10 +38,11 @@ def write_run():
     def write(
         results, task, quality, algorithm, seed, final, *, hash="aaaa1111", finished="2026-01-01", reduced=None, **over
     ):
-        variant = over.pop("variant", "quick")
-        cell = {"task": task, "quality": quality, "source": "embedded", "algorithm": algorithm, "variant": variant}
-        cell |= {"profile": "quick", "seed": seed}
-        run_id = f"{task.replace('/', '-')}.{quality}.{algorithm}.{variant}.s{seed}.{hash}"
+        parts = {"source": "embedded", "variant": "quick", "profile": "quick"}
+        parts = {key: over.pop(key, value) for key, value in parts.items()}
+        cell = {"task": task, "quality": quality, "algorithm": algorithm, "seed": seed, **parts}
+        where = "".join(f".{word}" for word in parts.values() if word not in ("quick", "embedded"))
+        run_id = f"{task.replace('/', '-')}.{quality}.{algorithm}.quick{where}.s{seed}.{hash}"
         record = {"schema": 1, "cell": cell, "run_id": run_id, "status": "failed", "reason": over.get("reason")}
         if final is not None:
             facts = {"name": algorithm, "title": TITLES.get(algorithm, "Mine | x")}
@@ -107,3 +111,31 @@ def fill(write_run):
 @pytest.fixture
 def store(tmp_path, fill):
     return fill(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def suites():
+    """The suites that offmarl has, by name."""
+    folder = resources.files("offmarl.experiments") / "suites"
+    return {name: yaml.safe_load((folder / f"{name}.yaml").read_text()) for name in ("smac", "continuous", "om2p")}
+
+
+@pytest.fixture(scope="session")
+def whole_store(tmp_path_factory, write_run, suites):
+    """Every cell of every suite at the quick profile's size: two seeds, one evaluation of 32 episodes, settings."""
+    results, rng = tmp_path_factory.mktemp("whole"), np.random.default_rng(0)
+    settings = {f"setting_{k}": [128, 128] if k % 3 else 0.001 * k for k in range(25)}
+    cells = {
+        (task, quality, method): None
+        for suite in suites.values()
+        for group in suite["groups"].values()
+        for task, qualities in group.items()
+        for quality in qualities
+        for method in suite["algorithms"]
+    }
+    for (task, quality, method), seed in ((cell, seed) for cell in cells for seed in (0, 1)):
+        returns = rng.normal(10, 4, 32).round(5).tolist()
+        look = {"step": 1200, "returns": returns, "won": [value > 12 for value in returns], "lengths": [60] * 32}
+        facts = {"evaluations": [look], "config": settings, "score": [0.0, 20.0]}
+        write_run(results, task, quality, method, seed, 0.0, **facts)
+    return results

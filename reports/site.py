@@ -1,0 +1,171 @@
+"""The leaderboard as a folder of static pages, made from the store alone.
+
+It opens from disk and asks no other place for anything. The templates, the style and the script stand in site/;
+Jinja escapes whatever it puts into a page. An earlier site is replaced whole, by a folder written beside it.
+"""
+
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from offmarl.reports import site_boards, site_charts, site_pages, studies
+from offmarl.reports.figures import paint
+from offmarl.reports.site_boards import Board, Suite
+
+MARKER = "offmarl-site.json"
+MADE = {"made by": "offmarl report --site", "layout": 1}
+FOLDERS = ("methods", "datasets", "cells", "tables", "experiments")
+OURS = {MARKER, "index.html", "site.css", "site.js", *FOLDERS}  # what a new site replaces
+
+
+def write(
+    results: Path | str,
+    folder: Path | str,
+    suites: Mapping[str, Suite],
+    profile: str | None = None,
+    source: str | None = None,
+) -> dict[str, Any]:
+    """Write the site of some suites into a folder; None: every profile and source that the store has.
+
+    Returns `index` (its path), `pages` (their number) and `notes` (what was left out). Files in the folder that are no
+    part of a site stay.
+
+    Raises:
+        ValueError: where there are no results, or the folder holds something other than an earlier site.
+    """
+    results, folder = Path(results).resolve(), Path(folder).expanduser().resolve()
+    if not results.is_dir():
+        raise ValueError(f"no results directory at {results}; `offmarl run` makes it")
+    check(folder)
+    boards = site_boards.collect(results, suites, profile, source)
+    draft = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        for name in FOLDERS:
+            (draft / name).mkdir(parents=True)
+        experiments, notes = _experiments(results, draft)
+        pages = _fill(draft, boards, experiments, sorted(suites.keys() - {board.name for board in boards}))
+        (draft / MARKER).write_text(json.dumps(MADE) + "\n", encoding="utf-8")
+        _swap(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return {"index": folder / "index.html", "pages": pages, "notes": notes}
+
+
+def check(folder: Path) -> None:
+    """Raises a ValueError for a place that a site may not replace."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; name a folder")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).is_file():
+        raise ValueError(f"{folder} holds something other than an earlier site; name an empty or a new folder")
+
+
+def _swap(draft: Path, folder: Path) -> None:
+    """Puts the new folder in the place of the old one, with whatever the old one held that was not ours."""
+    old = draft.with_name(f"{draft.name}.old")
+    if folder.exists():
+        os.replace(folder, old)
+    try:
+        os.replace(draft, folder)
+    except OSError:
+        if old.exists():
+            os.replace(old, folder)
+        raise
+    if old.exists():
+        for entry in [entry for entry in old.iterdir() if entry.name not in OURS]:
+            os.replace(entry, folder / entry.name)
+        shutil.rmtree(old)
+
+
+def _fill(draft: Path, boards: Sequence[Board], experiments: Sequence[dict], absent: Sequence[str]) -> int:
+    """Writes every page but those of experiments' pictures; their number."""
+    titles = dict.fromkeys(row["title"] for board in boards for row in board.rows)
+    colours = paint(titles)
+    classes = {title: f"c{number}" for number, title in enumerate(colours)}
+    environment = _environment(classes)
+    index = site_pages.index(boards)
+    pages: dict[str, tuple[str, dict[str, Any]]] = {
+        "index.html": ("index.html", index | {"experiments": experiments, "absent": absent})
+    }
+    for address in index["datasets"]:
+        pages[address] = "dataset.html", site_pages.dataset(boards, address)
+    for algorithm in dict.fromkeys(row["algorithm"] for board in boards for row in board.rows):
+        pages[site_boards.method_page(algorithm)] = "method.html", site_pages.method(boards, algorithm)
+    for told in experiments:
+        pages[told["page"]] = "experiment.html", told
+    for board in boards:
+        board.table.to_csv(draft / "tables" / f"{board.key}.csv", index=False)
+        for row in filter(lambda row: row["page"], board.rows):
+            pages[row["page"]] = "cell.html", site_pages.cell(board, row)
+            text = io.StringIO()
+            csv.writer(text, lineterminator="\n").writerows(site_pages.episodes(board, row))
+            (draft / row["page"]).with_suffix(".csv").write_text(text.getvalue(), encoding="utf-8")
+    for address, (template, facts) in pages.items():
+        root = "../" * address.count("/")
+        text = environment.get_template(template).render(root=root, **facts)
+        (draft / address).write_text(text, encoding="utf-8")
+    kept = resources.files("offmarl.reports") / "site"
+    painted = "".join(f".{name} {{ --c: {colours[title]} }}\n" for title, name in classes.items())
+    (draft / "site.css").write_text((kept / "site.css").read_text(encoding="utf-8") + painted, encoding="utf-8")
+    (draft / "site.js").write_text((kept / "site.js").read_text(encoding="utf-8"), encoding="utf-8")
+    return len(pages)
+
+
+def _environment(classes: Mapping[str, str]) -> Environment:
+    """Jinja with everything escaped and what the templates use."""
+    environment = Environment(
+        loader=PackageLoader("offmarl.reports", "site"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "signed": signed, "figures": figures}
+    environment.tests["number_there"] = lambda value: bool(site_charts.finite([value]))
+    environment.tests["web"] = lambda text: bool(re.fullmatch(r"https?://[^\s\"'<>]+", text))
+    environment.globals |= {"bar": site_charts.bar, "bar_width": site_charts.BAR, "classes": classes}
+    return environment
+
+
+def number(value: Any, places: int = 1) -> str:
+    """With thousands set apart and a true minus; a dash for what is not there."""
+    if not site_charts.finite([value]):
+        return "–"
+    return f"{value:,.{places}f}".replace("-", "−")
+
+
+def signed(value: Any) -> str:
+    """The same of a difference, with its sign."""
+    return f"+{number(value)}" if site_charts.finite([value]) and round(value, 1) > 0 else number(value)
+
+
+def figures(value: Any) -> str:
+    """Three figures of a positive number."""
+    if not site_charts.finite([value]):
+        return "–"
+    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
+
+
+def _experiments(results: Path, draft: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """The stored experiments, each with its picture copied or drawn, and a note for each that cannot be read."""
+    told, notes = [], []
+    for path in sorted((results / "measurements" / "experiment").glob("[!.]*.json")):
+        try:
+            facts = site_pages.experiment(json.loads(path.read_text(encoding="utf-8")), path.stem)
+            picture = results / "reports" / "experiments" / f"{path.stem}.png"
+            if not picture.is_file() or picture.stat().st_mtime < path.stat().st_mtime:
+                studies.write(results, path.stem)
+            shutil.copyfile(picture, draft / facts["picture"])
+            told.append(facts)
+        except Exception as error:  # a damaged record fails in whatever it lacks
+            notes.append(f"experiment {path.stem}: its record cannot be read ({type(error).__name__}: {error})")
+    return told, notes

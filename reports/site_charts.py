@@ -1,0 +1,139 @@
+"""Geometry of the site's charts, which its templates draw as inline SVG.
+
+Lengths are pixels, with y downwards. Numbers that are not finite are left out.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.ticker import LogLocator, MaxNLocator
+
+Row = dict[str, Any]
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+BAR = 120  # width of an interval's bar
+PAD = 0.06  # of a scale's range, on either side
+BINS = 24
+LETTER, LINE = 6.3, 12.0  # width and height of small text
+PLACES = [(8, 4, "start"), (-8, 4, "end"), (0, -9, "middle"), (0, 17, "middle")]
+PLACES += [(x * far, y * far, anchor) for far in (1, 2) for x, anchor in ((9, "start"), (-9, "end")) for y in (-10, 16)]
+
+
+class Axis(NamedTuple):
+    """From numbers to pixels."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+
+    def at(self, value: float) -> float:
+        """Where a number lies."""
+        low, high, value = (math.log(x) for x in (self.low, self.high, value)) if self.log else (*self[:2], value)
+        return round(self.start + (value - low) / (high - low) * (self.end - self.start), 1)
+
+    def ticks(self) -> list[Row]:
+        """A few round numbers and where they lie."""
+        if self.log:
+            wide = self.high / self.low
+            subs = (1, 2, 5) if wide < 30 else (1, 3) if wide < 1000 else (1,)
+            values = LogLocator(subs=subs).tick_values(self.low, self.high)
+        else:
+            values = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(self.low, self.high)
+        inside = [float(value) for value in values if self.low <= value <= self.high]
+        places = 0 if self.log else max((len(f"{value:.10g}".partition(".")[2]) for value in inside), default=0)
+        texts = [f"{value:g}" if self.log else f"{value:,.{places}f}".replace("-", "−") for value in inside]
+        return [{"at": self.at(value), "text": text} for value, text in zip(inside, texts)]
+
+
+def finite(values: Iterable[Any]) -> list[float]:
+    """Those that are numbers."""
+    return [float(value) for value in values if isinstance(value, (int, float)) and math.isfinite(value)]
+
+
+def spread(values: Iterable[Any], pad: float = PAD) -> tuple[float, float]:
+    """A range that holds all the numbers, with some room; (0, 1) for none."""
+    numbers = finite(values) or [0.0, 1.0]
+    low, high = min(numbers), max(numbers)
+    room = (high - low) * pad or max(abs(high), 1.0) * pad
+    return low - room, high + room
+
+
+def reach(rows: Iterable[Row]) -> tuple[float, float]:
+    """The range of some rows of the long table: ours with its interval, and the published number."""
+    return spread(row[key] for row in rows for key in ("mean", "ci_low", "ci_high", "published_mean"))
+
+
+def bar(row: Row, ends: tuple[float, float]) -> dict[str, float]:
+    """Where a row's mean, interval and published number lie on a bar; no key for what there is not."""
+    axis = Axis(*ends, 4, BAR - 4)
+    return {key: axis.at(row[key]) for key in ("mean", "ci_low", "ci_high", "published_mean") if finite([row[key]])}
+
+
+def scatter(points: Sequence[Row]) -> Row:
+    """Mean by milliseconds (log axis), each point with a place for its name; intervals where there are any."""
+    width, height = 470, 300
+    low, high = min(p["latency_ms"] for p in points) / 1.5, max(p["latency_ms"] for p in points) * 1.8
+    x = Axis(low, high, 56, width - 10, log=True)
+    y = Axis(*spread((p[key] for p in points for key in ("mean", "ci_low", "ci_high")), 0.1), height - 40, 10)
+    marks = [
+        {"title": p["title"], "x": x.at(p["latency_ms"]), "y": y.at(p["mean"])}
+        | {key: y.at(p[key]) for key in ("ci_low", "ci_high") if finite([p[key]])}
+        for p in points
+    ]
+    _name(marks, (56, 4, width - 4, height - 42))
+    return {"width": width, "height": height, "x": x, "y": y, "marks": marks}
+
+
+def _name(marks: list[Row], inside: Box) -> None:
+    """Gives each mark the first place for its name that meets no other name or mark, or else its first place."""
+    taken = [(m["x"] - 5, m.get("ci_high", m["y"]) - 5, m["x"] + 5, m.get("ci_low", m["y"]) + 5) for m in marks]
+    for mark in marks:
+        boxes = []
+        for dx, dy, anchor in PLACES:
+            x, y, wide = mark["x"] + dx, mark["y"] + dy, LETTER * len(mark["title"])
+            left = x - wide * {"start": 0, "middle": 0.5, "end": 1}[anchor]
+            boxes.append((left, y - LINE + 2, left + wide, y + 2))
+        free = [k for k, box in enumerate(boxes) if _within(box, inside) and not any(_meet(box, t) for t in taken)]
+        k = next(iter(free), 0)
+        dx, dy, anchor = PLACES[k]
+        mark |= {"name_x": round(mark["x"] + dx, 1), "name_y": round(mark["y"] + dy, 1), "anchor": anchor}
+        taken.append(boxes[k])
+
+
+def _within(box: Box, outer: Box) -> bool:
+    return box[0] >= outer[0] and box[1] >= outer[1] and box[2] <= outer[2] and box[3] <= outer[3]
+
+
+def _meet(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def curve(seeds: dict[int, list[tuple[int, float]]], data: float) -> Row:
+    """Mean returns by step: a line per seed, given as (step, mean), their mean, and the mean of the data."""
+    width, height = 660, 260
+    steps: dict[int, list[float]] = {}
+    for points in seeds.values():
+        for step, mean in points:
+            steps.setdefault(step, []).append(mean)
+    x = Axis(0, max([*steps, 1]) * 1.02, 64, width - 10)
+    y = Axis(*spread([data, *(mean for means in steps.values() for mean in means)], 0.1), height - 40, 10)
+    lines = [[(x.at(step), y.at(mean)) for step, mean in sorted(points)] for points in seeds.values()]
+    middle = [(x.at(step), y.at(sum(steps[step]) / len(steps[step]))) for step in sorted(steps)]
+    level = y.at(data) if finite([data]) else None
+    return {"width": width, "height": height, "x": x, "y": y, "lines": lines, "middle": middle, "data": level}
+
+
+def histogram(values: Sequence[float], ends: tuple[float, float], data: float) -> Row:
+    """Bars of equal bins over a range, the tallest of full height, and where the mean of the data lies."""
+    width, height = 230, 70
+    x = Axis(*ends, 0, width)
+    counts, edges = np.histogram(values, BINS, ends)
+    tall = height / max(counts.max(), 1)
+    bars = [
+        {"x": x.at(float(left)), "height": round(float(count) * tall, 1)} for left, count in zip(edges, counts) if count
+    ]
+    level = x.at(data) if finite([data]) and ends[0] <= data <= ends[1] else None
+    return {"width": width, "height": height, "bars": bars, "wide": round(width / BINS - 1, 1), "data": level}

@@ -1,0 +1,378 @@
+"""The leaderboard site as files: links, numbers, escapes, sizes, and what it replaces."""
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+from urllib.parse import unquote, urlsplit
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from offmarl.experiments.cli import main
+from offmarl.reports import aggregates, figures, site, site_charts, site_pages, tables
+from offmarl.reports.results import load_runs
+from offmarl.reports.site_boards import Suite, slug
+
+MEGABYTE = 2**20
+VOID = {"meta", "link", "img", "br", "hr", "input", "path", "line", "circle", "rect", "polyline"}
+
+
+class Page(HTMLParser):
+    """A page's tags, its tables as rows of (text, attributes), and whether every tag is closed."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.tables, self.open, self.cell = [], [], [], None
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.open += [tag] * (tag not in VOID)
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append(["", dict(attrs)])
+            self.cell = self.tables[-1][-1][-1]
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+        self.cell = None if tag in ("td", "th") else self.cell
+
+    def handle_data(self, data):
+        if self.cell:
+            self.cell[0] += data
+
+    def every(self, name):
+        return [attrs[name] for _, attrs in self.tags if name in attrs]
+
+
+@pytest.fixture(scope="session")
+def whole_site(tmp_path_factory, whole_store, suites):
+    folder = tmp_path_factory.mktemp("sites") / "site"
+    elsewhere = {method for suite in suites.values() for method in suite["algorithms"]}
+    site.write(whole_store, folder, {name: Suite(suite, elsewhere=elsewhere) for name, suite in suites.items()})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pages(whole_site):
+    return {path: Page(path) for path in whole_site.rglob("*.html")}
+
+
+@pytest.fixture
+def make(tmp_path, suite):
+    """The site of a store, by default of the suite of known numbers."""
+
+    def make(results, name="smac", folder=tmp_path / "site", **facts):
+        site.write(results, folder, {name: Suite(facts.pop("suite", suite), **facts)})
+        return folder
+
+    return make
+
+
+def test_every_link_leads_to_a_file_and_a_place_in_it(pages, whole_site):
+    ids = {path: page.every("id") for path, page in pages.items()}
+    seen = set()
+    for path, page in pages.items():
+        assert page.open == [] and len(ids[path]) == len(set(ids[path])), path
+        for address in [*page.every("href"), *page.every("src")]:
+            parts = urlsplit(address)
+            if parts.scheme in ("https", "http", "data"):
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            assert target.is_file() and target.is_relative_to(whole_site), (path, address)
+            assert not parts.fragment or parts.fragment in ids[target], (path, address)
+            seen.add(target)
+        for name in ("aria-labelledby", "aria-describedby"):
+            assert set(page.every(name)) <= set(ids[path]), path
+    files = {path for path in whole_site.rglob("*") if path.is_file() and path.name != site.MARKER}
+    assert files == seen  # nothing lies there that no page shows
+
+
+def test_pages_have_no_inline_code_and_their_tables_say_what_is_what(pages):
+    for path, page in pages.items():
+        scripts = [attrs for tag, attrs in page.tags if tag == "script"]
+        assert [set(attrs) for attrs in scripts] == [{"src", "defer"}], path
+        names = {name for _, attrs in page.tags for name in attrs}
+        assert not [name for name in names if name.startswith("on") or name == "style"], path
+        assert [tag for tag, _ in page.tags].count("caption") == len(page.tables) > 0, path
+        assert {attrs.get("scope") for tag, attrs in page.tags if tag == "th"} <= {"row", "col"}, path
+        assert [tag for tag, _ in page.tags].count("h1") == 1, path
+
+
+def test_a_site_of_every_suite_is_small(whole_site, pages):
+    assert len([path for path in pages if path.parent.name == "cells"]) > 330
+    assert (whole_site / "index.html").stat().st_size < MEGABYTE
+    assert sum(path.stat().st_size for path in whole_site.rglob("*") if path.is_file()) < 20 * MEGABYTE
+
+
+def test_the_numbers_are_those_of_the_tables(pages, whole_site, whole_store, suites):
+    index = pages[whole_site / "index.html"]
+    matrices = [table for table in index.tables if table[0][1][0] == "data"]
+    shown = [[cell[1].get("data-v") for cell in row[2:]] for table in matrices for row in table[1:]]
+    expected = []
+    for name, suite in suites.items():
+        elsewhere = {method for other in suites.values() for method in other["algorithms"]}
+        table = tables.build(whole_store, suite, name, "quick", "embedded", {}, elsewhere)
+        expected += [rows["mean"].tolist() for _, rows in table.groupby(["task", "quality"], sort=False)]
+    assert [[float(value) for value in row] for row in shown] == expected
+
+
+def test_a_board_ranks_by_the_average_and_sets_the_paper_beside_it(store, make):
+    board = Page(make(store) / "index.html").tables[0]
+    assert [cell[0] for cell in board[0]] == [
+        "method",
+        "ours",
+        "95 % interval",
+        "published",
+        "difference",
+        "decision, ms",
+    ]
+    rows = {row[0][0]: [cell[1].get("data-v") for cell in row[1:]] for row in board[1:]}
+    assert list(rows) == ["MAC-Flow", "Flow BC", "BC"]
+    mean, published = (18.5 + 12 + 3) / 3, (19.8 + 18.0 + 10.6) / 3
+    numbers = [float(value) for value in rows["MAC-Flow"] if value is not None]
+    assert numbers == pytest.approx([mean, published, mean - published, 0.25])
+
+
+def test_two_seeds_have_no_interval_and_three_have_the_tables(store, make, write_run, build):
+    assert 'class="ends"' not in (make(store) / "index.html").read_text()
+    for task, quality, seed in [("smacv2/zerg_5_vs_5", "replay", seed) for seed in range(3)]:
+        write_run(store, task, quality, "bc", seed, 7.0 + seed)
+    page = (make(store) / "datasets" / "smacv2.zerg_5_vs_5.replay.embedded.html").read_text()
+    table = build(store)
+    row = table[(table.task == "smacv2/zerg_5_vs_5") & (table.algorithm == "bc")].iloc[0]
+    assert f"[{row.ci_low:.1f}, {row.ci_high:.1f}]" in page and page.count('class="ends"') == 1
+    assert page.count('class="reach"') == 1
+
+
+def test_aggregates_stand_below_the_averages(store, make, suite):
+    index = Page(make(store) / "index.html")
+    pooled = aggregates.build(load_runs(store), tables.build(store, suite, "smac", "quick", "embedded", {}), suite)
+    _, head, body = aggregates.tabulated(pooled)["SMACv1"]
+    assert [[cell[0] for cell in row] for row in index.tables[2]] == [head, *body]
+    assert "Optimality gap: how far scores fall" in (make(store) / "index.html").read_text()
+
+
+def test_missing_cells_say_why(tmp_path, fill, write_run, make, suite):
+    fill(tmp_path, [("smac/3m", "good", "bc"), ("smac/3m", "poor", "bc")])
+    for seed in (0, 1):
+        write_run(tmp_path, "smac/3m", "good", "bc", seed, None, reason="out of memory")
+    suite = suite | {"algorithms": suite["algorithms"] | {"dof": "DoF"}}
+    folder = make(tmp_path, suite=suite, unavailable=lambda source: {"dof": "no such method"})
+    text = (folder / "index.html").read_text()
+    assert '<a class="lost" href="cells/smac.3m.good.bc.smac.quick.embedded.html">failed</a>' in text
+    assert re.search(r'<li id="board-1-why-1">out of memory</li>\s*<li id="board-1-why-2">no such method</li>', text)
+    assert "not run" in text and "2 of 3 datasets" not in text and "1 of 3 datasets" in text
+    cell = (folder / "cells" / "smac.3m.good.bc.smac.quick.embedded.html").read_text()
+    assert cell.count("out of memory") == 3 and "<h2>Evaluations</h2>" not in cell  # the cell's, and each seed's
+
+
+def test_an_empty_store_gives_an_index(tmp_path, make):
+    text = (make(tmp_path) / "index.html").read_text()
+    assert "No finished run of these suites" in text and "Nothing run yet of: smac." in text
+
+
+def test_profiles_and_sources_are_boards_of_their_own(store, make, write_run):
+    write_run(store, "smac/3m", "good", "bc", 0, 5.0, profile="smoke")
+    write_run(store, "smac/3m", "good", "bc", 0, 6.0, source="og_marl", engine={"engine": "SMAC"})
+    page = Page(make(store) / "index.html")
+    boards = [(a["data-profile"], a["data-source"]) for tag, a in page.tags if a.get("class") == "board"]
+    assert boards == [("quick", "embedded"), ("quick", "og_marl"), ("smoke", "embedded")]
+
+
+def test_what_the_labels_mean_is_read_from_the_runs(store, make, write_run):
+    text = (make(store) / "index.html").read_text()
+    assert "<dt>SMAX</dt>" in text and "<dt>MuJoCo</dt>" not in text
+    write_run(store, "smac/3m", "good", "bc", 0, 5.0, engine={"engine": "Mine"})
+    assert "<dt>Mine</dt>" in (make(store) / "index.html").read_text()
+
+
+def test_every_episode_can_be_had_as_it_was_measured(store, make, write_run, suite):
+    write_run(store, "smac/3m", "good", "bc", 0, 15, score=[0.0, 20.0])
+    folder = make(store, suite=suite | {"normalised": ["smac/3m"]})
+    with (folder / "cells" / "smac.3m.good.bc.smac.quick.embedded.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 3 * 4
+    last = [float(row["return"]) for row in rows if row["seed"] == "0" and row["step"] == "3000"]
+    assert last == [16, 16, 14, 14] and rows[0]["won"] == "True"
+    page = (folder / "cells" / "smac.3m.good.bc.smac.quick.embedded.html").read_text()
+    assert '<b class="big">75.0</b> mean normalised score' in page
+
+
+def test_settings_that_differ_from_the_papers_are_marked(store, make, write_run):
+    settings = {"hidden": [64, 64], "polyak": 0.005, "own": True}
+    run = json.loads((write_run(store, "smac/3m", "good", "bc", 0, 15, config=settings) / "run.json").read_text())
+    paper = {("smac/3m", "bc"): {"hidden": [512] * 4, "polyak": 0.005, "steps": 10**6}}
+    rows = {row["name"]: row for row in site_pages.settings([run], paper)}
+    assert (rows["hidden"]["ours"], rows["hidden"]["paper"]) == ("[64, 64]", "[512, 512, 512, 512]")
+    assert [name for name, row in rows.items() if row["differs"]] == list(rows)[:2] == ["hidden", "steps"]
+    text = (make(store, paper=paper) / "methods" / "bc.html").read_text()
+    assert "Settings (2 of 7 differ from the paper’s)" in text
+
+
+EVIL = '"><script>alert(1)</script><i onload=x>'
+
+
+def test_nothing_from_the_store_becomes_markup_or_leaves_the_folder(tmp_path, fill, write_run, suite):
+    results = fill(tmp_path / "deep" / "results")
+    before = {path for path in tmp_path.rglob("*") if not path.is_relative_to(results)}
+    facts = {"name": EVIL, "title": EVIL, "paper": EVIL, "source_code": "javascript:alert(1)", "execution": EVIL}
+    over = {"machine": {EVIL: EVIL, "device": EVIL}, "engine": {"engine": EVIL, "v": EVIL}}
+    over |= {"config": {EVIL: EVIL}, "code": {"commit": EVIL}}
+    over |= {"dataset": {"sha256": EVIL, "return_mean": 3.0, "note": EVIL}, "finished": EVIL}
+    for algorithm in ("../../x", "bc"):
+        place = write_run(results, "smac/3m", "good", "mine", 0, 5.0, **over, hash=f"evil{len(algorithm)}")
+        record = json.loads((place / "run.json").read_text())
+        record["cell"] |= {"algorithm": algorithm, "profile": EVIL, "source": "../../x"}
+        (place / "run.json").write_text(json.dumps(record | {"run_id": EVIL, "algorithm": facts}))
+    write_run(results, "smac/3m", "good", "bc", 1, None, reason=EVIL)
+    folder = tmp_path / "deep" / "site"
+    out = site.write(results, folder, {"smac": Suite(suite)})
+    assert out["pages"] == len(list(folder.rglob("*.html")))
+    for path in folder.rglob("*.html"):
+        page = Page(path)
+        names = {name for _, attrs in page.tags for name in attrs}
+        assert [tag for tag, _ in page.tags].count("script") == 1 and "onload" not in names, path
+        assert not [address for address in page.every("href") if "script" in urlsplit(address).scheme], path
+    assert "&lt;script&gt;alert(1)" in (folder / "index.html").read_text()
+    after = {path for path in tmp_path.rglob("*") if not path.is_relative_to(results)}
+    assert all(path.is_relative_to(folder) for path in after - before)
+
+
+def test_a_hostile_name_of_a_task_stays_inside(tmp_path, write_run, make, suite):
+    suite = suite | {"groups": {EVIL: {"../../x": ["../y", "good"]}}}
+    for quality in ("../y", "good"):
+        place = write_run(tmp_path, "a/b", quality.strip("./"), "bc", 0, 5.0)
+        record = json.loads((place / "run.json").read_text())
+        record["cell"] |= {"task": "../../x", "quality": quality}
+        (place / "run.json").write_text(json.dumps(record))
+    folder = make(tmp_path, suite=suite)
+    assert len(list((folder / "datasets").iterdir())) == 2
+    assert not [path for path in tmp_path.rglob("*") if path.stem == "x" or path.stem == "y"]
+
+
+@given(st.tuples(st.text(), st.text()), st.tuples(st.text(), st.text()))
+def test_files_have_safe_names_of_their_own(one, other):
+    assert re.fullmatch(r"[a-z0-9_-][a-z0-9_.-]{0,119}", slug(*one))
+    assert (slug(*one) == slug(*other)) == (one == other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [(("a/b", "c"), ("a", "b/c")), (("a-b", "c"), ("a/b", "c")), (("A", "b"), ("a", "b"))]
+)
+def test_near_names_do_not_meet(one, other):
+    assert slug(*one) != slug(*other)
+
+
+def test_a_folder_of_something_else_is_refused_and_kept(store, tmp_path, capsys):
+    other = tmp_path / "thesis"
+    other.mkdir()
+    (other / "chapter.tex").write_text("years of work")
+    for place in (other, other / "chapter.tex"):
+        assert main(["report", "--suite", "smac", "--results", str(store), "--site", str(place)]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"offmarl: --site {place}: ") and error.count("\n") == 1
+    assert (other / "chapter.tex").read_text() == "years of work"
+
+
+def test_a_new_site_replaces_the_old_and_nothing_else(store, make):
+    folder = make(store)
+    (folder / "CNAME").write_text("example.org")
+    stale = folder / "cells" / "stale.html"
+    stale.write_text("old")
+    before = (folder / "index.html").read_bytes()
+    assert make(store) == folder and not stale.exists()
+    assert (folder / "CNAME").read_text() == "example.org" and (folder / "index.html").read_bytes() == before
+    assert [path.name for path in folder.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_site_that_cannot_be_finished_leaves_the_old_one(store, make, monkeypatch):
+    folder = make(store)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    def full(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(site_pages, "cell", full)
+    with pytest.raises(OSError, match="disk full"):
+        make(store)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert [path.name for path in folder.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_the_command_writes_the_site_with_the_papers_settings(store, tmp_path, write_run, capsys):
+    write_run(store, "smac/3m", "good", "bc", 0, 15, config={"hidden": [64, 64]})
+    folder = tmp_path / "out" / "site"
+    assert main(["report", "--suite", "all", "--results", str(store), "--site", str(folder)]) == 0
+    assert f"open {folder / 'index.html'}" in capsys.readouterr().out
+    text = (folder / "methods" / "bc.html").read_text()
+    assert re.search(r"hidden</code></th><td class=\"text\"><code>\[64, 64\]</code> <span[^>]*>differs", text)
+    assert "Nothing run yet of: continuous, om2p." in (folder / "index.html").read_text()
+
+
+def test_experiments_have_pages_and_damaged_ones_are_told(store, tmp_path, suite):
+    rows = [
+        {"arm": "A", "setting": 0.0, "step": s, "seed": k, "far": 1.0, "return": 1.0, "data": 1.0}
+        for s in (0, 10)
+        for k in (0, 1)
+    ]
+    facts = {"title": "Far & near", "claim": "Nearer <b>is</b> better.", "profile": "quick", "source": "embedded"}
+    record = facts | {"picture": "learning", "rules": [["A.far", "<", 2]], "rows": rows, "quantities": ["return"]}
+    place = store / "measurements" / "experiment"
+    place.mkdir(parents=True)
+    (place / "far.json").write_text(json.dumps(record | {"budget": {"seeds": [0, 1], "steps": 10}}))
+    (place / "torn.json").write_text('{"title": ')
+    (place / "hollow.json").write_text("[]")
+    folder = tmp_path / "site"
+    out = site.write(store, folder, {"smac": Suite(suite)})
+    assert [note.split(":")[0] for note in out["notes"]] == ["experiment hollow", "experiment torn"]
+    page = (folder / "experiments" / "far.html").read_text()
+    assert '<span class="badge good">holds</span>' in page and "Nearer &lt;b&gt;is&lt;/b&gt; better." in page
+    assert (folder / "experiments" / "far.png").stat().st_size > 5000
+    assert 'href="experiments/far.html">Far &amp; near</a>' in (folder / "index.html").read_text()
+
+
+def test_a_scale_of_numbers_and_one_of_logarithms():
+    line, log = site_charts.Axis(10, 20, 0, 100), site_charts.Axis(1, 100, 0, 100, log=True)
+    assert (line.at(12.5), log.at(10)) == (25, 50)
+    assert [tick["text"] for tick in log.ticks()][:2] == ["1", "3"]
+    assert {tick["text"] for tick in site_charts.Axis(-1, 1, 0, 1).ticks()} == {"−1.0", "−0.5", "0.0", "0.5", "1.0"}
+
+
+def test_a_bar_leaves_out_what_is_not_there():
+    row = {"mean": 5.0, "ci_low": float("nan"), "ci_high": float("nan"), "published_mean": 10.0}
+    assert site_charts.bar(row, (0, 10)) == {"mean": site_charts.BAR / 2, "published_mean": site_charts.BAR - 4}
+
+
+def test_names_of_crowded_points_do_not_meet():
+    points = [{"title": f"A long name {k}", "latency_ms": 1 + 0.01 * k, "mean": 10.0 + k} for k in range(6)]
+    drawn = site_charts.scatter([point | {"ci_low": float("nan"), "ci_high": float("nan")} for point in points])
+    boxes = [(mark["name_x"], mark["name_y"]) for mark in drawn["marks"]]
+    assert all(abs(a[1] - b[1]) > 11 or abs(a[0] - b[0]) > 80 for k, a in enumerate(boxes) for b in boxes[:k])
+
+
+def test_more_methods_than_colours_still_have_one_each():
+    names = [*figures.COLOURS, "mine", "yours"]
+    assert list(figures.paint(names)) == names and figures.paint(names)["BC"] == figures.COLOURS["BC"]
+
+
+def test_a_histogram_counts_every_episode():
+    drawn = site_charts.histogram([0.0] * 3 + [10.0], (0, 10), 20.0)
+    assert [bar["height"] for bar in drawn["bars"]] == pytest.approx([70, 70 / 3], abs=0.1) and drawn["data"] is None
+
+
+def test_speed_is_over_the_datasets_that_all_have(tmp_path, fill, make):
+    text = (make(fill(tmp_path, [("smac/3m", "poor", "bc")])) / "index.html").read_text()
+    assert "over the 2 datasets that all methods shown have" in text
+
+
+def test_long_tables_can_be_had_as_csv(store, make, build):
+    table = pd.read_csv(make(store) / "tables" / "smac.quick.embedded.csv")
+    assert table["mean"].tolist() == pytest.approx(build(store)["mean"].tolist())

@@ -1,0 +1,187 @@
+"""The leaderboard site in a browser, opened from disk as a reader does."""
+
+import os
+import shutil
+
+import pytest
+
+from offmarl.reports import site
+from offmarl.reports.site_boards import Suite
+
+sync_api = pytest.importorskip("playwright.sync_api")
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=f"needs a browser: {', '.join(NAMES)}")
+
+WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+# Visible text whose contrast with the ground behind it is below 4.5 (3 for large text), WCAG AA.
+PALE = """() => {
+  const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+  const light = (c) => { const [r, g, b] = c.slice(0, 3).map((v) => v / 255)
+    .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+  const ground = (e) => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor);
+    if (c.length < 4 || c[3] > 0) return c; } return [255, 255, 255]; };
+  const found = [];
+  for (const e of document.querySelectorAll("body *")) {
+    const words = [...e.childNodes].filter((n) => n.nodeType === 3 && n.textContent.trim());
+    if (!words.length || !e.checkVisibility()) continue;
+    const style = getComputedStyle(e), ink = light(parse(e.closest("svg") ? style.fill : style.color));
+    const back = light(ground(e)), ratio = (Math.max(ink, back) + 0.05) / (Math.min(ink, back) + 0.05);
+    if (ratio < (parseFloat(style.fontSize) >= 24 ? 3 : 4.5)) found.push([words[0].textContent.trim(), ratio]);
+  }
+  return found;
+}"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, fill, write_run, suite):
+    """The site of known numbers: two profiles, two sources, a failure, a note, an interval."""
+    results = fill(tmp_path_factory.mktemp("store"))
+    write_run(results, "smac/3m", "good", "bc", 2, 18.0)
+    write_run(results, "smac/3m", "good", "bc", 0, 9.0, profile="smoke", config={"hidden": [64, 64]})
+    write_run(results, "smacv2/zerg_5_vs_5", "replay", "bc", 0, 6.0, source="og_marl", engine={"engine": "SMAC"})
+    write_run(results, "smac/3m", "poor", "mac_flow", 1, None, reason="out of memory")
+    place = tmp_path_factory.mktemp("site") / "a folder"
+    site.write(results, place, {"smac": Suite(suite, paper={("smac/3m", "bc"): {"hidden": [512]}})})
+    return place
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium, folder):
+    """Open a page of the site; at the end, nothing may have gone wrong in it or been asked of another place."""
+    wrong, contexts = [], []
+
+    def visit(address="index.html", width=1280, **how):
+        context = chromium.new_context(viewport={"width": width, "height": 900}, **how)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(5000)
+        page.on("console", lambda message: wrong.append(message.text))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("requestfailed", lambda request: wrong.append(f"failed: {request.url}"))
+        page.on("request", lambda request: request.url.startswith(("file:", "data:")) or wrong.append(request.url))
+        page.goto((folder / address).as_uri())
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+def column(table, number):
+    return [row.locator("th, td").nth(number).inner_text().split("\n")[0] for row in table.locator("tbody tr").all()]
+
+
+def test_a_click_on_a_head_sorts_and_the_next_turns_it_round(visit):
+    table = visit().locator("table.sortable").first
+    head = table.locator("thead th").nth(1)
+    assert column(table, 0) == ["MAC-Flow", "Flow BC", "BC"] and head.get_attribute("aria-sort") is None
+    head.locator("button").click()
+    assert head.get_attribute("aria-sort") == "descending"
+    head.locator("button").click()
+    assert head.get_attribute("aria-sort") == "ascending" and column(table, 0) == ["BC", "Flow BC", "MAC-Flow"]
+    table.locator("thead button").first.click()
+    assert head.get_attribute("aria-sort") is None and column(table, 0) == ["BC", "Flow BC", "MAC-Flow"]
+    table.get_by_role("button", name="decision, ms").click()
+    assert column(table, 0) == ["Flow BC", "MAC-Flow", "BC"]
+
+
+def test_averages_and_cells_without_a_number_stay_last(visit):
+    matrix = visit().locator("table.matrix").first
+    for _ in range(2):
+        matrix.get_by_role("button", name="BC", exact=True).click()
+        assert column(matrix, 0)[-1] == "average"
+    numbers = [float(text.rstrip("†")) for text in column(matrix, 2)[:-1]]
+    assert numbers == sorted(numbers)
+    results = visit("methods/bc.html").locator("table.sortable").last  # smoke: one dataset of four
+    for _ in range(2):
+        results.get_by_role("button", name="ours").click()
+        assert column(results, 0)[0] == "3m good"
+
+
+def test_filters_hide_what_does_not_fit(visit):
+    page = visit()
+    shown = page.locator(".board:visible")
+    assert shown.count() == 3 and page.locator("#count").inner_text() == "3 of 3 boards"
+    page.get_by_label("Profile").select_option("smoke")
+    assert shown.count() == 1 and "smoke" in shown.locator("h3.name").inner_text()
+    assert page.locator(".jump li:visible").count() == 1
+    page.get_by_label("Source").select_option("og_marl")
+    assert shown.count() == 0 and page.locator("#count").inner_text() == "0 of 3 boards"
+    page.get_by_label("Profile").select_option("")
+    assert shown.count() == 1
+    page.get_by_label("Source").select_option("")
+    page.get_by_label("Family").select_option("smacv2")
+    assert set(page.locator(".group:visible h4").all_inner_texts()) == {"SMACv2"}
+
+
+def test_every_page_opens_and_none_is_wider_than_a_phone(visit, folder):
+    page = visit(width=390)
+    pages = sorted(folder.rglob("*.html"))
+    assert len(pages) > 20
+    for path in pages:
+        page.goto(path.as_uri())
+        assert page.locator("h1").count() == 1 and page.evaluate(WIDE) == 0, path
+    page.goto((folder / "index.html").as_uri())
+    matrix = page.locator("table.matrix").first
+    matrix.evaluate("table => { table.parentElement.scrollLeft = 200 }")
+    head = matrix.locator("tbody th").first.bounding_box()
+    assert matrix.evaluate("table => table.parentElement.scrollLeft") > 0 and head["x"] == pytest.approx(20, abs=1)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read_in_both_schemes(visit, scheme):
+    for address in ["index.html", "methods/bc.html", "cells/smac.3m.good.bc.smac.smoke.embedded.html"]:
+        page = visit(address, color_scheme=scheme)
+        assert page.evaluate(PALE) == []
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 26)"}[scheme]
+
+
+def test_methods_differ_from_the_ground_in_both_schemes(visit):
+    """Black on white, and no longer black on dark."""
+    swatch = "getComputedStyle(document.querySelector('.swatch.c0')).backgroundColor"
+    light, dark = (visit(color_scheme=scheme).evaluate(swatch) for scheme in ("light", "dark"))
+    assert light == "rgb(0, 0, 0)" and dark.startswith("oklch(0.58")
+
+
+def test_the_keyboard_skips_to_the_content_and_sorts(visit):
+    page = visit()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.matches('thead button')"):
+            break
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.keyboard.press("Enter")
+    assert page.locator("table.sortable th").first.get_attribute("aria-sort") == "ascending"
+
+
+def test_everything_is_there_without_the_script(visit):
+    page = visit(java_script_enabled=False)
+    assert page.locator("thead button").count() == 0 and not page.locator("#filters").is_visible()
+    assert page.get_by_text("18.5").first.is_visible() and page.locator("svg.chart").first.is_visible()
+
+
+def test_a_print_has_no_controls_and_all_the_notes(visit):
+    page = visit(color_scheme="dark")
+    notes = page.get_by_text("stands beside ours for the ranking only").first
+    assert not notes.is_visible()
+    page.emulate_media(media="print")
+    assert not page.locator("#filters").is_visible() and not page.locator("nav").is_visible()
+    assert notes.is_visible()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"  # in dark, too
