@@ -178,7 +178,7 @@ class Algorithm(ABC):
     source_code: ClassVar[str]
     actions: ClassVar[frozenset[str]]  # of "discrete", "continuous"
     capturable: ClassVar[bool] = True  # False: a gradient step asks the host something, so no CUDA graph can hold it
-    execution: ClassVar[str] = "decentralised"  # or "centralised": acting needs other agents' observations
+    execution: str = "decentralised"  # or "centralised": acting needs other agents' observations
     Config: ClassVar[type] = Config  # a frozen dataclass, a subclass of the one above
     chain: Chain = NO_CHAIN  # of methods that denoise: the network calls of a decision
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # named differences from the paper's settings

@@ -20,6 +20,7 @@ from offmarl.algorithms import registry
 from offmarl.algorithms.base import MEAN_Q
 from offmarl.experiments import grid
 from offmarl.experiments.errors import UserError
+from offmarl.experiments.exchange import finished
 from offmarl.experiments.grid import Job, Request
 from offmarl.experiments.host import Host, code
 from offmarl.experiments.launch import launch
@@ -135,13 +136,10 @@ class Everything(Comparison):
     def conduct(self, profile: str, source: str, host: Host, results: Path, workers: int) -> Row:
         """Collect them. Where two runs are of one cell, the one with more looks is shown."""
         usual, cells = grid.profiles()[profile]["variant"], {}
-        for store in (Store(results), Store(results / "experiments")):
-            for place in sorted(store.runs.glob("[!.]*")):
-                record = store.read(place.name)
-                cell = record["cell"] if record and record["status"] == "done" else {}
-                wanted = (cell.get("profile"), cell.get("source"), cell.get("variant")) == (profile, source, usual)
-                if not wanted or len(record["evaluations"]) < 2:
-                    continue
+        for place, record in (*finished(results), *finished(results / "experiments")):
+            cell = record["cell"]
+            wanted = (cell["profile"], cell["source"], cell["variant"]) == (profile, source, usual)
+            if wanted and len(record["evaluations"]) > 1:
                 key = record["algorithm"]["title"], _setting(cell["task"], cell["quality"]), cell["seed"]
                 rows = [dict(zip(("arm", "setting", "seed"), key)) | row for row in looks(record, place)]
                 cells[key] = max(cells.get(key, []), rows, key=len)

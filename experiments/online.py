@@ -8,6 +8,7 @@ Shapes: S seeds, E parallel episodes of each, B batch, I agents, O observation, 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,8 +52,9 @@ class Online:
         own = self._draw(size - given)
         if not given:
             return own
-        pairs = zip(own, self.offline.sample(given))
-        return Batch(*(None if mine is None else torch.cat([mine, theirs], 1) for mine, theirs in pairs))
+        pairs: Any = zip(own, self.offline.sample(given))
+        both: list[Any] = [None if mine is None else torch.cat([mine, theirs], 1) for mine, theirs in pairs]
+        return Batch(*both)
 
     def play(self) -> None:
         """A step in every episode that is not over; where all of a seed's are, new ones begin."""

@@ -223,7 +223,7 @@ PLACES = [("machine", "machine"), ("simulator", "engine"), ("code", "code"), ("d
 
 def episodes(board: Board, row: Row) -> list[list[Any]]:
     """Every evaluation episode of a cell: head and rows, in returns as they were measured."""
-    lines: list[list[Any]] = [["run_id", "seed", "step", "episode", "return", "length", "won"]]
+    lines: list[list[Any]] = [["seed", "step", "episode", "return", "length", "won"]]
     for run in board.runs[_key(row)]:
         for look in run.get("evaluations") or []:
             for k, value in enumerate(look["returns"]):
@@ -231,7 +231,7 @@ def episodes(board: Board, row: Row) -> list[list[Any]]:
                     values[k] if k < len(values) else ""
                     for values in (as_list(look.get("lengths")), as_list(look.get("won")))
                 ]
-                lines.append([run["run_id"], run["cell"]["seed"], look["step"], k, value, *extra])
+                lines.append([run["cell"]["seed"], look["step"], k, value, *extra])
     return lines
 
 

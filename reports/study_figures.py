@@ -147,7 +147,7 @@ def _learning(record: Record) -> Figure:
     for axis in axes.ravel():
         axis.set_axis_off()
     for place, setting in enumerate(settings):
-        part = rows[rows["setting"] == setting]
+        part: Any = rows[rows["setting"] == setting]
         for k, quantity in enumerate(quantities):
             axis = axes[place // columns * len(quantities) + k, place % columns]
             axis.set_axis_on()
@@ -196,7 +196,7 @@ def _categories(record: Record) -> Figure:
     figure = Figure(figsize=(4.4, 3.0), layout="constrained")
     axis = figure.subplots()
     for (setting, colour), marker in zip(paint(settings).items(), "osD^vP*X" * 9):
-        part = last[last["setting"] == setting]
+        part: Any = last[last["setting"] == setting]
         mean = part.groupby("arm")["relative"].mean().reindex(arms)
         axis.plot(arms, mean, color=colour, marker=marker, markersize=5, label=setting)
         axis.plot(part["arm"], part["relative"], marker, color=colour, markersize=2.5, alpha=0.5, linewidth=0)
