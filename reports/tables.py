@@ -67,27 +67,11 @@ def build(
     methods = suite["algorithms"] | {key: titles[key] for key in sorted(titles.keys() - suite["algorithms"])}
     rows = []
     for group, tasks in suite["groups"].items():
-        own = [
-            {"task": task, "quality": quality, "algorithm": algorithm, "title": title}
-            | _entry(
-                cells[task, quality, algorithm],
-                wanted,
-                unavailable.get(algorithm) or unavailable.get(f"{task}:{quality}"),
-            )
-            for task, qualities in tasks.items()
-            for quality in qualities
-            for algorithm, title in methods.items()
-            for absent in [unavailable.get(algorithm) or unavailable.get(f"{task}:{quality}")]
-        ]
+        own = _group(group, tasks, methods, cells, wanted, unavailable)
         for row in own:
-            row |= {"group": group, "unit": SCORE if row["task"] in normalised else "return"}
+            row["unit"] = SCORE if row["task"] in normalised else "return"
         _beside(own, chosen, suite["published"])
-        printed = published.printed_averages(suite["published"])
-        rows += own
-        for algorithm, title in methods.items():
-            average = _average([row for row in own if row["algorithm"] == algorithm])
-            average |= {"task": AVERAGE + group, "published_printed": printed.get((group, title), (None,))[0]}
-            rows.append(average | {"group": group, "unit": _listed(row["unit"] for row in own)})
+        rows += [*own, *_averages(group, methods, own, suite["published"])]
     _mark_standings(rows)
     table = pd.DataFrame(rows, columns=pd.Index(COLUMNS)).assign(profile=profile, source=source)
     engines = sorted({run["engine"].split(" (")[0] for run in chosen if run["engine"]})
@@ -98,6 +82,35 @@ def build(
     table.attrs["columns"] = lint.notes(suite["published"], list(methods.values()))
     table.attrs["below"] = [text for text in below if text]
     return table
+
+
+def _group(
+    group: str,
+    tasks: dict[str, list[str]],
+    methods: dict[str, str],
+    cells: dict[tuple, list[Row]],
+    wanted: int,
+    unavailable: dict[str, str],
+) -> list[Row]:
+    """The rows of a group: a dataset's methods, dataset by dataset."""
+    return [
+        {"group": group, "task": task, "quality": quality, "algorithm": algorithm, "title": title}
+        | _entry(cells[task, quality, algorithm], wanted, absent)
+        for task, qualities in tasks.items()
+        for quality in qualities
+        for algorithm, title in methods.items()
+        for absent in [unavailable.get(algorithm) or unavailable.get(f"{task}:{quality}")]
+    ]
+
+
+def _averages(group: str, methods: dict[str, str], own: list[Row], paper: str) -> list[Row]:
+    """A group's rows of averages, with what the paper prints."""
+    printed, unit, rows = published.printed_averages(paper), _listed(row["unit"] for row in own), []
+    for algorithm, title in methods.items():
+        average = _average([row for row in own if row["algorithm"] == algorithm])
+        average |= {"task": AVERAGE + group, "published_printed": printed.get((group, title), (None,))[0]}
+        rows.append(average | {"group": group, "unit": unit})
+    return rows
 
 
 def row_name(row: Row) -> str:
