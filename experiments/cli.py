@@ -109,6 +109,7 @@ def _run_options(commands) -> None:
         "--deterministic", action="store_true", help="the same bits from the same seed on the same machine; slower"
     )
     run.add_argument("--results", type=Path, default=Path("results"), help="results directory (default: results)")
+    run.add_argument("--log", default=None, help="write curves there too: tensorboard, or wandb where it is installed")
     run.add_argument("--dry-run", action="store_true", help="print the cells, the estimated time and disk, and stop")
 
 
@@ -121,6 +122,10 @@ def _run(args: argparse.Namespace) -> int:
     from offmarl.experiments.status import note_grid
     from offmarl.experiments.store import Store
 
+    if args.log:
+        from offmarl.experiments import sinks
+
+        sinks.check(args.log)
     if args.deterministic and args.tf32:
         raise UserError("--deterministic and --tf32: TF32 rounds products; leave one of them out")
     request = grid.Request(
@@ -155,6 +160,8 @@ def _run(args: argparse.Namespace) -> int:
     for fault in prepare(list(entries.values()), args.source, min(workers, 2)):
         print(f"offmarl: {fault}", file=sys.stderr)  # its jobs will fail, and say so in the table
     failures = launch(left, results, host, workers)
+    if args.log:
+        sinks.write(args.log, results, [run_id for job in jobs for run_id in job.run_ids()])
     for suite in grid.expand(args.suite):
         print_report(suite, args.profile, args.source, results)
     for failure in failures:

@@ -18,6 +18,7 @@ EXAMPLES = """examples:
   offmarl run --suite smac --profile paper --device cuda --dry-run
   offmarl run --suite smac --tasks smac/3m,smac/8m:good --algorithms bc,mac_flow --seeds 0-5
   offmarl run --suite smac --set mac_flow.alpha=1.0 --set all.batch_size=128
+  offmarl run --suite smac --log tensorboard            curves and evaluations for TensorBoard too
   offmarl report --suite smac                           the tables and figures again
   offmarl report --suite all --site site                the leaderboard: pages that open from disk or any host
   offmarl status                                        done, running, failed, pending, and the time left
