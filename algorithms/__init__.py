@@ -23,6 +23,8 @@ PATHS, GROUP = "OFFMARL_ALGORITHMS", "offmarl.algorithms"
 class MethodError(TypeError):
     """What was named as a method is none; the message says which file and why."""
 
+    in_a_line = True  # for the command line: say no more than the message
+
 
 @cache
 def registry() -> dict[str, type[Algorithm]]:

@@ -43,9 +43,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if getattr(args, "algorithm", None):
             own.use(args.algorithm)
         return args.command(args)
-    except UserError as error:
-        print(f"offmarl: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("\noffmarl: stopped; the same command continues where it was", file=sys.stderr)
         return 130
@@ -57,6 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"offmarl: {error.filename or 'a file'}: {error.strerror}; {ROOM}", file=sys.stderr)
         return 1
+    except Exception as error:
+        if not getattr(error, "in_a_line", False):
+            raise
+        print(f"offmarl: {error}", file=sys.stderr)
+        return 2
 
 
 def parser() -> argparse.ArgumentParser:

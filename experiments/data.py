@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offmarl.experiments.errors import UserError, check_name
-from offmarl.experiments.options import command, core_count, find_entries, find_recipes, listed
+from offmarl.experiments.options import OWN, command, core_count, find_entries, find_recipes, listed
 
 if TYPE_CHECKING:
     from offmarl.datasets.catalogue import Entry
@@ -35,6 +35,7 @@ def add_commands(commands) -> None:
     record.add_argument("--tasks", help="smac/3m,smac/8m:good (default: all)")
     record.add_argument("--jobs", type=int, default=core_count())
     record.add_argument("--policy", help="random, or a run's folder (results/runs/...): record it instead, on one task")
+    record.add_argument("--algorithm", action="append", default=[], metavar="FILE", help=OWN)
     record.add_argument("--episodes", type=int, default=100, help="with --policy (default: 100)")
     record.add_argument("--out", type=Path, help="with --policy: the file.npz to write")
     teach = command(actions, "train-behaviour", "train the behaviour policies of a task anew", _train)

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 class UserError(Exception):
     """The input was wrong. The message says what, where, and how to mend it, in one line whatever it quotes."""
 
+    in_a_line = True  # for the command line: say no more than the message
+
     def __init__(self, message: str):
         super().__init__(" ".join(message.splitlines()))
 

@@ -37,17 +37,14 @@ def use(paths: Sequence[str]) -> None:
     """Let these files be methods, in this process and in those that it starts.
 
     Raises:
-        UserError: when one is none, or its name is taken.
+        MethodError: when one is none, or its name is taken.
     """
-    from offmarl.algorithms import PATHS, MethodError, registry
+    from offmarl.algorithms import PATHS, registry
 
     named = [*filter(None, os.environ.get(PATHS, "").split(os.pathsep)), *(str(Path(path).resolve()) for path in paths)]
     os.environ[PATHS] = os.pathsep.join(dict.fromkeys(named))
     registry.cache_clear()
-    try:
-        registry()
-    except MethodError as error:
-        raise UserError(str(error)) from error
+    registry()
 
 
 def _new(args: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ from offmarl.benchmarks.tasks import Task, make_env
 from offmarl.datasets.canonical import join
 from offmarl.datasets.record import Behaviour, record
 from offmarl.experiments.bench import uniform
-from offmarl.experiments.errors import UserError
+from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.grid import config_from
 from offmarl.experiments.train import spec_of
 
@@ -73,7 +73,7 @@ def load_run(folder: Path, task: Task) -> Algorithm:
     cell = record["cell"]
     if cell["task"] != task.name:
         raise UserError(f"--policy {folder}: was trained on {cell['task']}, not on {task.name}")
-    kind = registry()[cell["algorithm"]]
+    kind = registry()[check_name("algorithm", cell["algorithm"], registry())]
     method = kind(spec_of(task), config_from(kind, record["config"]), [cell["seed"]], "cpu")
     method.load_nets(weights)
     return method

@@ -85,6 +85,14 @@ def test_a_file_that_is_no_method_is_refused_in_one_line(tmp_path, text, reason,
     assert not (tmp_path / "results").exists()
 
 
+def test_a_broken_file_that_the_environment_names_is_told_in_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(PATHS, str(tmp_path / "gone.py"))
+    registry.cache_clear()
+    assert main(["run", "--suite", "smac", "--dry-run", "--results", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "gone.py: is not a Python file" in line
+
+
 def test_an_installed_package_may_bring_a_method(example, tmp_path):
     """Its entry point is found by a process that knows nothing else of it."""
     facts = tmp_path / "noisy_bc-1.0.dist-info"
