@@ -4,10 +4,12 @@ Methods may also lie elsewhere: in files that OFFMARL_ALGORITHMS names (joined a
 and in installed packages, as entry points of the group `offmarl.algorithms` that name a module.
 """
 
+import hashlib
 import importlib
 import importlib.util
 import os
 import pkgutil
+import re
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -35,15 +37,25 @@ def registry() -> dict[str, type[Algorithm]]:
     """
     found: dict[str, type[Algorithm]] = {}
     for place, module in _modules():
-        own = {item.name: item for item in vars(module).values() if _is_method(item, module)}
+        where = place if place != __name__ else module.__name__
+        own = [item for item in vars(module).values() if _is_method(item, module)]
         if not own and place != __name__:
-            raise MethodError(f"{place}: holds no subclass of Algorithm that has a name")
-        for name, method in own.items():
-            if name in found:
-                where = place if place != __name__ else module.__name__
-                raise MethodError(f"{where}: the name '{name}' is taken by {found[name].__module__}")
-            found[name] = method
+            raise MethodError(f"{where}: holds no subclass of Algorithm that has a name")
+        for method in own:
+            if method.name in found:
+                raise MethodError(f"{where}: the name '{method.name}' is taken by {found[method.name].__module__}")
+            found[method.name] = _whole(where, method)
     return found
+
+
+def _whole(where: str, method: type[Algorithm]) -> type[Algorithm]:
+    """The method, if it has all that the harness asks of one."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", str(method.name)):
+        raise MethodError(f"{where}: '{method.name}' is no name: small letters, digits and underscores, as my_method")
+    facts = [fact for fact in ("title", "paper", "source_code", "actions") if not hasattr(method, fact)]
+    if missing := [*facts, *sorted(getattr(method, "__abstractmethods__", ()))]:
+        raise MethodError(f"{where}: {method.name} lacks {', '.join(missing)}")
+    return method
 
 
 def _modules() -> Iterator[tuple[str, ModuleType]]:
@@ -54,25 +66,27 @@ def _modules() -> Iterator[tuple[str, ModuleType]]:
         yield path, _imported(path, Path(path))
     for entry in entry_points(group=GROUP):
         try:
-            yield f"entry point {entry.value}", entry.load()
-        except Exception as error:
+            module = entry.load()
+        except (Exception, SystemExit) as error:
             raise MethodError(f"entry point {entry.value}: cannot be imported ({_told(error)})") from error
+        yield f"entry point {entry.value}", module
 
 
 def _imported(place: str, path: Path) -> ModuleType:
     """A module of a file that lies anywhere."""
-    spec = importlib.util.spec_from_file_location(f"{__name__}.elsewhere.{path.stem}", path)
+    folder = hashlib.sha256(str(path.parent).encode()).hexdigest()[:8]  # files of one name in two folders
+    spec = importlib.util.spec_from_file_location(f"{__name__}.elsewhere_{folder}.{path.stem}", path)
     if spec is None or spec.loader is None or not path.is_file():
         raise MethodError(f"{place}: is not a Python file")
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look there
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise MethodError(f"{place}: cannot be imported ({_told(error)})") from error
     return module
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 

@@ -124,6 +124,8 @@ def _run(args: argparse.Namespace) -> int:
     from offmarl.experiments.status import note_grid
     from offmarl.experiments.store import Store
 
+    if args.algorithm and args.algorithms is None:
+        raise UserError("--algorithm: name what shall run too, for example --algorithms my_method,mac_flow")
     if args.log:
         from offmarl.experiments import sinks
 

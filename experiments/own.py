@@ -41,8 +41,8 @@ def use(paths: Sequence[str]) -> None:
     """
     from offmarl.algorithms import PATHS, registry
 
-    named = [*filter(None, os.environ.get(PATHS, "").split(os.pathsep)), *(str(Path(path).resolve()) for path in paths)]
-    os.environ[PATHS] = os.pathsep.join(dict.fromkeys(named))
+    named = [*filter(None, os.environ.get(PATHS, "").split(os.pathsep)), *paths]
+    os.environ[PATHS] = os.pathsep.join(dict.fromkeys(str(Path(path).resolve()) for path in named))
     registry.cache_clear()
     registry()
 

@@ -11,8 +11,8 @@ from offmarl.algorithms import base, registry
 def plant(tmp_path, monkeypatch, file, name):
     """A method in a folder of its own, as if it lay in algorithms/."""
     source = (
-        "from offmarl.algorithms import base\n\n\n"
-        f"class Mine(base.Algorithm):\n    name = '{name}'\n\n\n"
+        "from offmarl.algorithms import bc\n\n\n"
+        f"class Mine(bc.BC):\n    name = '{name}'\n\n\n"
         "class Helper:\n    name = 'helper'\n"
     )
     (tmp_path / f"{file}.py").write_text(source)

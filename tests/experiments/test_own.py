@@ -71,18 +71,27 @@ def test_a_new_method_trains_at_once_and_is_never_written_over(tmp_path, capsys)
         ("import nothing_of_this_name", "ModuleNotFoundError"),
         ("def f(:", "SyntaxError"),
         ("x = 1", "holds no subclass of Algorithm"),
-        ("from offmarl.algorithms import bc\n\n\nclass Mine(bc.BC):\n    name = 'bc'\n", "the name 'bc' is taken"),
+        ("class Mine(bc.BC):\n    name = 'bc'\n", "the name 'bc' is taken"),
+        ("class Mine(bc.BC):\n    name = '../up'\n", "is no name"),
+        ("class Half(base.Algorithm):\n    name = 'half'\n", "half lacks title"),
+        ("class A(bc.BC):\n    name = 'a'\n\n\nclass B(bc.BC):\n    name = 'a'\n", "the name 'a' is taken"),
+        ("raise SystemExit(5)", "SystemExit"),
         (None, "is not a Python file"),
     ],
 )
 def test_a_file_that_is_no_method_is_refused_in_one_line(tmp_path, text, reason, capsys):
     file = tmp_path / "broken.py"
     if text is not None:
-        file.write_text(text)
+        file.write_text("from offmarl.algorithms import base, bc\n\n\n" + text)
     assert run(tmp_path / "results", "--algorithm", file, "--algorithms", "broken") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert str(file) in line and reason in line
     assert not (tmp_path / "results").exists()
+
+
+def test_a_file_alone_does_not_say_what_shall_run(example, tmp_path, capsys):
+    assert run(tmp_path / "results", "--algorithm", example) == 2
+    assert "--algorithms" in capsys.readouterr().err
 
 
 def test_a_broken_file_that_the_environment_names_is_told_in_one_line(tmp_path, monkeypatch, capsys):
