@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from offmarl.benchmarks.tasks import tasks
 from offmarl.experiments import train
+from offmarl.experiments.files import load_suite
 from offmarl.experiments.grid import Job, Request, jobs
 from offmarl.experiments.host import Host
 from offmarl.experiments.launch import run_serial
@@ -30,15 +31,16 @@ from offmarl.experiments.store import Store
 from offmarl.experiments.updates import Updates
 
 UPDATES, SETTLED = 20_000, 2_000  # of the watched training; those before what is compared
+SUITE = "continuous"
 PRELOAD = ["offmarl.experiments.launch"]
 Outcome = tuple[Any, dict[str, torch.Tensor]]  # evaluations and weights of a run
 
 
 def grid() -> list[Job]:
-    """Two methods on Spread, two seeds each, two looks."""
-    overrides = ["all.hidden=[16]", "all.batch_size=8", "mac_flow.flow_steps=2"]
-    methods, datasets = ["bc", "mac_flow"], ["mpe/spread:medium"]
-    found = jobs(Request("continuous", "smoke", algorithms=methods, tasks=datasets, overrides=overrides))
+    """The first and the headline method of a suite on Spread, two seeds each, two looks."""
+    suite = load_suite(SUITE)
+    methods, overrides = [next(iter(suite["algorithms"])), suite["headline"]], ["all.hidden=[16]", "all.batch_size=8"]
+    found = jobs(Request(SUITE, "smoke", algorithms=methods, tasks=["mpe/spread:medium"], overrides=overrides))
     protocol = {"steps": 40, "eval_every": 20, "eval_episodes": 2}
     return [dataclasses.replace(job, protocol={**job.protocol, **protocol}) for job in found]
 
@@ -137,7 +139,7 @@ def _same(one: Outcome, other: Outcome | None) -> bool:
 def growth() -> float:
     """How much the resident memory of a training grows, as a share, from 2,000 to 20,000 updates."""
     torch.set_num_threads(1)
-    (job,) = [job for job in grid() if job.algorithm == "mac_flow"]
+    job = grid()[-1]
     task, process, sizes = tasks()[job.task], psutil.Process(), []
     update = Updates(train.build(job, task, job.seeds, "cpu"), train.make_sampler(job, made_up(task), "cpu"))
     for step in tqdm(range(1, UPDATES + 1), desc="memory", unit="update"):
