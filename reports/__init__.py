@@ -9,6 +9,9 @@
     writers.py     the long table as Markdown, plain text, LaTeX and HTML
     figures.py     learning curves, speed against return
     report.py      all of it, written to <results>/reports/<suite>/
+    speed.py       what decisions and updates cost, as tables; speed_figures.py draws them
+    studies.py     the papers' other experiments: verdict and page; study_figures.py draws them
+    sums.py        whether a run's files are what was written
     site.py        the leaderboard as a folder of pages (site_boards, site_pages, site_charts; templates in site/)
 
 Nothing here imports torch, jax, ray or another part of offmarl: a report needs the store and no more.
