@@ -14,11 +14,11 @@ from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
 from offmarl.reports.figures import CAPTION_CHARACTERS, COLOURS, STYLE, paint
+from offmarl.reports.stats import MIN_SEEDS
 
 COLOUR = {"data": "0.5", "joint": COLOURS["Flow BC"], "policies": COLOURS["MAC-Flow"]}
 NAMES = {"data": "data", "joint": "joint flow", "policies": "policies"}
 LABELS = {"return": "mean return", "mean_q": "mean value Q", "relative": "normalised return"}
-MIN_SEEDS = 3  # below this no interval
 Record = dict[str, Any]
 
 
