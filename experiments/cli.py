@@ -28,8 +28,12 @@ if TYPE_CHECKING:
     from offmarl.experiments.grid import Request
 
 SOURCE = "where data and simulator come from: embedded (default), or og_marl, omiga, omar: the public data"
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 ROOM = "make room, or choose another directory; the same command continues where it was"
+RIGHT = "give yourself the right to write there, or choose another directory"
+REMEDIES = {  # of files that cannot be written
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), ROOM),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), RIGHT),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,9 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        if error.errno not in NO_ROOM:
+        if error.errno not in REMEDIES:
             raise
-        print(f"offmarl: {error.filename or 'a file'}: {error.strerror}; {ROOM}", file=sys.stderr)
+        place = error.filename or getattr(args, "results", "a file")  # a full disk does not say where it is
+        print(f"offmarl: {place}: {error.strerror}; {REMEDIES[error.errno]}", file=sys.stderr)
         return 1
     except Exception as error:
         if not getattr(error, "in_a_line", False):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
+from tqdm import tqdm
 
 from offmarl.algorithms import registry
 from offmarl.algorithms.base import Algorithm
@@ -355,10 +356,10 @@ def stored_job(record: Mapping[str, Any], seeds: Sequence[int]) -> Job:
 
 
 def pending(grid: Sequence[Job], store: Store, retry_failed: bool = True) -> list[Job]:
-    """The jobs with the seeds that are not done yet."""
+    """The jobs with the seeds that are not done yet. It reads what is done, to see that it is whole."""
     open_status = ("pending", "failed") if retry_failed else ("pending",)
     left = []
-    for job in grid:
+    for job in tqdm(grid, desc="checking runs", unit="job", leave=False, disable=None, delay=1):
         seeds = tuple(s for s, run_id in zip(job.seeds, job.run_ids()) if store.status(run_id) in open_status)
         if seeds:
             left.append(dataclasses.replace(job, seeds=seeds))

@@ -9,10 +9,12 @@ from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.options import command, find_device
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from offmarl.experiments.host import Host
     from offmarl.experiments.store import Store
 
-RTOL, ATOL = 1e-3, 1e-4  # of weights and returns: seeds that train together are summed in another order than alone
+RTOL, ATOL = 1e-3, 1e-4  # seeds that train together are summed in another order than alone
 
 
 def add_command(commands) -> None:
@@ -71,26 +73,33 @@ def _host(machine: dict[str, Any], device: str | None) -> "Host":
 
 
 class Row(NamedTuple):
-    """One thing compared."""
+    """One thing compared; `exact` where every bit is the same."""
 
     what: str
     same: bool
     verdict: str
+    exact: bool = False
+
+
+def outcome(store: "Store", run_id: str) -> dict[str, dict[str, "np.ndarray"]]:
+    """All that must not depend on when and how often a run was interrupted: returns, curves and weights."""
+    import numpy as np
+    import pandas as pd
+    import torch
+
+    folder, record = store.runs / run_id, store.peek(run_id) or {"evaluations": []}
+    weights = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
+    return {
+        "returns": {f"step {look['step']}": np.asarray(look["returns"]) for look in record["evaluations"]},
+        "curves": {str(name): column.to_numpy() for name, column in pd.read_parquet(folder / "curves.parquet").items()},
+        "weights": {name: np.asarray(value) for name, value in weights.items()},
+    }
 
 
 def compare(store: "Store", again: "Store", run_id: str) -> list[Row]:
-    """Returns and weights of two trainings of one run: bit for bit, within tolerance, or not the same."""
-    import numpy as np
-    import torch
-
-    both = []
-    for one in (store, again):
-        record = one.peek(run_id) or {"evaluations": []}
-        returns = {f"step {e['step']}": np.asarray(e["returns"]) for e in record["evaluations"]}
-        weights = torch.load(one.runs / run_id / "checkpoint.pt", map_location="cpu", weights_only=True)
-        both.append((returns, {name: np.asarray(value) for name, value in weights.items()}))
-    (returns, weights), (returns_again, weights_again) = both
-    return [_judge("returns", returns, returns_again), _judge("weights", weights, weights_again)]
+    """Returns, curves and weights of two trainings of one run: bit for bit, within tolerance, or not the same."""
+    before, after = outcome(store, run_id), outcome(again, run_id)
+    return [_judge(what, before[what], after[what]) for what in before]
 
 
 def _judge(what: str, before: dict[str, Any], after: dict[str, Any]) -> Row:
@@ -102,7 +111,7 @@ def _judge(what: str, before: dict[str, Any], after: dict[str, Any]) -> Row:
         return Row(what, False, "not the same: other steps, names or shapes")
     pairs = [(value, after[name]) for name, value in before.items()]
     if all(np.array_equal(a, b, equal_nan=True) for a, b in pairs):
-        return Row(what, True, "the same bit for bit")
+        return Row(what, True, "the same bit for bit", exact=True)
     furthest = max(float(np.max(np.abs(a - b), initial=0.0)) for a, b in pairs)
     if all(np.allclose(a, b, rtol=RTOL, atol=ATOL, equal_nan=True) for a, b in pairs):
         return Row(what, True, f"the same to tolerance (relative {RTOL}, absolute {ATOL}; furthest {furthest:.2g} off)")

@@ -2,8 +2,8 @@
 
 A round trains a small grid into an empty store, in processes that are killed (SIGKILL) after a random time until one
 lives to the end. After every kill each run of the store must be whole, and none there twice; after the last every cell
-must have the very episodes and weights of a training that nobody touched. Checkpoints follow each other without pause,
-so that kills meet their writing as well. `growth` watches the memory of one long training.
+must have the very returns, curves and weights of a training that nobody touched. Checkpoints follow each other without
+pause, so that kills meet their writing as well. `growth` watches the memory of one long training.
 """
 
 import dataclasses
@@ -27,13 +27,13 @@ from offmarl.experiments.grid import Job, Request, jobs
 from offmarl.experiments.host import Host
 from offmarl.experiments.launch import run_serial
 from offmarl.experiments.pace import made_up
+from offmarl.experiments.rerun import compare
 from offmarl.experiments.store import Store
 from offmarl.experiments.updates import Updates
 
 UPDATES, SETTLED = 20_000, 2_000  # of the watched training; those before what is compared
 SUITE = "continuous"
 PRELOAD = ["offmarl.experiments.launch"]
-Outcome = tuple[Any, dict[str, torch.Tensor]]  # evaluations and weights of a run
 
 
 def grid() -> list[Job]:
@@ -56,8 +56,8 @@ def rounds(minutes: float, seed: int) -> dict[str, int]:
         reference = Path(scratch) / "reference"
         began = time.monotonic()
         _attempt(context, reference, None)
-        lasts, until = time.monotonic() - began, began + 60 * minutes
-        expected = outcome(reference)
+        lasts, expected = time.monotonic() - began, finished(reference)
+        until = time.monotonic() + 60 * minutes
         while time.monotonic() < until:
             store = Path(scratch) / "store"
             while not _attempt(context, store, rng.uniform(0, 1.2 * lasts) if time.monotonic() < until else None):
@@ -65,10 +65,11 @@ def rounds(minutes: float, seed: int) -> dict[str, int]:
                 bar.update()
                 counts["not whole"] += sum(not whole for whole in state(store).values())
                 counts["twice"] += _doubled(store)
-            found = outcome(store)
+            found = finished(store)
             counts["rounds"] += 1
-            counts["lost"] += len(expected.keys() - found.keys())
-            counts["different"] += sum(not _same(expected[run_id], found.get(run_id)) for run_id in expected)
+            counts["lost"] += len(expected - found)
+            for run_id in expected & found:
+                counts["different"] += not all(row.exact for row in compare(Store(reference), Store(store), run_id))
             shutil.rmtree(store)
     return {name: counts[name] for name in ("rounds", "kills", "lost", "twice", "not whole", "different")}
 
@@ -105,35 +106,21 @@ def work(results: Path) -> None:
 
 
 def state(results: Path) -> dict[str, bool]:
-    """The visible runs, and whether each is whole."""
+    """The visible runs, and whether every file of them is whole."""
     store = Store(results)
-    return {place.name: store.read(place.name) is not None for place in store.runs.glob("[!.]*")}
+    return {run_id: store.status(run_id) != "pending" for run_id in store.run_ids()}
+
+
+def finished(results: Path) -> set[str]:
+    """The runs that have a result."""
+    store = Store(results)
+    return {run_id for run_id in store.run_ids() if store.status(run_id) == "done"}
 
 
 def _doubled(results: Path) -> int:
     """Cells of which the store has more than one run."""
-    store = Store(results)
-    cells = Counter(name.rpartition(".")[0] for name in state(results) if store.read(name))
+    cells = Counter(run_id.rpartition(".")[0] for run_id in Store(results).run_ids())
     return sum(count > 1 for count in cells.values())
-
-
-def outcome(results: Path) -> dict[str, Outcome]:
-    """Every finished run's evaluations and weights."""
-    store, found = Store(results), {}
-    for place in store.runs.glob("[!.]*"):
-        record = store.read(place.name)
-        if record and record["status"] == "done":
-            weights = torch.load(place / "checkpoint.pt", weights_only=True)
-            found[place.name] = record["evaluations"], weights
-    return found
-
-
-def _same(one: Outcome, other: Outcome | None) -> bool:
-    return (
-        other is None
-        or one[0] == other[0]
-        and all(torch.equal(value, other[1][name]) for name, value in one[1].items())
-    )
 
 
 def growth() -> float:

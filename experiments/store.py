@@ -19,6 +19,7 @@ import os
 import re
 import shutil
 import uuid
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -69,25 +70,25 @@ class Store:
         self.runs = self.root / "runs"
 
     def status(self, run_id: str) -> str:
-        """`done`, `failed`, `diverged` or `pending`. A damaged run is set aside, and pending again."""
-        record = self.read(run_id)
+        """`done`, `failed`, `diverged` or `pending`. A run of which any file is damaged is set aside: pending again."""
+        record = self.read(run_id, None)
         return record["status"] if record else "pending"
 
-    def read(self, run_id: str) -> dict[str, Any] | None:
-        """The record of a run, or None where there is none. A damaged run is set aside."""
+    def read(self, run_id: str, files: Sequence[str] | None = (sums.RECORD,)) -> dict[str, Any] | None:
+        """The record of a run, or None where there is none. A run of which these files are damaged is set aside."""
         for _ in range(2):  # one that is being replaced at this moment is whole when looked at again
-            record = self.peek(run_id)
+            record = self.peek(run_id, files)
             if record is not None or not (self.runs / run_id).is_dir():
                 return record
         with contextlib.suppress(OSError):  # a store that cannot be written, or another process was first
             self._set_aside(run_id)
         return None
 
-    def peek(self, run_id: str) -> dict[str, Any] | None:
-        """The record of a run, or None where there is none or it is damaged; nothing is moved."""
+    def peek(self, run_id: str, files: Sequence[str] | None = (sums.RECORD,)) -> dict[str, Any] | None:
+        """The record of a run, or None where there is none or these files (None: all) are damaged; nothing is moved."""
         folder = self.runs / run_id
         try:
-            if sums.summed(folder) and sums.faults(folder, [sums.RECORD]):
+            if sums.summed(folder) and sums.faults(folder, files):
                 return None
             record = json.loads((folder / sums.RECORD).read_text())
         except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, UnicodeDecodeError):

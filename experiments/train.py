@@ -248,10 +248,12 @@ def train(job: Job, results: Path | str, host: Host = CPU) -> Generator[Progress
 
 
 def fail(job: Job, store: Store, error: BaseException, host: Host) -> None:
-    """Record why the seeds of a job have no result."""
+    """Record why seeds of a job have no result. Those that were stored before it failed keep theirs."""
     reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
     tail = "".join(traceback.format_exception(error))[-4000:]
     for cell, run_id in zip(job.cells(), job.run_ids()):
+        if store.status(run_id) in ("done", "diverged"):
+            continue
         record = {**provenance(job, run_id, host), "status": "failed", "reason": reason, "traceback": tail}
         store.write(cell, {**record, "evaluations": [], "finished": datetime.now(UTC).isoformat()})
 

@@ -1,6 +1,5 @@
 """The command line: help, refusals in one line, plans that write nothing."""
 
-import resource
 import signal
 
 import pytest
@@ -206,24 +205,6 @@ def test_stopping_by_hand_is_an_exit_code_of_its_own_and_the_same_command_goes_o
     assert len(list((tmp_path / "work").glob("*.pt"))) == 1
     assert main(command) == 0
     assert Stopped.updates == 150  # the update in which it came was finished and saved
-    assert {record["status"] for record in complete(tmp_path).values()} == {"done"}
-
-
-def test_a_full_disk_is_told_in_a_line_and_leaves_nothing_half_written(small, capfd, tmp_path, complete):
-    options = ["--profile", "smoke", "--tasks", "smac/3m:good", "--algorithms", "bc", "--set", "all.hidden=[16]"]
-    command = [*RUN, *options, "--jobs", "1", "--results", str(tmp_path)]
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1500, hard))  # no file may grow beyond; errors as of a full disk
-    try:
-        code = main(command)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    said = capfd.readouterr().err.splitlines()
-    assert code == 1
-    assert said[-1].startswith("offmarl: ") and "make room" in said[-1]
-    assert not any("Traceback" in line for line in said)
-    assert [path.name for path in tmp_path.rglob("*") if path.is_file() and path.parent.name != "grids"] == []
-    assert main(command) == 0
     assert {record["status"] for record in complete(tmp_path).values()} == {"done"}
 
 

@@ -43,7 +43,7 @@ def test_the_same_seed_gives_the_same_bits_in_another_process(results, run_id, c
     code, lines = again(results, capsys, run_id)
     assert code == 0
     assert lines[0].startswith(f"{run_id}, with seeds 0, 1 on ")
-    assert lines[1:] == ["returns: the same bit for bit", "weights: the same bit for bit"]
+    assert lines[1:] == [f"{what}: the same bit for bit" for what in ("returns", "curves", "weights")]
     assert torch.are_deterministic_algorithms_enabled()
     assert sorted(path.name for path in results.iterdir()) == ["grids", "reports", "runs", "work"]
 
@@ -63,7 +63,7 @@ def test_other_weights_are_not_the_same(results, run_id, capsys):
     torch.save(weights, file)
     code, lines = again(results, capsys, run_id)
     file.write_bytes(before)
-    assert (code, lines[2]) == (1, "weights: not the same (furthest 0.5 off)")
+    assert (code, lines[3]) == (1, "weights: not the same (furthest 0.5 off)")
 
 
 def test_what_cannot_be_run_again_is_refused_in_a_line(results, run_id, capsys):

@@ -71,6 +71,24 @@ def test_a_single_changed_digit_is_damage(tmp_path):
     assert Store(tmp_path).read(ID) is None
 
 
+@pytest.mark.parametrize("file", ["run.json", "curves.parquet", "checkpoint.pt", "SHA256SUMS"])
+@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b[:-1] + bytes([b[-1] ^ 1])], ids=["cut", "changed"])
+def test_a_run_with_a_damaged_file_is_set_aside_and_pending_again(tmp_path, file, damage):
+    store = Store(tmp_path)
+    place = store.write(CELL, record(), pd.DataFrame({"step": [1]}), b"weights")
+    content = (place / file).read_bytes()
+    (place / file).write_bytes(damage(content))
+    assert store.status(ID) == "pending"
+    assert not place.exists() and (tmp_path / "damaged" / f"{ID}.1").is_dir()
+
+
+@pytest.mark.parametrize("file", ["curves.parquet", "checkpoint.pt"])
+def test_a_run_that_has_lost_a_file_is_pending_again(tmp_path, file):
+    store = Store(tmp_path)
+    (store.write(CELL, record(), pd.DataFrame({"step": [1]}), b"weights") / file).unlink()
+    assert store.status(ID) == "pending"
+
+
 def test_an_older_run_without_sums_is_read(tmp_path):
     (Store(tmp_path).write(CELL, record()) / "SHA256SUMS").unlink()
     assert Store(tmp_path).status(ID) == "done"

@@ -351,3 +351,19 @@ def test_a_divergence_survives_an_interruption(small, half_lost, tmp_path):
     finish(job, tmp_path)
     assert [Store(tmp_path).status(run_id) for run_id in job.run_ids()] == ["diverged", "done"]
     assert Store(tmp_path).read(job.run_ids()[0])["reason"] == "policy is nan at step 4"
+
+
+def test_a_seed_that_was_stored_before_its_job_failed_keeps_its_result(job, whole, tmp_path, monkeypatch):
+    write, written = Store.write, []
+
+    def full(self, cell, record, *files):
+        if record["status"] == "done" and written:
+            raise OSError(28, "No space left on device")
+        written.append(cell.seed)
+        return write(self, cell, record, *files)
+
+    monkeypatch.setattr(Store, "write", full)
+    with pytest.raises(OSError):
+        finish(job, tmp_path)
+    assert [Store(tmp_path).status(run_id) for run_id in job.run_ids()] == ["done", "failed"]
+    assert_equal(outcome(tmp_path, job.run_ids()[0]), outcome(whole[0], job.run_ids()[0]))

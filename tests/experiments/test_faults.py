@@ -1,0 +1,166 @@
+"""What befalls a grid: full disks, results that cannot be written, no memory, native crashes, jumping clocks."""
+
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from offmarl.algorithms import registry
+from offmarl.experiments.cli import main
+from offmarl.experiments.host import Host
+from offmarl.experiments.launch import run_serial
+from offmarl.experiments.status import survey
+from offmarl.experiments.store import Store
+
+OFFMARL = Path(sys.executable).with_name("offmarl")
+SURROUNDINGS = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | {"OMP_NUM_THREADS": "1"}
+SELECTION = ["--suite", "continuous", "--profile", "smoke", "--set", "all.hidden=[16]"]
+RUN = ["run", *SELECTION, "--tasks", "mpe/spread:medium", "--algorithms", "bc", "--jobs", "1"]
+
+
+def offmarl(*words, before=(), cwd):
+    """Run to the end: exit code and what it complained of."""
+    command = [*before, OFFMARL, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, cwd=cwd, env=SURROUNDINGS)
+    return done.returncode, done.stderr.splitlines()
+
+
+# Disks.
+
+
+def test_a_full_disk_is_told_in_a_line_and_leaves_nothing_half_written(capfd, tmp_path, complete):
+    command = [*RUN, "--results", str(tmp_path)]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1500, hard))  # no file may grow beyond; errors as of a full disk
+    try:
+        code = main(command)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    said = capfd.readouterr().err.splitlines()
+    assert code == 1
+    assert said[-1].startswith("offmarl: ") and "make room" in said[-1]
+    assert not any("Traceback" in line for line in said)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file() and path.parent.name != "grids"] == []
+    assert main(command) == 0
+    assert {record["status"] for record in complete(tmp_path).values()} == {"done"}
+
+
+NAMESPACE = ["unshare", "--map-root-user", "--mount", "sh", "-ec"]
+try:
+    MOUNTS = subprocess.run([*NAMESPACE, "mount -t tmpfs none /mnt"], capture_output=True).returncode == 0
+except FileNotFoundError:
+    MOUNTS = False
+
+
+@pytest.mark.skipif(not MOUNTS, reason="file systems of one's own cannot be mounted here")
+def test_a_small_file_system_runs_full_and_a_larger_one_goes_on(tmp_path):
+    script = f"""
+        mount -t tmpfs -o size=16k none {tmp_path}
+        {OFFMARL} "$@" --results {tmp_path}/results && exit 9
+        {OFFMARL} verify --results {tmp_path}/results
+        mount -o remount,size=64m {tmp_path}
+        {OFFMARL} "$@" --results {tmp_path}/results
+        {OFFMARL} verify --results {tmp_path}/results
+    """
+    done = subprocess.run([*NAMESPACE, script, "sh", *RUN], capture_output=True, text=True, env=SURROUNDINGS)
+    (told,) = [line for line in done.stderr.splitlines() if line.startswith("offmarl: ")]
+    assert told.startswith(f"offmarl: {tmp_path}/results: No space left on device; make room")
+    assert done.returncode == 0 and "Traceback" not in done.stderr and done.stdout.count("all sound") == 2
+
+
+# Root may write what is read-only, unless it gives that up.
+POWERLESS = ["setpriv", "--bounding-set", "-dac_override"] if os.geteuid() == 0 else []
+
+
+@pytest.fixture
+def read_only(tmp_path):
+    """Results of a run that nobody may write to any more."""
+    results = tmp_path / "results"
+    assert main([*RUN, "--results", str(results)]) == 0
+    (results / "reports").rename(tmp_path / "reports")
+    places = [results, *results.rglob("*")]
+    for place in places:
+        place.chmod(place.stat().st_mode & 0o555)
+    yield results
+    for place in places:
+        place.chmod(place.stat().st_mode | 0o200)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(RUN, 2), (["report", *SELECTION[:4]], 1), (["verify"], 0), (["status"], 0), (["report", "--suite", "all"], 0)],
+    ids=["run", "report", "verify", "status", "site"],
+)
+def test_results_that_may_only_be_read_are_read_and_else_refused_in_a_line(words, code, read_only, tmp_path):
+    words = [*words, "--site", tmp_path / "site"] if words[-1] == "all" else words
+    before = {path: path.read_bytes() for path in read_only.rglob("*") if path.is_file()}
+    found, said = offmarl(*words, "--results", read_only, before=POWERLESS, cwd=tmp_path)
+    assert found == code, said
+    assert not any("Traceback" in line for line in said)
+    assert not code or (said[-1].startswith("offmarl: ") and "choose another directory" in said[-1])
+    assert {path: path.read_bytes() for path in read_only.rglob("*") if path.is_file()} == before
+
+
+# Memory, crashes.
+
+
+def test_a_method_that_asks_for_too_much_memory_is_recorded_and_the_others_run(small, tmp_path, monkeypatch):
+    import torch
+
+    def losses(self, batch):
+        return {"policy": torch.zeros(2**50).sum()}  # a petabyte or four
+
+    monkeypatch.setitem(registry(), "greedy", type("Greedy", (registry()["bc"],), {"losses": losses, "name": "greedy"}))
+    grid = [small("greedy"), small("bc")]
+    (failure,) = run_serial(grid, tmp_path, Host())
+    assert "memory" in failure
+    store = Store(tmp_path)
+    assert [store.status(run_id) for job in grid for run_id in job.run_ids()] == ["failed"] * 2 + ["done"] * 2
+    assert "memory" in store.read(grid[0].run_ids()[0])["reason"]
+
+
+CRASHES = '''
+import os, signal
+from offmarl.algorithms import bc
+
+class Config(bc.Config):
+    """As cloning has them."""
+
+class Crashes(bc.BC):
+    """Dies in its first evaluation, with the simulator."""
+    name, title, Config = "crashes", "Crashes", Config
+
+    def act(self, *arguments, **how):
+        os.kill(os.getpid(), signal.SIGSEGV)
+'''
+
+
+def test_a_simulator_that_takes_its_worker_with_it_is_tried_again_then_recorded(tmp_path, complete):
+    file = tmp_path / "crashes.py"
+    file.write_text(CRASHES)
+    words = [*SELECTION, "--tasks", "mamujoco/3hopper:medium", "--algorithm", file, "--algorithms", "crashes,bc"]
+    code, said = offmarl("run", *words, "--jobs", "2", "--results", tmp_path / "results", cwd=tmp_path)
+    assert code == 1 and not any("Traceback" in line for line in said)
+    assert said[-1] == "failed: 3hopper:medium crashes: the worker process died twice (killed, or out of memory)"
+    states = {(r["cell"]["algorithm"], r["status"]) for r in complete(tmp_path / "results").values()}
+    assert states == {("crashes", "failed"), ("bc", "done")}
+    assert survey(Store(tmp_path / "results"))["running"] == []
+
+
+# Clocks.
+
+
+def test_a_clock_that_jumps_changes_nothing(small, tmp_path, monkeypatch):
+    job, now = small(), time.time()
+    run_serial([job], tmp_path / "calm", Host())
+    jumps = iter(range(10**9))
+    monkeypatch.setattr(time, "time", lambda: now + (-1) ** next(jumps) * 1e8)  # three years to and fro
+    assert run_serial([job], tmp_path / "jumping", Host()) == []
+    calm, jumping = (Store(tmp_path / name) for name in ("calm", "jumping"))
+    for run_id in job.run_ids():
+        assert calm.read(run_id)["evaluations"] == jumping.read(run_id)["evaluations"]
+        assert min(value for part, value in jumping.read(run_id)["time"].items() if part.endswith("_s")) >= 0

@@ -1,0 +1,57 @@
+"""`offmarl soak`: trainings killed at random moments come to the very same, and what is lost is noticed."""
+
+import shutil
+
+import pytest
+
+from offmarl.experiments import soak
+from offmarl.experiments.store import Store
+
+FAULTS = ("lost", "twice", "not whole", "different")
+SEED = 4  # of moments, the first of which are early ones
+
+
+def test_trainings_that_are_killed_at_random_moments_come_to_the_same():
+    counts = soak.rounds(0.15, SEED)
+    assert counts["kills"] >= 1 and counts["rounds"] >= 1
+    assert {name: counts[name] for name in FAULTS} == dict.fromkeys(FAULTS, 0)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The soak's grid, trained undisturbed."""
+    results = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(soak.train, "CHECKPOINT_SECONDS", 300.0)  # `work` sets it for its process
+        soak.work(results)
+    return results
+
+
+def take_away(place, other):
+    (place / "run.json").unlink()
+
+
+def exchange(place, other):
+    shutil.copy(other / "checkpoint.pt", place)
+    (place / "SHA256SUMS").unlink()
+
+
+def double(place, other):
+    shutil.copytree(place, place.with_name(place.name[:-8] + "0" * 8), dirs_exist_ok=True)
+
+
+@pytest.mark.parametrize(("fault", "spoil"), [("lost", take_away), ("different", exchange), ("twice", double)])
+def test_what_is_lost_different_or_twice_is_counted(fault, spoil, trained, monkeypatch):
+    begun = []
+
+    def attempt(context, results, seconds):
+        """A killed training first, then one that lives; both have left all their runs, not quite as they were."""
+        begun.append(results)
+        shutil.copytree(trained, results, dirs_exist_ok=True)
+        if len(begun) > 1:
+            spoil(*(Store(results).runs / run_id for run_id in reversed(Store(results).run_ids()[-2:])))
+        return len(begun) % 2 == 1
+
+    monkeypatch.setattr(soak, "_attempt", attempt)
+    counts = soak.rounds(0.002, seed=0)
+    assert counts["rounds"] >= 1 and counts[fault] == counts["rounds"]
