@@ -1,4 +1,5 @@
 import dataclasses
+import io
 import json
 import os
 import time
@@ -85,9 +86,9 @@ def test_networks_of_a_finished_run_are_timed_where_there_is_one(sights, tmp_pat
     grid_, store = jobs(["bc"]), Store(tmp_path)
     assert latency.checkpoint(grid_[0], grid_, store) is None
     trained = grid_[1]  # on other data of the task
-    weights = build(trained, tasks()["smac/3m"], [0], "cpu").seed_state(0)
-    place = store.write(trained.cells()[0], {"run_id": trained.run_ids()[0], "status": "done"})
-    torch.save(weights, place / "checkpoint.pt")
+    torch.save(build(trained, tasks()["smac/3m"], [0], "cpu").seed_state(0), weights := io.BytesIO())
+    record = {"run_id": trained.run_ids()[0], "status": "done"}
+    place = store.write(trained.cells()[0], record, checkpoint=weights.getvalue())
     found = latency.checkpoint(grid_[0], grid_, store)
     assert found == place / "checkpoint.pt"
     assert latency.measure(row_of(grid_[0]), latency.Plan(0.01, 8), sights, found)["weights"] == trained.run_ids()[0]
