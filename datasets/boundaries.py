@@ -42,7 +42,8 @@ def look(recording: Recording, task: Task) -> Boundaries:
     read = {name: column.read(0, n) for name, column in recording.columns.items() if name not in ("state", "following")}
     flags = whole(read["ends"] != 0)
     last = np.flatnonzero(flags)
-    jump = np.linalg.norm(np.diff(read["obs"].reshape(n, -1).astype(np.float64), axis=0), axis=1)
+    with np.errstate(invalid="ignore"):  # what is no number is refused later, with its row
+        jump = np.linalg.norm(np.diff(read["obs"].reshape(n, -1).astype(np.float64), axis=0), axis=1)
     inside = ~flags[:-1] & ~flags[1:]
     longest = int(np.diff(last, prepend=-1).max(initial=0))
     ends, reason = _judge(read, last, longest, task)

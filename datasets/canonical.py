@@ -7,7 +7,6 @@ I agents, O observation, G state, A actions.
 """
 
 import hashlib
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,8 +17,21 @@ import torch
 
 from offmarl.algorithms.base import Batch, Data, SeedStreams, Window
 from offmarl.benchmarks.tasks import Task
+from offmarl.datasets.foreign import foreign
 
 SENT_BYTES = 2**27  # to a GPU at once
+FORM: dict[str, tuple[str, int]] = {  # a field's type and number of axes in a file; discrete actions differ
+    "obs": ("float32", 3),
+    "state": ("float32", 2),
+    "legal": ("bool", 3),
+    "actions": ("float32", 3),
+    "rewards": ("float32", 2),
+    "done": ("bool", 1),
+    "timeout": ("bool", 1),
+    "rows": ("int64", 1),
+    "episode": ("int32", 1),
+    "behaviour": ("int16", 1),
+}
 
 
 @dataclass
@@ -118,22 +130,29 @@ def read(file: Path, task: Task) -> Dataset:
     Raises:
         ValueError: naming the file, the field and the row of the first fault.
     """
-    try:
-        with np.load(file, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{file}: is not a whole .npz of plain arrays ({error})") from error
+    file.stat()  # one that is not there at all is no damaged file
+    with foreign(file, "is not a whole .npz of plain arrays"), np.load(file, allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
     names = {f.name for f in fields(Dataset)}
     missing = sorted(names - {"legal"} - arrays.keys())
     if missing or not arrays.keys() <= names:
         unknown = sorted(arrays.keys() - names)
         raise ValueError(f"{file}: fields missing: {missing}; unknown: {unknown}")
     try:
-        data = Dataset(**{"legal": None, **arrays})
+        typed = {name: _typed(name, values, task) for name, values in arrays.items()}
+        data = Dataset(**{"legal": None, **typed})
         data.check(task)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
     return data
+
+
+def _typed(name: str, values: np.ndarray, task: Task) -> np.ndarray:
+    """A field in its own type; values of another kind, or with other axes, are refused."""
+    kind, axes = ("int64", 2) if name == "actions" and task.discrete else FORM[name]
+    if values.dtype.kind not in {"i": "iu"}.get(kind[0], kind[0]) or values.ndim != axes:
+        raise ValueError(f"{name}: {values.dtype} with {values.ndim} axes, but {task.name} has {kind} with {axes}")
+    return values.astype(kind, copy=False)
 
 
 def from_episodes(episodes: list[dict[str, np.ndarray]], behaviours: list[int]) -> Dataset:

@@ -28,6 +28,7 @@ import numpy as np
 from offmarl.benchmarks.tasks import Task
 from offmarl.datasets.boundaries import look, whole
 from offmarl.datasets.canonical import Dataset, file_sum
+from offmarl.datasets.foreign import foreign
 from offmarl.datasets.layouts import Column, Recording
 
 Ends = Literal["last", "delimiter", "limit", "detect"]
@@ -111,10 +112,8 @@ def read(folder: Path) -> Dataset:
     for field in fields(Dataset):
         file = folder / f"{field.name}.npy"
         if file.exists() or field.name != "legal":
-            try:
+            with foreign(file, "is not a whole array"):
                 arrays[field.name] = np.load(file, mmap_mode="c", allow_pickle=False)
-            except (OSError, ValueError, EOFError) as error:
-                raise ValueError(f"{file}: is not a whole array ({error})") from error
     return Dataset(**{"legal": None, **arrays})
 
 
@@ -200,7 +199,7 @@ def _look_at_lengths(recording: Recording, task: Task, delimited: bool, last: np
 
 def _fit(recording: Recording, task: Task) -> None:
     """Refuse columns of the wrong type or shape. More agents than the task's are its prey, which comes last."""
-    if not recording.length:
+    if recording.length < 1:
         raise ValueError(f"{recording.where}: has no rows")
     agents = task.agents + task.roster.get("prey", 0)
     allowed: dict[str, list[tuple[int, ...]]] = {

@@ -21,6 +21,8 @@ import h5py
 import numpy as np
 import tensorstore
 
+from offmarl.datasets.foreign import foreign
+
 # A column's name here, and in the file.
 VAULT = {
     "obs": "observations",
@@ -61,13 +63,13 @@ def open_vault(path: Path) -> list[Recording]:
     Raises:
         ValueError: when a file or a key of the vault is missing or damaged, naming it.
     """
-    try:
+    with foreign(path, "is not a whole vault"):
         keys = set(_leaves(json.loads((path / "metadata.json").read_text())["structure_shape"]))
         steps = int(_store(path, "vault_index").read().result()[0])
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise ValueError(f"{path}: is not a whole vault ({_short(error)})") from error
     stores = {name: _vault_store(path, key) for name, key in VAULT.items() if key in keys}
     _need(path, VAULT, stores, keys)
+    if len(counts := {store.shape[0] for store in stores.values()}) > 1 or 0 in counts:
+        raise ValueError(f"{path}: its arrays have leading axes of {sorted(counts)} entries")
     return [
         Recording(f"{path}", steps, {name: _vault_column(path, VAULT[name], stores[name], b) for name in stores})
         for b in range(stores["obs"].shape[0])
@@ -80,14 +82,14 @@ def open_hdf5(path: Path) -> list[Recording]:
     Raises:
         ValueError: when the file is damaged, a key is missing, or lengths differ.
     """
-    try:
+    with foreign(path, "is not a whole HDF5 file"):
         file = h5py.File(path, "r")
         found: dict[str, Any] = {n: file[key] for n, key in HDF5.items() if isinstance(file.get(key), h5py.Dataset)}
-    except OSError as error:
-        raise ValueError(f"{path}: is not a whole HDF5 file ({_short(error)})") from error
-    _need(path, HDF5, found, file.keys())
-    columns = {name: _array_column(path, HDF5[name], found[name]) for name in found}
-    return [Recording(str(path), _one_length(path, {HDF5[name]: len(a) for name, a in found.items()}), columns)]
+        present = [str(key) for key in file]  # of a damaged name, h5py makes bytes
+        columns = {name: _array_column(path, HDF5[name], found[name]) for name in found}
+        lengths = {HDF5[name]: len(array) for name, array in found.items()}
+    _need(path, HDF5, found, present)
+    return [Recording(str(path), _one_length(path, lengths), columns)]
 
 
 def open_npy(path: Path, agents: int) -> list[Recording]:
@@ -118,12 +120,10 @@ def _npy_seed(folder: Path, agents: int) -> Recording:
 
 
 def _npy_file(folder: Path, name: str) -> np.ndarray:
-    try:
+    if not (folder / name).exists():
+        raise ValueError(f"{folder}: {name} is missing")
+    with foreign(folder / name, "is not a whole .npy of plain numbers"):
         values = np.load(folder / name, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise ValueError(f"{folder}: {name} is missing") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{folder / name}: is not a whole .npy of plain numbers ({_short(error)})") from error
     if values.ndim == 0:
         raise ValueError(f"{folder / name}: holds one number, not rows")
     return values
@@ -136,35 +136,31 @@ def _stacked(folder: Path, key: str, parts: list[np.ndarray], axis: int) -> Colu
         raise ValueError(f"{folder}: {key} have rows of different shapes: {sorted(rows)}")
     join: Any = np.stack if axis == 1 else np.concatenate
     shape = join([np.empty((0, *part.shape[1:])) for part in parts], axis).shape[1:]
-    kind = parts[0].dtype.kind
-    return Column(key, shape, kind, lambda lo, hi: join([np.array(part[lo:hi]) for part in parts], axis))
+    kinds = {part.dtype.kind for part in parts}
+    if len(kinds) > 1:
+        raise ValueError(f"{folder}: {key} have values of different types: {sorted(kinds)}")
+    return Column(key, shape, kinds.pop(), lambda lo, hi: join([np.array(part[lo:hi]) for part in parts], axis))
 
 
 def _array_column(path: Path, key: str, array: Any) -> Column:
     def read(lo: int, hi: int) -> np.ndarray:
-        try:
+        with foreign(path, f"{key}, rows {lo} to {hi}: cannot be read"):
             return np.asarray(array[lo:hi])
-        except OSError as error:
-            raise ValueError(f"{path}: {key}, rows {lo} to {hi}: cannot be read ({_short(error)})") from error
 
     return Column(key, tuple(array.shape[1:]), array.dtype.kind, read)
 
 
 def _vault_column(path: Path, key: str, store: Any, b: int) -> Column:
     def read(lo: int, hi: int) -> np.ndarray:
-        try:
+        with foreign(path, f"{key}, rows {lo} to {hi}: cannot be read"):
             return np.asarray(store[b, lo:hi].read().result())
-        except ValueError as error:
-            raise ValueError(f"{path}: {key}, rows {lo} to {hi}: cannot be read ({_short(error)})") from error
 
     return Column(key, tuple(store.shape[2:]), store.dtype.numpy_dtype.kind, read)
 
 
 def _vault_store(path: Path, key: str) -> Any:
-    try:
+    with foreign(path, f"{key} cannot be opened"):
         store = _store(path, key + ".")  # flashbax ends the names of arrays in a dot
-    except ValueError as error:
-        raise ValueError(f"{path}: {key} cannot be opened ({_short(error)})") from error
     if len(store.shape) < 2:
         raise ValueError(f"{path}: {key} has shape {tuple(store.shape)}, without a leading and a time axis")
     return store
@@ -203,8 +199,3 @@ def _one_length(path: Path, lengths: Mapping[str, int]) -> int:
         if other != length:
             raise ValueError(f"{path}: {key} has {other} rows, but {first} has {length}")
     return length
-
-
-def _short(error: BaseException) -> str:
-    """The first words of a library's message; theirs run over many lines."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:160]

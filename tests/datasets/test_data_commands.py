@@ -11,7 +11,8 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from offmarl.datasets import embedded, public
+from offmarl.benchmarks.tasks import tasks
+from offmarl.datasets import canonical, embedded, public
 from offmarl.datasets.canonical import from_episodes
 from offmarl.experiments.cli import main
 
@@ -278,6 +279,27 @@ def test_a_field_of_another_shape_is_refused(spread, field, capsys):
     refused(
         check(file, arrays | {field: arrays[field][:-1]}), capsys, file, "entries for" if field != "obs" else "rows"
     )
+
+
+TYPES = {
+    "done": (lambda v: v.astype(np.float32), "done: float32 with 1 axes, but mpe/spread has bool with 1"),
+    "rows": (lambda v: v[:, None], "rows: int64 with 2 axes, but mpe/spread has int64 with 1"),
+    "actions": (lambda v: v.astype("U8"), "actions: <U8 with 3 axes, but mpe/spread has float32 with 3"),
+    "behaviour": (lambda v: np.int16(0), "behaviour: int16 with 0 axes, but mpe/spread has int16 with 1"),
+}
+
+
+@pytest.mark.parametrize("field", TYPES)
+def test_a_field_of_another_type_is_refused(spread, field, capsys):
+    file, arrays = spread
+    change, expected = TYPES[field]
+    refused(check(file, arrays | {field: change(arrays[field])}), capsys, file, expected)
+
+
+def test_doubles_are_taken_for_floats(spread):
+    file, arrays = spread
+    assert check(file, arrays | {name: arrays[name].astype(float) for name in ("obs", "rewards")}) == 0
+    assert canonical.read(file, tasks()["mpe/spread"]).obs.dtype == np.float32
 
 
 def test_the_wrong_task_a_missing_field_and_a_torn_file_are_refused(spread, capsys):

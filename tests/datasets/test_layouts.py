@@ -293,7 +293,7 @@ NPY = {
     "truncated": ("obs_1", "cut", "obs_1.npy: is not a whole .npy"),
     "missing file": ("acs_2", "remove", "acs_2.npy is missing"),
     "pickled": ("rews_0", lambda v: v.astype(object), "rews_0.npy: is not a whole .npy"),
-    "wrong type": ("obs_0", lambda v: v.astype(np.int64), "obs_<i>.npy has values of type 'i'"),
+    "agents of different types": ("obs_0", lambda v: v.astype(np.int64), "obs_<i>.npy have values of different types"),
     "agents of different shapes": ("obs_0", lambda v: v[:, :5], "different shapes"),
     "shorter": ("acs_1", lambda v: v[:-2], "acs_1.npy has 48 rows"),
     "not a number": ("next_obs_2", lambda v: poke(v, 24, np.nan), "next_obs_<i>.npy, row 24"),
