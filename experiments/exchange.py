@@ -117,10 +117,11 @@ def _merge(args: argparse.Namespace) -> int:
     runs = [place for source in sources for place in sorted((source / "runs").glob("[!.]*"))]
     taken, there, refused = 0, 0, []
     for place in tqdm(runs, desc="merge", unit="run"):
-        fault = _unsound(place) or _conflict(store.peek(place.name), Store(place.parents[1]).peek(place.name))
-        if fault:
+        theirs, fault = _sound(place)
+        ours = None if fault else store.read(place.name, None)  # a damaged one gives way
+        if fault := fault or _conflict(ours, theirs):
             refused.append(f"{place}: {fault}")
-        elif store.peek(place.name):
+        elif ours:
             there += 1
         else:
             _copy(place, store.runs / place.name)
@@ -131,16 +132,16 @@ def _merge(args: argparse.Namespace) -> int:
     return 1 if refused else 0
 
 
-def _unsound(place: Path) -> str:
-    """Why a run cannot be taken at all; empty where it can."""
+def _sound(place: Path) -> tuple[Record | None, str]:
+    """A run's record, of which every file is whole; or why it cannot be taken at all."""
     from offmarl.experiments.store import Store
 
     if place.is_symlink() or any(part.is_symlink() for part in place.rglob("*")):
-        return "has symbolic links"
-    record = Store(place.parents[1]).peek(place.name)
+        return None, "has symbolic links"
+    record = Store(place.parents[1]).peek(place.name, None)
     if record is None:
-        return "is damaged, or no run"
-    return "" if record.get("run_id") == place.name else f"calls itself {record.get('run_id')!r}"
+        return None, "is damaged, or no run"
+    return record, "" if record.get("run_id") == place.name else f"calls itself {record.get('run_id')!r}"
 
 
 def _conflict(ours: Record | None, theirs: Record | None) -> str:

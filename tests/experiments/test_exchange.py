@@ -103,6 +103,20 @@ def test_damaged_strange_and_linked_runs_are_not_taken(tmp_path, capsys):
     assert "is damaged" in err and "calls itself" in err and "symbolic links" in err
 
 
+@pytest.mark.parametrize("file", ["run.json", "curves.parquet", "checkpoint.pt"])
+def test_a_run_of_which_any_file_is_damaged_is_not_taken_and_gives_way_to_a_whole_one(tmp_path, file, capsys):
+    run_id = write(tmp_path / "a")
+    write(tmp_path / "b")
+    for results in ("a", "out"):
+        write(tmp_path / results)
+        damaged = tmp_path / results / "runs" / run_id / file
+        damaged.write_bytes(damaged.read_bytes()[:-1])
+    assert merge(tmp_path, "a", "b") == 1
+    assert "1 runs taken, 0 were there already, 1 refused" in capsys.readouterr().out
+    assert Store(tmp_path / "out").status(run_id) == "done"
+    assert [path.name for path in (tmp_path / "out" / "damaged").iterdir()] == [f"{run_id}.1"]
+
+
 def test_a_store_is_not_merged_into_itself(tmp_path, capsys):
     write(tmp_path / "out")
     assert merge(tmp_path, "out") == 2
