@@ -124,10 +124,10 @@ def _read(path: Path) -> Record | None:
         if sums.summed(path.parent) and sums.faults(path.parent, [sums.RECORD]):
             return None
         record = json.loads(path.read_text(encoding="utf-8"))
-        known = isinstance(record["run_id"], str) and set(CELL) <= set(record["cell"])
+        known = all(_fits(part, SHAPE[key]) for key, part in record.items() if key in SHAPE)
+        known &= None not in (record["run_id"], *(record["cell"][key] for key in CELL))
         if record["status"] == "done":
             known &= bool(record["evaluations"]) and all(each["returns"] for each in record["evaluations"])
-            known &= all(_fits(part, SHAPE[key]) for key, part in record.items() if key in SHAPE)
         return record if known and record["status"] in ENDED else None
     except (OSError, ValueError, TypeError, KeyError):
         return None

@@ -1,5 +1,6 @@
 """What befalls a grid: full disks, results that cannot be written, no memory, native crashes, jumping clocks."""
 
+import json
 import os
 import resource
 import subprocess
@@ -57,19 +58,25 @@ except FileNotFoundError:
 
 
 @pytest.mark.skipif(not MOUNTS, reason="file systems of one's own cannot be mounted here")
-def test_a_small_file_system_runs_full_and_a_larger_one_goes_on(tmp_path):
+def test_a_small_file_system_runs_full_and_a_larger_one_goes_on(tmp_path, capsys):
+    small, results = tmp_path / "small", tmp_path / "small" / "results"
+    small.mkdir()
     script = f"""
-        mount -t tmpfs -o size=16k none {tmp_path}
-        {OFFMARL} "$@" --results {tmp_path}/results && exit 9
-        {OFFMARL} verify --results {tmp_path}/results
-        mount -o remount,size=64m {tmp_path}
-        {OFFMARL} "$@" --results {tmp_path}/results
-        {OFFMARL} verify --results {tmp_path}/results
+        mount -t tmpfs -o size=16k none {small}
+        {OFFMARL} "$@" --results {results} && exit 9
+        cp -r {results} {tmp_path}/full
+        mount -o remount,size=64m {small}
+        {OFFMARL} "$@" --results {results}
+        cp -r {results} {tmp_path}/whole
     """
     done = subprocess.run([*NAMESPACE, script, "sh", *RUN], capture_output=True, text=True, env=SURROUNDINGS)
     (told,) = [line for line in done.stderr.splitlines() if line.startswith("offmarl: ")]
-    assert told.startswith(f"offmarl: {tmp_path}/results: No space left on device; make room")
-    assert done.returncode == 0 and "Traceback" not in done.stderr and done.stdout.count("all sound") == 2
+    assert told.startswith(f"offmarl: {results}: No space left on device; make room")
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+    for name in ("full", "whole"):
+        assert main(["verify", "--results", str(tmp_path / name)]) == 0
+    assert len(Store(tmp_path / "full").run_ids()) < len(Store(tmp_path / "whole").run_ids()) == 2
+    assert capsys.readouterr().out.count("all sound") == 2
 
 
 # Root may write what is read-only, unless it gives that up.
@@ -90,18 +97,36 @@ def read_only(tmp_path):
         place.chmod(place.stat().st_mode | 0o200)
 
 
-@pytest.mark.parametrize(
-    ("words", "code"),
-    [(RUN, 2), (["report", *SELECTION[:4]], 1), (["verify"], 0), (["status"], 0), (["report", "--suite", "all"], 0)],
-    ids=["run", "report", "verify", "status", "site"],
-)
-def test_results_that_may_only_be_read_are_read_and_else_refused_in_a_line(words, code, read_only, tmp_path):
-    words = [*words, "--site", tmp_path / "site"] if words[-1] == "all" else words
+COMMANDS = {  # what each may still do: its exit code
+    "run": ([*RUN], 2),
+    "report": (["report", *SELECTION[:4]], 1),
+    "verify": (["verify"], 0),
+    "status": (["status"], 0),
+    "site": (["report", "--suite", "all", "--site", "site"], 0),
+}
+IN_TURN = """
+import contextlib, io, json, sys
+from offmarl.experiments.cli import main
+
+told = {}
+for name, words in json.load(sys.stdin).items():
+    with contextlib.redirect_stderr(io.StringIO()) as err:
+        told[name] = main(words), err.getvalue().splitlines()
+print(json.dumps(told))
+"""
+
+
+def test_results_that_may_only_be_read_are_read_and_else_refused_in_a_line(read_only, tmp_path):
     before = {path: path.read_bytes() for path in read_only.rglob("*") if path.is_file()}
-    found, said = offmarl(*words, "--results", read_only, before=POWERLESS, cwd=tmp_path)
-    assert found == code, said
-    assert not any("Traceback" in line for line in said)
-    assert not code or (said[-1].startswith("offmarl: ") and "choose another directory" in said[-1])
+    words = {name: [*words, "--results", str(read_only)] for name, (words, _) in COMMANDS.items()}
+    how = {"input": json.dumps(words), "capture_output": True, "text": True, "cwd": tmp_path, "env": SURROUNDINGS}
+    done = subprocess.run([*POWERLESS, sys.executable, "-c", IN_TURN], **how)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert {name: code for name, (code, _) in told.items()} == {name: code for name, (_, code) in COMMANDS.items()}
+    for code, said in told.values():
+        assert not any("Traceback" in line for line in said)
+        assert not code or all(words in said[-1] for words in ("offmarl: ", str(read_only), "choose another directory"))
     assert {path: path.read_bytes() for path in read_only.rglob("*") if path.is_file()} == before
 
 

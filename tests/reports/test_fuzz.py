@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from offmarl.reports.results import load_runs
 
-VALUES = st.sampled_from([None, True, -1, 10**20, "", "x", [], {}, [None], ["x"]])
+VALUES = st.sampled_from([None, True, -1, 10**20, "", "x", "failed", [], {}, [None], ["x"]]).map(copy.deepcopy)
 
 
 def places(value, path=()):
@@ -26,13 +26,13 @@ def test_any_record_can_be_reported(data, tmp_path, write_run, fill, build):
         fill(tmp_path)
     place = write_run(tmp_path, "smac/3m", "good", "bc", 0, 15)
     record = json.loads((place / "run.json").read_text())
-    changed = copy.deepcopy(record)
-    path = data.draw(st.sampled_from([path for path in places(record) if path]))
-    node = changed
-    for key in path[:-1]:
-        node = node[key]
-    node[path[-1]] = data.draw(VALUES)
-    (place / "run.json").write_text(json.dumps(changed))
+    for _ in range(data.draw(st.integers(1, 2))):
+        path = data.draw(st.sampled_from([path for path in places(record) if path]))
+        node = record
+        for key in path[:-1]:
+            node = node[key]
+        node[path[-1]] = data.draw(VALUES)
+    (place / "run.json").write_text(json.dumps(record))
     runs = load_runs(tmp_path)
     table = build(tmp_path)
     assert len(runs) >= 23 and table["mean"].notna().sum() >= 12
