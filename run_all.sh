@@ -32,7 +32,7 @@ set_up() { # $1: "" or "[test]"
     python="$(find_python)" || exit 2
     echo "setting up $venv with $("$python" --version) (a few minutes and 2.5 GB, 6 GB with CUDA, once)" >&2
     "$venv/bin/python" -c '' 2>/dev/null || "$python" -m venv --clear "$venv"
-    "$venv/bin/pip" install --no-compile --disable-pip-version-check --constraint "$home/requirements.lock" --editable "$home$1" >&2 ||
+    "$venv/bin/pip" install --disable-pip-version-check --constraint "$home/requirements.lock" --editable "$home$1" >&2 ||
         fail "the set-up failed (see above); the same command tries again"
     rm -f "$venv"/set-up"$1"-*
     touch "$stamp"
@@ -48,7 +48,8 @@ check() {
     cp -r pyproject.toml README.md LICENSE algorithms benchmarks datasets experiments reports "$built"
     "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --target "$built/wheel" "$built"
     (cd "$built/wheel" && "$venv/bin/pyright" --pythonpath "$venv/bin/python" offmarl)
-    OMP_NUM_THREADS=1 "$venv/bin/python" -m pytest -n 2 --dist worksteal "$@"
+    # Bytecode is kept, whatever the user says of his own programs: tests start many processes.
+    OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= "$venv/bin/python" -m pytest -n 2 --dist worksteal "$@"
 }
 
 case "${1:-}" in

@@ -163,22 +163,24 @@ def test_the_hash_differs_with_every_setting_and_not_with_their_order():
 # A writer forked again and again, each killed at another moment of its work. It rewrites the same few runs, so that
 # both new and replaced ones are hit.
 WRITERS = """
-import os, signal, sys, time
+import itertools, os, signal, sys, time
 import pandas as pd
 from offmarl.experiments.store import Cell, Store
 
-store = Store(sys.argv[1])
 runs = os.path.join(sys.argv[1], "runs")
 torn = 0
+
+def write(results, k, life):
+    cell = Cell("smac/3m", "good", "embedded", "bc", "paper", "quick", k % 4)
+    text = {"run_id": cell.run_id("0" * 8), "status": "done", "body": [life] * 2000, "life": life}
+    Store(results).write(cell, text, pd.DataFrame({"step": range(500), "life": life}), bytes([life % 256]) * 200_000)
+
+write(os.path.join(sys.argv[1], "first"), 0, 0)  # loads what writing takes
 for life in range(300):
     child = os.fork()
     if not child:
-        k = 0
-        while True:
-            cell = Cell("smac/3m", "good", "embedded", "bc", "paper", "quick", k % 4)
-            text = {"run_id": cell.run_id("0" * 8), "status": "done", "body": [life] * 2000, "life": life}
-            store.write(cell, text, pd.DataFrame({"step": range(500), "life": life}), bytes([life % 256]) * 200_000)
-            k += 1
+        for k in itertools.count():
+            write(sys.argv[1], k, life)
     time.sleep(0.02 + 0.003 * (life % 17))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
