@@ -21,7 +21,7 @@ SCALED = {
     "mac_flow": {"alpha": 0.1},
     "ma_fql": {"alpha": 0.1},
     "macql": {"cql_weight": 0.3},
-    "om2p": {"bc_weight": 0.1},
+    "om2p": {"bc_weight": 0.03},
     "omiga": {"alpha": 0.1},
     "ma_sfbc": {"widths": (32, 16)},
     "madiff_d": SMALL,
@@ -44,7 +44,7 @@ def play(make_spec):
         sampler = Sampler(_data(spec), [0, 1], window=algorithm.config.window)
         sampler.data = algorithm.prepare(sampler.data)
         sampler.streams = SimpleNamespace(integers=lambda high, size: torch.arange(size).expand(2, -1))  # all, always
-        for _ in range(400):
+        for _ in range(200):
             algorithm.update(sampler.sample(100))
         legal = torch.ones(2, 500, 2, 2, dtype=torch.bool) if spec.discrete else None
         actions, _ = algorithm.act(torch.ones(2, 500, 2, 3), legal)

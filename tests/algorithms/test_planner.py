@@ -114,7 +114,7 @@ def test_inverse_dynamics_recover_the_actions_behind_a_change(build, make_batch)
     """Observations that move by the action: as good as told."""
     algorithm = build(space="continuous", fit=False, learning_rate=3e-3, hidden=(64,))
     algorithm.returns = torch.zeros(2, 40, 3)
-    for draw in range(400):
+    for draw in range(150):
         batch = make_batch(algorithm.spec, window=algorithm.config.window, size=64, draw=draw)
         step = torch.nn.functional.pad(batch.actions, (0, 1))
         losses = algorithm.update(batch._replace(next_obs=batch.obs + step))
