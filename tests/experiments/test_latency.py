@@ -17,7 +17,7 @@ from offmarl.experiments.host import Host
 from offmarl.experiments.store import Store
 
 CPU = Host()
-SMOKE = ["--suite", "smac", "--profile", "smoke", "--tasks", "smac/3m"]
+SMOKE = ["--suite", "continuous", "--profile", "smoke", "--tasks", "mpe/spread"]
 
 
 def jobs(algorithms, profile="smoke"):
@@ -61,6 +61,16 @@ def test_on_cuda_every_row_is_measured_eager_and_captured():
         ("mac_flow", False),
         ("mac_flow", True),
     ]
+
+
+@pytest.mark.parametrize(("task", "sees", "acts"), [("smac/3m", (3, 30), (3, 9)), ("mpe/spread", (3, 18), None)])
+def test_what_a_task_shows_is_legal_play_in_its_simulator(task, sees, acts):
+    moments, step_ms = latency.watch(task, 5)
+    assert [obs.shape for obs, _ in moments] == [sees] * 5 and step_ms > 0
+    assert all(
+        (legal is None) if acts is None else (legal.shape == acts and legal.any(-1).all()) for _, legal in moments
+    )
+    assert not np.array_equal(moments[0][0], moments[-1][0])
 
 
 def test_a_decision_costs_what_one_host_one_agent_and_all_agents_take(sights):
@@ -224,7 +234,7 @@ def test_what_cannot_be_measured_is_said_and_the_rest_goes_on(monkeypatch, tmp_p
     monkeypatch.setattr(latency, "apart", gone)
     assert main(["latency", *SMOKE, "--algorithms", "bc", "--threads", "1", "--results", str(tmp_path)]) == 1
     said = capsys.readouterr()
-    assert "smac/3m bc" in said.err and "out of memory" in said.err
+    assert "mpe/spread bc" in said.err and "out of memory" in said.err
     assert json.loads(said.out.splitlines()[-1])["failures"]
 
 
@@ -232,7 +242,7 @@ def test_bench_train_prints_seed_steps_a_second_and_the_hours_of_the_table(tmp_p
     options = ["--algorithms", "bc", "--seeds", "1,2", "--seconds", "0.05", "--results", str(tmp_path)]
     assert main(["bench", "train", *SMOKE, *options]) == 0
     out = capsys.readouterr().out
-    rows = [line.split() for line in out.splitlines() if line.startswith("smac/3m")]
+    rows = [line.split() for line in out.splitlines() if line.startswith("mpe/spread")]
     assert [(row[1], row[2], row[3]) for row in rows] == [("bc", "1", "eager"), ("bc", "2", "eager")]
     assert rows[0][6] == "1.00x"
     assert "hours of updates" in out

@@ -8,8 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-
 from offmarl.experiments import grid
 from offmarl.experiments.lease import read_lease
 from offmarl.experiments.store import Store
