@@ -20,9 +20,9 @@ def foreign(where: Path | str, fault: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise ValueError(f"{where}: {fault} ({_short(error)})") from error
+        raise ValueError(f"{where}: {fault} ({short(error)})") from error
 
 
-def _short(error: BaseException) -> str:
+def short(error: BaseException) -> str:
     """The first words of a library's message; theirs run over many lines."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:160]

@@ -1,7 +1,10 @@
 """Errors that a user can mend: one clear line, exit code 2."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from offmarl.datasets.foreign import short
 
 
 class UserError(Exception):
@@ -11,6 +14,21 @@ class UserError(Exception):
 
     def __init__(self, message: str):
         super().__init__(" ".join(message.splitlines()))
+
+
+@contextmanager
+def refusing(fault: str) -> Iterator[None]:
+    """Work on what somebody else may have written, a record or a checkpoint: whatever it raises, the fault is theirs.
+
+    Raises:
+        UserError: the fault with the first words of what was raised; one from inside as it is.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{fault} ({short(error)})") from error
 
 
 def check_name(kind: str, name: str, known: Iterable[str]) -> str:

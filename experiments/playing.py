@@ -14,9 +14,10 @@ from offmarl.benchmarks.tasks import Task, make_env
 from offmarl.datasets.canonical import join
 from offmarl.datasets.record import Behaviour, record
 from offmarl.experiments.bench import uniform
-from offmarl.experiments.errors import UserError, check_name
+from offmarl.experiments.errors import UserError, check_name, refusing
 from offmarl.experiments.grid import config_from
 from offmarl.experiments.train import spec_of
+from offmarl.reports import sums
 
 LANES = 64
 SEED = 700_000_000  # apart from those of recordings and evaluations
@@ -65,15 +66,14 @@ def load_run(folder: Path, task: Task) -> Algorithm:
     Raises:
         UserError: when there is none, or it was trained on another task.
     """
-    try:
+    with refusing(f"--policy {folder}: is not the folder of a finished run"):
+        if sums.summed(folder) and (faults := sums.faults(folder)):
+            raise ValueError(faults[0])
         record = json.loads((folder / "run.json").read_text())
-        weights = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"--policy {folder}: is not the folder of a finished run ({error})") from error
-    cell = record["cell"]
-    if cell["task"] != task.name:
-        raise UserError(f"--policy {folder}: was trained on {cell['task']}, not on {task.name}")
-    kind = registry()[check_name("algorithm", cell["algorithm"], registry())]
-    method = kind(spec_of(task), config_from(kind, record["config"]), [cell["seed"]], "cpu")
-    method.load_nets(weights)
+        cell = record["cell"]
+        if cell["task"] != task.name:
+            raise UserError(f"--policy {folder}: was trained on {cell['task']}, not on {task.name}")
+        kind = registry()[check_name("algorithm", cell["algorithm"], registry())]
+        method = kind(spec_of(task), config_from(kind, record["config"]), [cell["seed"]], "cpu")
+        method.load_nets(torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True))
     return method

@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from offmarl.experiments.errors import UserError, check_name
+from offmarl.experiments.errors import UserError, check_name, refusing
 from offmarl.experiments.options import command, find_device
 
 if TYPE_CHECKING:
@@ -35,13 +35,16 @@ def _rerun(args: argparse.Namespace) -> int:
 
     store = Store(args.results)
     record = _record(store, args.run_id)
-    seed = record["cell"]["seed"]
-    job = stored_job(record, [seed] if args.alone else record.get("seeds") or [seed])
-    if job.entry.key() != job.protocol["data"]:
-        raise UserError(f"{args.run_id}: was trained on another version of its data, which cannot be made here")
-    host = _host(record["machine"], args.device)
-    host.set_up()
-    with tempfile.TemporaryDirectory(prefix="offmarl-rerun-") as scratch:
+    with refusing(f"{args.run_id}: its run.json is not that of a run"):
+        seed = record["cell"]["seed"]
+        job = stored_job(record, [seed] if args.alone else record.get("seeds") or [seed])
+        if args.run_id not in job.run_ids():
+            raise UserError(f"{args.run_id}: the settings in its run.json are those of {job.run_ids()[0]}")
+        if job.entry.key() != job.protocol["data"]:
+            raise UserError(f"{args.run_id}: was trained on another version of its data, which cannot be made here")
+        host = _host(record["machine"], args.device)
+    with refusing(f"{args.run_id}: cannot be trained again"), tempfile.TemporaryDirectory() as scratch:
+        host.set_up()
         with tqdm(total=job.protocol["steps"], desc=job.title, unit="update", disable=None) as bar:
             for progress in train(job, scratch, host):
                 bar.update(progress.step - bar.n)
@@ -55,7 +58,7 @@ def _rerun(args: argparse.Namespace) -> int:
 def _record(store: "Store", run_id: str) -> dict[str, Any]:
     """The record of a run that has a result."""
     check_name("run", run_id, store.run_ids())
-    record = store.peek(run_id)
+    record = store.peek(run_id, None)
     if record is None:
         raise UserError(f"{run_id}: is damaged; `offmarl run` trains it again")
     if record["status"] == "failed":

@@ -6,6 +6,7 @@ from pathlib import Path
 
 SUMS = "SHA256SUMS"  # `sha256sum --check` reads it, too
 RECORD = "run.json"
+WRITTEN = {RECORD, "curves.parquet", "checkpoint.pt"}
 
 
 def sums(folder: Path, names: Iterable[str]) -> str:
@@ -23,14 +24,12 @@ def summed(folder: Path) -> bool:
 
 
 def faults(folder: Path, names: Iterable[str] | None = None) -> list[str]:
-    """What is wrong with files of a run that has sums, a line each; by default with all of them."""
+    """What is wrong with files of a run that has sums, a line each; by default with all that are its own."""
     lines = (folder / SUMS).read_bytes().decode("ascii", "replace").splitlines(keepends=True)
-    there = {path.name for path in folder.iterdir()} - {SUMS}
-    wrong = [
+    there = {path.name for path in folder.iterdir() if path.is_file()}
+    own = {line[66:].rstrip("\n") for line in lines} | there & WRITTEN  # whatever else lies there is not the run's
+    return [
         f"{name}: does not match its sum in {SUMS}, or is missing"
-        for name in sorted(there if names is None else names)
+        for name in sorted(own if names is None else names)
         if name not in there or sums(folder, [name]) not in lines
     ]
-    if names is None and len(lines) != len(there):
-        wrong.append(f"{SUMS}: does not name the files that are there")
-    return wrong

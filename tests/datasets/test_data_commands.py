@@ -184,6 +184,16 @@ SUITE = ["run", "--suite", "continuous", "--source", "omiga", "--profile", "smok
 TINY = ["--seeds", "0", "--set", "all.hidden=[16]", "--set", "all.batch_size=8"]
 
 
+RUBBISH = [
+    ("checkpoint.pt", lambda b: b[:-1]),
+    ("run.json", lambda b: b + b" "),
+    ("checkpoint.pt", lambda b: b[: len(b) // 2]),
+    ("checkpoint.pt", lambda b: b""),
+    ("run.json", lambda b: b'{"cell": 7}'),
+    ("run.json", lambda b: b.replace(b'"config": {', b'"config": {"hidden": "x", "strange": 1, ')),
+]
+
+
 def test_a_suite_runs_on_the_public_data_that_are_there_and_says_what_is_not(public_data, forge, tmp_path, capsys):
     hopper(public_data("omiga", "mamujoco/3hopper", "expert"), forge)
     results = ["--results", str(tmp_path / "results")]
@@ -204,6 +214,17 @@ def test_a_suite_runs_on_the_public_data_that_are_there_and_says_what_is_not(pub
     assert main(again) == 0
     assert main([*again[:3], "mpe/spread", *again[4:]]) == 2
     assert "was trained on mamujoco/3hopper" in capsys.readouterr().err
+    folder = tmp_path / "results" / "runs" / record["run_id"]
+    for n, (file, content) in enumerate(RUBBISH):  # the first two with sums that tell, the others without
+        before = (folder / file).read_bytes()
+        (folder / file).write_bytes(content(before))
+        if n == 2:
+            (folder / "SHA256SUMS").unlink()
+        assert main(again) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"--policy {folder}: is not the folder of a finished run" in line
+        (folder / file).write_bytes(before)
+    assert main(again) == 0
 
 
 def test_nothing_at_all_to_run_on_is_an_exit_code_of_its_own(public_data, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 
@@ -87,6 +88,23 @@ def test_a_run_that_has_lost_a_file_is_pending_again(tmp_path, file):
     store = Store(tmp_path)
     (store.write(CELL, record(), pd.DataFrame({"step": [1]}), b"weights") / file).unlink()
     assert store.status(ID) == "pending"
+
+
+def test_what_else_lies_in_a_runs_folder_does_not_count(tmp_path):
+    place = Store(tmp_path).write(CELL, record(), pd.DataFrame({"step": [1]}), b"weights")
+    (place / ".DS_Store").write_bytes(b"a file manager's")
+    (place / "notes.txt").write_text("mine")
+    (place / "plots").mkdir()
+    assert Store(tmp_path).status(ID) == "done"
+
+
+@pytest.mark.parametrize("name", ["checkpoint.pt", "../../outside", "/dev/zero", ""])
+def test_nothing_but_a_runs_own_files_is_read_for_its_sums(tmp_path, name):
+    place = Store(tmp_path).write(CELL, record(), pd.DataFrame({"step": [1]}), b"weights")
+    (place / "checkpoint.pt").unlink()
+    os.mkfifo(place / "checkpoint.pt")  # who opens it waits for ever
+    (place / "SHA256SUMS").open("a").write(f"{'0' * 64}  {name}\n")
+    assert Store(tmp_path).status(ID) == "pending"
 
 
 def test_an_older_run_without_sums_is_read(tmp_path):

@@ -88,10 +88,8 @@ def test_what_is_wrong_is_said_with_file_key_and_reason(results, job, capsys):
     (second / "curves.parquet").unlink()
     code, lines = said(results, capsys)
     assert code == 1
-    assert lines[0] == (
-        f"! runs/{first.name}: {first.name}: checkpoint.pt: does not match its sum in SHA256SUMS, or is missing"
-    )
-    assert lines[1] == f"! runs/{second.name}: {second.name}: SHA256SUMS: does not name the files that are there"
+    for line, place, file in zip(lines, (first, second), ("checkpoint.pt", "curves.parquet")):
+        assert line == f"! runs/{place.name}: {place.name}: {file}: does not match its sum in SHA256SUMS, or is missing"
     assert lines[2] == "2 runs, 5 checks: 2 do not match"
 
 
