@@ -54,14 +54,25 @@ def _directory(path: Path) -> Path:
 
 
 def finished(results: Path) -> Iterator[tuple[Path, Record]]:
-    """The whole runs of a store that are done, in order."""
+    """The whole runs of a store that are done, in order; one without episodes in their form is left out, and said."""
     from offmarl.experiments.store import Store
+    from offmarl.reports.form import evaluated
 
     store = Store(results)
     for place in sorted(store.runs.glob("[!.]*")):
         record = store.peek(place.name)
         if record and record["status"] == "done":
-            yield place, record
+            looks = record.get("evaluations") or []
+            if evaluated(record) and all(_even(look) for look in looks):
+                yield place, record
+            else:
+                print(f"left out: {place}: its evaluations are not in the form of a run's", file=sys.stderr)
+
+
+def _even(look: Record) -> bool:
+    """Whether an evaluation has a step, and a length (and a victory or none) for each return."""
+    count = len(look["returns"])
+    return "step" in look and len(look.get("lengths") or []) == count == len(look.get("won") or look["returns"])
 
 
 def episodes(records: list[Record]) -> Any:

@@ -124,9 +124,10 @@ def time_left(left: Sequence[Record], running: Mapping[str, Record], records: Se
     """
     paces: dict[str, list[float]] = {}
     for record in records:
-        if record["status"] == "done" and "time" in record:
-            spent = sum(record["time"].get(part, 0.0) for part in ("data_s", "update_s", "evaluate_s"))
-            paces.setdefault(record["cell"]["algorithm"], []).append(spent / record["protocol"]["steps"])
+        times, steps = record.get("time"), (record.get("protocol") or {}).get("steps")
+        if record["status"] == "done" and times and steps:
+            spent = sum(times.get(part) or 0.0 for part in ("data_s", "update_s", "evaluate_s"))
+            paces.setdefault(record["cell"]["algorithm"], []).append(spent / steps)
     if not left:
         return 0.0
     if not paces:
@@ -144,9 +145,10 @@ def hours(records: Iterable[Record]) -> dict[str, float]:
     spent = {"gpu": 0.0, "cpu": 0.0}
     for record in records:
         times, machine = record.get("time") or {}, record.get("machine") or {}
-        seconds = sum(value for part, value in times.items() if part.endswith("_s")) / times.get("seeds_together", 1)
+        seconds = sum(value or 0.0 for part, value in times.items() if part.endswith("_s"))
+        seconds /= times.get("seeds_together") or 1
         cuda = "cuda" in machine
-        spent["gpu" if cuda else "cpu"] += seconds / 3600 * (1 if cuda else machine.get("threads", 1))
+        spent["gpu" if cuda else "cpu"] += seconds / 3600 * (1 if cuda else machine.get("threads") or 1)
     return spent
 
 

@@ -27,9 +27,9 @@ from typing import Any
 import pandas as pd
 
 from offmarl.reports import sums
+from offmarl.reports.form import formed
 
 SCHEMA = 1
-ENDED = ("done", "failed", "diverged")  # what a run can have come to
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Store:
             record = json.loads((folder / sums.RECORD).read_text())
         except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, UnicodeDecodeError):
             return None
-        return record if isinstance(record, dict) and record.get("status") in ENDED else None
+        return record if formed(record) else None
 
     def run_ids(self) -> list[str]:
         """The runs that are there, damaged ones too."""

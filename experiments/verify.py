@@ -65,7 +65,7 @@ def _checks(store: "Store", records: dict[str, Record]) -> list[Callable[[], Ite
         cell, facts = record.get("cell") or {}, record.get("dataset") or {}
         named = cell.get("source"), cell.get("task"), cell.get("quality")
         if "sha256" in facts:
-            key = record.get("protocol", {}).get("data")
+            key = (record.get("protocol") or {}).get("data")
             data.setdefault((*named, key, facts["sha256"]), []).append(run_id)
         if "rollout" in (record.get("engine") or {}):
             games.setdefault((*named, record["engine"]["rollout"]), []).append(run_id)
@@ -92,14 +92,15 @@ def check_run(store: "Store", run_id: str) -> Iterator[Finding]:
     try:
         job = stored_job(record, [record["cell"]["seed"]])
         names = {"name of its folder": run_id, "run_id": record["run_id"]}
-    except (KeyError, TypeError) as error:
+        settings = record["config_hash"]
+    except (KeyError, TypeError, AttributeError) as error:
         yield Finding(f"{folder}/run.json", run_id, f"lacks what its name is made of ({error!r})", wrong=False)
         return
     for key, name in names.items():
         if name != job.run_ids()[0]:
             yield Finding(f"{folder}/run.json", key, f"is {name}, the stored settings give {job.run_ids()[0]}")
-    if record["config_hash"] != job.hash:
-        yield Finding(f"{folder}/run.json", "config_hash", f"is {record['config_hash']}, should be {job.hash}")
+    if settings != job.hash:
+        yield Finding(f"{folder}/run.json", "config_hash", f"is {settings}, should be {job.hash}")
 
 
 def check_data(source: str, task: str, quality: str, key: str, sha256: str, run_id: str) -> Iterator[Finding]:

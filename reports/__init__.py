@@ -1,5 +1,6 @@
 """Tables, figures and statistics: a pure function of the results store.
 
+    form.py        the form of a run's record, which store and reports rely on
     results.py     the store as data frames, one row a run or an evaluation
     published.py   the numbers the papers print, and where they come from
     lint.py        what is wrong with them

@@ -17,28 +17,9 @@ import numpy as np
 import pandas as pd
 
 from offmarl.reports import sums
+from offmarl.reports.form import CELL, evaluated, formed
 
 Record = dict[str, Any]
-ENDED = ("done", "failed", "diverged")  # what a run can have come to
-LARGEST = 1e15  # no number of a run is larger
-SHAPE: Record = {
-    "cell": {**dict.fromkeys(("task", "quality", "source", "algorithm", "variant", "profile"), str), "seed": float},
-    "evaluations": [{"step": float, "returns": [float], "won": [bool], "lengths": [float]}],
-    "algorithm": {"title": str, "reduced": dict},
-    "protocol": {"steps": float, "eval_episodes": float, "eval_noise": str},
-    "dataset": {"return_mean": float, "return_std": float, "sha256": str},
-    **{"latency": {"joint_ms": float}, "time": {"update_s": float}, "machine": {"device": str}},
-    **{
-        "engine": dict,
-        "score": [float],
-        "config_hash": str,
-        "finished": str,
-        "reason": str,
-        "status": str,
-        "run_id": str,
-    },
-}
-CELL = ["task", "quality", "source", "algorithm", "variant", "profile", "seed"]
 
 
 def load_runs(
@@ -124,26 +105,9 @@ def _read(path: Path) -> Record | None:
         if sums.summed(path.parent) and sums.faults(path.parent, [sums.RECORD]):
             return None
         record = json.loads(path.read_text(encoding="utf-8"))
-        known = all(_fits(part, SHAPE[key]) for key, part in record.items() if key in SHAPE)
-        known &= None not in (record["run_id"], *(record["cell"][key] for key in CELL))
-        if record["status"] == "done":
-            known &= bool(record["evaluations"]) and all(each["returns"] for each in record["evaluations"])
-        return record if known and record["status"] in ENDED else None
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError):
         return None
-
-
-def _fits(value: Any, shape: Any) -> bool:
-    """Whether a part of a record has the kinds that reports rely on; what is not there is no fault."""
-    if value is None:
-        return True
-    if isinstance(shape, dict):
-        return isinstance(value, dict) and all(_fits(value.get(key), kind) for key, kind in shape.items())
-    if isinstance(shape, list):
-        return isinstance(value, list) and all(each is not None and _fits(each, shape[0]) for each in value)
-    if shape is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST
-    return isinstance(value, shape)
+    return record if formed(record) and (record["status"] != "done" or evaluated(record)) else None
 
 
 def _newest(records: list[Record]) -> tuple[list[Record], list[str]]:

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from offmarl.reports import lint, published
-from offmarl.reports.results import ENDED, load_runs
+from offmarl.reports.form import ENDED
+from offmarl.reports.results import load_runs
 from offmarl.reports.stats import estimate, rank_agreement, standings
 
 Row = dict[str, Any]
