@@ -62,8 +62,7 @@ def finished(results: Path) -> Iterator[tuple[Path, Record]]:
     for place in sorted(store.runs.glob("[!.]*")):
         record = store.peek(place.name)
         if record and record["status"] == "done":
-            looks = record.get("evaluations") or []
-            if evaluated(record) and all(_even(look) for look in looks):
+            if evaluated(record) and all(map(_even, record["evaluations"])):
                 yield place, record
             else:
                 print(f"left out: {place}: its evaluations are not in the form of a run's", file=sys.stderr)

@@ -43,7 +43,8 @@ def _rerun(args: argparse.Namespace) -> int:
         if job.entry.key() != job.protocol["data"]:
             raise UserError(f"{args.run_id}: was trained on another version of its data, which cannot be made here")
         host = _host(record["machine"], args.device)
-    with refusing(f"{args.run_id}: cannot be trained again"), tempfile.TemporaryDirectory() as scratch:
+    cannot = refusing(f"{args.run_id}: cannot be trained again")
+    with cannot, tempfile.TemporaryDirectory(prefix="offmarl-rerun-") as scratch:
         host.set_up()
         with tqdm(total=job.protocol["steps"], desc=job.title, unit="update", disable=None) as bar:
             for progress in train(job, scratch, host):
