@@ -17,7 +17,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
-from offmarl.algorithms.base import Algorithm
+from offmarl.algorithms.parts.algorithm import Algorithm
 
 PATHS, GROUP = "OFFMARL_ALGORITHMS", "offmarl.algorithms"
 

@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from offmarl.algorithms import base
-from offmarl.algorithms.base import choice
-from offmarl.algorithms.flow import to_actions
-from offmarl.algorithms.nets import policy_net
+from offmarl.algorithms.parts import algorithm as base
+from offmarl.algorithms.parts.algorithm import choice
+from offmarl.algorithms.parts.flow import to_actions
+from offmarl.algorithms.parts.nets import policy_net
 
 
 @dataclass(frozen=True)

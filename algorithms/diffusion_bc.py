@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from offmarl.algorithms import base
-from offmarl.algorithms.base import choice, size
-from offmarl.algorithms.diffusion import SCHEDULES, denoise, diffuse, embed, sampler
-from offmarl.algorithms.flow import to_actions, to_points
-from offmarl.algorithms.nets import AgentNet
+from offmarl.algorithms.parts import algorithm as base
+from offmarl.algorithms.parts.algorithm import choice, size
+from offmarl.algorithms.parts.diffusion import SCHEDULES, denoise, diffuse, embed, sampler
+from offmarl.algorithms.parts.flow import to_actions, to_points
+from offmarl.algorithms.parts.nets import AgentNet
 
 EMBEDDING = 64
 

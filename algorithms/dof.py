@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from offmarl.algorithms import planner
-from offmarl.algorithms.base import SeedStreams, choice
-from offmarl.algorithms.planner import SMALL, Planner
-from offmarl.algorithms.unet import UNet
+from offmarl.algorithms.parts import planner
+from offmarl.algorithms.parts.algorithm import SeedStreams, choice
+from offmarl.algorithms.parts.planner import SMALL, Planner
+from offmarl.algorithms.parts.unet import UNet
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from offmarl.algorithms import base
-from offmarl.algorithms.base import size
-from offmarl.algorithms.flow import Field, euler, flow_matching_loss, to_actions, to_points
-from offmarl.algorithms.nets import AgentNet
+from offmarl.algorithms.parts import algorithm as base
+from offmarl.algorithms.parts.algorithm import size
+from offmarl.algorithms.parts.flow import Field, euler, flow_matching_loss, to_actions, to_points
+from offmarl.algorithms.parts.nets import AgentNet
 
 
 @dataclass(frozen=True)

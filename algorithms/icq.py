@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from offmarl.algorithms import base
-from offmarl.algorithms.base import choice
-from offmarl.algorithms.flow import decode, masked
-from offmarl.algorithms.gaussian import log_normal
-from offmarl.algorithms.mixers import StateWeights
-from offmarl.algorithms.nets import index_of_both, policy_net, polyak, target_copy, twin_critic
+from offmarl.algorithms.parts import algorithm as base
+from offmarl.algorithms.parts.algorithm import choice
+from offmarl.algorithms.parts.flow import decode, masked
+from offmarl.algorithms.parts.gaussian import log_normal
+from offmarl.algorithms.parts.mixers import StateWeights
+from offmarl.algorithms.parts.nets import index_of_both, policy_net, polyak, target_copy, twin_critic
 
 LOG_STD = (-6.0, 0.0)
 

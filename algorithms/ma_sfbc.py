@@ -24,11 +24,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from offmarl.algorithms import base
-from offmarl.algorithms.base import SeedStreams, TaskSpec, size
-from offmarl.algorithms.diffusion import denoise, diffuse, solver, vp
-from offmarl.algorithms.nets import AgentNet, Linear, keep_weights
-from offmarl.algorithms.returns import returns_to_go
+from offmarl.algorithms.parts import algorithm as base
+from offmarl.algorithms.parts.algorithm import SeedStreams, TaskSpec, size
+from offmarl.algorithms.parts.diffusion import denoise, diffuse, solver, vp
+from offmarl.algorithms.parts.nets import AgentNet, Linear, keep_weights
+from offmarl.algorithms.parts.returns import returns_to_go
 
 EMBEDDING = 32  # of the time, and of the observation
 FREQUENCY = 30.0  # deviation of the time's random frequencies

@@ -17,11 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from offmarl.algorithms import base
-from offmarl.algorithms.base import choice
-from offmarl.algorithms.flow import decode, masked
-from offmarl.algorithms.mixers import Monotonic, mix
-from offmarl.algorithms.nets import index_of_both, policy_net, polyak, target_copy, twin_critic
+from offmarl.algorithms.parts import algorithm as base
+from offmarl.algorithms.parts.algorithm import choice
+from offmarl.algorithms.parts.flow import decode, masked
+from offmarl.algorithms.parts.mixers import Monotonic, mix
+from offmarl.algorithms.parts.nets import index_of_both, policy_net, polyak, target_copy, twin_critic
 
 
 @dataclass(frozen=True)

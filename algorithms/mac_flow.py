@@ -22,9 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from offmarl.algorithms import base
-from offmarl.algorithms.base import choice, size
-from offmarl.algorithms.flow import (
+from offmarl.algorithms.parts import algorithm as base
+from offmarl.algorithms.parts.algorithm import choice, size
+from offmarl.algorithms.parts.flow import (
     Field,
     decode,
     encode,
@@ -34,8 +34,8 @@ from offmarl.algorithms.flow import (
     to_actions,
     to_points,
 )
-from offmarl.algorithms.mixers import mix
-from offmarl.algorithms.nets import (
+from offmarl.algorithms.parts.mixers import mix
+from offmarl.algorithms.parts.nets import (
     MLP,
     AgentNet,
     central_critic,

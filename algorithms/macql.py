@@ -17,12 +17,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from offmarl.algorithms import base
-from offmarl.algorithms.base import choice
-from offmarl.algorithms.flow import decode, masked
-from offmarl.algorithms.gaussian import TanhGaussian, tanh_gaussian
-from offmarl.algorithms.mixers import mix
-from offmarl.algorithms.nets import frozen, index_of_both, policy_net, polyak, target_copy, twin_critic
+from offmarl.algorithms.parts import algorithm as base
+from offmarl.algorithms.parts.algorithm import choice
+from offmarl.algorithms.parts.flow import decode, masked
+from offmarl.algorithms.parts.gaussian import TanhGaussian, tanh_gaussian
+from offmarl.algorithms.parts.mixers import mix
+from offmarl.algorithms.parts.nets import frozen, index_of_both, policy_net, polyak, target_copy, twin_critic
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ agents act on each other's observations.
 import torch
 from torch import Tensor
 
-from offmarl.algorithms.planner import SMALL, Planner
+from offmarl.algorithms.parts.planner import SMALL, Planner
 
 
 class MADiffC(Planner):

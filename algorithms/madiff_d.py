@@ -8,7 +8,7 @@ MADiff is this one (Appendix F.1).
 import torch
 from torch import Tensor
 
-from offmarl.algorithms.planner import SMALL, Planner
+from offmarl.algorithms.parts.planner import SMALL, Planner
 
 
 class MADiffD(Planner):

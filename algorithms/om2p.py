@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from offmarl.algorithms import base
-from offmarl.algorithms.base import choice
-from offmarl.algorithms.nets import AgentNet, frozen, polyak, target_copy, twin_critic
+from offmarl.algorithms.parts import algorithm as base
+from offmarl.algorithms.parts.algorithm import choice
+from offmarl.algorithms.parts.nets import AgentNet, frozen, polyak, target_copy, twin_critic
 
 GRID = 1024  # points of the time law's inverse distribution
 

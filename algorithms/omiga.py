@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from offmarl.algorithms import base
-from offmarl.algorithms.base import size
-from offmarl.algorithms.gaussian import tanh_gaussian
-from offmarl.algorithms.mixers import StateWeights
-from offmarl.algorithms.nets import AgentNet, policy_net, polyak, target_copy, twin_critic
+from offmarl.algorithms.parts import algorithm as base
+from offmarl.algorithms.parts.algorithm import size
+from offmarl.algorithms.parts.gaussian import tanh_gaussian
+from offmarl.algorithms.parts.mixers import StateWeights
+from offmarl.algorithms.parts.nets import AgentNet, policy_net, polyak, target_copy, twin_critic
 
 BOUND = 10.0  # of the exponents
 

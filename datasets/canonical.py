@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from offmarl.algorithms.base import Batch, Data, SeedStreams, Window
+from offmarl.algorithms.parts.algorithm import Batch, Data, SeedStreams, Window
 from offmarl.benchmarks.tasks import Task
 from offmarl.datasets.foreign import foreign
 

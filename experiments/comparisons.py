@@ -17,7 +17,7 @@ import pandas as pd
 import yaml
 
 from offmarl.algorithms import registry
-from offmarl.algorithms.base import MEAN_Q
+from offmarl.algorithms.parts.algorithm import MEAN_Q
 from offmarl.experiments import grid
 from offmarl.experiments.errors import UserError
 from offmarl.experiments.exchange import finished

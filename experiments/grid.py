@@ -16,7 +16,7 @@ import yaml
 from tqdm import tqdm
 
 from offmarl.algorithms import registry
-from offmarl.algorithms.base import Algorithm
+from offmarl.algorithms.parts.algorithm import Algorithm
 from offmarl.benchmarks.tasks import tasks
 from offmarl.datasets.catalogue import EMBEDDED, SOURCES, Entry, catalogue
 from offmarl.experiments.errors import UserError, check_name

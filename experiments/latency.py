@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from offmarl.algorithms.base import Algorithm
-from offmarl.algorithms.diffusion import shortened
-from offmarl.algorithms.graphs import Captured
+from offmarl.algorithms.parts.algorithm import Algorithm
+from offmarl.algorithms.parts.cuda_graphs import Captured
+from offmarl.algorithms.parts.diffusion import shortened
 from offmarl.benchmarks.latency import Decisions, Sight, Timing, time_decisions
 from offmarl.benchmarks.tasks import make_env, tasks
 from offmarl.experiments.apart import about, apart, measure_all, one_each, source

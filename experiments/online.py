@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from offmarl.algorithms.base import Algorithm, Batch, SeedStreams
+from offmarl.algorithms.parts.algorithm import Algorithm, Batch, SeedStreams
 from offmarl.benchmarks.env import BatchEnv, Step, View
 from offmarl.benchmarks.rollout import lane_seeds
 from offmarl.datasets.canonical import Sampler

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from offmarl.algorithms.graphs import WARM_UP
+from offmarl.algorithms.parts.cuda_graphs import WARM_UP
 from offmarl.benchmarks.tasks import Task, tasks
 from offmarl.datasets.canonical import Dataset, from_episodes
 from offmarl.experiments.apart import about, apart, measure_all, one_each, source

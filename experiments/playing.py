@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from offmarl.algorithms import registry
-from offmarl.algorithms.base import Algorithm
+from offmarl.algorithms.parts.algorithm import Algorithm
 from offmarl.benchmarks.env import View
 from offmarl.benchmarks.tasks import Task, make_env
 from offmarl.datasets.canonical import join

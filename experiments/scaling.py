@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from offmarl.algorithms import registry
-from offmarl.algorithms.base import Algorithm, TaskSpec
-from offmarl.algorithms.diffusion import shortened
+from offmarl.algorithms.parts.algorithm import Algorithm, TaskSpec
+from offmarl.algorithms.parts.diffusion import shortened
 from offmarl.benchmarks.latency import Decisions, Sight, time_decisions
 from offmarl.experiments.apart import apart, measure_all, source
 from offmarl.experiments.host import Host

@@ -24,8 +24,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from offmarl.algorithms import registry
-from offmarl.algorithms.base import SeedStreams
-from offmarl.algorithms.flow import euler
+from offmarl.algorithms.parts.algorithm import SeedStreams
+from offmarl.algorithms.parts.flow import euler
 from offmarl.datasets.canonical import Sampler
 from offmarl.datasets.games import GAMES, Game
 from offmarl.experiments.distances import matched, mutual_information, table, table_information, wasserstein

@@ -6,8 +6,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from offmarl.algorithms.base import Algorithm, Batch, SeedStreams
-from offmarl.algorithms.graphs import Captured
+from offmarl.algorithms.parts.algorithm import Algorithm, Batch, SeedStreams
+from offmarl.algorithms.parts.cuda_graphs import Captured
 
 
 class Batches(Protocol):

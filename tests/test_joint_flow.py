@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from offmarl.algorithms import registry
-from offmarl.algorithms.base import TaskSpec
+from offmarl.algorithms.parts.algorithm import TaskSpec
 from offmarl.benchmarks.tasks import make_env, tasks
 from offmarl.datasets.canonical import Dataset, Sampler, from_episodes
 from offmarl.datasets.record import record

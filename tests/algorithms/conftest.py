@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from offmarl.algorithms import registry
-from offmarl.algorithms.base import Batch, Data, TaskSpec
 from offmarl.algorithms.mac_flow import Config, MACFlow
+from offmarl.algorithms.parts.algorithm import Batch, Data, TaskSpec
 
 SEEDS = (3, 5)
 CASES = [

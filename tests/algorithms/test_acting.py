@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from offmarl.algorithms.nets import AgentNet
+from offmarl.algorithms.parts.nets import AgentNet
 
 SEEDS = (3, 5)
 

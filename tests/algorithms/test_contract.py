@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from offmarl.algorithms import base
+from offmarl.algorithms.parts import algorithm as base
 
 SEEDS = (3, 5)
 

@@ -5,8 +5,8 @@ import torch
 from torch.testing import assert_close
 
 from offmarl.algorithms import ma_sfbc
-from offmarl.algorithms.base import Batch, TaskSpec
 from offmarl.algorithms.ma_sfbc import Config, MASfBC, gumbel
+from offmarl.algorithms.parts.algorithm import Batch, TaskSpec
 
 TINY = {
     "hidden": (16, 16),

@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from offmarl.algorithms.flow import decode, euler
 from offmarl.algorithms.flow_bc import Config as FlowBCConfig
 from offmarl.algorithms.flow_bc import FlowBC
 from offmarl.algorithms.mac_flow import Config, MACFlow
+from offmarl.algorithms.parts.flow import decode, euler
 
 SEEDS = (3, 5)
 

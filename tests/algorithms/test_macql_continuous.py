@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from offmarl.algorithms.gaussian import tanh_gaussian
 from offmarl.algorithms.macql import MACQL, Config
+from offmarl.algorithms.parts.gaussian import tanh_gaussian
 
 SEEDS = (3, 5)
 

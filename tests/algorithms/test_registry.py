@@ -5,7 +5,8 @@ import sys
 import pytest
 
 import offmarl.algorithms
-from offmarl.algorithms import base, registry
+from offmarl.algorithms import registry
+from offmarl.algorithms.parts import algorithm as base
 
 
 def plant(tmp_path, monkeypatch, file, name):

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from offmarl.algorithms import base, registry
+from offmarl.algorithms import registry
+from offmarl.algorithms.parts import algorithm as base
 
 SEEDS = (3, 5)
 CLASSES = [pytest.param(cls, id=name) for name, cls in registry().items()]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from offmarl.algorithms.diffusion import cosine, ddpm
+from offmarl.algorithms.parts.diffusion import cosine, ddpm
 from offmarl.experiments import grid, latency, scaling
 from offmarl.experiments.apart import Killed, apart
 from offmarl.experiments.cli import main

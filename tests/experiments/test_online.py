@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from offmarl.algorithms import registry
-from offmarl.algorithms.base import Batch, SeedStreams, TaskSpec
+from offmarl.algorithms.parts.algorithm import Batch, SeedStreams, TaskSpec
 from offmarl.benchmarks.tasks import tasks
 from offmarl.experiments.online import Online
 from offmarl.experiments.pace import made_up

@@ -78,4 +78,4 @@ def test_imports_follow_the_flow_of_data(path):
 @pytest.mark.parametrize("path", [p for p in PACKAGE if p.parent.name == "datasets"], ids=label)
 def test_data_know_the_shape_of_a_batch_and_no_method(path):
     used = {name for name, _ in imports(path) if name.startswith("offmarl.algorithms")}
-    assert used <= {"offmarl.algorithms.base"}
+    assert used <= {"offmarl.algorithms.parts.algorithm"}

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from offmarl.algorithms.gaussian import LOG_STD, MEAN, TanhGaussian, log_normal, tanh_gaussian
+from offmarl.algorithms.parts.gaussian import LOG_STD, MEAN, TanhGaussian, log_normal, tanh_gaussian
 
 
 @given(mean=st.floats(-2, 2), log_std=st.floats(-3, 0.7), noise=st.floats(-3, 3))

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from offmarl.algorithms.base import SeedStreams
-from offmarl.algorithms.unet import AgentAttention, UNet
+from offmarl.algorithms.parts.algorithm import SeedStreams
+from offmarl.algorithms.parts.unet import AgentAttention, UNet
 
 
 def net(seeds=(0, 1), agents=1, size=5, **over):

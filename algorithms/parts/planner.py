@@ -20,14 +20,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from offmarl.algorithms import base
-from offmarl.algorithms.base import Window, choice, size
-from offmarl.algorithms.diffusion import SCHEDULES, denoise, diffuse, sampler
-from offmarl.algorithms.flow import masked, to_actions
-from offmarl.algorithms.nets import AgentNet, polyak, target_copy
-from offmarl.algorithms.normalise import Normaliser
-from offmarl.algorithms.returns import returns_to_go
-from offmarl.algorithms.unet import UNet
+from offmarl.algorithms.parts import algorithm as base
+from offmarl.algorithms.parts.algorithm import Window, choice, size
+from offmarl.algorithms.parts.diffusion import SCHEDULES, denoise, diffuse, sampler
+from offmarl.algorithms.parts.flow import masked, to_actions
+from offmarl.algorithms.parts.nets import AgentNet, polyak, target_copy
+from offmarl.algorithms.parts.normalise import Normaliser
+from offmarl.algorithms.parts.returns import returns_to_go
+from offmarl.algorithms.parts.unet import UNet
 
 # What a laptop's cores can train and roll out by the dozen.
 SMALL = {

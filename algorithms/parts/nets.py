@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from offmarl.algorithms.base import Config, SeedStreams, TaskSpec
+from offmarl.algorithms.parts.algorithm import Config, SeedStreams, TaskSpec
 
 
 class Linear(nn.Module):

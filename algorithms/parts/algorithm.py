@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from offmarl.algorithms.diffusion import NO_CHAIN, Chain
+from offmarl.algorithms.parts.diffusion import NO_CHAIN, Chain
 
 LARGEST_Q, MEAN_Q = "largest_q", "mean_q"  # metrics of methods with a critic: of the values of its last pass
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from offmarl.algorithms.returns import returns_to_go
+from offmarl.algorithms.parts.returns import returns_to_go
 
 LENGTHS = st.lists(st.integers(1, 6), min_size=1, max_size=5)
 

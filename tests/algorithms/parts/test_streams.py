@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from offmarl.algorithms import base
+from offmarl.algorithms.parts import algorithm as base
 
 SEEDS = (3, 5)
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from offmarl.algorithms.normalise import Normaliser
+from offmarl.algorithms.parts.normalise import Normaliser
 
 
 def fitted(values, kind, copies=2):

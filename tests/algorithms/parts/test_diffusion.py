@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from offmarl.algorithms import registry
-from offmarl.algorithms.base import Batch, TaskSpec
-from offmarl.algorithms.diffusion import cosine, ddim, ddpm, denoise, diffuse, embed, linear, solver, vp, vp_time
+from offmarl.algorithms.parts.algorithm import Batch, TaskSpec
+from offmarl.algorithms.parts.diffusion import cosine, ddim, ddpm, denoise, diffuse, embed, linear, solver, vp, vp_time
 
 
 def test_the_schedules_are_those_of_the_papers():

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from offmarl.algorithms.base import SeedStreams
-from offmarl.algorithms.flow import decode, encode, euler, flow_matching_loss, masked, to_actions, to_points
 from offmarl.algorithms.flow_bc import Config, FlowBC
-from offmarl.algorithms.nets import MLP
+from offmarl.algorithms.parts.algorithm import SeedStreams
+from offmarl.algorithms.parts.flow import decode, encode, euler, flow_matching_loss, masked, to_actions, to_points
+from offmarl.algorithms.parts.nets import MLP
 
 numbers = st.floats(-(2.0**100), 2.0**100, width=32, allow_subnormal=False)
 
