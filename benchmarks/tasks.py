@@ -59,12 +59,12 @@ class Engine:
 
 
 ENGINES = {
-    "smax": Engine("SMAX", "smax:SmaxEnv", ("jaxmarl", "jax")),
+    "smax": Engine("SMAX", "smax.env:SmaxEnv", ("jaxmarl", "jax")),
     "particles": Engine("OMAR's particle worlds, rewritten", "mpe:MpeEnv", ("numpy",)),
     "mujoco": Engine("MuJoCo", "mamujoco:MaMujocoEnv", ("mujoco", "gymnasium", "gymnasium-robotics")),
-    "smac": Engine("SMAC", "starcraft:StarCraftEnv", presence="starcraft_packages"),
-    "smacv2": Engine("SMACv2", "starcraft:StarCraftEnv", presence="starcraft_packages"),
-    "smac_omiga": Engine("OMIGA's SMAC", "starcraft:StarCraftEnv", presence="starcraft_packages"),
+    "smac": Engine("SMAC", "starcraft.env:StarCraftEnv", presence="starcraft.packages"),
+    "smacv2": Engine("SMACv2", "starcraft.env:StarCraftEnv", presence="starcraft.packages"),
+    "smac_omiga": Engine("OMIGA's SMAC", "starcraft.env:StarCraftEnv", presence="starcraft.packages"),
 }
 
 

@@ -21,8 +21,8 @@ import numpy as np
 import yaml
 
 from offmarl.benchmarks.env import cache_dir
+from offmarl.benchmarks.smax.units import UNITS
 from offmarl.benchmarks.tasks import Task, fingerprint, make_env, tasks
-from offmarl.benchmarks.units import UNITS
 from offmarl.datasets import behaviours
 from offmarl.datasets.canonical import Dataset, file_sum, join, read
 from offmarl.datasets.controllers import controller

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from offmarl.benchmarks.env import View
+from offmarl.benchmarks.smax.units import UNITS
 from offmarl.benchmarks.tasks import Task
-from offmarl.benchmarks.units import UNITS
 
 STOP, NORTH, SOUTH, EAST, WEST, ATTACK = 1, 2, 3, 4, 5, 6
 DIRECTIONS = np.array([[0.0, 1.0], [0.0, -1.0], [1.0, 0.0], [-1.0, 0.0]])  # in the order of the actions

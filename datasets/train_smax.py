@@ -17,7 +17,7 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
-from offmarl.benchmarks.smax import Game
+from offmarl.benchmarks.smax.env import Game
 from offmarl.benchmarks.tasks import Task
 from offmarl.datasets.behaviours import save, select
 

@@ -121,7 +121,7 @@ def _disk(variable: str) -> Found:
 
 
 def _engine(name: str) -> Found:
-    from offmarl.benchmarks.starcraft_packages import facts, missing
+    from offmarl.benchmarks.starcraft.packages import facts, missing
 
     lack, spec = missing(name), util.find_spec("smac") if name == "smac" else None
     if spec and spec.origin and not (Path(spec.origin).parent / "env/starcraft2").is_dir():
@@ -133,7 +133,7 @@ def _engine(name: str) -> Found:
 
 
 def _game() -> Found:
-    from offmarl.benchmarks.starcraft_packages import facts
+    from offmarl.benchmarks.starcraft.packages import facts
 
     chosen, build = os.environ.get("SC2PATH"), facts("smac").get("starcraft")
     home = Path(chosen or "~/StarCraftII").expanduser()

@@ -10,7 +10,7 @@ from jaxmarl.environments.smax.smax_env import State
 
 @functools.cache
 def _battle(allies, enemies, corridor):
-    from offmarl.benchmarks.smax_battle import make_battle
+    from offmarl.benchmarks.smax.battle import make_battle
 
     roster = {"allies": dict(allies), "enemies": dict(enemies)}
     return make_battle(roster | ({"corridor": corridor} if corridor else {}), 60)._env
@@ -85,7 +85,7 @@ def field():
 @pytest.fixture(scope="session")
 def game_of():
     """The `Game` of a task, `start` (a state by unit types and places) and the jitted `see` (its view)."""
-    from offmarl.benchmarks.smax import Game, Position
+    from offmarl.benchmarks.smax.env import Game, Position
     from offmarl.benchmarks.tasks import tasks
 
     @functools.cache

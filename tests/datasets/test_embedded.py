@@ -117,7 +117,7 @@ def test_the_key_changes_with_the_simulators_version(tiny, monkeypatch):
 
 
 def test_the_key_changes_with_the_units_of_the_map(tiny, monkeypatch):
-    from offmarl.benchmarks import units
+    from offmarl.benchmarks.smax import units
 
     before = tiny.key()
     faster = dataclasses.replace(units.UNITS["marine"], cooldown=0.3)

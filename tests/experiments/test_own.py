@@ -82,7 +82,9 @@ def test_a_new_method_trains_at_once_and_is_never_written_over(tmp_path, capsys)
 def test_a_file_that_is_no_method_is_refused_in_one_line(tmp_path, text, reason, capsys):
     file = tmp_path / "broken.py"
     if text is not None:
-        file.write_text("from offmarl.algorithms import base, bc\n\n\n" + text)
+        file.write_text(
+            "from offmarl.algorithms import bc\nfrom offmarl.algorithms.parts import algorithm as base\n\n\n" + text
+        )
     assert run(tmp_path / "results", "--algorithm", file, "--algorithms", "broken") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert str(file) in line and reason in line

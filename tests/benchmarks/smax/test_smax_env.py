@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offmarl.benchmarks.smax import CHUNK, SmaxEnv
+from offmarl.benchmarks.smax.env import CHUNK, SmaxEnv
 from offmarl.benchmarks.tasks import make_env
 
 STOP, NORTH, SOUTH, EAST, WEST, ATTACK = 1, 2, 3, 4, 5, 6
@@ -225,7 +225,7 @@ def test_jax_runs_on_the_cpu(battles):
 
 
 def test_importing_the_simulator_prints_nothing_and_asks_jax_for_the_cpu():
-    code = "import sys, offmarl.benchmarks.smax, jax; sys.stderr.write(str(jax.config.jax_platforms))"
+    code = "import sys, offmarl.benchmarks.smax.env, jax; sys.stderr.write(str(jax.config.jax_platforms))"
     clean = {name: value for name, value in os.environ.items() if name != "JAX_PLATFORMS"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=clean, check=True)
     assert done.stdout == ""

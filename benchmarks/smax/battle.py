@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from offmarl.benchmarks.units import UNITS
+from offmarl.benchmarks.smax.units import UNITS
 
 _print, builtins.print = (
     builtins.print,

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from offmarl.benchmarks.env import Step, View
-from offmarl.benchmarks.starcraft_packages import GAME, INSTALL, PACKAGES, missing
+from offmarl.benchmarks.starcraft.packages import GAME, INSTALL, PACKAGES, missing
 from offmarl.benchmarks.tasks import Task
 
 STEP_SECONDS, RESET_SECONDS, CLOSE_SECONDS = 60.0, 300.0, 15.0  # a reset may have to launch the game

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from offmarl.benchmarks.smax import Game
+from offmarl.benchmarks.smax.env import Game
+from offmarl.benchmarks.smax.units import UNITS
 from offmarl.benchmarks.tasks import fingerprint, tasks
-from offmarl.benchmarks.units import UNITS
 
 # agents, enemies, observation, state, actions, limit: get_env_info() of oxwhirl's SMAC and SMACv2.
 REAL = {

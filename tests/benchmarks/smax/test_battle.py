@@ -13,9 +13,9 @@ from jaxmarl.environments.smax import HeuristicEnemySMAX, Scenario
 from jaxmarl.environments.smax.heuristic_enemy import create_heuristic_policy
 from jaxmarl.environments.smax.smax_env import SMAX, State
 
-from offmarl.benchmarks.smax_battle import Battle, MirroredTeams, make_battle
+from offmarl.benchmarks.smax.battle import Battle, MirroredTeams, make_battle
+from offmarl.benchmarks.smax.units import UNITS
 from offmarl.benchmarks.tasks import tasks
-from offmarl.benchmarks.units import UNITS
 
 LOOP = 1 / 22.4  # seconds
 

@@ -17,9 +17,9 @@ import numpy as np
 import psutil
 import pytest
 
-from offmarl.benchmarks import starcraft
-from offmarl.benchmarks.starcraft import RESTARTS, StarCraftEnv, StarCraftError
-from offmarl.benchmarks.starcraft_packages import PACKAGES, facts, missing
+from offmarl.benchmarks.starcraft import env as starcraft
+from offmarl.benchmarks.starcraft.env import RESTARTS, StarCraftEnv, StarCraftError
+from offmarl.benchmarks.starcraft.packages import PACKAGES, facts, missing
 from offmarl.benchmarks.tasks import tasks
 
 FILES = {
@@ -450,7 +450,7 @@ def test_an_environment_nobody_holds_ends_its_processes(world):
 def test_processes_end_with_the_interpreter(world, end):
     script = (
         "import numpy as np\nfrom dataclasses import replace\nfrom offmarl.benchmarks.tasks import tasks\n"
-        "from offmarl.benchmarks.starcraft import StarCraftEnv\n"
+        "from offmarl.benchmarks.starcraft.env import StarCraftEnv\n"
         "if __name__ == '__main__':\n"
         "    env = StarCraftEnv(replace(tasks()['smac/3m'], engine='smac'), 1)\n"
         f"    env.reset(np.array([1]))\n    {end or 'pass'}\n"

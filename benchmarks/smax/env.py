@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from offmarl.benchmarks.env import Step, View, cache_dir
-from offmarl.benchmarks.smax_battle import make_battle
+from offmarl.benchmarks.smax.battle import make_battle
+from offmarl.benchmarks.smax.units import UNITS
 from offmarl.benchmarks.tasks import Task
-from offmarl.benchmarks.units import UNITS
 
 SIGHT_V1, SHOOT_RANGE_V1, MIN_RANGE_V2 = 9.0, 6.0, 2.0
 CHUNK = 16  # battles in one compiled call

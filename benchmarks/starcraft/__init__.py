@@ -1,0 +1,1 @@
+"""Real StarCraft II through the packages smac, smacv2 and og-marl, where they are installed."""
