@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from offmarl.benchmarks.tasks import Task
-from offmarl.datasets import embedded, public
-from offmarl.datasets.canonical import Dataset
-from offmarl.datasets.sources import sources
+from offmarl.datasets.dataset import Dataset
+from offmarl.datasets.embedded import recipes as embedded
+from offmarl.datasets.public import releases as public
+from offmarl.datasets.public.sources import sources
 
 EMBEDDED = "embedded"
 SOURCES = (EMBEDDED, *sources())

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from offmarl.datasets.boundaries import Boundaries
-from offmarl.datasets.canonical import Dataset
+from offmarl.datasets.dataset import Dataset
+from offmarl.datasets.public.boundaries import Boundaries
 
 SLICE = 2**16  # rows looked at together
 
@@ -90,7 +90,7 @@ def _legal(data: Dataset) -> Finding:
 
 
 def _boundaries(card: dict[str, Any]) -> list[Finding]:
-    """What the file's rows said about the convention of its ends (datasets/boundaries.py)."""
+    """What the file's rows said about the convention of its ends (datasets/public/boundaries.py)."""
     if "boundaries" not in card:
         return []
     seen = Boundaries(**card["boundaries"])

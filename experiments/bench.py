@@ -8,8 +8,8 @@ from tqdm import tqdm
 
 from offmarl.benchmarks.env import BatchEnv, View
 from offmarl.benchmarks.tasks import ENGINES, Task, make_env, tasks
-from offmarl.datasets.embedded import Recipe, catalogue
-from offmarl.datasets.record import Behaviour, random_legal, record
+from offmarl.datasets.embedded.recipes import Recipe, catalogue
+from offmarl.datasets.embedded.record import Behaviour, random_legal, record
 
 HEAD = f"{'task':24} {'engine':34} {'episodes at once':>16} {'random steps/s':>14} {'recorded steps/s':>16}"
 FOOT = "Environment steps of one process per second of wall-clock time, compilation left out."

@@ -21,8 +21,8 @@ import tensorstore
 from tqdm import tqdm
 
 from offmarl.benchmarks.tasks import Task, tasks
-from offmarl.datasets.convert import convert, intact, read
-from offmarl.datasets.layouts import HDF5, VAULT, open_hdf5, open_npy, open_vault
+from offmarl.datasets.public.convert import convert, intact, read
+from offmarl.datasets.public.layouts import HDF5, VAULT, open_hdf5, open_npy, open_vault
 
 HEAD = f"{'layout':8} {'task':22} {'rows':>9} {'MB':>7} {'on disk':>8} {'convert':>10} {'load':>10} {'memory':>9}"
 FOOT = "MB of numbers as they lie in memory, per second of wall-clock time; memory: the most that the process held."

@@ -45,7 +45,7 @@ def add_commands(commands) -> None:
 
 def _list(args: argparse.Namespace) -> int:
     from offmarl.datasets.catalogue import EMBEDDED, SOURCES, catalogue
-    from offmarl.datasets.public import data_dir, sources
+    from offmarl.datasets.public.releases import data_dir, sources
 
     chosen = SOURCES if args.source is None else [check_name("source", args.source, SOURCES)]
     print(f"{'dataset':34} {'source':8} {'published return':>18} {'ours':>18}  state")
@@ -70,8 +70,8 @@ def _state(entry: "Entry", card: dict[str, Any] | None) -> str:
 
 
 def _get(args: argparse.Namespace) -> int:
-    from offmarl.datasets.download import fetch
-    from offmarl.datasets.public import data_dir, sources
+    from offmarl.datasets.public.download import fetch
+    from offmarl.datasets.public.releases import data_dir, sources
 
     check_name("source", args.source, sources())
     if args.jobs < 1:
@@ -128,7 +128,7 @@ def _findings(entry: "Entry", source: str) -> "list[Finding]":
 
 def _check_file(args: argparse.Namespace) -> int:
     from offmarl.benchmarks.tasks import tasks
-    from offmarl.datasets.canonical import read
+    from offmarl.datasets.dataset import read
 
     if args.task is None:
         raise UserError(f"{args.what[0]}: say whose data they are, for example --task mamujoco/3hopper")
@@ -195,10 +195,10 @@ def _train(args: argparse.Namespace) -> int:
         raise UserError(f"{args.task}: its behaviours are scripted, there is nothing to train")
     from importlib import import_module
 
-    from offmarl.datasets import behaviours
+    from offmarl.datasets.embedded import actors as behaviours
 
     task, out = taught[0].task, args.out or behaviours.path(taught[0].task)
-    trainer = import_module(f"offmarl.datasets.train_{task.engine}")
+    trainer = import_module(f"offmarl.datasets.embedded.train_{task.engine}")
     budget = trainer.Budget(**taught[0].training)
     chosen = trainer.train_behaviours(task, {r.quality: r.target for r in taught}, budget, out)
     for quality, picks in chosen.items():

@@ -17,7 +17,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from offmarl.datasets.sources import sources
+from offmarl.datasets.public.sources import sources
 from offmarl.experiments.options import command, core_count
 
 EMBEDDED = "embedded"
@@ -111,7 +111,7 @@ def _gpu() -> Found:
 
 def _disk(variable: str) -> Found:
     if variable == "OFFMARL_DATA":
-        from offmarl.datasets.public import data_dir as folder
+        from offmarl.datasets.public.releases import data_dir as folder
     else:
         from offmarl.benchmarks.env import cache_dir as folder
     path = folder().absolute()
@@ -143,7 +143,7 @@ def _game() -> Found:
 
 
 def _source(name: str) -> Found:
-    from offmarl.datasets.public import catalogue, files
+    from offmarl.datasets.public.releases import catalogue, files
 
     entries = list(catalogue(name).values())
     absent = [entry for entry in entries if entry.absent()]
@@ -156,7 +156,7 @@ def _source(name: str) -> Found:
 
 def _prey() -> Found:
     from offmarl.benchmarks.mpe import load_prey
-    from offmarl.datasets.public import catalogue
+    from offmarl.datasets.public.releases import catalogue
 
     entries = [entry for name in sources() for entry in catalogue(name).values() if "prey" in entry.task.roster]
     files = {entry.task: Path(entry.task.roster["weights"]).expanduser() for entry in entries}
@@ -183,7 +183,7 @@ def _embedded(required: list[str]) -> Found:
 
 def _runs(name: str) -> Found:
     from offmarl.benchmarks.tasks import unavailable
-    from offmarl.datasets.public import catalogue
+    from offmarl.datasets.public.releases import catalogue
 
     entries = list(catalogue(name).values())
     runs, games = sum(not entry.missing() for entry in entries), sum(bool(unavailable(entry.task)) for entry in entries)

@@ -26,7 +26,7 @@ def add_command(commands) -> None:
 def experiments() -> dict[str, Any]:
     """All of them by name: on small games, and on the tasks of the suites."""
     from offmarl.experiments.comparisons import comparisons
-    from offmarl.experiments.studies import studies
+    from offmarl.experiments.studies.toy_games import studies
 
     return {**studies(), **comparisons()}
 

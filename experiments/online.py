@@ -17,7 +17,7 @@ from torch import Tensor
 from offmarl.algorithms.parts.algorithm import Algorithm, Batch, SeedStreams
 from offmarl.benchmarks.env import BatchEnv, Step, View
 from offmarl.benchmarks.rollout import lane_seeds
-from offmarl.datasets.canonical import Sampler
+from offmarl.datasets.dataset import Sampler
 
 FIRST_EPISODE = 5_000_000  # among a seed's: far from those of evaluation
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from offmarl.algorithms.parts.cuda_graphs import WARM_UP
 from offmarl.benchmarks.tasks import Task, tasks
-from offmarl.datasets.canonical import Dataset, from_episodes
+from offmarl.datasets.dataset import Dataset, from_episodes
 from offmarl.experiments.apart import about, apart, measure_all, one_each, source
 from offmarl.experiments.grid import Job
 from offmarl.experiments.host import Host

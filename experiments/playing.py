@@ -11,8 +11,8 @@ from offmarl.algorithms import registry
 from offmarl.algorithms.parts.algorithm import Algorithm
 from offmarl.benchmarks.env import View
 from offmarl.benchmarks.tasks import Task, make_env
-from offmarl.datasets.canonical import join
-from offmarl.datasets.record import Behaviour, record
+from offmarl.datasets.dataset import join
+from offmarl.datasets.embedded.record import Behaviour, record
 from offmarl.experiments.bench import uniform
 from offmarl.experiments.errors import UserError, check_name, refusing
 from offmarl.experiments.grid import config_from

@@ -18,7 +18,7 @@ from offmarl.algorithms.parts.algorithm import LARGEST_Q, Algorithm, TaskSpec
 from offmarl.benchmarks.latency import Decisions, time_decisions
 from offmarl.benchmarks.rollout import Episodes, evaluate, lane_seeds
 from offmarl.benchmarks.tasks import Task, fingerprint, make_env
-from offmarl.datasets.canonical import Dataset, Sampler
+from offmarl.datasets.dataset import Dataset, Sampler
 from offmarl.experiments.grid import REPEATED, Job
 from offmarl.experiments.host import Host, code
 from offmarl.experiments.online import Online

@@ -12,9 +12,9 @@ import torch
 from offmarl.algorithms import registry
 from offmarl.algorithms.parts.algorithm import TaskSpec
 from offmarl.benchmarks.tasks import make_env, tasks
-from offmarl.datasets.canonical import Dataset, Sampler, from_episodes
-from offmarl.datasets.record import record
-from offmarl.datasets.tactics import NORTH, SOUTH, Tactic
+from offmarl.datasets.dataset import Dataset, Sampler, from_episodes
+from offmarl.datasets.embedded.record import record
+from offmarl.datasets.embedded.tactics import NORTH, SOUTH, Tactic
 
 UPDATES, DRAWS = 600, 256
 

@@ -43,7 +43,7 @@ def test_lane_seeds_differ_between_all_seeds_and_episodes():
 
 
 def test_evaluation_battles_are_none_of_the_recorded_ones():
-    from offmarl.datasets.embedded import catalogue
+    from offmarl.datasets.embedded.recipes import catalogue
 
     last = max(recipe.seed() + recipe.episodes + 64 for recipe in catalogue().values())
     assert lane_seeds([0], 1).min() > last

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offmarl.datasets.canonical import from_episodes
+from offmarl.datasets.dataset import from_episodes
 
 
 def episodes(task, lengths, seed=0):
@@ -117,7 +117,7 @@ def forge():
 @pytest.fixture
 def public_data(tmp_path, monkeypatch):
     """The data folder and cache of one test; its catalogue's entry of a source, task and quality."""
-    from offmarl.datasets.public import catalogue
+    from offmarl.datasets.public.releases import catalogue
 
     monkeypatch.setenv("OFFMARL_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("OFFMARL_CACHE", str(tmp_path / "cache"))

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from offmarl.benchmarks.tasks import tasks
-from offmarl.datasets import canonical, embedded, public
-from offmarl.datasets.canonical import from_episodes
+from offmarl.datasets import dataset as canonical
+from offmarl.datasets.dataset import from_episodes
+from offmarl.datasets.embedded import recipes as embedded
+from offmarl.datasets.public import releases as public
 from offmarl.experiments.cli import main
 
 
@@ -139,7 +141,7 @@ def test_get_downloads_unpacks_and_remembers_what_came(host, public_data, forge,
 
 def test_get_asks_for_what_is_not_here_only(public_data, forge, tmp_path, monkeypatch, capsys):
     """Mixes need no file of their own, and data without the prey need the prey alone."""
-    from offmarl.datasets import download
+    from offmarl.datasets.public import download
 
     asked = []
     monkeypatch.setattr(download, "fetch", lambda wanted, root, jobs: asked.extend(d.into for d in wanted) or [])
@@ -340,7 +342,7 @@ def refused(code, capsys, *words):
 
 
 def test_a_full_disk_is_said_in_one_line_and_fails_the_cells(public_data, forge, tmp_path, monkeypatch, capsys):
-    from offmarl.datasets import convert
+    from offmarl.datasets.public import convert
 
     hopper(public_data("omiga", "mamujoco/3hopper", "expert"), forge)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from offmarl.algorithms import registry
-from offmarl.datasets.embedded import catalogue
+from offmarl.datasets.embedded.recipes import catalogue
 from offmarl.experiments import grid
 from offmarl.experiments.store import Store
 

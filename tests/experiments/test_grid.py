@@ -6,7 +6,7 @@ import pytest
 
 from offmarl.algorithms import registry
 from offmarl.benchmarks.tasks import tasks
-from offmarl.datasets.embedded import catalogue
+from offmarl.datasets.embedded.recipes import catalogue
 from offmarl.experiments import grid
 from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.grid import Request, jobs, load_suite, parse_overrides, pending, profiles, resolve

@@ -11,7 +11,7 @@ import torch
 from offmarl.algorithms import registry
 from offmarl.benchmarks.rollout import evaluate
 from offmarl.benchmarks.tasks import tasks
-from offmarl.datasets import embedded
+from offmarl.datasets.embedded import recipes as embedded
 from offmarl.experiments import train as training
 from offmarl.experiments.grid import pending
 from offmarl.experiments.host import Host

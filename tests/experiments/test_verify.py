@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from offmarl.datasets.embedded import catalogue
+from offmarl.datasets.embedded.recipes import catalogue
 from offmarl.experiments import verify
 from offmarl.experiments.cli import main
 from offmarl.experiments.reference import reference

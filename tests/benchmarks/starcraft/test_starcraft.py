@@ -199,7 +199,7 @@ def test_two_packages_play_at_once_and_none_is_imported_here(world, make, monkey
 def test_a_suite_on_public_data_is_evaluated_in_the_game_wave_by_wave(world, tmp_path, monkeypatch, capsys):
     """The vault is real, the game a stand-in: two seeds, so two games at once, and one that crashes on the way."""
     from offmarl.benchmarks.rollout import lane_seeds
-    from offmarl.datasets.public import catalogue
+    from offmarl.datasets.public.releases import catalogue
     from offmarl.experiments import bench_data
     from offmarl.experiments.cli import main
 

@@ -1,0 +1,103 @@
+"""Behaviour policies: small trained actors, committed as half-precision weights in weights/<task>.npz.
+
+A file holds, for every quality, the actors that are recorded together and a card saying where each came from.
+`select` chooses a battle's from the snapshots of independent training runs (robots: mujoco_policies.py).
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from offmarl.benchmarks.env import View
+from offmarl.benchmarks.tasks import Task
+
+ACTORS = 4  # joined in a good, medium or poor dataset
+REPLAY_ACTORS_PER_RUN = 8
+
+
+class Actor:
+    """A greedy actor shared by all agents: observation and one-hot id through a ReLU perceptron.
+
+    Args:
+        weights: matrices and biases in turn.
+    """
+
+    def __init__(self, weights: Sequence[np.ndarray]):
+        self.weights = [w.astype(np.float32) for w in weights]
+
+    def __call__(self, view: View, rng: np.random.Generator) -> np.ndarray:
+        """The most likely legal action of every agent: [E,I]."""
+        episodes, agents, _ = view.obs.shape
+        ids = np.broadcast_to(np.eye(agents, dtype=np.float32), (episodes, agents, agents))
+        x = np.concatenate([view.obs, ids], -1)
+        *hidden, w, b = self.weights
+        for matrix, bias in zip(hidden[::2], hidden[1::2]):
+            x = np.maximum(x @ matrix + bias, 0.0)
+        return np.where(view.legal, x @ w + b, -np.inf).argmax(-1)
+
+
+def path(task: Task) -> Path:
+    """The committed file of a task."""
+    return Path(str(resources.files("offmarl.datasets.embedded").joinpath("weights", f"{task.short}.npz")))
+
+
+def load(task: Task, quality: str, kind: Callable[[list[np.ndarray]], Any] = Actor) -> list[Any]:
+    """The policies recorded for a dataset, each made from its weights by `kind`.
+
+    Raises:
+        ValueError: when the file has none for this quality.
+    """
+    with np.load(path(task), allow_pickle=False) as stored:
+        card = json.loads(str(stored["card"]))
+        if quality not in card:
+            raise ValueError(f"{path(task)}: no behaviours for quality '{quality}'; it has {', '.join(card)}")
+        return [
+            kind([stored[f"{quality}/{k}/{j}"] for j in range(entry["tensors"])])
+            for k, entry in enumerate(card[quality])
+        ]
+
+
+def save(file: Path, chosen: dict[str, list[tuple[int, Any]]]) -> None:
+    """Write the chosen snapshots: for each quality, pairs of a run's number and its snapshot."""
+    arrays: dict[str, np.ndarray] = {}
+    card: dict[str, list[dict]] = {}
+    for quality, pairs in chosen.items():
+        card[quality] = []
+        for k, (run, snapshot) in enumerate(pairs):
+            facts = {"run": run, "steps": snapshot.steps, "score": round(snapshot.score, 2)}
+            card[quality].append({**facts, "tensors": len(snapshot.weights)})
+            arrays |= {f"{quality}/{k}/{j}": w.astype(np.float16) for j, w in enumerate(snapshot.weights)}
+    np.savez_compressed(file, card=np.array(json.dumps(card)), **arrays)  # type: ignore[arg-type]
+
+
+def select(runs: list[list[Any]], targets: dict[str, float]) -> dict[str, list[tuple[int, Any]]]:
+    """Choose snapshots whose joined return comes near each target.
+
+    For a level, the ACTORS runs that passed nearest to it, one snapshot each, every choice making up for the
+    error of those before it. For replay, evenly spaced snapshots of each run from its first to the point up to which
+    its average is nearest the target, so that the data cover the whole of a training.
+    """
+    chosen: dict[str, list[tuple[int, Any]]] = {}
+    for quality, target in targets.items():
+        if quality == "replay":
+            chosen[quality] = [(r, s) for r, run in enumerate(runs) for s in _history(run, target)]
+            continue
+        distance = [min(abs(s.score - target) for s in run) for run in runs]
+        picks: list[tuple[int, Any]] = []
+        for r in np.argsort(distance)[:ACTORS]:
+            owed = target + sum(target - s.score for _, s in picks)
+            picks.append((int(r), min(runs[r], key=lambda s: abs(s.score - owed))))
+        chosen[quality] = picks
+    return chosen
+
+
+def _history(run: list[Any], target: float) -> list[Any]:
+    scores = np.array([s.score for s in run])
+    averages = np.cumsum(scores) / np.arange(1, len(scores) + 1)
+    enough = np.arange(len(scores)) >= min(len(scores), REPLAY_ACTORS_PER_RUN) - 1
+    end = int(np.where(enough, np.abs(averages - target), np.inf).argmin())
+    return [run[k] for k in np.linspace(0, end, REPLAY_ACTORS_PER_RUN).round().astype(int)]

@@ -1,0 +1,372 @@
+"""Turn recordings of any layout into the canonical form, slice by slice, as a folder of memory-mapped arrays.
+
+Where an episode ends is settled here, once. Public data know several conventions (`Ends`):
+
+    last        the flagged row is the last transition; what follows it was not recorded (OG-MARL's StarCraft)
+    delimiter   the flagged row is no transition: it holds what followed the last one (OMIGA's robots)
+    limit       flags mean nothing, episodes have the task's length (OMAR)
+    detect      `last` or `delimiter`, whichever the rows speak for (OMIGA's StarCraft)
+
+A folder holds one .npy a field and `card.json`; it appears whole or not at all.
+"""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from offmarl.benchmarks.tasks import Task
+from offmarl.datasets.dataset import Dataset, file_sum
+from offmarl.datasets.foreign import foreign
+from offmarl.datasets.public.boundaries import look, whole
+from offmarl.datasets.public.layouts import Column, Recording
+
+Ends = Literal["last", "delimiter", "limit", "detect"]
+SLICE_BYTES = 2**25  # of one column read at once
+STALE_S = 3600.0  # without a byte: nobody writes this draft any more
+KINDS = {
+    "obs": "f",
+    "state": "f",
+    "rewards": "f",
+    "following": "f",
+    "legal": "fbiu",
+    "ends": "fbiu",
+    "timeouts": "fbiu",
+}
+PER_ROW = ("obs", "state", "legal")  # these have one row more than an episode has transitions
+
+
+@dataclass(frozen=True)
+class Part:
+    """A recording, cut into its episodes."""
+
+    recording: Recording
+    delimited: bool
+    last: np.ndarray  # [episodes]: the flagged row of each
+    lengths: np.ndarray  # [episodes]: transitions of each
+    timeout: np.ndarray  # [episodes] bool
+    rest: int  # rows after the last end
+
+    @property
+    def used(self) -> int:
+        """Rows up to the end of the last episode."""
+        return int(self.last[-1]) + 1
+
+
+def convert(
+    recordings: Sequence[tuple[Recording, float]],
+    task: Task,
+    ends: Ends,
+    folder: Path,
+    facts: dict[str, Any],
+    progress: Callable[[int], object] = lambda _: None,
+) -> dict[str, Any]:
+    """Write recordings, each with the first share of its episodes, as one dataset into `folder`; returns its card.
+
+    Args:
+        facts: what the card says besides.
+        progress: called with the number of rows that have just been converted, of one column.
+
+    Raises:
+        ValueError: naming file, key and row of the first fault; nothing is written then.
+    """
+    for recording, _ in recordings:
+        _fit(recording, task)
+    seen = look(recordings[0][0], task)
+    ends = seen.ends if ends == "detect" else ends
+    parts = [cut(recording, task, ends, share) for recording, share in recordings]
+    _clear_drafts(folder)
+    draft = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+    draft.mkdir(parents=True)
+    try:
+        sums, clipped = _write(parts, task, draft, progress)
+        data = read(draft)
+        card = facts | data.statistics()
+        card |= {"sha256": hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest(), "arrays": sums}
+        card |= {"ends": ends, "clipped_actions": clipped, "boundaries": asdict(seen)}
+        card["rows_without_an_end"] = sum(part.rest for part in parts)
+        (draft / "card.json").write_text(json.dumps(card, indent=1))
+        _appear(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return card
+
+
+def read(folder: Path) -> Dataset:
+    """The dataset of a folder, its arrays memory-mapped.
+
+    Raises:
+        ValueError: when an array is damaged.
+    """
+    arrays: dict[str, Any] = {}
+    for field in fields(Dataset):
+        file = folder / f"{field.name}.npy"
+        if file.exists() or field.name != "legal":
+            with foreign(file, "is not a whole array"):
+                arrays[field.name] = np.load(file, mmap_mode="c", allow_pickle=False)
+    return Dataset(**{"legal": None, **arrays})
+
+
+def read_card(folder: Path) -> dict[str, Any] | None:
+    """The card of a folder; None where there is none that can be read."""
+    try:
+        card = json.loads((folder / "card.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return card if isinstance(card, dict) and isinstance(card.get("arrays"), dict) else None
+
+
+def intact(folder: Path) -> dict[str, Any] | None:
+    """The card of a folder whose arrays are as they were written; None for any other."""
+    card = read_card(folder)
+    try:
+        return card if card and all(file_sum(folder / f"{n}.npy") == s for n, s in card["arrays"].items()) else None
+    except OSError:
+        return None
+
+
+def _clear_drafts(folder: Path) -> None:
+    """Remove what conversions of this dataset that were killed have left; one under way is younger."""
+    for draft in folder.parent.glob(f".{folder.name}.*"):
+        if time.time() - max((f.stat().st_mtime for f in draft.iterdir()), default=0.0) > STALE_S:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _appear(draft: Path, folder: Path) -> None:
+    """Let the draft be the folder, unless another process was as fast."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        os.replace(draft, folder)
+    except OSError:
+        if intact(folder) is None:
+            raise
+
+
+def written(recording: Recording) -> list[str]:
+    """The columns that the canonical form takes from a recording."""
+    return [name for name in ("obs", "state", "legal", "actions", "rewards") if name in recording.columns]
+
+
+def cut(recording: Recording, task: Task, ends: Ends, share: float = 1.0) -> Part:
+    """Find the episodes of a recording.
+
+    Raises:
+        ValueError: when flags and convention contradict each other.
+    """
+    flagged = np.concatenate([*_flags(recording, "ends"), np.zeros(0, bool)])
+    if ends == "limit":
+        last = np.arange(task.limit - 1, recording.length, task.limit)
+        stray = np.setdiff1d(np.flatnonzero(flagged), last)
+        if len(stray):
+            key = recording.columns["ends"].key
+            raise ValueError(f"{recording.where}: {key}, row {stray[0]}: an end, but episodes have {task.limit} rows")
+    else:
+        last = np.flatnonzero(flagged)
+    rest = recording.length - 1 - int(last[-1]) if len(last) else 0
+    last = last[: round(share * len(last))]
+    if not len(last):
+        raise ValueError(f"{recording.where}: no episode ends in its {recording.length} rows")
+    delimited = ends == "delimiter"
+    lengths = np.diff(last, prepend=-1) - delimited
+    _look_at_lengths(recording, task, delimited, last, lengths)
+    timeout = np.full(len(last), ends == "limit") | (delimited & (lengths == task.limit))
+    if "timeouts" in recording.columns and ends == "last":
+        timeout |= np.concatenate([*_flags(recording, "timeouts")])[last]
+    return Part(recording, delimited, last, lengths, timeout, rest)
+
+
+def _look_at_lengths(recording: Recording, task: Task, delimited: bool, last: np.ndarray, lengths: np.ndarray) -> None:
+    where, key = recording.where, recording.columns["ends"].key
+    if lengths.min() < 1:
+        raise ValueError(f"{where}: {key}, row {last[lengths.argmin()]}: an end without a transition before it")
+    if lengths.max() > task.limit:
+        k, hint = int(lengths.argmax()), "" if delimited else "; are the flagged rows delimiters?"
+        raise ValueError(
+            f"{where}: {key}, row {last[k]}: an episode of {lengths[k]} transitions, "
+            f"but {task.name} ends after {task.limit}{hint}"
+        )
+
+
+def _fit(recording: Recording, task: Task) -> None:
+    """Refuse columns of the wrong type or shape. More agents than the task's are its prey, which comes last."""
+    if recording.length < 1:
+        raise ValueError(f"{recording.where}: has no rows")
+    agents = task.agents + task.roster.get("prey", 0)
+    allowed: dict[str, list[tuple[int, ...]]] = {
+        "obs": [(n, task.obs) for n in (task.agents, agents)],
+        "state": [(task.state,), (task.agents, task.state), (task.state * agents // task.agents,)],
+        "legal": [(task.agents, task.actions)],
+        "actions": [(n,) if task.discrete else (n, task.actions) for n in (task.agents, agents)],
+        "rewards": [(), (1,), (task.agents,), (agents,), (task.agents, 1)],
+    }
+    allowed["following"] = allowed["obs"]
+    for name, column in recording.columns.items():
+        kinds = KINDS.get(name, "iu" if task.discrete else "f")
+        if column.kind not in kinds:
+            raise ValueError(f"{recording.where}: {column.key} has values of type '{column.kind}', should be {kinds!r}")
+        if name in allowed and column.shape not in allowed[name]:
+            wanted = " or ".join(map(str, dict.fromkeys(allowed[name])))
+            raise ValueError(
+                f"{recording.where}: {column.key} has rows of shape {column.shape}, but {task.name} "
+                f"({task.agents} agents) has {wanted}"
+            )
+    for name in ("legal", "state"):
+        if name not in recording.columns and (task.discrete or name == "state"):
+            raise ValueError(f"{recording.where}: has no {name}; {task.name} needs it")
+
+
+def _slices(recording: Recording, column: Column, stop: int) -> Iterator[tuple[int, np.ndarray]]:
+    """A column up to a row, slice by slice; the next one is read while the last is worked on."""
+    step = max(1, SLICE_BYTES // (8 * max(1, int(np.prod(column.shape)))))
+    starts = range(0, stop, step)
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(column.read, 0, min(step, stop))
+        for lo in starts:
+            values, following = coming.result(), lo + step
+            if following < stop:
+                coming = pool.submit(column.read, following, min(following + step, stop))
+            if len(values) != min(step, stop - lo):
+                raise ValueError(f"{recording.where}: {column.key} ends at row {lo + len(values)} of {stop}")
+            yield lo, values
+
+
+def _flags(recording: Recording, name: str) -> Iterator[np.ndarray]:
+    """A column of flags, slice by slice: set where all agents have it set."""
+    column = recording.columns[name]
+    for lo, values in _slices(recording, column, recording.length):
+        bad = ~whole(np.isin(values, (0, 1)))
+        if bad.any():
+            raise ValueError(f"{recording.where}: {column.key}, row {lo + bad.argmax()}: not a flag (0 or 1)")
+        yield whole(values != 0)
+
+
+def _write(parts: list[Part], task: Task, draft: Path, progress: Callable[[int], object]) -> tuple[dict[str, str], int]:
+    """Write every field; returns their SHA-256 and the number of actions that were clipped."""
+    sums, clipped = {}, 0
+    for name in written(parts[0].recording):
+        rows = sum(int(part.lengths.sum()) + (name in PER_ROW) * len(part.last) for part in parts)
+        with Array(draft / f"{name}.npy", rows) as out:
+            for part in parts:
+                for values, count in _field(part, name, task):
+                    if name == "actions" and not task.discrete:
+                        clipped += int((abs(values) > 1).sum())
+                        values = values.clip(-1, 1)
+                    out.append(values)
+                    progress(count)
+        sums[name] = out.sha256
+    for name, values in _index(parts).items():
+        with Array(draft / f"{name}.npy", len(values)) as out:
+            out.append(values)
+        sums[name] = out.sha256
+    return sums, clipped
+
+
+def _field(part: Part, name: str, task: Task) -> Iterator[tuple[np.ndarray, int]]:
+    """A field of the canonical form, slice by slice, with the number of rows behind it."""
+    column, where = part.recording.columns[name], part.recording.where
+    for lo, raw in _slices(part.recording, column, part.used):
+        values = _shaped(name, raw, task)
+        bad = ~whole(np.isfinite(raw if name == "legal" else values))
+        if name in ("actions", "rewards") and part.delimited:
+            bad[part.last[(part.last >= lo) & (part.last < lo + len(raw))] - lo] = False  # they mean nothing there
+        if bad.any():
+            raise ValueError(f"{where}: {column.key}, row {lo + bad.argmax()}: not a finite number")
+        if name == "actions" and task.discrete:
+            bad = ((values < 0) | (values >= task.actions)).any(1)
+            if bad.any():
+                raise ValueError(f"{where}: {column.key}, row {lo + bad.argmax()}: outside 0 to {task.actions - 1}")
+        yield _spaced(part, name, values, lo, task), len(raw)
+
+
+def _spaced(part: Part, name: str, values: np.ndarray, lo: int, task: Task) -> np.ndarray:
+    """Rows lo and following as the canonical form has them: without delimiters, or with what follows each end.
+
+    What follows an end that was not recorded is its own row again; nothing is valued there.
+    """
+    ends = part.last[(part.last >= lo) & (part.last < lo + len(values))] - lo
+    if part.delimited:
+        return values if name in PER_ROW else np.delete(values, ends, 0)
+    if name not in PER_ROW:
+        return values
+    following = values[ends]
+    if name == "obs" and "following" in part.recording.columns and len(ends):
+        column = part.recording.columns["following"]
+        following = _shaped(name, column.read(lo, lo + len(values))[ends], task)
+        bad = ~whole(np.isfinite(following))
+        if bad.any():
+            row = lo + ends[bad.argmax()]
+            raise ValueError(f"{part.recording.where}: {column.key}, row {row}: not a finite number")
+    return np.insert(values, ends + 1, following, 0)
+
+
+def _shaped(name: str, raw: np.ndarray, task: Task) -> np.ndarray:
+    """The learners' part of a column, in the canonical type."""
+    if name == "state":
+        return (raw[:, 0] if raw.ndim == 3 else raw[:, : task.state]).astype(np.float32)
+    if name == "rewards":
+        each = raw.reshape(len(raw), -1)[:, : task.agents]
+        return np.repeat(each, task.agents // each.shape[1], 1).astype(np.float32)
+    if name == "legal":
+        return raw.astype(bool)
+    kept = raw[:, : task.agents]
+    return kept.astype(np.int64 if name == "actions" and task.discrete else np.float32)
+
+
+def _index(parts: list[Part]) -> dict[str, np.ndarray]:
+    """The fields that say which transition belongs where."""
+    lengths = np.concatenate([part.lengths for part in parts])
+    timeout = np.concatenate([part.timeout for part in parts])
+    last, count = np.cumsum(lengths) - 1, int(lengths.sum())
+    episode = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+    flags = {"done": ~timeout, "timeout": timeout}
+    marks = {name: np.zeros(count, bool) for name in flags}
+    for name, flag in flags.items():
+        marks[name][last] = flag
+    authors = [np.full(len(part.last), k, np.int16) for k, part in enumerate(parts)]
+    rows = np.arange(count, dtype=np.int64) + episode
+    return marks | {"rows": rows, "episode": episode, "behaviour": np.concatenate(authors)}
+
+
+class Array:
+    """An .npy file that is written piece by piece, in order, and summed on the way."""
+
+    def __init__(self, path: Path, rows: int):
+        self.path, self.rows, self.sha256 = path, rows, ""
+
+    def __enter__(self) -> "Array":
+        self._file, self._sum, self._begun = self.path.open("wb"), hashlib.sha256(), False
+        return self
+
+    def append(self, values: np.ndarray) -> None:
+        """Rows that follow."""
+        if not self._begun:
+            self._begun, head = True, io.BytesIO()
+            np.lib.format.write_array_header_1_0(
+                head,
+                {
+                    "descr": np.lib.format.dtype_to_descr(values.dtype),
+                    "fortran_order": False,
+                    "shape": (self.rows, *values.shape[1:]),
+                },
+            )
+            self._put(head.getbuffer())
+        if values.size:
+            self._put(np.ascontiguousarray(values).data)
+
+    def _put(self, content: memoryview) -> None:
+        self._sum.update(content)
+        self._file.write(content)
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self.sha256 = self._sum.hexdigest()
