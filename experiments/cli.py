@@ -9,9 +9,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offmarl.experiments import data, doctor, exchange, experiment, measuring, own, rerun, status, verify
-from offmarl.experiments.errors import UserError
-from offmarl.experiments.options import (
+from offmarl.experiments.commands import data, doctor, exchange, rerun, status, verify
+from offmarl.experiments.commands import method as own
+from offmarl.experiments.commands import study as experiment
+from offmarl.experiments.commands import timing as measuring
+from offmarl.experiments.commands.options import (
     EXAMPLES,
     OWN,
     SUITES,
@@ -23,9 +25,10 @@ from offmarl.experiments.options import (
     parse_seeds,
     writable,
 )
+from offmarl.experiments.errors import UserError
 
 if TYPE_CHECKING:
-    from offmarl.experiments.grid import Request
+    from offmarl.experiments.grid.jobs import Request
 
 SOURCE = "where data and simulator come from: embedded (default), or og_marl, omiga, omar: the public data"
 ROOM = "make room, or choose another directory; the same command continues where it was"
@@ -121,18 +124,18 @@ def _run_options(commands) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from offmarl.experiments import grid
-    from offmarl.experiments.host import Host
-    from offmarl.experiments.launch import launch, side_by_side
-    from offmarl.experiments.prepare import prepare
-    from offmarl.experiments.reporting import print_report
-    from offmarl.experiments.status import note_grid
-    from offmarl.experiments.store import Store
+    from offmarl.experiments.commands.report import print_report
+    from offmarl.experiments.commands.status import note_grid
+    from offmarl.experiments.grid import jobs as grid
+    from offmarl.experiments.launch.prepare_data import prepare
+    from offmarl.experiments.launch.serial import launch, side_by_side
+    from offmarl.experiments.store.store import Store
+    from offmarl.experiments.training.machine import Host
 
     if args.algorithm and args.algorithms is None:
         raise UserError("--algorithm: name what shall run too, for example --algorithms my_method,mac_flow")
     if args.log:
-        from offmarl.experiments import sinks
+        from offmarl.experiments.commands import loggers as sinks
 
         sinks.check(args.log)
     if args.deterministic and args.tf32:
@@ -159,7 +162,7 @@ def _run(args: argparse.Namespace) -> int:
     results = writable(args.results)
     left = grid.pending(jobs, Store(results))
     if args.dry_run:
-        from offmarl.experiments.estimate import describe
+        from offmarl.experiments.timing.dry_run import describe
 
         print(describe(jobs, left, host, workers))
         _print_left_out(request)
@@ -181,7 +184,7 @@ def _run(args: argparse.Namespace) -> int:
 
 def _print_left_out(request: "Request") -> None:
     """What is not there of the selection: each reason once, with the datasets that it keeps out."""
-    from offmarl.experiments.grid import left_out
+    from offmarl.experiments.grid.jobs import left_out
 
     by_reason: dict[str, dict[str, list[str]]] = {}
     for name, reason in left_out(request).items():
@@ -194,9 +197,9 @@ def _print_left_out(request: "Request") -> None:
 
 def _report(args: argparse.Namespace) -> int:
     from offmarl.datasets.catalogue import SOURCES
-    from offmarl.experiments import grid
+    from offmarl.experiments.commands.report import print_report
     from offmarl.experiments.errors import check_name
-    from offmarl.experiments.reporting import print_report
+    from offmarl.experiments.grid import jobs as grid
 
     suites = grid.expand(args.suite)
     if args.profile is not None:
@@ -206,7 +209,7 @@ def _report(args: argparse.Namespace) -> int:
     if not args.results.is_dir():
         raise UserError(f"--results {args.results}: there is no such directory; `offmarl run` makes it")
     if args.site:
-        from offmarl.experiments.site import write_site
+        from offmarl.experiments.commands.site import write_site
 
         return write_site(args.results, args.site, suites, args.profile, args.source)
     for suite in suites:

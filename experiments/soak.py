@@ -21,19 +21,19 @@ import torch
 from tqdm import tqdm
 
 from offmarl.benchmarks.tasks import tasks
-from offmarl.experiments import train
-from offmarl.experiments.files import load_suite
-from offmarl.experiments.grid import Job, Request, jobs
-from offmarl.experiments.host import Host
-from offmarl.experiments.launch import run_serial
-from offmarl.experiments.pace import made_up
-from offmarl.experiments.rerun import compare
-from offmarl.experiments.store import Store
-from offmarl.experiments.updates import Updates
+from offmarl.experiments.commands.rerun import compare
+from offmarl.experiments.grid.jobs import Job, Request, jobs
+from offmarl.experiments.grid.suite import load_suite
+from offmarl.experiments.launch.serial import run_serial
+from offmarl.experiments.store.store import Store
+from offmarl.experiments.timing.throughput import made_up
+from offmarl.experiments.training import run as train
+from offmarl.experiments.training.machine import Host
+from offmarl.experiments.training.updates import Updates
 
 UPDATES, SETTLED = 20_000, 2_000  # of the watched training; those before what is compared
 SUITE = "continuous"
-PRELOAD = ["offmarl.experiments.launch"]
+PRELOAD = ["offmarl.experiments.launch.serial"]
 
 
 def grid() -> list[Job]:
@@ -97,7 +97,7 @@ def work(results: Path) -> None:
     import contextlib
     import os
 
-    from offmarl.experiments.grid import pending
+    from offmarl.experiments.grid.jobs import pending
 
     train.CHECKPOINT_SECONDS = 0.0
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):

@@ -27,11 +27,11 @@ from offmarl.algorithms import registry
 from offmarl.algorithms.parts.algorithm import SeedStreams
 from offmarl.algorithms.parts.flow import euler
 from offmarl.datasets.dataset import Sampler
-from offmarl.experiments.distances import matched, mutual_information, table, table_information, wasserstein
-from offmarl.experiments.grid import config_from
-from offmarl.experiments.host import Host, code
-from offmarl.experiments.studies.toy_games.games import GAMES, Game
-from offmarl.experiments.updates import Updates
+from offmarl.experiments.grid.jobs import config_from
+from offmarl.experiments.studies.distances import matched, mutual_information, table, table_information, wasserstein
+from offmarl.experiments.studies.games import GAMES, Game
+from offmarl.experiments.training.machine import Host, code
+from offmarl.experiments.training.updates import Updates
 
 OBSERVATIONS = 6  # of the data, at which a look is taken
 POINTS = 5  # on the way between two matched samples, where the gradient of Q_tot is taken

@@ -6,8 +6,8 @@ import torch
 
 from offmarl.algorithms import registry
 from offmarl.datasets.embedded.recipes import catalogue
-from offmarl.experiments import grid
-from offmarl.experiments.store import Store
+from offmarl.experiments.grid import jobs as grid
+from offmarl.experiments.store.store import Store
 
 
 @pytest.fixture(scope="module")

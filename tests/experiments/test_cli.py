@@ -170,8 +170,8 @@ def test_a_dry_run_knows_continuous_actions_too(capsys, tmp_path):
 
 
 def test_a_dry_run_knows_what_is_done(small, capsys, tmp_path):
-    from offmarl.experiments import grid
-    from offmarl.experiments.store import Store
+    from offmarl.experiments.grid import jobs as grid
+    from offmarl.experiments.store.store import Store
 
     options = ["--profile", "smoke", "--tasks", "smac/3m:good", "--algorithms", "bc", "--results", str(tmp_path)]
     (job,) = grid.jobs(grid.Request("smac", "smoke", algorithms=["bc"], tasks=["smac/3m:good"]))

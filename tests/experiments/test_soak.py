@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from offmarl.experiments import soak
-from offmarl.experiments.store import Store
+from offmarl.experiments.store.store import Store
 
 FAULTS = ("lost", "twice", "not whole", "different")
 SEED = 4  # of moments, the first of which are early ones

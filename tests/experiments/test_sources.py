@@ -10,7 +10,14 @@ from offmarl.algorithms import registry
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("algorithms", "benchmarks", "datasets", "experiments", "reports")
 SOURCES = sorted(path for folder in (*FOLDERS, "tests") for path in (ROOT / folder).rglob("*.py"))
-PACKAGE = [path for path in SOURCES if path.parent.name in FOLDERS and "tests" not in path.parts]
+PACKAGE = [path for path in SOURCES if path.relative_to(ROOT).parts[0] in FOLDERS]
+
+
+def folder(path):
+    """The top-level folder that a file belongs to."""
+    return path.relative_to(ROOT).parts[0]
+
+
 METHODS = {Path(__import__(cls.__module__, fromlist=["x"]).__file__).name for cls in registry().values()}
 
 
@@ -28,7 +35,7 @@ def imports(path):
 
 
 def test_there_are_sources_to_look_at():
-    assert {path.parent.name for path in PACKAGE} == set(FOLDERS)
+    assert {folder(path) for path in PACKAGE} == set(FOLDERS)
     assert len(METHODS) == len(registry()) >= 4
 
 
@@ -40,7 +47,7 @@ def test_no_file_imports_our_folders_by_their_bare_names(path):
 
 @pytest.mark.parametrize(
     "path",
-    [p for p in PACKAGE if p.parent.name != "reports" and not (p.parent.name == "algorithms" and p.name in METHODS)],
+    [p for p in PACKAGE if folder(p) != "reports" and not (p.parent.name == "algorithms" and p.name in METHODS)],
     ids=label,
 )
 def test_the_harness_names_no_method(path):
@@ -72,10 +79,10 @@ ALLOWED = {
 @pytest.mark.parametrize("path", PACKAGE, ids=label)
 def test_imports_follow_the_flow_of_data(path):
     used = {name.split(".")[1] for name, _ in imports(path) if name.startswith("offmarl.")}
-    assert used <= ALLOWED[path.parent.name]
+    assert used <= ALLOWED[folder(path)]
 
 
-@pytest.mark.parametrize("path", [p for p in PACKAGE if p.parent.name == "datasets"], ids=label)
+@pytest.mark.parametrize("path", [p for p in PACKAGE if folder(p) == "datasets"], ids=label)
 def test_data_know_the_shape_of_a_batch_and_no_method(path):
     used = {name for name, _ in imports(path) if name.startswith("offmarl.algorithms")}
     assert used <= {"offmarl.algorithms.parts.algorithm"}

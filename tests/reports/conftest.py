@@ -116,7 +116,7 @@ def store(tmp_path, fill):
 @pytest.fixture(scope="session")
 def suites():
     """The suites that offmarl has, by name."""
-    folder = resources.files("offmarl.experiments") / "suites"
+    folder = resources.files("offmarl.experiments.grid") / "suites"
     return {name: yaml.safe_load((folder / f"{name}.yaml").read_text()) for name in ("smac", "continuous", "om2p")}
 
 

@@ -8,7 +8,7 @@ import yaml
 from offmarl.reports import lint, published, tables, writers
 
 SUITES = {"smac": "macflow_table1", "continuous": "macflow_table2", "om2p": "om2p_table1"}
-FOLDER = Path(__file__).parents[2] / "experiments" / "suites"
+FOLDER = Path(__file__).parents[2] / "experiments" / "grid" / "suites"
 
 
 def texts(rule, name):

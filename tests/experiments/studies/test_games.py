@@ -5,8 +5,8 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from offmarl.experiments.distances import table
-from offmarl.experiments.studies.toy_games.games import GAMES, RADIUS, coordination, landmarks, payoff, xor
+from offmarl.experiments.studies.distances import table
+from offmarl.experiments.studies.games import GAMES, RADIUS, coordination, landmarks, payoff, xor
 
 
 def make(name):

@@ -9,8 +9,8 @@ from matplotlib.image import imread
 
 from offmarl.algorithms import registry
 from offmarl.experiments.cli import main
+from offmarl.experiments.studies.games import GAMES
 from offmarl.experiments.studies.toy_games import look, q_total, sample, studies
-from offmarl.experiments.studies.toy_games.games import GAMES
 
 
 @pytest.mark.parametrize("name", studies())

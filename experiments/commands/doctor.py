@@ -1,0 +1,202 @@
+"""The command `offmarl doctor`: what is installed, which version, what is missing, and how to get it.
+
+It has to work where things are broken: every look imports what it needs, and one that fails becomes a warning.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from importlib import metadata, util
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+from offmarl.datasets.public.sources import sources
+from offmarl.experiments.commands.options import command, core_count
+
+EMBEDDED = "embedded"
+MARKS = {"ok": "ok", "missing": "--", "warning": "!!"}
+LEAST_GB = 10  # of free disk
+CUDA = "pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu126 (or as the driver asks)"
+GAME = "unpack SC2.4.10 (https://github.com/Blizzard/s2client-proto), SMAC's maps in its Maps, export SC2PATH=FOLDER"
+Found = tuple[str, str, str]  # the last three of an Item
+
+
+class Item(NamedTuple):
+    """One line: `state` is ok, missing or warning; `mend` says what to do, empty where nothing is left to say."""
+
+    section: str
+    name: str
+    state: str
+    found: str
+    mend: str
+
+
+def add_command(commands) -> None:
+    """Declare it."""
+    command(commands, "doctor", "what is installed, what is missing, and how to get it", _doctor)
+
+
+def examine() -> list[Item]:
+    """Look at everything."""
+    required = [text for text in metadata.requires("offmarl") or [] if "extra ==" not in text]
+    cache, data = partial(_disk, "OFFMARL_CACHE"), partial(_disk, "OFFMARL_DATA")
+    engines = {name: partial(_engine, name) for name in ("smac", "smacv2", "smac_omiga")}
+    published = list(sources())
+    looks: dict[str, dict[str, Callable[[], Found]]] = {
+        "Python and packages": {"Python": _python} | {text: partial(_package, text) for text in required},
+        "Hardware": {"computer": _computer, "GPU": _gpu, "disk of the cache": cache, "disk of public data": data},
+        "Real StarCraft (optional)": engines | {"game and maps": _game},
+        "Public data (optional)": {name: partial(_source, name) for name in published} | {"OMAR's prey": _prey},
+        "Caches": {"datasets": _cached},
+        "What can run now": {EMBEDDED: partial(_embedded, required)}
+        | {name: partial(_runs, name) for name in published},
+    }
+    return [_item(section, name, look) for section, named in looks.items() for name, look in named.items()]
+
+
+def _item(section: str, name: str, look: Callable[[], Found]) -> Item:
+    try:
+        return Item(section, name, *look())
+    except Exception as error:  # whatever a broken installation raises
+        text = f"{type(error).__name__}: {error}".splitlines()[0]
+        return Item(section, name, "warning", text, "as it says; where packages are missing above, these first")
+
+
+def _python() -> Found:
+    found = f"{sys.version.split()[0]} at {sys.executable}"
+    if (3, 11) <= sys.version_info[:2] <= (3, 13):
+        return "ok", found, ""
+    return "warning", found, "install Python 3.11, 3.12 or 3.13, then PYTHON=/path/to/python3.12 ./run_all.sh doctor"
+
+
+def _package(requirement: str) -> Found:
+    mend = f'pip install "{requirement}", or ./run_all.sh doctor, which sets up the locked versions'
+    try:
+        found = metadata.version(re.split(r"[^\w.-]", requirement, maxsplit=1)[0])
+    except metadata.PackageNotFoundError:
+        return "missing", "not installed", mend
+    with suppress(ImportError):  # of packaging, which other packages bring along
+        from packaging.requirements import Requirement
+
+        if not Requirement(requirement).specifier.contains(found, prereleases=True):
+            return "warning", f"{found} does not fit", mend
+    return "ok", found, ""
+
+
+def _computer() -> Found:
+    import psutil
+
+    memory = psutil.virtual_memory()
+    return "ok", f"{core_count()} cores, {memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB memory free", ""
+
+
+def _gpu() -> Found:
+    import torch
+
+    if torch.cuda.is_available():
+        cards = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+        kinds = Counter(f"{card.name} of {card.total_memory / 1e9:.0f} GB" for card in cards)
+        return "ok", ", ".join(f"{count} x {kind}" for kind, count in kinds.items()), ""
+    if shutil.which("nvidia-smi") is None:
+        return "ok", "none; CPU", ""
+    return "warning", f"nvidia-smi is here, but torch {torch.__version__} sees no CUDA", CUDA
+
+
+def _disk(variable: str) -> Found:
+    if variable == "OFFMARL_DATA":
+        from offmarl.datasets.public.releases import data_dir as folder
+    else:
+        from offmarl.benchmarks.env import cache_dir as folder
+    path = folder().absolute()
+    free = shutil.disk_usage(next(place for place in (path, *path.parents) if place.exists())).free / 1e9
+    found = f"{free:.1f} GB free at {path} ({'' if os.environ.get(variable) else 'default; set '}${variable})"
+    return ("ok", found, "") if free >= LEAST_GB else ("warning", found, f"make room, or export {variable}=/more/room")
+
+
+def _engine(name: str) -> Found:
+    from offmarl.benchmarks.starcraft.packages import facts, missing
+
+    lack, spec = missing(name), util.find_spec("smac") if name == "smac" else None
+    if spec and spec.origin and not (Path(spec.origin).parent / "env/starcraft2").is_dir():
+        version = next((found.version for found in metadata.distributions(name="smac")), "of no known version")
+        mend = lack if "pip uninstall" in lack else f"pip uninstall -y smac; then: {lack}"
+        return "warning", f"this `smac` {version} is AutoML's optimiser, not StarCraft", mend
+    found = ", ".join(f"{package} {version}" for package, version in facts(name).items())
+    return "missing" if lack else "ok", found or "not installed", lack
+
+
+def _game() -> Found:
+    from offmarl.benchmarks.starcraft.packages import facts
+
+    chosen, build = os.environ.get("SC2PATH"), facts("smac").get("starcraft")
+    home = Path(chosen or "~/StarCraftII").expanduser()
+    maps = sum(file.parent.name.lower() == "smac_maps" for file in home.glob("[Mm]aps/*/*.SC2Map"))
+    found = f"{build or 'no Versions/Base*'}, {maps} maps in {home} ({'' if chosen else 'default; set '}$SC2PATH)"
+    return ("ok", found, "") if build and maps else ("missing", found, GAME)
+
+
+def _source(name: str) -> Found:
+    from offmarl.datasets.public.releases import catalogue, files
+
+    entries = list(catalogue(name).values())
+    absent = [entry for entry in entries if entry.absent()]
+    paths = {part.found() for entry in entries for part, _ in entry.parts()}
+    size = sum(file.stat().st_size for path in paths for file in files(path)) / 1e9
+    left = sum({entry.task.name: entry.gigabytes for entry in absent}.values())
+    found = f"{len(entries) - len(absent)} of {len(entries)} datasets, {size:.2f} GB"
+    return ("missing", found, f"offmarl data get --source {name}  # {left:.2f} GB") if absent else ("ok", found, "")
+
+
+def _prey() -> Found:
+    from offmarl.benchmarks.mpe import load_prey
+    from offmarl.datasets.public.releases import catalogue
+
+    entries = [entry for name in sources() for entry in catalogue(name).values() if "prey" in entry.task.roster]
+    files = {entry.task: Path(entry.task.roster["weights"]).expanduser() for entry in entries}
+    lacking = [task.name for task, file in files.items() if not file.exists()]
+    if lacking and not os.environ.get("OFFMARL_PREY"):
+        return "missing", "none", f"offmarl data get --source omar --tasks {','.join(lacking)}, or set $OFFMARL_PREY"
+    return "ok", ", ".join(f"{task.name} {load_prey(task.short, file).name}" for task, file in files.items()), ""
+
+
+def _cached() -> Found:
+    from offmarl.benchmarks.env import cache_dir
+
+    sizes = [file.stat().st_size for file in (cache_dir() / "data").rglob("*") if file.is_file()]
+    return "ok", f"{len(sizes)} files, {sum(sizes) / 1e9:.2f} GB in {cache_dir() / 'data'}", ""
+
+
+def _embedded(required: list[str]) -> Found:
+    if lacking := [text for text in required if _package(text)[0] == "missing"]:
+        return "missing", f"lacks {', '.join(lacking)}", ""
+    from offmarl.datasets.catalogue import catalogue
+
+    return "ok", f"ready: {len(catalogue(EMBEDDED))} datasets, recorded on first use", ""
+
+
+def _runs(name: str) -> Found:
+    from offmarl.benchmarks.tasks import unavailable
+    from offmarl.datasets.public.releases import catalogue
+
+    entries = list(catalogue(name).values())
+    runs, games = sum(not entry.missing() for entry in entries), sum(bool(unavailable(entry.task)) for entry in entries)
+    return "ok" if runs == len(entries) else "missing", f"{runs} of {len(entries)} datasets; {games} need StarCraft", ""
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    items = examine()
+    width = max(len(item.name) for item in items)
+    for section, group in groupby(items, lambda item: item.section):
+        print(section)
+        for item in group:
+            print(f"  {MARKS[item.state]}  {item.name:{width}}  {item.found}")
+            if item.mend:
+                print(f"{'':{width + 8}}to mend: {item.mend}")
+    return 0 if next(item for item in items if item.name == EMBEDDED).state == "ok" else 1

@@ -1,0 +1,1 @@
+"""From a suite, a profile and the command line to jobs."""

@@ -1,0 +1,1 @@
+"""What decisions, updates and simulators cost on this machine."""

@@ -1,0 +1,123 @@
+"""What goes out is what was measured; what comes in replaces nothing."""
+
+import dataclasses
+import json
+import shutil
+
+import pandas as pd
+import pytest
+
+from offmarl.experiments.cli import main
+from offmarl.experiments.store.store import Cell, Store
+
+CELL = Cell("smac/3m", "good", "embedded", "bc", "quick", "quick", 0)
+
+
+def write(results, seed=0, returns=(1.0, 3.0), won=(False, True), **over):
+    cell = dataclasses.replace(CELL, seed=seed)
+    looks = [
+        {"step": step, "returns": [r + step for r in returns], "won": won and list(won), "lengths": [5, 6]}
+        for step in (10, 20)
+    ]
+    record = {"run_id": cell.run_id("aaaa1111"), "status": "done", "evaluations": looks, "config": {}, "protocol": {}}
+    Store(results).write(cell, record | over, pd.DataFrame({"step": [10], "loss": [0.5]}), b"weights")
+    return record["run_id"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_table_has_a_row_for_every_episode(tmp_path, kind):
+    write(tmp_path / "r")
+    write(tmp_path / "r", seed=1, won=None)
+    out = tmp_path / f"x.{kind}"
+    assert main(["export", "--format", kind, "--out", str(out), "--results", str(tmp_path / "r")]) == 0
+    rows = pd.read_csv(out) if kind == "csv" else pd.read_parquet(out)
+    assert len(rows) == 2 * 2 * 2
+    row = rows.query("seed == 0 and step == 20 and episode == 1").iloc[0]
+    assert (row["task"], row["return"], row["won"], row["length"]) == ("smac/3m", 23.0, True, 6)
+    assert rows.query("seed == 1")["won"].isna().all()
+
+
+def test_marl_evals_nesting_ends_in_lists_of_numbers(tmp_path):
+    """Environment, task, algorithm, seed, step: what marl-eval's own reader walks through."""
+    for seed in (0, 1):
+        write(tmp_path / "r", seed=seed)
+    out = tmp_path / "x.json"
+    assert main(["export", "--format", "marl-eval", "--out", str(out), "--results", str(tmp_path / "r")]) == 0
+    runs = json.loads(out.read_text())["smac-embedded"]["3m-good"]["bc-quick"]
+    assert list(runs) == ["seed_0", "seed_1"]
+    assert list(runs["seed_0"]) == ["step_0", "step_1", "absolute_metrics"]
+    assert runs["seed_0"]["step_1"] == {"step_count": 20, "return": [21.0, 23.0], "win_rate": [50.0]}
+    assert runs["seed_0"]["absolute_metrics"] == {"return": [21.0, 23.0], "win_rate": [50.0]}
+
+
+def test_an_export_of_nothing_or_to_nowhere_is_refused(tmp_path, capsys):
+    (tmp_path / "r").mkdir()
+    for words in (["--results", tmp_path / "r"], ["--results", tmp_path / "none"], ["--format", "xml"]):
+        assert main(["export", "--out", str(tmp_path / "x"), *map(str, words)]) == 2
+    write(tmp_path / "r")
+    assert main(["export", "--out", str(tmp_path / "no" / "x"), "--results", str(tmp_path / "r")]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 4 and not list(tmp_path.glob("*x*"))
+
+
+def merge(tmp_path, *sources):
+    return main(["merge", *(str(tmp_path / source) for source in sources), "--results", str(tmp_path / "out")])
+
+
+def test_stores_are_joined_whole_and_a_second_time_changes_nothing(tmp_path, capsys):
+    runs = [write(tmp_path / "a"), write(tmp_path / "b", seed=1)]
+    write(tmp_path / "b")  # the same cell with the same outcome
+    assert merge(tmp_path, "a", "b") == 0
+    store = Store(tmp_path / "out")
+    assert store.run_ids() == sorted(runs)
+    for run_id in runs:
+        assert (store.runs / run_id / "checkpoint.pt").read_bytes() == b"weights"
+        assert store.read(run_id)["status"] == "done"
+    before = {path: path.stat().st_mtime_ns for path in store.runs.rglob("*")}
+    assert merge(tmp_path, "a", "b") == 0
+    assert {path: path.stat().st_mtime_ns for path in store.runs.rglob("*")} == before
+    assert "0 runs taken, 3 were there already, 0 refused" in capsys.readouterr().out
+
+
+def test_a_cell_with_two_outcomes_is_refused_and_the_rest_taken(tmp_path, capsys):
+    run_id = write(tmp_path / "a")
+    write(tmp_path / "b", returns=(9.0, 9.0))
+    other = write(tmp_path / "b", seed=1)
+    assert merge(tmp_path, "a", "b") == 1
+    store = Store(tmp_path / "out")
+    assert store.run_ids() == sorted([run_id, other])
+    assert store.read(run_id)["evaluations"][0]["returns"] == [11.0, 13.0]  # the first one's
+    err = [line for line in capsys.readouterr().err.splitlines() if line.startswith("refused")]
+    assert len(err) == 1 and run_id in err[0] and "evaluations differ" in err[0]
+
+
+def test_damaged_strange_and_linked_runs_are_not_taken(tmp_path, capsys):
+    damaged = tmp_path / "a" / "runs" / write(tmp_path / "a")
+    (damaged / "run.json").write_text((damaged / "run.json").read_text()[:-20])
+    stranger = write(tmp_path / "b")
+    shutil.move(tmp_path / "b" / "runs" / stranger, tmp_path / "b" / "runs" / "another")
+    linked = tmp_path / "c" / "runs" / write(tmp_path / "c", seed=2)
+    (linked / "passwd").symlink_to("/etc/passwd")
+    assert merge(tmp_path, "a", "b", "c") == 1
+    assert Store(tmp_path / "out").run_ids() == []
+    err = capsys.readouterr().err
+    assert "is damaged" in err and "calls itself" in err and "symbolic links" in err
+
+
+@pytest.mark.parametrize("file", ["run.json", "curves.parquet", "checkpoint.pt"])
+def test_a_run_of_which_any_file_is_damaged_is_not_taken_and_gives_way_to_a_whole_one(tmp_path, file, capsys):
+    run_id = write(tmp_path / "a")
+    write(tmp_path / "b")
+    for results in ("a", "out"):
+        write(tmp_path / results)
+        damaged = tmp_path / results / "runs" / run_id / file
+        damaged.write_bytes(damaged.read_bytes()[:-1])
+    assert merge(tmp_path, "a", "b") == 1
+    assert "1 runs taken, 0 were there already, 1 refused" in capsys.readouterr().out
+    assert Store(tmp_path / "out").status(run_id) == "done"
+    assert [path.name for path in (tmp_path / "out" / "damaged").iterdir()] == [f"{run_id}.1"]
+
+
+def test_a_store_is_not_merged_into_itself(tmp_path, capsys):
+    write(tmp_path / "out")
+    assert merge(tmp_path, "out") == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1

@@ -1,0 +1,44 @@
+"""What a sink holds is what the store holds."""
+
+import struct
+
+import pytest
+from tensorboardX.proto import event_pb2
+
+from offmarl.experiments.cli import main
+from offmarl.experiments.commands import loggers as sinks
+from offmarl.experiments.store.store import Store
+
+RUN = ["run", "--suite", "continuous", "--profile", "smoke", "--tasks", "mpe/spread:medium", "--algorithms", "bc"]
+
+
+def events(folder):
+    """The scalars of TensorBoard's files: length, its sum, the event, its sum."""
+    for file in folder.glob("events*"):
+        content = file.read_bytes()
+        while content:
+            (length,) = struct.unpack("<Q", content[:8])
+            event = event_pb2.Event.FromString(content[12 : 12 + length])
+            yield from ((event.step, value.tag, value.simple_value) for value in event.summary.value)
+            content = content[16 + length :]
+
+
+def test_tensorboard_holds_every_metric_and_evaluation_of_every_run(tmp_path):
+    words = ["--set", "all.hidden=[16]", "--jobs", "1", "--results", str(tmp_path)]
+    assert main([*RUN, *words, "--log", "tensorboard"]) == 0
+    store = Store(tmp_path)
+    assert len(store.run_ids()) == 2
+    for run_id in store.run_ids():
+        expected = list(sinks.scalars(store.read(run_id), store.runs / run_id))
+        assert {name for _, name, _ in expected} == {"training/policy", "evaluation/return"}
+        found = sorted(events(tmp_path / "tensorboard" / run_id))
+        assert [each[:2] for each in found] == [each[:2] for each in sorted(expected)]
+        assert [each[2] for each in found] == pytest.approx([each[2] for each in sorted(expected)], rel=1e-6)
+
+
+@pytest.mark.parametrize(("name", "reason"), [("tensorbord", "'tensorboard'"), ("wandb", "pip install wandb")])
+def test_an_unknown_or_missing_sink_is_refused_before_anything_runs(tmp_path, name, reason, capsys, monkeypatch):
+    monkeypatch.setitem(sinks.PACKAGES, "wandb", "wandb" if name != "wandb" else "a_package_that_is_not_here")
+    assert main([*RUN, "--log", name, "--results", str(tmp_path / "r")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert reason.replace("wandb", sinks.PACKAGES["wandb"]) in line and not (tmp_path / "r").exists()

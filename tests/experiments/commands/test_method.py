@@ -1,0 +1,134 @@
+"""A method of one's own: written, named by its file, trained beside ours, and held to the contract."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from offmarl.algorithms import PATHS, registry
+from offmarl.experiments.cli import main
+from offmarl.experiments.commands import method as own
+
+CHECKOUT = Path(__file__).parents[3]
+
+
+@pytest.fixture(autouse=True)
+def no_leftovers(monkeypatch):
+    """Each test begins and ends with the house's methods alone."""
+    monkeypatch.setenv(PATHS, "")
+    registry.cache_clear()
+    yield
+    os.environ[PATHS] = ""
+    registry.cache_clear()
+
+
+@pytest.fixture
+def example(tmp_path):
+    """The method that CONTRIBUTING.md walks through."""
+    text = (CHECKOUT / "CONTRIBUTING.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(code.splitlines()) < 60
+    file = tmp_path / "noisy_bc.py"
+    file.write_text(code)
+    return file
+
+
+def run(results, *words):
+    place = ["--suite", "continuous", "--profile", "smoke", "--tasks", "mpe/spread:medium", "--jobs", "1"]
+    return main(["run", *place, "--set", "all.hidden=[16]", "--results", str(results), *map(str, words)])
+
+
+def test_the_walkthroughs_method_stands_in_the_table_beside_ours(example, tmp_path, capsys):
+    words = ["--algorithm", example, "--algorithms", "noisy_bc,bc"]
+    assert run(tmp_path / "results", *words) == 0
+    assert "Noisy BC" in capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "results" / "reports" / "continuous" / "table.csv")
+    row = table.query("algorithm == 'noisy_bc' and task == 'mpe/spread' and quality == 'medium'").iloc[0]
+    assert row["title"] == "Noisy BC" and row["n_seeds"] == 2 and row["status"] == "done"
+
+
+def test_a_new_method_trains_at_once_and_is_never_written_over(tmp_path, capsys):
+    assert main(["new", "my_own", "--dir", str(tmp_path)]) == 0
+    text = (tmp_path / "my_own.py").read_text()
+    assert 'name = "my_own"' in text and "class MyOwn(" in text and "emplate" not in text and "TITLE" not in text
+    assert run(tmp_path / "results", "--algorithm", tmp_path / "my_own.py", "--algorithms", "my_own") == 0
+    capsys.readouterr()
+    (tmp_path / "my_own.py").write_text("mine")
+    assert main(["new", "my_own", "--dir", str(tmp_path)]) == 2
+    assert (tmp_path / "my_own.py").read_text() == "mine"
+    for words in (["bc"], ["My-Own"], ["x", "--dir", str(tmp_path / "none")]):
+        assert main(["new", *words]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("import nothing_of_this_name", "ModuleNotFoundError"),
+        ("def f(:", "SyntaxError"),
+        ("x = 1", "holds no subclass of Algorithm"),
+        ("class Mine(bc.BC):\n    name = 'bc'\n", "the name 'bc' is taken"),
+        ("class Mine(bc.BC):\n    name = '../up'\n", "is no name"),
+        ("class Half(base.Algorithm):\n    name = 'half'\n", "half lacks title"),
+        ("class A(bc.BC):\n    name = 'a'\n\n\nclass B(bc.BC):\n    name = 'a'\n", "the name 'a' is taken"),
+        ("raise SystemExit(5)", "SystemExit"),
+        (None, "is not a Python file"),
+    ],
+)
+def test_a_file_that_is_no_method_is_refused_in_one_line(tmp_path, text, reason, capsys):
+    file = tmp_path / "broken.py"
+    if text is not None:
+        file.write_text(
+            "from offmarl.algorithms import bc\nfrom offmarl.algorithms.parts import algorithm as base\n\n\n" + text
+        )
+    assert run(tmp_path / "results", "--algorithm", file, "--algorithms", "broken") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(file) in line and reason in line
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_file_alone_does_not_say_what_shall_run(example, tmp_path, capsys):
+    assert run(tmp_path / "results", "--algorithm", example) == 2
+    assert "--algorithms" in capsys.readouterr().err
+
+
+def test_a_broken_file_that_the_environment_names_is_told_in_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(PATHS, str(tmp_path / "gone.py"))
+    registry.cache_clear()
+    assert main(["run", "--suite", "smac", "--dry-run", "--results", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "gone.py: is not a Python file" in line
+
+
+def test_an_installed_package_may_bring_a_method(example, tmp_path):
+    """Its entry point is found by a process that knows nothing else of it."""
+    facts = tmp_path / "noisy_bc-1.0.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: noisy_bc\nVersion: 1.0\n")
+    (facts / "entry_points.txt").write_text("[offmarl.algorithms]\nnoisy_bc = noisy_bc\n")
+    script = "from offmarl.algorithms import registry; print(registry()['noisy_bc'].title)"
+    surroundings = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script], env=surroundings, capture_output=True, text=True)
+    assert done.stdout == "Noisy BC\n", done.stderr
+
+
+BROKEN = """
+    def after_update(self):
+        self.nets["policy"].mlp.layers[0].weight.data[0] += self.nets["policy"].mlp.layers[0].weight.data[-1]
+"""
+
+
+def test_validation_tells_a_method_that_keeps_the_contract_from_one_that_does_not(example, capfd, monkeypatch):
+    monkeypatch.setattr(own, "CONTRACT", ("test_contract.py",))
+    assert main(["validate", str(example)]) == 0
+    out = capfd.readouterr().out
+    assert "✓ seeds do not mix" in out and "✗" not in out
+    assert "Noisy BC (noisy_bc)" in out and "mpe/spread:medium" in out and "network calls 1" in out
+    example.write_text(example.read_text() + BROKEN)
+    registry.cache_clear()
+    assert main(["validate", str(example)]) == 1
+    assert "✗ a seed learns the same in any company" in capfd.readouterr().out

@@ -1,0 +1,118 @@
+"""The same run once more: `--deterministic` in two processes, and `offmarl rerun`."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from offmarl.experiments.cli import main
+from offmarl.experiments.store.store import Store
+from offmarl.experiments.training.machine import Host
+from offmarl.reports import sums
+
+OFFMARL = Path(sys.executable).with_name("offmarl")
+RUN = ["run", "--suite", "continuous", "--profile", "smoke", "--tasks", "mpe/spread:random", "--jobs", "1"]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """A flow policy, which draws when it trains and when it acts, trained in another process."""
+    results = tmp_path_factory.mktemp("first")
+    command = [OFFMARL, *RUN, "--algorithms", "flow_bc", "--set", "all.hidden=[16]", "--deterministic"]
+    surroundings = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, "--results", results], check=True, capture_output=True, env=surroundings, cwd=results)
+    yield results
+    Host().set_up()
+
+
+@pytest.fixture(scope="module")
+def run_id(results):
+    return Store(results).run_ids()[1]
+
+
+def again(results, capsys, *arguments):
+    code = main(["rerun", *arguments, "--results", str(results)])
+    return code, capsys.readouterr().out.splitlines()
+
+
+def test_the_same_seed_gives_the_same_bits_in_another_process(results, run_id, capsys):
+    record = Store(results).read(run_id)
+    assert record["machine"]["deterministic"] and record["seeds"] == [0, 1]
+    code, lines = again(results, capsys, run_id)
+    assert code == 0
+    assert lines[0].startswith(f"{run_id}, with seeds 0, 1 on ")
+    assert lines[1:] == [f"{what}: the same bit for bit" for what in ("returns", "curves", "weights")]
+    assert torch.are_deterministic_algorithms_enabled()
+    assert sorted(path.name for path in results.iterdir()) == ["grids", "reports", "runs", "work"]
+
+
+def test_a_seed_alone_is_the_same_to_tolerance(results, run_id, capsys):
+    code, lines = again(results, capsys, run_id, "--alone")
+    assert code == 0 and lines[0].startswith(f"{run_id}, with seeds 1 on ")
+    assert all("the same" in line for line in lines[1:])
+
+
+def resum(folder):
+    """Write the sums anew; returns what they were."""
+    before = (folder / sums.SUMS).read_text()
+    (folder / sums.SUMS).write_text(sums.sums(folder, sums.WRITTEN))
+    return before
+
+
+def test_other_weights_are_not_the_same(results, run_id, capsys):
+    file = results / "runs" / run_id / "checkpoint.pt"
+    before = file.read_bytes()
+    weights = torch.load(file, weights_only=True)
+    name = next(name for name, value in weights.items() if value.is_floating_point())
+    weights[name].view(-1)[0] += 0.5
+    torch.save(weights, file)
+    sums_before = resum(file.parent)
+    code, lines = again(results, capsys, run_id)
+    file.write_bytes(before)
+    assert main(["rerun", run_id, "--results", str(results)]) == 2  # by the sums it has now
+    assert "is damaged" in capsys.readouterr().err
+    (file.parent / sums.SUMS).write_text(sums_before)
+    assert (code, lines[3]) == (1, "weights: not the same (furthest 0.5 off)")
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_a_record_of_rubbish_is_refused_in_a_line(results, run_id, data, capsys):
+    """Whoever writes the results can write sums that match."""
+    folder = results / "runs" / run_id
+    content = (folder / "run.json").read_text()
+    record = json.loads(content)
+    parts = {"cell", "config", "protocol"}
+    part = data.draw(st.sampled_from([None, *sorted(parts)]))
+    name = data.draw(st.sampled_from(sorted(record[part]) if part else [*sorted(parts), "machine", "seeds"]))
+    (record[part] if part else record)[name] = data.draw(st.sampled_from([None, {}, "x", -7, ["x"], {"x": "../../x"}]))
+    folder.joinpath("run.json").write_text(json.dumps(record))
+    sums_before = resum(folder)
+    try:
+        code = main(["rerun", run_id, "--results", str(results)])
+    finally:
+        folder.joinpath("run.json").write_text(content)
+        folder.joinpath(sums.SUMS).write_text(sums_before)
+    err = capsys.readouterr().err
+    assert code in (0, 1) or (code == 2 and len(err.splitlines()) == 1)
+
+
+def test_what_cannot_be_run_again_is_refused_in_a_line(results, run_id, capsys):
+    store = Store(results)
+    assert main(["rerun", run_id.replace("spread", "spred"), "--results", str(results)]) == 2
+    assert run_id in capsys.readouterr().err
+    from offmarl.experiments.grid.jobs import stored_job
+
+    record = store.peek(run_id)
+    job = stored_job(record, [0])
+    assert job.run_ids() == [store.run_ids()[0]]
+    old = stored_job(record | {"protocol": record["protocol"] | {"data": "00000000"}}, [7])
+    store.write(old.cells()[0], record | {"run_id": old.run_ids()[0], "protocol": dict(old.protocol), "seeds": [7]})
+    assert main(["rerun", old.run_ids()[0], "--results", str(results)]) == 2
+    assert "another version of its data" in capsys.readouterr().err

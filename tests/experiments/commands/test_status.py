@@ -1,0 +1,77 @@
+"""`offmarl status` of stores in every state."""
+
+import dataclasses
+import json
+
+import pytest
+
+from offmarl.experiments.cli import main
+from offmarl.experiments.commands.status import note_grid
+from offmarl.experiments.grid import jobs as grid
+from offmarl.experiments.launch.exclusive import Lease, lease_path
+from offmarl.experiments.store.store import Store
+
+REQUEST = grid.Request("smac", "smoke", algorithms=["bc", "macql", "flow_bc"], tasks=["smac/3m:good"])
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Three jobs of two seeds were asked for: bc done, one seed of macql failed, flow_bc not begun."""
+    bc, macql, flow = grid.jobs(REQUEST)
+    store = Store(tmp_path)
+    times = {"data_s": 10.0, "update_s": 100.0, "evaluate_s": 40.0, "seeds_together": 2}
+    for k in (0, 1):
+        facts = {"status": "done", "protocol": dict(bc.protocol), "time": times, "machine": {"threads": 3}}
+        store.write(bc.cells()[k], {"run_id": bc.run_ids()[k], **facts})
+    lost = {"status": "failed", "reason": "ValueError: no", "machine": {}}
+    store.write(macql.cells()[0], {"run_id": macql.run_ids()[0], **lost})
+    note_grid(tmp_path, REQUEST, [bc, macql, flow])
+    return tmp_path
+
+
+def ask(results, capsys, *options):
+    assert main(["status", "--results", str(results), *options]) == 0
+    return capsys.readouterr().out
+
+
+def test_it_counts_what_was_asked_for(results, capsys):
+    found = json.loads(ask(results, capsys, "--json"))
+    counts = {"done": 2, "failed": 1, "diverged": 0, "running": 0, "pending": 3}
+    assert found["grids"] == {"smac-smoke-embedded": counts}
+    assert found["methods"]["macql"] == counts | {"done": 0, "pending": 1}
+    assert found["lost"][0]["reason"] == "ValueError: no"
+    assert found["time_left_s"] == pytest.approx(2 * 150)  # two jobs, each as long as the one that is done
+    assert found["hours"] == {"gpu": 0, "cpu": pytest.approx(3 * 150 / 3600)}
+
+
+def test_it_shows_what_runs_and_how_far_it_is(results, capsys):
+    flow = grid.jobs(REQUEST)[2]
+    lease = Lease(lease_path(results, flow))
+    lease.facts |= {"step": 75, "steps": 150}
+    lease.beat()
+    found = json.loads(ask(results, capsys, "--json"))
+    assert found["methods"]["flow_bc"]["running"] == 2
+    assert found["time_left_s"] == pytest.approx(150 + 75)
+    text = ask(results, capsys)
+    assert f"running: {flow.lease}: step 75 of 150, heartbeat 0 s ago (" in text
+    lease.release()
+    text = ask(results, capsys)
+    assert "running:" not in text and "time left: about 0 h 5 min" in text
+    assert "smac-smoke-embedded: 2 of 6 cells done, 3 pending" in text
+    assert "ValueError: no" in text and "spent: 0.00 GPU-hours, 0.12 CPU-hours" in text
+
+
+def test_it_changes_nothing_and_a_damaged_run_is_pending(results, capsys):
+    bc = grid.jobs(REQUEST)[0]
+    (results / "runs" / bc.run_ids()[0] / "run.json").write_text("{")
+    before = sorted(results.rglob("*"))
+    assert json.loads(ask(results, capsys, "--json"))["methods"]["bc"]["pending"] == 1
+    assert sorted(results.rglob("*")) == before
+
+
+def test_runs_that_nobody_asked_for_count_with_their_method(results, capsys):
+    (bc,) = grid.jobs(dataclasses.replace(REQUEST, algorithms=["bc"]))
+    note_grid(results, REQUEST, [bc])  # asked anew: less
+    found = json.loads(ask(results, capsys, "--json"))
+    assert found["grids"]["smac-smoke-embedded"]["done"] == 2 and found["time_left_s"] == 0
+    assert found["methods"]["macql"] == {"done": 0, "failed": 1, "diverged": 0, "running": 0, "pending": 0}

@@ -1,0 +1,126 @@
+"""The papers' experiments on the suites' tasks, from the command line and by their parts."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from offmarl.algorithms import registry
+from offmarl.experiments.cli import main
+from offmarl.experiments.store.store import Store
+from offmarl.experiments.studies.comparisons import comparisons
+
+TRAINED = [name for name in comparisons() if name != "fig12"]
+
+
+def conduct(names, results):
+    return main(["experiment", ",".join(names), "--profile", "smoke", "--jobs", "1", "--results", str(results)])
+
+
+@pytest.fixture(scope="module")
+def conducted(tmp_path_factory):
+    """A results directory in which every comparison has been conducted at smoke."""
+    results = tmp_path_factory.mktemp("results")
+    assert conduct(comparisons(), results) == 0
+    return results
+
+
+@pytest.mark.parametrize("name", comparisons())
+def test_a_comparison_ends_in_pages_a_table_and_figures(name, conducted):
+    folder, study = conducted / "reports" / "experiments", comparisons()[name]
+    text, page = ((folder / f"{name}-smoke.{kind}").read_text() for kind in ("md", "html"))
+    assert study.claim in text and "**Verdict: " in text
+    assert all(f"{left} {sign} {right} |" in text for left, sign, right in study.rules)
+    assert all(arm in text and arm.replace('"', "&quot;") in page for arm in study.arms)
+    image = imread(folder / f"{name}-smoke.png")
+    assert image.shape[1] > 600 and image[..., :3].std() > 0.05
+    assert (folder / f"{name}-smoke.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_experiments_share_their_arms_and_leave_the_suites_store_alone(conducted):
+    assert not (conducted / "runs").exists()
+    expected = {
+        run_id
+        for study in comparisons().values()
+        for jobs in study.jobs("smoke", "embedded").values()
+        for job in jobs
+        for run_id in job.run_ids()
+    }
+    assert {place.name for place in (conducted / "experiments" / "runs").iterdir()} == expected
+    arms = sum(len(study.arms) for study in comparisons().values())
+    assert len(expected) < 2 * arms  # two seeds each
+
+
+def test_a_second_start_trains_nothing_and_shows_the_same(conducted, capsys):
+    before = {path: path.read_bytes() for path in (conducted / "reports" / "experiments").glob("*.csv")}
+    runs = {path: path.stat().st_mtime_ns for path in (conducted / "experiments" / "runs").rglob("run.json")}
+    assert conduct(["fig6", "om2p-fig4"], conducted) == 0
+    assert {path: path.stat().st_mtime_ns for path in runs} == runs
+    assert all(path.read_bytes() == content for path, content in before.items())
+    out = capsys.readouterr().out.splitlines()
+    assert out[-2].startswith("fig6 ") and out[-1].startswith("om2p-fig4 ")  # the verdicts, together at the end
+
+
+def test_the_online_half_learns_from_play_and_is_looked_at(conducted):
+    jobs = comparisons()["fig5"].jobs("smoke", "embedded")
+    shares = {arm: own[0].protocol["online"]["share"] for arm, own in jobs.items()}
+    assert shares["MAC-Flow"] == 0.0 and shares["MAC-Flow, half data"] == 0.5
+    record = Store(conducted / "experiments").read(jobs["MAC-Flow"][0].run_ids()[0])
+    assert record["protocol"]["online"]["from"] == 10
+    assert [evaluation["step"] for evaluation in record["evaluations"]] == [10, 20]
+    half = Store(conducted / "experiments").read(jobs["MAC-Flow, half data"][0].run_ids()[0])
+    first, last = zip(*((each["returns"] for each in run["evaluations"]) for run in (record, half)))
+    assert first[0] == first[1] and last[0] != last[1]  # one offline half, two ways to go on
+
+
+def test_rows_tell_return_relative_return_and_the_critics_mean(conducted):
+    record = json.loads((conducted / "measurements" / "experiment" / "fig7-smoke.json").read_text())
+    (job, *_), *_ = comparisons()["fig7"].jobs("smoke", "embedded").values()
+    run = Store(conducted / "experiments").read(job.run_ids()[0])
+    row = next(r for r in record["rows"] if (r["arm"], r["seed"], r["step"]) == ("MAC-Flow", 0, 20))
+    (low, high), data = run["score"], run["dataset"]["return_mean"]
+    assert row["return"] == pytest.approx(np.mean(run["evaluations"][-1]["returns"]))
+    assert row["relative"] == pytest.approx((row["return"] - low) / (high - low))
+    assert row["data"] == data and np.isfinite(row["mean_q"])
+
+
+@pytest.mark.parametrize("profile", ["smoke", "quick", "paper"])
+@pytest.mark.parametrize("name", TRAINED)
+def test_every_arm_has_jobs_and_no_two_arms_the_same(name, profile):
+    """Names of methods, variants, settings and datasets are checked on the way."""
+    study = comparisons()[name]
+    jobs = study.jobs(profile, "embedded")
+    assert all(jobs.values())
+    keys = [job.key for own in jobs.values() for job in own]
+    assert len(keys) == len(set(keys))
+    arms = {word.rpartition(".")[0] for rule in study.rules for word in rule if isinstance(word, str) and "." in word}
+    assert all(any(arm.partition(".")[0] in word or word.startswith(arm) for arm in study.arms) for word in arms)
+
+
+def test_the_paper_profile_is_the_papers():
+    jobs = comparisons()["fig6"].jobs("paper", "embedded")["MAC-Flow"]
+    assert {job.protocol["steps"] for job in jobs} == {1_000_000, 500_000}
+    assert all(
+        job.algorithm_config() == dataclasses.replace(registry()["mac_flow"].Config(), eval_noise=noise)
+        for job in jobs
+        for noise in [job.config["eval_noise"]]
+    )
+
+
+def test_curves_of_an_empty_store_are_refused(tmp_path, capsys):
+    assert conduct(["fig12"], tmp_path) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_data_that_are_not_here_are_refused(tmp_path, capsys):
+    words = ["experiment", "om2p-fig2", "--source", "omiga", "--profile", "smoke", "--results", str(tmp_path)]
+    assert main(words) == 2
+    assert "omiga" in capsys.readouterr().err
+
+
+def test_the_list_names_every_experiment(capsys):
+    assert main(["experiment", "list"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out and study.title in out for name, study in comparisons().items())
