@@ -14,8 +14,12 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from offmarl.reports import aggregate_figures, aggregates, figures, speed, speed_figures, tables, writers
-from offmarl.reports.results import evaluation_curves, load_runs
+from offmarl.reports.figures import aggregates as aggregate_figures
+from offmarl.reports.figures import curves as figures
+from offmarl.reports.figures import speed as speed_figures
+from offmarl.reports.records.reader import evaluation_curves, load_runs
+from offmarl.reports.tables import aggregates, speed, writers
+from offmarl.reports.tables import table as tables
 
 EMBEDDED = "embedded"  # the source whose reports bear the suite's name alone
 NOTHING = {

@@ -16,8 +16,8 @@ from typing import Any
 import pandas as pd
 from scipy.stats import spearmanr
 
+from offmarl.reports.figures.studies import draw, foot
 from offmarl.reports.report import whole
-from offmarl.reports.study_figures import draw, foot
 
 COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     ">": operator.gt,

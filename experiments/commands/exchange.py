@@ -56,7 +56,7 @@ def _directory(path: Path) -> Path:
 def finished(results: Path) -> Iterator[tuple[Path, Record]]:
     """The whole runs of a store that are done, in order; one without episodes in their form is left out, and said."""
     from offmarl.experiments.store.store import Store
-    from offmarl.reports.form import evaluated
+    from offmarl.reports.records.schema import evaluated
 
     store = Store(results)
     for place in sorted(store.runs.glob("[!.]*")):

@@ -17,7 +17,7 @@ from offmarl.experiments.errors import UserError, check_name, refusing
 from offmarl.experiments.grid.jobs import config_from
 from offmarl.experiments.timing.simulators import uniform
 from offmarl.experiments.training.run import spec_of
-from offmarl.reports import sums
+from offmarl.reports.records import checksums as sums
 
 LANES = 64
 SEED = 700_000_000  # apart from those of recordings and evaluations

@@ -10,8 +10,8 @@ from offmarl.datasets.catalogue import EMBEDDED, SOURCES
 from offmarl.experiments.commands.report import suite_facts
 from offmarl.experiments.errors import UserError
 from offmarl.experiments.grid import jobs as grid
-from offmarl.reports import site
-from offmarl.reports.site_boards import Suite
+from offmarl.reports.site import build as site
+from offmarl.reports.site.boards import Suite
 
 
 def write_site(results: Path, folder: Path, suites: Sequence[str], profile: str | None, source: str | None) -> int:

@@ -78,7 +78,7 @@ def _checks(store: "Store", records: dict[str, Record]) -> list[Callable[[], Ite
 def check_run(store: "Store", run_id: str) -> Iterator[Finding]:
     """A run's files against their sums, and its settings against its name."""
     from offmarl.experiments.grid.jobs import stored_job
-    from offmarl.reports import sums
+    from offmarl.reports.records import checksums as sums
 
     folder, record = f"runs/{run_id}", store.peek(run_id)
     if sums.summed(store.runs / run_id):
@@ -138,7 +138,7 @@ def _entry(source: str, task: str, quality: str) -> "Entry | None":
 def check_table(results: Path, path: Path) -> Iterator[Finding]:
     """Every cell of a written table, computed again from the episodes in the store."""
     from offmarl.experiments.commands.report import suite_facts
-    from offmarl.reports import tables
+    from offmarl.reports.tables import table as tables
 
     text, name = path.read_text(encoding="utf-8", errors="replace"), str(path.relative_to(results))
     written = list(csv.DictReader(io.StringIO(text)))

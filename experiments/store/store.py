@@ -26,8 +26,8 @@ from typing import Any
 
 import pandas as pd
 
-from offmarl.reports import sums
-from offmarl.reports.form import formed
+from offmarl.reports.records import checksums as sums
+from offmarl.reports.records.schema import formed
 
 SCHEMA = 1
 

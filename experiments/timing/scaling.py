@@ -15,7 +15,7 @@ from offmarl.benchmarks.latency import Decisions, Sight, time_decisions
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.timing.isolated import apart, measure_all, source
 from offmarl.experiments.training.machine import Host
-from offmarl.reports.speed import exponent
+from offmarl.reports.tables.speed import exponent
 
 AGENTS, CALLS = (2, 4, 8, 16, 32, 64), (1, 2, 4, 8)
 OBS, STATE, ACTIONS = 30, 48, 9

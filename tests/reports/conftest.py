@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import yaml
 
-from offmarl.reports import tables
+from offmarl.reports.tables import table as tables
 
 TITLES = {"bc": "BC", "flow_bc": "Flow BC", "mac_flow": "MAC-Flow"}
 ENGINE = {"engine": "SMAX", "jaxmarl": "0.2.0", "jax": "0.10.2"}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from offmarl.experiments.cli import main
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.training.machine import Host
-from offmarl.reports import sums
+from offmarl.reports.records import checksums as sums
 
 OFFMARL = Path(sys.executable).with_name("offmarl")
 RUN = ["run", "--suite", "continuous", "--profile", "smoke", "--tasks", "mpe/spread:random", "--jobs", "1"]

@@ -5,10 +5,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from offmarl.reports import lint, published, tables, writers
+from offmarl.reports.published import findings as lint
+from offmarl.reports.published import numbers as published
+from offmarl.reports.tables import table as tables
+from offmarl.reports.tables import writers
 
 SUITES = {"smac": "macflow_table1", "continuous": "macflow_table2", "om2p": "om2p_table1"}
-FOLDER = Path(__file__).parents[2] / "experiments" / "grid" / "suites"
+FOLDER = Path(__file__).parents[3] / "experiments" / "grid" / "suites"
 
 
 def texts(rule, name):

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from offmarl.reports import aggregates, tables
-from offmarl.reports.results import load_runs, records
-from offmarl.reports.tables import AVERAGE, LOST, row_name
+from offmarl.reports.records.reader import load_runs, records
+from offmarl.reports.tables import aggregates
+from offmarl.reports.tables import table as tables
+from offmarl.reports.tables.table import AVERAGE, LOST, row_name
 
 Row = dict[str, Any]
 Record = dict[str, Any]

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from offmarl.reports import site
-from offmarl.reports.site_boards import Suite
+from offmarl.reports.site import build as site
+from offmarl.reports.site.boards import Suite
 
 sync_api = pytest.importorskip("playwright.sync_api")
 NAMES = ("chromium", "chromium-browser", "google-chrome")

@@ -4,8 +4,11 @@ import math
 import pytest
 from matplotlib.colors import to_hex
 
-from offmarl.reports import figures, speed, speed_figures, tables
+from offmarl.reports.figures import curves as figures
+from offmarl.reports.figures import speed as speed_figures
 from offmarl.reports.report import write
+from offmarl.reports.tables import speed
+from offmarl.reports.tables import table as tables
 
 SUITE = {
     "title": "Table 1",

@@ -1,6 +1,6 @@
 """The leaderboard as a folder of static pages, made from the store alone.
 
-It opens from disk and asks no other place for anything. The templates, the style and the script stand in site/;
+It opens from disk and asks no other place for anything. The templates, the style and the script stand in templates/;
 Jinja escapes whatever it puts into a page. An earlier site is replaced whole, by a folder written beside it.
 """
 
@@ -18,9 +18,12 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from offmarl.reports import site_boards, site_charts, site_pages, studies
-from offmarl.reports.figures import paint
-from offmarl.reports.site_boards import Board, Suite
+from offmarl.reports import studies
+from offmarl.reports.figures.curves import paint
+from offmarl.reports.site import boards as site_boards
+from offmarl.reports.site import charts as site_charts
+from offmarl.reports.site import pages as site_pages
+from offmarl.reports.site.boards import Board, Suite
 
 MARKER = "offmarl-site.json"
 MADE = {"made by": "offmarl report --site", "layout": 1}
@@ -113,7 +116,7 @@ def _fill(draft: Path, boards: Sequence[Board], experiments: Sequence[dict], abs
         root = "../" * address.count("/")
         text = environment.get_template(template).render(root=root, **facts)
         (draft / address).write_text(text, encoding="utf-8")
-    kept = resources.files("offmarl.reports") / "site"
+    kept = resources.files("offmarl.reports.site") / "templates"
     painted = "".join(f".{name} {{ --c: {colours[title]} }}\n" for title, name in classes.items())
     (draft / "site.css").write_text((kept / "site.css").read_text(encoding="utf-8") + painted, encoding="utf-8")
     (draft / "site.js").write_text((kept / "site.js").read_text(encoding="utf-8"), encoding="utf-8")
@@ -123,7 +126,7 @@ def _fill(draft: Path, boards: Sequence[Board], experiments: Sequence[dict], abs
 def _environment(classes: Mapping[str, str]) -> Environment:
     """Jinja with everything escaped and what the templates use."""
     environment = Environment(
-        loader=PackageLoader("offmarl.reports", "site"),
+        loader=PackageLoader("offmarl.reports.site", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from offmarl.reports import aggregates, studies
-from offmarl.reports import site_charts as charts
-from offmarl.reports.results import scored
-from offmarl.reports.site_boards import Board, Record, Row, slug
-from offmarl.reports.tables import span
+from offmarl.reports import studies
+from offmarl.reports.records.reader import scored
+from offmarl.reports.site import charts
+from offmarl.reports.site.boards import Board, Record, Row, slug
+from offmarl.reports.tables import aggregates
+from offmarl.reports.tables.table import span
 
 ENGINES = {  # what the labels mean that runs carry
     "SMAX": "JaxMARL’s battle simulator with StarCraft II’s unit values. It stands in for the game, which is why no "

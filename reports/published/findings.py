@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import NamedTuple
 
-from offmarl.reports import published
-from offmarl.reports.published import AVERAGE, FACTS, Cell
-from offmarl.reports.stats import standings
+from offmarl.reports.published import numbers as published
+from offmarl.reports.published.numbers import AVERAGE, FACTS, Cell
+from offmarl.reports.tables.stats import standings
 
 # Cells and averages are printed to one decimal, each up to 0.05 off: their difference is up to 0.1 off.
 ROUNDING = 0.1 + 1e-9

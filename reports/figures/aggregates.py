@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
-from offmarl.reports.aggregates import NAMES, TOO_FEW
-from offmarl.reports.figures import CAPTION_CHARACTERS, MARKERS, STYLE
-from offmarl.reports.tables import span
+from offmarl.reports.figures.curves import CAPTION_CHARACTERS, MARKERS, STYLE
+from offmarl.reports.tables.aggregates import NAMES, TOO_FEW
+from offmarl.reports.tables.table import span
 
 WIDTH = 3.4  # inches of a column of text: a group each
 

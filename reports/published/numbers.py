@@ -1,4 +1,4 @@
-"""The numbers papers print, read from published/<name>.csv (scenario, dataset, method, mean, spread).
+"""The numbers papers print, read from <name>.csv beside it (scenario, dataset, method, mean, spread).
 
 They were measured elsewhere, on another simulator and other hardware, and some were copied from earlier
 papers: they stand beside ours so that rankings can be compared, and are never pooled with ours. Beside them:
@@ -110,7 +110,7 @@ def _of(name: str, file: str) -> list[dict[str, str]]:
 
 @cache
 def _read(name: str) -> list[dict[str, str]]:
-    path = resources.files("offmarl.reports") / "published" / f"{name}.csv"
+    path = resources.files("offmarl.reports.published") / f"{name}.csv"
     if not path.is_file():
         raise ValueError(f"no published table named {name!r}; there is {', '.join(FACTS)}")
     return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))

@@ -5,8 +5,10 @@ import re
 import pandas as pd
 import pytest
 
-from offmarl.reports import stats, sums, tables, writers
-from offmarl.reports.results import evaluation_curves, load_runs
+from offmarl.reports.records import checksums as sums
+from offmarl.reports.records.reader import evaluation_curves, load_runs
+from offmarl.reports.tables import stats, writers
+from offmarl.reports.tables import table as tables
 
 
 def cell(table, task, quality, algorithm):

@@ -5,8 +5,11 @@ import re
 import pandas as pd
 import pytest
 
-from offmarl.reports import figures, report, tables, writers
-from offmarl.reports.results import evaluation_curves, load_runs
+from offmarl.reports import report
+from offmarl.reports.figures import curves as figures
+from offmarl.reports.records.reader import evaluation_curves, load_runs
+from offmarl.reports.tables import table as tables
+from offmarl.reports.tables import writers
 
 SUITE = {
     "title": "Table 1",

@@ -12,9 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offmarl.experiments.cli import main
-from offmarl.reports import aggregates, figures, site, site_charts, site_pages, tables
-from offmarl.reports.results import load_runs
-from offmarl.reports.site_boards import Suite, slug
+from offmarl.reports.figures import curves as figures
+from offmarl.reports.records.reader import load_runs
+from offmarl.reports.site import build as site
+from offmarl.reports.site import charts as site_charts
+from offmarl.reports.site import pages as site_pages
+from offmarl.reports.site.boards import Suite, slug
+from offmarl.reports.tables import aggregates
+from offmarl.reports.tables import table as tables
 
 MEGABYTE = 2**20
 VOID = {"meta", "link", "img", "br", "hr", "input", "path", "line", "circle", "rect", "polyline"}

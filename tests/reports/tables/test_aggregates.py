@@ -4,8 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from offmarl.reports import aggregate_figures, aggregates, figures, report
-from offmarl.reports.results import load_runs
+from offmarl.reports import report
+from offmarl.reports.figures import aggregates as aggregate_figures
+from offmarl.reports.figures import curves as figures
+from offmarl.reports.records.reader import load_runs
+from offmarl.reports.tables import aggregates
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from offmarl.reports import sums
-from offmarl.reports.form import CELL, evaluated, formed
+from offmarl.reports.records import checksums as sums
+from offmarl.reports.records.schema import CELL, evaluated, formed
 
 Record = dict[str, Any]
 

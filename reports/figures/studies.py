@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
-from offmarl.reports.figures import CAPTION_CHARACTERS, COLOURS, STYLE, paint
-from offmarl.reports.stats import MIN_SEEDS
+from offmarl.reports.figures.curves import CAPTION_CHARACTERS, COLOURS, STYLE, paint
+from offmarl.reports.tables.stats import MIN_SEEDS
 
 COLOUR = {"data": "0.5", "joint": COLOURS["Flow BC"], "policies": COLOURS["MAC-Flow"]}
 NAMES = {"data": "data", "joint": "joint flow", "policies": "policies"}

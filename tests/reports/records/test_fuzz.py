@@ -6,7 +6,7 @@ import json
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from offmarl.reports.results import load_runs
+from offmarl.reports.records.reader import load_runs
 
 VALUES = st.sampled_from([None, True, -1, 10**20, "", "x", "failed", [], {}, [None], ["x"]]).map(copy.deepcopy)
 

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from offmarl.reports import stats
-from offmarl.reports.tables import AVERAGE, SCORE, of_table, row_name, span
-from offmarl.reports.writers import MARKDOWN
+from offmarl.reports.tables import stats
+from offmarl.reports.tables.table import AVERAGE, SCORE, of_table, row_name, span
+from offmarl.reports.tables.writers import MARKDOWN
 
 BASELINE = "bc"  # improved upon where a suite has no headline method
 NAMES = {"iqm": "IQM", "median": "median", "mean": "mean", "optimality_gap": "optimality gap ↓"}

@@ -12,8 +12,11 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from offmarl.reports import figures, report, tables, writers
-from offmarl.reports.results import evaluation_curves, load_runs
+from offmarl.reports import report
+from offmarl.reports.figures import curves as figures
+from offmarl.reports.records.reader import evaluation_curves, load_runs
+from offmarl.reports.tables import table as tables
+from offmarl.reports.tables import writers
 
 
 class Tags(HTMLParser):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from rliable import metrics
 from scipy.stats import ttest_ind
 
-from offmarl.reports import stats
+from offmarl.reports.tables import stats
 
 RNG = np.random.default_rng(3)
 SCORES = {"a": RNG.normal(1.0, 0.3, (6, 5)), "b": RNG.normal(0.7, 0.2, (6, 5)), "c": RNG.normal(1.1, 0.5, (4, 5))}

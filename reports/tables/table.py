@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from offmarl.reports import lint, published
-from offmarl.reports.form import ENDED
-from offmarl.reports.results import load_runs
-from offmarl.reports.stats import estimate, rank_agreement, standings
+from offmarl.reports.published import findings as lint
+from offmarl.reports.published import numbers as published
+from offmarl.reports.records.reader import load_runs
+from offmarl.reports.records.schema import ENDED
+from offmarl.reports.tables.stats import estimate, rank_agreement, standings
 
 Row = dict[str, Any]
 AVERAGE, SCORE = "AVERAGE ", "normalised score"

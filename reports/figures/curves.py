@@ -20,9 +20,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from offmarl.reports.speed import NATIVE, Row
-from offmarl.reports.stats import estimate
-from offmarl.reports.tables import of_table, reduced_networks, row_name, span
+from offmarl.reports.tables.speed import NATIVE, Row
+from offmarl.reports.tables.stats import estimate
+from offmarl.reports.tables.table import of_table, reduced_networks, row_name, span
 
 # Okabe and Ito's colours, brown for the yellow that vanishes on white, then Tol's muted ones. Each method has the same
 # in every figure; those of one table stay apart.

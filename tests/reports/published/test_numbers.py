@@ -1,6 +1,6 @@
 import pytest
 
-from offmarl.reports import published
+from offmarl.reports.published import numbers as published
 
 TABLE = "macflow_table1"
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from offmarl.reports.tables import AVERAGE, LOST, row_name
+from offmarl.reports.tables.table import AVERAGE, LOST, row_name
 
 Row = dict[str, Any]
 

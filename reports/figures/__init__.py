@@ -1,0 +1,1 @@
+"""Pictures of returns, aggregates, times and studies."""

@@ -1,0 +1,1 @@
+"""The numbers that the papers print, and what is known of them."""

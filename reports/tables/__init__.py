@@ -1,0 +1,1 @@
+"""The long table of a suite, its statistics, and its formats."""
