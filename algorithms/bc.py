@@ -12,20 +12,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from offmarl.algorithms.parts import algorithm as base
-from offmarl.algorithms.parts.algorithm import choice
+from offmarl.algorithms.parts.algorithm import Algorithm
+from offmarl.algorithms.parts.batch import Batch
+from offmarl.algorithms.parts.config import BaseConfig, choice
 from offmarl.algorithms.parts.flow import to_actions
 from offmarl.algorithms.parts.nets import policy_net
 
 
 @dataclass(frozen=True)
-class Config(base.Config):
+class Config(BaseConfig):
     """Settings of BC."""
 
     act_by: str = choice("argmax", "sample")  # the most likely legal action, or a draw from the softmax
 
 
-class BC(base.Algorithm):
+class BC(Algorithm):
     """Independent categorical or Gaussian policies on local observations."""
 
     name = "bc"
@@ -39,7 +40,7 @@ class BC(base.Algorithm):
         """One policy network for all agents."""
         self.nets["policy"] = policy_net(self.init_streams, self.spec, self.config, self.spec.actions)
 
-    def losses(self, batch: base.Batch) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Negative log-likelihood of the data's actions, up to a constant."""
         logits = self.nets["policy"](batch.obs)
         if not self.spec.discrete:

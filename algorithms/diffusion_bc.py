@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from offmarl.algorithms.parts import algorithm as base
-from offmarl.algorithms.parts.algorithm import choice, size
+from offmarl.algorithms.parts.algorithm import Algorithm
+from offmarl.algorithms.parts.batch import Batch
+from offmarl.algorithms.parts.config import BaseConfig, choice, size
 from offmarl.algorithms.parts.diffusion import SCHEDULES, denoise, diffuse, embed, sampler
 from offmarl.algorithms.parts.flow import to_actions, to_points
 from offmarl.algorithms.parts.nets import AgentNet
@@ -21,7 +22,7 @@ EMBEDDING = 64
 
 
 @dataclass(frozen=True)
-class Config(base.Config):
+class Config(BaseConfig):
     """Settings of Diffusion BC."""
 
     diffusion_steps: int = size(200, tiny=4)  # of the forward process
@@ -30,7 +31,7 @@ class Config(base.Config):
     ddim_calls: int = size(15, tiny=2)  # network calls of ddim
 
 
-class DiffusionBC(base.Algorithm):
+class DiffusionBC(Algorithm):
     """Individual denoising policies on local observations."""
 
     name = "diffusion_bc"
@@ -52,7 +53,7 @@ class DiffusionBC(base.Algorithm):
         self.chain = sampler(abar, config.sampler, config.ddim_calls, self.device)
         self.abar = abar.float().to(self.device)
 
-    def losses(self, batch: base.Batch) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Squared error of the predicted noise, every agent at a step of its own."""
         target = to_points(self.spec, batch.actions, 1.0)
         noise = self.streams.normal(*target.shape[1:])

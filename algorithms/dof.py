@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from offmarl.algorithms.parts import planner
-from offmarl.algorithms.parts.algorithm import SeedStreams, choice
+from offmarl.algorithms.parts.config import choice
 from offmarl.algorithms.parts.planner import SMALL, Planner
+from offmarl.algorithms.parts.streams import SeedStreams
 from offmarl.algorithms.parts.unet import UNet
 
 

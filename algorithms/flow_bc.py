@@ -10,14 +10,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from offmarl.algorithms.parts import algorithm as base
-from offmarl.algorithms.parts.algorithm import size
+from offmarl.algorithms.parts.algorithm import Algorithm
+from offmarl.algorithms.parts.batch import Batch
+from offmarl.algorithms.parts.config import BaseConfig, size
 from offmarl.algorithms.parts.flow import Field, euler, flow_matching_loss, to_actions, to_points
 from offmarl.algorithms.parts.nets import AgentNet
 
 
 @dataclass(frozen=True)
-class Config(base.Config):
+class Config(BaseConfig):
     """Settings of Flow BC."""
 
     flow_steps: int = size(10, tiny=3)  # Euler steps
@@ -25,7 +26,7 @@ class Config(base.Config):
     action_scale: float = 1.0  # of actions as points of the flow, whose noise has unit variance
 
 
-class FlowBC(base.Algorithm):
+class FlowBC(Algorithm):
     """One vector field per agent on its local observation."""
 
     name = "flow_bc"
@@ -49,7 +50,7 @@ class FlowBC(base.Algorithm):
             share_parameters=config.share_parameters,
         )
 
-    def losses(self, batch: base.Batch) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Flow matching to the data's actions (Eq. 5), every agent at a time of its own."""
         target = to_points(self.spec, batch.actions, self.config.action_scale)
         noise = self.streams.normal(*target.shape[1:])

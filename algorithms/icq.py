@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from offmarl.algorithms.parts import algorithm as base
-from offmarl.algorithms.parts.algorithm import choice
+from offmarl.algorithms.parts.algorithm import Algorithm
+from offmarl.algorithms.parts.batch import Batch
+from offmarl.algorithms.parts.config import BaseConfig, choice
 from offmarl.algorithms.parts.flow import decode, masked
 from offmarl.algorithms.parts.gaussian import log_normal
 from offmarl.algorithms.parts.mixers import StateWeights
@@ -26,7 +27,7 @@ LOG_STD = (-6.0, 0.0)
 
 
 @dataclass(frozen=True)
-class Config(base.Config):
+class Config(BaseConfig):
     """Settings of ICQ."""
 
     policy_beta: float = 0.1  # temperature of the policy's weights over the batch
@@ -36,7 +37,7 @@ class Config(base.Config):
     max_grad_norm: float = 20.0
 
 
-class ICQ(base.Algorithm):
+class ICQ(Algorithm):
     """Policies cloned by advantage, critics that learn from the data's next actions."""
 
     name = "icq"
@@ -68,7 +69,7 @@ class ICQ(base.Algorithm):
         if not spec.discrete:
             self.nets["log_std"] = nn.ParameterList([torch.full((len(self.seeds), 1, spec.agents, spec.actions), -1.0)])
 
-    def losses(self, batch: base.Batch) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         """TD error on the data's next actions, and weighted cloning."""
         share = self.weights("mixer", batch.state)
         q = self.nets["critic"](batch.obs, *([] if self.spec.discrete else [batch.actions]))
@@ -93,7 +94,7 @@ class ICQ(base.Algorithm):
             if name in self.nets:
                 polyak(self.nets[f"target_{name}"], self.nets[name], self.config.polyak)
 
-    def critic_loss(self, batch: base.Batch, q: Tensor, share: Tensor) -> Tensor:
+    def critic_loss(self, batch: Batch, q: Tensor, share: Tensor) -> Tensor:
         """The next value counts by its share of a softmax over the batch, which stands for the unknown optimum."""
         with torch.no_grad():
             next_q = self.values("target_critic", batch.next_obs, batch.next_actions).mean(1)
@@ -103,7 +104,7 @@ class ICQ(base.Algorithm):
         team = (share[:, None] * q).sum(-1)
         return (team - target[:, None]).square().mean(2).sum(1)
 
-    def policy_loss(self, batch: base.Batch, q: Tensor, share: Tensor) -> Tensor:
+    def policy_loss(self, batch: Batch, q: Tensor, share: Tensor) -> Tensor:
         """Log-likelihood of the data, weighted by a softmax of the advantage over the batch."""
         out = self.nets["policy"](batch.obs)
         if self.spec.discrete:

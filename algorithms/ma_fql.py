@@ -9,7 +9,7 @@ policy's action, as in FQL (Park et al. 2025).
 from dataclasses import dataclass
 
 from offmarl.algorithms import mac_flow
-from offmarl.algorithms.parts.algorithm import choice
+from offmarl.algorithms.parts.config import choice
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from offmarl.algorithms.parts import algorithm as base
-from offmarl.algorithms.parts.algorithm import SeedStreams, TaskSpec, size
+from offmarl.algorithms.parts.algorithm import Algorithm
+from offmarl.algorithms.parts.batch import Batch, Data, TaskSpec
+from offmarl.algorithms.parts.config import BaseConfig, size
 from offmarl.algorithms.parts.diffusion import denoise, diffuse, solver, vp
 from offmarl.algorithms.parts.nets import AgentNet, Linear, keep_weights
 from offmarl.algorithms.parts.returns import returns_to_go
+from offmarl.algorithms.parts.streams import SeedStreams
 
 EMBEDDING = 32  # of the time, and of the observation
 FREQUENCY = 30.0  # deviation of the time's random frequencies
@@ -38,7 +40,7 @@ PLANNED_ROWS = 1024  # actions of every agent that planning draws at once
 
 
 @dataclass(frozen=True)
-class Config(base.Config):
+class Config(BaseConfig):
     """Settings of MA-SfBC."""
 
     hidden: tuple[int, ...] = size((256, 256), tiny=(16, 16))  # of the critic
@@ -66,7 +68,7 @@ class Config(base.Config):
             raise ValueError(f"select={self.select}: an agent has {self.candidates} candidates to choose from")
 
 
-class MASfBC(base.Algorithm):
+class MASfBC(Algorithm):
     """Diffusion models of behaviour and critics, each agent on its own."""
 
     name = "ma_sfbc"
@@ -95,7 +97,7 @@ class MASfBC(base.Algorithm):
         )
         self.chain = solver(config.solver_calls, self.device)
 
-    def prepare(self, data: base.Data) -> base.Data:
+    def prepare(self, data: Data) -> Data:
         """The first round's targets: the data's own returns."""
         self.data = data
         returns = returns_to_go(data.rewards, data.last, self.config.discount).expand(len(self.seeds), -1, -1)
@@ -104,7 +106,7 @@ class MASfBC(base.Algorithm):
         self.aim_at(returns)
         return data
 
-    def losses(self, batch: base.Batch) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Denoising, and regression to the targets of the round."""
         return {"score": self.score_loss(batch), "critic": self.critic_loss(batch)}
 
@@ -128,14 +130,14 @@ class MASfBC(base.Algorithm):
             self.plan()
         super().begin_update()
 
-    def score_loss(self, batch: base.Batch) -> Tensor:
+    def score_loss(self, batch: Batch) -> Tensor:
         """Squared error of the noise, summed over an action's coordinates; every agent at a time of its own."""
         noise = self.streams.normal(*batch.actions.shape[1:])
         time = EARLIEST + (1.0 - EARLIEST) * self.streams.uniform(*batch.actions.shape[1:-1])
         noisy = diffuse(batch.actions, noise, vp(time)[..., None])
         return (self.nets["score"](batch.obs, noisy, time) - noise).square().sum(-1).mean((1, 2))
 
-    def critic_loss(self, batch: base.Batch) -> Tensor:
+    def critic_loss(self, batch: Batch) -> Tensor:
         """Squared error of the normalised return, every agent's own."""
         target = self.targets.take_along_dim(batch.number[..., None], 1)
         return (self.nets["critic"](batch.obs, batch.actions)[..., 0] - target).square().mean((1, 2))

@@ -17,15 +17,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from offmarl.algorithms.parts import algorithm as base
-from offmarl.algorithms.parts.algorithm import choice
+from offmarl.algorithms.parts.algorithm import Algorithm
+from offmarl.algorithms.parts.batch import Batch
+from offmarl.algorithms.parts.config import BaseConfig, choice
 from offmarl.algorithms.parts.flow import decode, masked
 from offmarl.algorithms.parts.mixers import Monotonic, mix
 from offmarl.algorithms.parts.nets import index_of_both, policy_net, polyak, target_copy, twin_critic
 
 
 @dataclass(frozen=True)
-class Config(base.Config):
+class Config(BaseConfig):
     """Settings of MABCQ."""
 
     threshold: float = 0.4  # least probability of an admissible action, as a share of the likeliest one's
@@ -34,7 +35,7 @@ class Config(base.Config):
     eval_mask: bool = True  # only admissible actions at evaluation too
 
 
-class MABCQ(base.Algorithm):
+class MABCQ(Algorithm):
     """Twin Q networks and a cloned policy that says which of their maxima count."""
 
     name = "mabcq"
@@ -55,7 +56,7 @@ class MABCQ(base.Algorithm):
             self.nets["mixer"] = Monotonic(streams, spec.agents, spec.state)
             self.nets["target_mixer"] = target_copy(self.nets["mixer"])
 
-    def losses(self, batch: base.Batch) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         """TD error and cross-entropy of the cloned policy."""
         logits = self.nets["policy"](batch.obs)
         error = F.cross_entropy(logits.flatten(0, 2), batch.actions.flatten(), reduction="none")
@@ -83,7 +84,7 @@ class MABCQ(base.Algorithm):
         """Whether the targets are copied in this update."""
         return self.updates % self.config.target_period == 0
 
-    def critic_loss(self, batch: base.Batch) -> Tensor:
+    def critic_loss(self, batch: Batch) -> Tensor:
         """Double Q-learning within the admissible actions."""
         q = self.nets["critic"](batch.obs).gather(-1, index_of_both(batch.actions))[..., 0]  # [S, 2, B, I]
         with torch.no_grad():

@@ -22,8 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from offmarl.algorithms.parts import algorithm as base
-from offmarl.algorithms.parts.algorithm import choice, size
+from offmarl.algorithms.parts.algorithm import Algorithm
+from offmarl.algorithms.parts.batch import Batch
+from offmarl.algorithms.parts.config import BaseConfig, choice, size
 from offmarl.algorithms.parts.flow import (
     Field,
     decode,
@@ -48,7 +49,7 @@ from offmarl.algorithms.parts.nets import (
 
 
 @dataclass(frozen=True)
-class Config(base.Config):
+class Config(BaseConfig):
     """Settings of MAC-Flow."""
 
     flow_steps: int = size(10, tiny=3)  # Euler steps of the teacher
@@ -67,7 +68,7 @@ class Config(base.Config):
     distillation: str = choice("mse", "cross_entropy")  # to the integrated flow (Eq. 7), or to its argmax (released)
 
 
-class MACFlow(base.Algorithm):
+class MACFlow(Algorithm):
     """Joint flow teacher, twin individual critics under the mean mixer, one-step policies."""
 
     name = "mac_flow"
@@ -125,7 +126,7 @@ class MACFlow(base.Algorithm):
         if config.acts_by == "flow" and config.joint_flow:
             self.execution = "centralised"
 
-    def losses(self, batch: base.Batch) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         """All three networks learn from the same batch (Algorithm 1)."""
         noise = self.streams.normal(*batch.obs.shape[1:-1], self.spec.actions)
         taught, next_actions = self.teach(batch, noise)
@@ -154,7 +155,7 @@ class MACFlow(base.Algorithm):
         polyak(self.nets["target_critic"], self.nets["critic"], self.config.polyak)
 
     @torch.no_grad()
-    def teach(self, batch: base.Batch, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def teach(self, batch: Batch, noise: Tensor) -> tuple[Tensor, Tensor]:
         """The flow's end points at this batch [S,B,I,A], and the actions of the TD target."""
         next_noise = self.streams.normal(*noise.shape[1:])
         next_legal = batch.next_legal if self.config.mask_td else None
@@ -167,7 +168,7 @@ class MACFlow(base.Algorithm):
         taught, proposed = euler(self.field(obs), noise, self.config.flow_steps).chunk(2, 1)
         return taught, self.decide(proposed, next_legal)
 
-    def critic_loss(self, batch: base.Batch, q: Tensor, next_actions: Tensor) -> Tensor:
+    def critic_loss(self, batch: Batch, q: Tensor, next_actions: Tensor) -> Tensor:
         """TD error of the mixed value, for each member of the ensemble (Appendix E)."""
         with torch.no_grad():
             if self.tabular:
@@ -179,7 +180,7 @@ class MACFlow(base.Algorithm):
         chosen = q.gather(-1, index_of_both(batch.actions)) if self.tabular else q
         return (self.mix(chosen[..., 0]) - target[:, None]).pow(2).mean((2, 3)).sum(1)
 
-    def flow_loss(self, batch: base.Batch) -> Tensor:
+    def flow_loss(self, batch: Batch) -> Tensor:
         """Flow matching to the data's joint action (Eq. 6): one time for the whole team."""
         target = to_points(self.spec, batch.actions, self.config.action_scale)
         noise = self.streams.normal(*target.shape[1:])
@@ -187,7 +188,7 @@ class MACFlow(base.Algorithm):
         time = self.streams.uniform(target.shape[1], 1 if joint else target.shape[2], 1)
         return flow_matching_loss(self.field(batch.obs), target, noise, time.expand(*target.shape[:-1], 1))
 
-    def policy_losses(self, batch: base.Batch, noise: Tensor, taught: Tensor, q: Tensor) -> dict[str, Tensor]:
+    def policy_losses(self, batch: Batch, noise: Tensor, taught: Tensor, q: Tensor) -> dict[str, Tensor]:
         """Distillation and Q maximisation (Eq. 9), teacher and critic held fixed."""
         out = self.nets["policy"](batch.obs, noise)
         if self.config.distillation == "mse" or not self.spec.discrete:

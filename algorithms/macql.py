@@ -17,8 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from offmarl.algorithms.parts import algorithm as base
-from offmarl.algorithms.parts.algorithm import choice
+from offmarl.algorithms.parts.algorithm import Algorithm
+from offmarl.algorithms.parts.batch import Batch
+from offmarl.algorithms.parts.config import BaseConfig, choice
 from offmarl.algorithms.parts.flow import decode, masked
 from offmarl.algorithms.parts.gaussian import TanhGaussian, tanh_gaussian
 from offmarl.algorithms.parts.mixers import mix
@@ -26,7 +27,7 @@ from offmarl.algorithms.parts.nets import frozen, index_of_both, policy_net, pol
 
 
 @dataclass(frozen=True)
-class Config(base.Config):
+class Config(BaseConfig):
     """Settings of MACQL."""
 
     cql_weight: float = 3.0  # of the conservative term
@@ -37,7 +38,7 @@ class Config(base.Config):
     act_entropy: bool = True  # continuous: learn a weight of the policy's entropy, towards -A; False: none
 
 
-class MACQL(base.Algorithm):
+class MACQL(Algorithm):
     """Twin Q networks with a penalty on actions outside the data."""
 
     name = "macql"
@@ -61,7 +62,7 @@ class MACQL(base.Algorithm):
             if config.act_entropy:
                 self.nets["temperature"] = nn.ParameterList([torch.zeros(len(self.seeds))])
 
-    def losses(self, batch: base.Batch) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         """TD error and conservative term; for continuous actions the policy's."""
         if self.spec.discrete:
             return self.critic_losses(batch, *self.discrete_values(batch))
@@ -93,7 +94,7 @@ class MACQL(base.Algorithm):
             return float(self.updates % self.config.target_period == 0)
         return self.config.polyak
 
-    def critic_losses(self, batch: base.Batch, chosen: Tensor, soft: Tensor, following: Tensor) -> dict[str, Tensor]:
+    def critic_losses(self, batch: Batch, chosen: Tensor, soft: Tensor, following: Tensor) -> dict[str, Tensor]:
         """From values of the data's actions [S,2,B,I], their soft maximum [S,2,B,I] and the next values [S,B,I]."""
         live = (1.0 - batch.done)[..., None]
         target = mix(batch.rewards, self.mixer) + self.config.discount * live * mix(following, self.mixer)
@@ -103,7 +104,7 @@ class MACQL(base.Algorithm):
             "conservative": self.config.cql_weight * (soft - chosen).mean((2, 3)).sum(1),
         }
 
-    def discrete_values(self, batch: base.Batch) -> tuple[Tensor, Tensor, Tensor]:
+    def discrete_values(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Double Q-learning: the online network selects among legal actions, the target network values."""
         q = self.nets["critic"](batch.obs)  # [S, 2, B, I, A]
         chosen = q.gather(-1, index_of_both(batch.actions))[..., 0]
@@ -113,9 +114,7 @@ class MACQL(base.Algorithm):
             next_q = self.nets["target_critic"](batch.next_obs).amin(1)
         return chosen, masked(q, legal).logsumexp(-1), next_q.gather(-1, selected[..., None])[..., 0]
 
-    def continuous_values(
-        self, batch: base.Batch, here: TanhGaussian, there: TanhGaussian
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def continuous_values(self, batch: Batch, here: TanhGaussian, there: TanhGaussian) -> tuple[Tensor, Tensor, Tensor]:
         """The same with an integral for the sum, estimated from three proposals. The policy is held fixed."""
         S, B, I, A = batch.actions.shape
         N = self.config.cql_actions
@@ -131,7 +130,7 @@ class MACQL(base.Algorithm):
             following = self.nets["target_critic"](batch.next_obs, next_actions)[..., 0].amin(1)
         return q[:, :, 0], (q[:, :, 1:] - log_density[:, None]).logsumexp(2), following
 
-    def policy_losses(self, batch: base.Batch, policy: TanhGaussian) -> dict[str, Tensor]:
+    def policy_losses(self, batch: Batch, policy: TanhGaussian) -> dict[str, Tensor]:
         """Soft actor-critic's, the critic held fixed."""
         actions, log_density = policy.sample(self.streams.normal(*batch.actions.shape[1:]))
         with frozen(self.nets["critic"]):

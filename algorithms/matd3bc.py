@@ -12,14 +12,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from offmarl.algorithms.parts import algorithm as base
-from offmarl.algorithms.parts.algorithm import choice
+from offmarl.algorithms.parts.algorithm import Algorithm
+from offmarl.algorithms.parts.batch import Batch
+from offmarl.algorithms.parts.config import BaseConfig, choice
 from offmarl.algorithms.parts.mixers import mix
 from offmarl.algorithms.parts.nets import frozen, policy_net, polyak, target_copy, twin_critic
 
 
 @dataclass(frozen=True)
-class Config(base.Config):
+class Config(BaseConfig):
     """Settings of MATD3BC."""
 
     alpha: float = 2.5  # weight of the normalised Q term against the squared distance to the data
@@ -31,7 +32,7 @@ class Config(base.Config):
     detach_magnitude: bool = True  # of Q in the Q term's weight
 
 
-class MATD3BC(base.Algorithm):
+class MATD3BC(Algorithm):
     """Deterministic policies on local observations, twin critics under the mean mixer."""
 
     name = "matd3bc"
@@ -59,7 +60,7 @@ class MATD3BC(base.Algorithm):
         if config.target_policy:
             self.nets["target_policy"] = target_copy(self.nets["policy"])
 
-    def losses(self, batch: base.Batch) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The critic's, and now and then the policy's."""
         losses = {"critic": self.critic_loss(batch)}
         return losses | self.policy_losses(batch) if self.kind() else losses
@@ -84,7 +85,7 @@ class MATD3BC(base.Algorithm):
         """Whether this update, counted from one, is one of the policy's."""
         return (self.updates - 1) % self.config.policy_delay == 0
 
-    def critic_loss(self, batch: base.Batch) -> Tensor:
+    def critic_loss(self, batch: Batch) -> Tensor:
         """TD error of the team's value, the lesser of the twins in the target."""
         with torch.no_grad():
             policy = self.nets["target_policy" if self.config.target_policy else "policy"]
@@ -97,7 +98,7 @@ class MATD3BC(base.Algorithm):
         q = self.nets["critic"](batch.obs, batch.actions)[..., 0]  # [S, 2, B, I]
         return (self.mix(q) - target[:, None]).square().mean((2, 3)).sum(1)
 
-    def policy_losses(self, batch: base.Batch) -> dict[str, Tensor]:
+    def policy_losses(self, batch: Batch) -> dict[str, Tensor]:
         """Squared distance to the data, and minus the first critic's value over its mean magnitude."""
         actions = self.nets["policy"](batch.obs).tanh()
         with frozen(self.nets["critic"]):

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from offmarl.algorithms.parts import algorithm as base
-from offmarl.algorithms.parts.algorithm import choice
+from offmarl.algorithms.parts.algorithm import Algorithm
+from offmarl.algorithms.parts.batch import Batch
+from offmarl.algorithms.parts.config import BaseConfig, choice
 from offmarl.algorithms.parts.nets import AgentNet, frozen, polyak, target_copy, twin_critic
 
 GRID = 1024  # points of the time law's inverse distribution
@@ -27,7 +28,7 @@ Velocity = Callable[[Tensor, Tensor, Tensor], Tensor]  # (z, r, t) -> average ve
 
 
 @dataclass(frozen=True)
-class Config(base.Config):
+class Config(BaseConfig):
     """Settings of OM2P."""
 
     batch_size: int = 256
@@ -43,7 +44,7 @@ class Config(base.Config):
     convention: str = choice("meanflow", "released")  # which identity, orientation and sampler
 
 
-class OM2P(base.Algorithm):
+class OM2P(Algorithm):
     """Mean-flow actors and twin critics, each agent on its own."""
 
     name = "om2p"
@@ -69,7 +70,7 @@ class OM2P(base.Algorithm):
         density = torch.exp(powers @ torch.tensor(config.time_weights))
         self.time_law = (density.cumsum(0) / density.sum()).to(self.device)
 
-    def losses(self, batch: base.Batch) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Critic, mean flow (Eq. 2) and Q maximisation (Eq. 6)."""
         return {
             "critic": self.critic_loss(batch),
@@ -90,7 +91,7 @@ class OM2P(base.Algorithm):
         """Polyak averaging of the critics."""
         polyak(self.nets["target_critic"], self.nets["critic"], self.config.polyak)
 
-    def critic_loss(self, batch: base.Batch) -> Tensor:
+    def critic_loss(self, batch: Batch) -> Tensor:
         """TD error of every agent on its own reward (Eq. 7)."""
         with torch.no_grad():
             noise = self.streams.normal(*batch.actions.shape[1:])
@@ -100,7 +101,7 @@ class OM2P(base.Algorithm):
         q = self.nets["critic"](batch.obs, batch.actions)[..., 0]  # [S, 2, B, I]
         return (q - target[:, None]).pow(2).mean((2, 3)).sum(1)
 
-    def flow_loss(self, batch: base.Batch) -> Tensor:
+    def flow_loss(self, batch: Batch) -> Tensor:
         """The mean-flow identity as a regression: ||u - sg(v - (t - r) du/dt)||^2."""
         data, noise = batch.actions, self.streams.normal(*batch.actions.shape[1:])
         r, t = self.times(*data.shape[1:-1])
@@ -114,7 +115,7 @@ class OM2P(base.Algorithm):
         target = (v - (t - r) * rate).detach()
         return (u(path(t), r, t) - target).pow(2).flatten(1).mean(1)
 
-    def q_loss(self, batch: base.Batch) -> Tensor:
+    def q_loss(self, batch: Batch) -> Tensor:
         """Minus the value of the agents' own actions, critics held fixed."""
         actions = self.sample(batch.obs, self.streams.normal(*batch.actions.shape[1:])).clamp(-1, 1)
         with frozen(self.nets["critic"]):

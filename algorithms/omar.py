@@ -14,13 +14,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from offmarl.algorithms.parts import algorithm as base
-from offmarl.algorithms.parts.algorithm import choice
+from offmarl.algorithms.parts.algorithm import Algorithm
+from offmarl.algorithms.parts.batch import Batch
+from offmarl.algorithms.parts.config import BaseConfig, choice
 from offmarl.algorithms.parts.nets import frozen, policy_net, polyak, target_copy, twin_critic
 
 
 @dataclass(frozen=True)
-class Config(base.Config):
+class Config(BaseConfig):
     """Settings of OMAR."""
 
     cql_weight: float = 3.0  # of the conservative term
@@ -36,7 +37,7 @@ class Config(base.Config):
     penalty: float = 1e-3  # on the size of actions
 
 
-class OMAR(base.Algorithm):
+class OMAR(Algorithm):
     """Deterministic policies and conservative twin critics, each agent on its own."""
 
     name = "omar"
@@ -67,7 +68,7 @@ class OMAR(base.Algorithm):
         for name in ("policy", "critic"):
             self.nets[f"target_{name}"] = target_copy(self.nets[name])
 
-    def losses(self, batch: base.Batch) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Conservative critics, and the policy's two wishes."""
         return self.critic_losses(batch) | self.policy_losses(batch)
 
@@ -85,7 +86,7 @@ class OMAR(base.Algorithm):
         for name in ("policy", "critic"):
             polyak(self.nets[f"target_{name}"], self.nets[name], self.config.polyak)
 
-    def critic_losses(self, batch: base.Batch) -> dict[str, Tensor]:
+    def critic_losses(self, batch: Batch) -> dict[str, Tensor]:
         """TD error of every agent on its own reward, and the conservative term."""
         with torch.no_grad():
             next_actions = self.nets["target_policy"](batch.next_obs).tanh()
@@ -100,7 +101,7 @@ class OMAR(base.Algorithm):
             "conservative": self.config.cql_weight * (soft - q[:, :, 0]).mean((2, 3)).sum(1),
         }
 
-    def propose(self, batch: base.Batch) -> tuple[Tensor, Tensor]:
+    def propose(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Actions outside the data [S,N,B,I,A], and the logarithms of their densities [S,N,B,I]."""
         B, I, A = batch.actions.shape[1:]
         N, deviation = self.config.cql_actions, self.config.cql_deviation
@@ -112,7 +113,7 @@ class OMAR(base.Algorithm):
             density.append((-0.5 * noise.square() - math.log(deviation * math.sqrt(2.0 * math.pi))).sum(-1))
         return torch.cat(actions, 1), torch.cat(density, 1)
 
-    def policy_losses(self, batch: base.Batch) -> dict[str, Tensor]:
+    def policy_losses(self, batch: Batch) -> dict[str, Tensor]:
         """Imitation of the search, minus the first critic's value, and a penalty on size."""
         actions, c = self.nets["policy"](batch.obs).tanh(), self.config.coefficient
         best = self.search(batch.obs, actions.detach())

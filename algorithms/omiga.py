@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from offmarl.algorithms.parts import algorithm as base
-from offmarl.algorithms.parts.algorithm import size
+from offmarl.algorithms.parts.algorithm import Algorithm
+from offmarl.algorithms.parts.batch import Batch
+from offmarl.algorithms.parts.config import BaseConfig, size
 from offmarl.algorithms.parts.gaussian import tanh_gaussian
 from offmarl.algorithms.parts.mixers import StateWeights
 from offmarl.algorithms.parts.nets import AgentNet, policy_net, polyak, target_copy, twin_critic
@@ -22,7 +23,7 @@ BOUND = 10.0  # of the exponents
 
 
 @dataclass(frozen=True)
-class Config(base.Config):
+class Config(BaseConfig):
     """Settings of OMIGA."""
 
     alpha: float = 10.0  # strength of the regularisation
@@ -32,7 +33,7 @@ class Config(base.Config):
     max_grad_norm: float = 1.0
 
 
-class OMIGA(base.Algorithm):
+class OMIGA(Algorithm):
     """Policies, critics and values of every agent, under a linear mixer of the state."""
 
     name = "omiga"
@@ -68,7 +69,7 @@ class OMIGA(base.Algorithm):
         for name in ("critic", "value", "mixer"):
             self.nets[f"target_{name}"] = target_copy(self.nets[name])
 
-    def losses(self, batch: base.Batch) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Critic, value and policy, from one residual."""
         with torch.no_grad():
             weights, _ = self.nets["target_mixer"](batch.state)  # [S, B, I]
@@ -95,7 +96,7 @@ class OMIGA(base.Algorithm):
         for name in ("critic", "value", "mixer"):
             polyak(self.nets[f"target_{name}"], self.nets[name], self.config.polyak)
 
-    def critic_loss(self, batch: base.Batch) -> Tensor:
+    def critic_loss(self, batch: Batch) -> Tensor:
         """TD error of the mixed critics towards the mixed value of what follows."""
         with torch.no_grad():
             weights, bias = self.nets["target_mixer"](batch.next_state)
@@ -112,7 +113,7 @@ class OMIGA(base.Algorithm):
         largest = residual.detach().flatten(1).amax(1).clamp(min=-1.0)[:, None, None]
         return (torch.exp(residual - largest) + torch.exp(-largest) * value).mean((1, 2))
 
-    def policy_loss(self, batch: base.Batch, residual: Tensor) -> Tensor:
+    def policy_loss(self, batch: Batch, residual: Tensor) -> Tensor:
         """Weighted cloning, every agent by its own residual."""
         policy = tanh_gaussian(self.nets["policy"](batch.obs))
         weight = residual.exp().clamp(max=self.config.max_weight)

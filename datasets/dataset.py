@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from offmarl.algorithms.parts.algorithm import Batch, Data, SeedStreams, Window
+from offmarl.algorithms.parts.batch import Batch, Data, Window
+from offmarl.algorithms.parts.streams import SeedStreams
 from offmarl.benchmarks.tasks import Task
 from offmarl.datasets.foreign import foreign
 

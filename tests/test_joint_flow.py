@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from offmarl.algorithms import registry
-from offmarl.algorithms.parts.algorithm import TaskSpec
+from offmarl.algorithms.parts.batch import TaskSpec
 from offmarl.benchmarks.tasks import make_env, tasks
 from offmarl.datasets.dataset import Dataset, Sampler, from_episodes
 from offmarl.datasets.embedded.record import record

@@ -8,162 +8,17 @@ its own, so its numbers do not depend on which seeds share the process.
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from offmarl.algorithms.parts.batch import Batch, Data, TaskSpec
+from offmarl.algorithms.parts.config import BaseConfig
 from offmarl.algorithms.parts.diffusion import NO_CHAIN, Chain
+from offmarl.algorithms.parts.streams import SeedStreams
 
 LARGEST_Q, MEAN_Q = "largest_q", "mean_q"  # metrics of methods with a critic: of the values of its last pass
-
-
-@dataclass(frozen=True)
-class TaskSpec:
-    """What a method may know of a task: sizes. `actions` is a count when `discrete`, else a dimension."""
-
-    agents: int
-    obs: int
-    state: int
-    actions: int
-    discrete: bool
-
-
-class Window(NamedTuple):
-    """What a method sees of an episode: T = history + horizon steps, the transition's own at number `history`."""
-
-    history: int
-    horizon: int
-
-
-class Data(NamedTuple):
-    """A whole dataset on the device: episodes end to end, N transitions, R rows (one more than transitions each).
-
-    What follows transition k of row `rows[k]` is in row `rows[k] + 1`; no transition joins two episodes.
-    """
-
-    obs: Tensor  # [R, I, O]
-    state: Tensor  # [R, G]
-    legal: Tensor | None  # [R, I, A] bool
-    actions: Tensor  # [N, I] int64, or [N, I, A]
-    rewards: Tensor  # [N, I]
-    done: Tensor  # [N] float, as in a batch
-    last: Tensor  # [N] bool: the last transition of its episode, whatever ended it
-    rows: Tensor  # [N] int64
-
-
-class Batch(NamedTuple):
-    """Transitions of S seeds, B each. Masks are None in continuous tasks, windows where a method wants none."""
-
-    obs: Tensor  # [S, B, I, O]
-    actions: Tensor  # [S, B, I] int64, or [S, B, I, A] in [-1, 1]
-    rewards: Tensor  # [S, B, I]
-    next_obs: Tensor  # [S, B, I, O]
-    done: Tensor  # [S, B] float, 1 where nothing follows
-    legal: Tensor | None  # [S, B, I, A] bool
-    next_legal: Tensor | None  # [S, B, I, A] bool
-    state: Tensor  # [S, B, G]
-    next_state: Tensor  # [S, B, G]
-    next_actions: Tensor  # as actions: the data's next ones; an episode's last transition repeats its own
-    number: Tensor  # [S, B] int64: which transitions of the data these are
-    window: Tensor | None = None  # [S, B, T, I, O]: an episode is continued by its first and its last observation
-
-
-def size(paper: Any, tiny: Any) -> Any:
-    """A setting that makes a method larger or smaller: the paper's value, and one that tests can afford.
-
-    A run with less than the paper's is marked as reduced wherever it is shown.
-    """
-    return field(default=paper, metadata={"tiny": tiny})
-
-
-def choice(*values: str) -> Any:
-    """A setting that takes one of these words; the first is the default."""
-    return field(default=values[0], metadata={"choices": values})
-
-
-@dataclass(frozen=True)
-class Config:
-    """Settings that every method has; defaults are MAC-Flow's (Appendix E and G.4)."""
-
-    hidden: tuple[int, ...] = size((512, 512, 512, 512), tiny=(16, 16))  # widths of the hidden layers
-    batch_size: int = 64  # transitions of one update, per seed
-    learning_rate: float = 3e-4  # of Adam, for policies and critics alike
-    decay_steps: int = 0  # updates in which the learning rate falls to zero, evenly; 0 keeps it
-    adam_epsilon: float = 1e-5
-    discount: float = 0.995
-    polyak: float = 0.005  # how far target networks move in one update
-    max_grad_norm: float = 0.0  # of each network of each seed, beyond which a gradient is shortened; 0: no limit
-    share_parameters: bool = True  # one network for all agents, told apart by a one-hot id
-    eval_noise: str = choice("fresh", "fixed", "zero")  # noise of sampling methods when they act
-
-    def __post_init__(self) -> None:
-        """Refuse what no method can run with.
-
-        Raises:
-            ValueError: naming the setting.
-        """
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size={self.batch_size}: an update needs at least one transition")
-
-    @property
-    def window(self) -> Window | None:
-        """What batches must show around each transition; None: nothing."""
-        return None
-
-    def reduced(self) -> dict[str, Any]:
-        """The sizes that fall short of the paper's, by setting."""
-        sizes = {f.name: (getattr(self, f.name), f.default) for f in fields(self) if "tiny" in f.metadata}
-        return {name: value for name, (value, paper) in sizes.items() if _less(value, paper)}
-
-
-def _less(value: Any, paper: Any) -> bool:
-    if isinstance(paper, tuple):
-        return len(value) < len(paper) or any(a < b for a, b in zip(value, paper))
-    return value < paper
-
-
-class SeedStreams:
-    """One random generator per seed. Draws have shape [S, *shape].
-
-    Args:
-        seeds: the seeds that train together.
-        purpose: separates the streams of one seed (initialisation, training, acting, batches).
-    """
-
-    def __init__(self, seeds: Sequence[int], purpose: str, device: torch.device | str = "cpu"):
-        self.device = torch.device(device)
-        self.generators = []
-        for seed in seeds:
-            entropy = np.random.SeedSequence([seed, *purpose.encode()]).generate_state(2, np.uint64)
-            self.generators.append(torch.Generator(self.device).manual_seed(int(entropy[0] >> np.uint64(1))))
-
-    def normal(self, *shape: int) -> Tensor:
-        """Standard normal draws."""
-        return torch.stack([torch.randn(shape, generator=g, device=self.device) for g in self.generators])
-
-    def uniform(self, *shape: int) -> Tensor:
-        """Uniform draws from [0, 1)."""
-        return torch.stack([torch.rand(shape, generator=g, device=self.device) for g in self.generators])
-
-    def integers(self, high: int, *shape: int) -> Tensor:
-        """Uniform integers from 0 to high - 1."""
-        return torch.stack([torch.randint(high, shape, generator=g, device=self.device) for g in self.generators])
-
-    def gumbel(self, *shape: int) -> Tensor:
-        """Standard Gumbel draws: the largest of scores plus these is a draw from the scores' softmax."""
-        return -torch.log(-torch.log(self.uniform(*shape).clamp(1e-20, 1 - 1e-7)))
-
-    def state_dict(self) -> list[Tensor]:
-        """Where each stream stands."""
-        return [g.get_state() for g in self.generators]
-
-    def load_state_dict(self, states: Sequence[Tensor]) -> None:
-        """Continue where `state_dict` stood."""
-        for generator, state in zip(self.generators, states, strict=True):
-            generator.set_state(state.cpu())
 
 
 class Algorithm(ABC):
@@ -179,7 +34,7 @@ class Algorithm(ABC):
     actions: ClassVar[frozenset[str]]  # of "discrete", "continuous"
     capturable: ClassVar[bool] = True  # False: a gradient step asks the host something, so no CUDA graph can hold it
     execution: str = "decentralised"  # or "centralised": acting needs other agents' observations
-    Config: ClassVar[type] = Config  # a frozen dataclass, a subclass of the one above
+    Config: ClassVar[type] = BaseConfig  # a frozen dataclass, a subclass of the one above
     chain: Chain = NO_CHAIN  # of methods that denoise: the network calls of a decision
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # named differences from the paper's settings
 

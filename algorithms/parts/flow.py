@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from offmarl.algorithms.parts.algorithm import TaskSpec
+from offmarl.algorithms.parts.batch import TaskSpec
 
 Field = Callable[[Tensor, Tensor], Tensor]  # (x, t) -> velocity; t broadcasts over the last axis of x
 

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from offmarl.algorithms.parts.algorithm import SeedStreams
 from offmarl.algorithms.parts.nets import MLP
+from offmarl.algorithms.parts.streams import SeedStreams
 
 
 def mix(values: Tensor, mixer: str) -> Tensor:

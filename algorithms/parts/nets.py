@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from offmarl.algorithms.parts.algorithm import Config, SeedStreams, TaskSpec
+from offmarl.algorithms.parts.batch import TaskSpec
+from offmarl.algorithms.parts.config import BaseConfig
+from offmarl.algorithms.parts.streams import SeedStreams
 
 
 class Linear(nn.Module):
@@ -138,12 +140,12 @@ def keep_weights(net: nn.Module, agents: int, agent: int) -> None:
         weight.data = weight.data.unflatten(0, (-1, agents))[:, agent].contiguous()
 
 
-def policy_net(streams: SeedStreams, spec: TaskSpec, config: Config, n_out: int) -> AgentNet:
+def policy_net(streams: SeedStreams, spec: TaskSpec, config: BaseConfig, n_out: int) -> AgentNet:
     """Every agent on its own observation: [S,B,I,O] -> [S,B,I,n_out]."""
     return AgentNet(streams, spec.agents, spec.obs, config.hidden, n_out, share_parameters=config.share_parameters)
 
 
-def twin_critic(streams: SeedStreams, spec: TaskSpec, config: Config) -> AgentNet:
+def twin_critic(streams: SeedStreams, spec: TaskSpec, config: BaseConfig) -> AgentNet:
     """Two critics of every agent. One pass values each discrete action [S,2,B,I,A]; a continuous one is an input."""
     n_in, n_out = (spec.obs, spec.actions) if spec.discrete else (spec.obs + spec.actions, 1)
     return AgentNet(
@@ -154,7 +156,7 @@ def twin_critic(streams: SeedStreams, spec: TaskSpec, config: Config) -> AgentNe
     )
 
 
-def central_critic(streams: SeedStreams, spec: TaskSpec, config: Config) -> TeamNet:
+def central_critic(streams: SeedStreams, spec: TaskSpec, config: BaseConfig) -> TeamNet:
     """Two critics of the joint observation and action [S,B,I,A], discrete ones as weights of the actions."""
     return TeamNet(streams, spec.agents * (spec.obs + spec.actions), config.hidden, 1, copies=2)
 

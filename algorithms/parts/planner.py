@@ -20,8 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from offmarl.algorithms.parts import algorithm as base
-from offmarl.algorithms.parts.algorithm import Window, choice, size
+from offmarl.algorithms.parts.algorithm import Algorithm
+from offmarl.algorithms.parts.batch import Batch, Data, Window
+from offmarl.algorithms.parts.config import BaseConfig, choice, size
 from offmarl.algorithms.parts.diffusion import SCHEDULES, denoise, diffuse, sampler
 from offmarl.algorithms.parts.flow import masked, to_actions
 from offmarl.algorithms.parts.nets import AgentNet, polyak, target_copy
@@ -48,7 +49,7 @@ SMALL = {
 
 
 @dataclass(frozen=True)
-class Config(base.Config):
+class Config(BaseConfig):
     """Settings of the planners; defaults are MADiff's on SMAC."""
 
     hidden: tuple[int, ...] = size((256, 256), tiny=(16, 16))  # of inverse dynamics
@@ -91,7 +92,7 @@ class Config(base.Config):
         return Window(self.history, self.horizon)
 
 
-class Planner(base.Algorithm):
+class Planner(Algorithm):
     """A diffusion model of windows, and inverse dynamics. S seeds, R rows, T slots, N numbers a slot, V views."""
 
     actions = frozenset({"discrete", "continuous"})
@@ -126,7 +127,7 @@ class Planner(base.Algorithm):
         self.ids = torch.eye(spec.agents, device=self.device)
         self.absent = (0, 0)  # agents before and after those that act here
 
-    def prepare(self, data: base.Data) -> base.Data:
+    def prepare(self, data: Data) -> Data:
         """Fit the normalisers, and normalise once and for all; keep every transition's return-to-go [S,N,I]."""
         self.obs_range.fit(data.obs)
         returns = returns_to_go(data.rewards, data.last, self.config.discount)[..., None]
@@ -138,7 +139,7 @@ class Planner(base.Algorithm):
         self.action_range.fit(data.actions)
         return data._replace(actions=self.action_range.encode(data.actions))
 
-    def losses(self, batch: base.Batch) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Half the error of the noise in what a view leaves open, and half that of inverse dynamics."""
         assert batch.window is not None
         x = self.signed(batch.window).transpose(2, 3)  # [S, B, I, T, N]
@@ -213,7 +214,7 @@ class Planner(base.Algorithm):
         slot = torch.arange(sum(self.config.window), device=seen.device)
         return torch.where(seen[..., None], slot <= self.config.history, slot < self.config.history)
 
-    def inverse_loss(self, batch: base.Batch) -> Tensor:
+    def inverse_loss(self, batch: Batch) -> Tensor:
         """How badly two observations tell the action between them: [S]."""
         found = self.nets["inverse"](self.signed(batch.obs), self.signed(batch.next_obs))
         if not self.spec.discrete:

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from offmarl.algorithms.parts.algorithm import SeedStreams
 from offmarl.algorithms.parts.diffusion import embed
 from offmarl.algorithms.parts.nets import Linear
+from offmarl.algorithms.parts.streams import SeedStreams
 
 KERNEL, HEADS = 5, 4
 

@@ -9,19 +9,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from offmarl.algorithms.parts import algorithm as base
+from offmarl.algorithms.parts.algorithm import Algorithm
+from offmarl.algorithms.parts.batch import Batch
+from offmarl.algorithms.parts.config import BaseConfig
 from offmarl.algorithms.parts.flow import to_actions
 from offmarl.algorithms.parts.nets import policy_net
 
 
 @dataclass(frozen=True)
-class Config(base.Config):
+class Config(BaseConfig):
     """Settings of TITLE; defaults are the paper's. Sizes that tests may shrink: size(paper, tiny)."""
 
     weight: float = 1.0  # of the only loss term there is
 
 
-class Template(base.Algorithm):
+class Template(Algorithm):
     """What it consists of. Shapes: S seeds, B batch, E episodes, I agents, O observation, A actions."""
 
     name = "template"  # as the command line calls it
@@ -36,7 +38,7 @@ class Template(base.Algorithm):
         """Networks: every tensor carries the seeds as its first axis; the house's networks do so by themselves."""
         self.nets["policy"] = policy_net(self.init_streams, self.spec, self.config, self.spec.actions)
 
-    def losses(self, batch: base.Batch) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Loss terms [S], one number a seed; one step of Adam descends their sum. Noise: self.streams.normal(...)."""
         out = self.nets["policy"](batch.obs)  # [S, B, I, A]
         if not self.spec.discrete:

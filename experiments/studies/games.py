@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from offmarl.algorithms.parts.algorithm import TaskSpec
+from offmarl.algorithms.parts.batch import TaskSpec
 from offmarl.datasets.dataset import Dataset, from_episodes
 
 SHARES = {(0, 1): 0.35, (1, 0): 0.35, (1, 1): 0.12, (0, 0): 0.18}

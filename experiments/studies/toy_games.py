@@ -24,8 +24,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from offmarl.algorithms import registry
-from offmarl.algorithms.parts.algorithm import SeedStreams
 from offmarl.algorithms.parts.flow import euler
+from offmarl.algorithms.parts.streams import SeedStreams
 from offmarl.datasets.dataset import Sampler
 from offmarl.experiments.grid.jobs import config_from
 from offmarl.experiments.studies.distances import matched, mutual_information, table, table_information, wasserstein

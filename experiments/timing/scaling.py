@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from offmarl.algorithms import registry
-from offmarl.algorithms.parts.algorithm import Algorithm, TaskSpec
+from offmarl.algorithms.parts.algorithm import Algorithm
+from offmarl.algorithms.parts.batch import TaskSpec
 from offmarl.algorithms.parts.diffusion import shortened
 from offmarl.benchmarks.latency import Decisions, Sight, time_decisions
 from offmarl.experiments.store.store import Store

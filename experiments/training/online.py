@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from offmarl.algorithms.parts.algorithm import Algorithm, Batch, SeedStreams
+from offmarl.algorithms.parts.algorithm import Algorithm
+from offmarl.algorithms.parts.batch import Batch
+from offmarl.algorithms.parts.streams import SeedStreams
 from offmarl.benchmarks.env import BatchEnv, Step, View
 from offmarl.benchmarks.rollout import lane_seeds
 from offmarl.datasets.dataset import Sampler

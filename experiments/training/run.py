@@ -14,7 +14,8 @@ import pandas as pd
 import torch
 
 from offmarl.algorithms import registry
-from offmarl.algorithms.parts.algorithm import LARGEST_Q, Algorithm, TaskSpec
+from offmarl.algorithms.parts.algorithm import LARGEST_Q, Algorithm
+from offmarl.algorithms.parts.batch import TaskSpec
 from offmarl.benchmarks.latency import Decisions, time_decisions
 from offmarl.benchmarks.rollout import Episodes, evaluate, lane_seeds
 from offmarl.benchmarks.tasks import Task, fingerprint, make_env

@@ -6,8 +6,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from offmarl.algorithms.parts.algorithm import Algorithm, Batch, SeedStreams
+from offmarl.algorithms.parts.algorithm import Algorithm
+from offmarl.algorithms.parts.batch import Batch
 from offmarl.algorithms.parts.cuda_graphs import Captured
+from offmarl.algorithms.parts.streams import SeedStreams
 
 
 class Batches(Protocol):

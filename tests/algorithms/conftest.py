@@ -8,7 +8,7 @@ import torch
 
 from offmarl.algorithms import registry
 from offmarl.algorithms.mac_flow import Config, MACFlow
-from offmarl.algorithms.parts.algorithm import Batch, Data, TaskSpec
+from offmarl.algorithms.parts.batch import Batch, Data, TaskSpec
 
 SEEDS = (3, 5)
 CASES = [

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from offmarl.algorithms.parts import algorithm as base
+from offmarl.algorithms.parts.algorithm import LARGEST_Q
+from offmarl.algorithms.parts.batch import Batch
 
 SEEDS = (3, 5)
 
@@ -81,9 +82,9 @@ def test_no_gradient_is_longer_than_the_settings_allow(build, batch):
 def test_the_critics_largest_value_is_told_for_every_seed(build, batch):
     algorithm = build()
     metrics = algorithm.update(batch())
-    assert (base.LARGEST_Q in metrics) == ("critic" in algorithm.nets)
+    assert (LARGEST_Q in metrics) == ("critic" in algorithm.nets)
     if "critic" in algorithm.nets:
-        assert metrics[base.LARGEST_Q].shape == (len(SEEDS),) and (metrics[base.LARGEST_Q] > 0).all()
+        assert metrics[LARGEST_Q].shape == (len(SEEDS),) and (metrics[LARGEST_Q] > 0).all()
 
 
 def test_target_networks_start_as_copies_and_get_no_gradient(build, batch, assert_same):
@@ -153,7 +154,7 @@ def test_seeds_do_not_mix(build, batch, assert_same):
             None if a is None else torch.stack([b[0], a[1]]) for a, b in zip(mine, theirs)
         ]  # another batch for the first seed, the same for the second
         one.update(mine)
-        other.update(base.Batch(*swapped))
+        other.update(Batch(*swapped))
     assert_same(by_seed(one, 1), by_seed(other, 1))
     first, second = by_seed(one, 0), by_seed(other, 0)
     assert any(not torch.equal(first[name], second[name]) for name in first)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from offmarl.algorithms import registry
-from offmarl.algorithms.parts.algorithm import TaskSpec
+from offmarl.algorithms.parts.batch import TaskSpec
 from offmarl.datasets.dataset import Sampler, from_episodes
 
 COUNTS = {(0, 1): 35, (1, 0): 35, (1, 1): 12, (0, 0): 18}

@@ -6,7 +6,7 @@ from torch.testing import assert_close
 
 from offmarl.algorithms import ma_sfbc
 from offmarl.algorithms.ma_sfbc import Config, MASfBC, gumbel
-from offmarl.algorithms.parts.algorithm import Batch, TaskSpec
+from offmarl.algorithms.parts.batch import Batch, TaskSpec
 
 TINY = {
     "hidden": (16, 16),

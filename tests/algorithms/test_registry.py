@@ -6,7 +6,7 @@ import pytest
 
 import offmarl.algorithms
 from offmarl.algorithms import registry
-from offmarl.algorithms.parts import algorithm as base
+from offmarl.algorithms.parts.algorithm import Algorithm
 
 
 def plant(tmp_path, monkeypatch, file, name):
@@ -47,4 +47,4 @@ def test_a_name_that_two_files_claim_is_refused(tmp_path, monkeypatch, fresh_reg
 
 
 def test_the_abstract_base_is_no_method():
-    assert base.Algorithm not in registry().values()
+    assert Algorithm not in registry().values()

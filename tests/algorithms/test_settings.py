@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from offmarl.algorithms import registry
-from offmarl.algorithms.parts import algorithm as base
+from offmarl.algorithms.parts.config import BaseConfig
 
 SEEDS = (3, 5)
 CLASSES = [pytest.param(cls, id=name) for name, cls in registry().items()]
@@ -40,7 +40,7 @@ def test_a_method_states_its_facts(cls):
 
 @pytest.mark.parametrize("cls", CLASSES)
 def test_settings_are_a_frozen_dataclass_that_can_be_stored_and_hashed(cls):
-    assert dataclasses.is_dataclass(cls.Config) and issubclass(cls.Config, base.Config)
+    assert dataclasses.is_dataclass(cls.Config) and issubclass(cls.Config, BaseConfig)
     config = cls.Config()  # every setting has a default
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.learning_rate = 1.0

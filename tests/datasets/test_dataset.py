@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from offmarl.algorithms.parts.algorithm import Window
+from offmarl.algorithms.parts.batch import Window
 from offmarl.datasets import dataset as canonical
 from offmarl.datasets.dataset import Dataset, Sampler, from_episodes, join
 

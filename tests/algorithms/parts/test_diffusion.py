@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from offmarl.algorithms import registry
-from offmarl.algorithms.parts.algorithm import Batch, TaskSpec
+from offmarl.algorithms.parts.batch import Batch, TaskSpec
 from offmarl.algorithms.parts.diffusion import cosine, ddim, ddpm, denoise, diffuse, embed, linear, solver, vp, vp_time
 
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from offmarl.algorithms.flow_bc import Config, FlowBC
-from offmarl.algorithms.parts.algorithm import SeedStreams
 from offmarl.algorithms.parts.flow import decode, encode, euler, flow_matching_loss, masked, to_actions, to_points
 from offmarl.algorithms.parts.nets import MLP
+from offmarl.algorithms.parts.streams import SeedStreams
 
 numbers = st.floats(-(2.0**100), 2.0**100, width=32, allow_subnormal=False)
 

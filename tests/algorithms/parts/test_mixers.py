@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from offmarl.algorithms.parts.algorithm import SeedStreams
 from offmarl.algorithms.parts.mixers import Monotonic, StateWeights, mix
+from offmarl.algorithms.parts.streams import SeedStreams
 
 SEEDS = (3, 5)
 

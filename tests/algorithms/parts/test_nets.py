@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
-from offmarl.algorithms.parts.algorithm import SeedStreams
 from offmarl.algorithms.parts.nets import MLP, AgentNet, LayerNorm, Linear, frozen, polyak, target_copy
+from offmarl.algorithms.parts.streams import SeedStreams
 
 SEEDS = (3, 5)
 TIGHT = {"rtol": 1e-5, "atol": 1e-5}

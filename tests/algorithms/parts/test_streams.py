@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from offmarl.algorithms.parts import algorithm as base
+from offmarl.algorithms.parts.streams import SeedStreams
 
 SEEDS = (3, 5)
 
 
 def test_streams_depend_on_seed_and_purpose_alone():
     def draws(seeds, purpose):
-        streams = base.SeedStreams(seeds, purpose)
+        streams = SeedStreams(seeds, purpose)
         return torch.cat([streams.normal(4), streams.uniform(4), streams.integers(1000, 4)], 1)
 
     together = draws([0, 1, 7], "training")
@@ -22,12 +22,12 @@ def test_streams_depend_on_seed_and_purpose_alone():
 def test_initialisation_training_and_acting_draw_apart(build):
     one, other = build(), build()
     draws = [one.streams.normal(4), one.acting.normal(4), other.init_streams.normal(4)]
-    fresh = base.SeedStreams(SEEDS, "initialisation").normal(4)
+    fresh = SeedStreams(SEEDS, "initialisation").normal(4)
     assert len({tuple(row.tolist()) for each in [*draws, fresh] for row in each}) == 8
 
 
 def test_streams_draw_what_they_say():
-    streams = base.SeedStreams([0, 1], "test")
+    streams = SeedStreams([0, 1], "test")
     uniform, integers = streams.uniform(4000), streams.integers(3, 4000)
     assert uniform.min() >= 0 and uniform.max() < 1 and (uniform.mean(1) - 0.5).abs().max() < 0.02
     for k in range(3):
@@ -36,9 +36,9 @@ def test_streams_draw_what_they_say():
 
 
 def test_streams_continue_where_they_stood(through_disk):
-    streams, later = base.SeedStreams([0, 1], "test"), base.SeedStreams([5, 6], "other")
+    streams, later = SeedStreams([0, 1], "test"), SeedStreams([5, 6], "other")
     streams.normal(3)
     later.load_state_dict(through_disk(streams.state_dict()))
     assert torch.equal(streams.normal(5), later.normal(5))
     with pytest.raises(ValueError):
-        later.load_state_dict(base.SeedStreams([0], "test").state_dict())
+        later.load_state_dict(SeedStreams([0], "test").state_dict())

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from offmarl.algorithms.parts.algorithm import SeedStreams
+from offmarl.algorithms.parts.streams import SeedStreams
 from offmarl.algorithms.parts.unet import AgentAttention, UNet
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from offmarl.algorithms import registry
-from offmarl.algorithms.parts.algorithm import TaskSpec
+from offmarl.algorithms.parts.batch import TaskSpec
 from offmarl.benchmarks.rollout import evaluate
 from offmarl.benchmarks.tasks import make_env
 from offmarl.datasets.dataset import Sampler

@@ -73,7 +73,7 @@ def test_a_new_method_trains_at_once_and_is_never_written_over(tmp_path, capsys)
         ("x = 1", "holds no subclass of Algorithm"),
         ("class Mine(bc.BC):\n    name = 'bc'\n", "the name 'bc' is taken"),
         ("class Mine(bc.BC):\n    name = '../up'\n", "is no name"),
-        ("class Half(base.Algorithm):\n    name = 'half'\n", "half lacks title"),
+        ("class Half(Algorithm):\n    name = 'half'\n", "half lacks title"),
         ("class A(bc.BC):\n    name = 'a'\n\n\nclass B(bc.BC):\n    name = 'a'\n", "the name 'a' is taken"),
         ("raise SystemExit(5)", "SystemExit"),
         (None, "is not a Python file"),
@@ -83,7 +83,7 @@ def test_a_file_that_is_no_method_is_refused_in_one_line(tmp_path, text, reason,
     file = tmp_path / "broken.py"
     if text is not None:
         file.write_text(
-            "from offmarl.algorithms import bc\nfrom offmarl.algorithms.parts import algorithm as base\n\n\n" + text
+            "from offmarl.algorithms import bc\nfrom offmarl.algorithms.parts.algorithm import Algorithm\n\n\n" + text
         )
     assert run(tmp_path / "results", "--algorithm", file, "--algorithms", "broken") == 2
     (line,) = capsys.readouterr().err.splitlines()

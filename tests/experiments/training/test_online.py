@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from offmarl.algorithms import registry
-from offmarl.algorithms.parts.algorithm import Batch, SeedStreams, TaskSpec
+from offmarl.algorithms.parts.batch import Batch, TaskSpec
+from offmarl.algorithms.parts.streams import SeedStreams
 from offmarl.benchmarks.tasks import tasks
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.timing.throughput import made_up
