@@ -51,3 +51,11 @@ def cache_dir() -> Path:
     """Where recorded data and compiled simulators are kept: $OFFMARL_CACHE or ~/.cache/offmarl."""
     default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "offmarl"
     return Path(os.environ.get("OFFMARL_CACHE", default)).expanduser()
+
+
+class Behaviour(Protocol):
+    """A policy to record."""
+
+    def __call__(self, view: View, rng: np.random.Generator) -> np.ndarray:
+        """Joint actions [E,I] or [E,I,A] of E episodes."""
+        ...

@@ -1,10 +1,8 @@
 """The tasks of the harness, read from tasks.yaml."""
 
-import re
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module, resources
-from importlib.metadata import requires, version
 from typing import Any
 
 import yaml
@@ -68,37 +66,10 @@ ENGINES = {
 }
 
 
-def fingerprint(task: Task) -> dict[str, str]:
-    """The simulator's label and versions, without importing it.
-
-    `unlocked` names the packages of another version than offmarl requires: simulators change between versions.
-    """
-    engine = ENGINES[task.engine]
-    facts = {"engine": engine.label, **{name: version(name) for name in engine.packages}}
-    strangers = [name for name in engine.packages if _locked().get(name, facts[name]) != facts[name]]
-    if strangers:
-        facts["unlocked"] = ", ".join(f"{name} {facts[name]} instead of {_locked()[name]}" for name in strangers)
-    if engine.presence:
-        facts |= _module(engine.presence).facts(task.engine)
-    if task.roster.get("physics") == "legacy":
-        facts["physics"] = "legacy"
-    if "prey" in task.roster:
-        from offmarl.benchmarks.mpe import load_prey
-
-        facts["prey"] = load_prey(task.short, task.roster.get("weights")).name
-    return facts
-
-
 def unavailable(task: Task) -> str:
     """Why the task's simulator cannot run here and what to do, empty where it can; imports no simulator."""
     presence = ENGINES[task.engine].presence
-    return _module(presence).missing(task.engine, task.short) if presence else ""
-
-
-@cache
-def _locked() -> dict[str, str]:
-    """The packages that offmarl requires in one version only, and that version."""
-    return dict(re.findall(r"^([\w.-]+)==([\w.]+)$", "\n".join(requires("offmarl") or []), re.MULTILINE))
+    return adapter_module(presence).missing(task.engine, task.short) if presence else ""
 
 
 def make_env(task: Task, seeds: int, episodes: int = 1) -> BatchEnv:
@@ -107,10 +78,10 @@ def make_env(task: Task, seeds: int, episodes: int = 1) -> BatchEnv:
     Simulators that are too heavy for that have fewer lanes (`episodes_at_once` of every seed).
     """
     module, name = ENGINES[task.engine].adapter.split(":")
-    adapter = getattr(_module(module), name)
+    adapter = getattr(adapter_module(module), name)
     return adapter(task, seeds * min(episodes, getattr(adapter, "episodes_at_once", episodes)))
 
 
-def _module(name: str) -> Any:
+def adapter_module(name: str) -> Any:
     """A module of this folder; adapters are imported only here."""
     return import_module(f"offmarl.benchmarks.{name}")

@@ -13,14 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from offmarl.algorithms.parts.batch import Batch, Data, Window
-from offmarl.algorithms.parts.streams import SeedStreams
 from offmarl.benchmarks.tasks import Task
 from offmarl.datasets.foreign import foreign
 
-SENT_BYTES = 2**27  # to a GPU at once
 FORM: dict[str, tuple[str, int]] = {  # a field's type and number of axes in a file; discrete actions differ
     "obs": ("float32", 3),
     "state": ("float32", 2),
@@ -201,74 +197,3 @@ def file_sum(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def to_device(values: np.ndarray, device: torch.device | str) -> torch.Tensor:
-    """An array on the device. Elsewhere than on the CPU it goes in slices, so that a memory-mapped one is never whole
-    in the host's memory; on the CPU it stays where it is."""
-    whole = torch.from_numpy(values)
-    if torch.device(device).type == "cpu":
-        return whole
-    sent = torch.empty(whole.shape, dtype=whole.dtype, device=device)
-    rows = max(1, SENT_BYTES // max(1, values[:1].nbytes))
-    for lo in range(0, len(values), rows):
-        part = values
-        if isinstance(values, np.memmap) and values.filename:  # a map of its own for each slice, which lets go of it
-            part = np.memmap(values.filename, values.dtype, "c", values.offset, values.shape)
-        sent[lo : lo + rows] = torch.from_numpy(part[lo : lo + rows])
-    return sent
-
-
-class Sampler:
-    """A dataset on the device, from which every seed draws its own batches.
-
-    Args:
-        timeout_bootstrap: value what follows a time-out; by default it ends the episode, as in the papers' data.
-        window: what batches show around each transition; None: nothing.
-    """
-
-    def __init__(
-        self,
-        data: Dataset,
-        seeds: list[int],
-        device: torch.device | str = "cpu",
-        timeout_bootstrap: bool = False,
-        window: Window | None = None,
-    ):
-        self.streams = SeedStreams(seeds, "batches", device)
-        last = data.done | data.timeout
-        done = (data.done if timeout_bootstrap else last).astype(np.float32)
-        arrays = data.arrays() | {"done": done, "last": last}
-        tensors = {name: to_device(arrays[name], device) for name in Data._fields if name in arrays}
-        self.data = Data(**{"legal": None, **tensors})
-        number = torch.arange(len(data), device=self.data.last.device)
-        self.following = number + ~self.data.last
-        self.around = None if window is None else torch.arange(-window.history, window.horizon, device=number.device)
-        if window is not None:
-            episode = self.data.rows - number
-            self.first_row = episode + torch.searchsorted(episode, episode)
-            self.last_row = episode + torch.searchsorted(episode, episode, right=True)
-
-    def sample(self, size: int) -> Batch:
-        """`size` transitions for each seed, drawn uniformly with replacement."""
-        data = self.data
-        index = self.streams.integers(len(data.rows), size)  # [S, B]
-        row = data.rows[index]
-        batch = Batch(
-            obs=data.obs[row],
-            actions=data.actions[index],
-            rewards=data.rewards[index],
-            next_obs=data.obs[row + 1],
-            done=data.done[index],
-            legal=None if data.legal is None else data.legal[row],
-            next_legal=None if data.legal is None else data.legal[row + 1],
-            state=data.state[row],
-            next_state=data.state[row + 1],
-            next_actions=data.actions[self.following[index]],
-            number=index,
-        )
-        if self.around is None:
-            return batch
-        low, high = self.first_row[index][..., None], self.last_row[index][..., None]
-        rows = (row[..., None] + self.around).clamp(low, high)  # [S, B, T]
-        return batch._replace(window=data.obs[rows])

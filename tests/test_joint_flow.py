@@ -12,9 +12,10 @@ import torch
 from offmarl.algorithms import registry
 from offmarl.algorithms.parts.batch import TaskSpec
 from offmarl.benchmarks.tasks import make_env, tasks
-from offmarl.datasets.dataset import Dataset, Sampler, from_episodes
+from offmarl.datasets.dataset import Dataset, from_episodes
 from offmarl.datasets.embedded.record import record
 from offmarl.datasets.embedded.tactics import NORTH, SOUTH, Tactic
+from offmarl.datasets.sampler import Sampler
 
 UPDATES, DRAWS = 600, 256
 

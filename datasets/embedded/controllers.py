@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from offmarl.benchmarks.env import View
+from offmarl.benchmarks.env import Behaviour, View
 from offmarl.benchmarks.mpe import DAMPING, DT, LEARNERS, RULES, length
 from offmarl.benchmarks.tasks import Task
-from offmarl.datasets.embedded.record import Behaviour
 
 ORDERS = np.array(list(permutations(range(LEARNERS))))  # [6,I]: every agent's landmark
 WAVES = np.random.default_rng(0).normal(0, 300, (2 * LEARNERS, len(ORDERS)))  # of the draws in Cover

@@ -20,14 +20,15 @@ from typing import Any
 import numpy as np
 import yaml
 
-from offmarl.benchmarks.env import cache_dir
+from offmarl.benchmarks.env import Behaviour, cache_dir
+from offmarl.benchmarks.fingerprint import fingerprint
 from offmarl.benchmarks.smax.units import UNITS
-from offmarl.benchmarks.tasks import Task, fingerprint, make_env, tasks
+from offmarl.benchmarks.tasks import Task, make_env, tasks
 from offmarl.datasets.dataset import Dataset, file_sum, join, read
 from offmarl.datasets.embedded import actors as behaviours
 from offmarl.datasets.embedded.controllers import controller
 from offmarl.datasets.embedded.mujoco_policies import Pilot
-from offmarl.datasets.embedded.record import Behaviour, record
+from offmarl.datasets.embedded.record import record
 from offmarl.datasets.embedded.tactics import Tactic
 
 LANES = 64  # episodes recorded at once; quick evaluations use as many, so a simulator compiles once for both

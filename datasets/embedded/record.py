@@ -1,25 +1,12 @@
 """Record episodes of behaviour policies, many at once."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import numpy as np
 
-from offmarl.benchmarks.env import BatchEnv, View
+from offmarl.benchmarks.env import BatchEnv, Behaviour, View
+from offmarl.benchmarks.random_policy import random_legal
 from offmarl.datasets.dataset import Dataset, from_episodes
-
-
-class Behaviour(Protocol):
-    """A policy to record."""
-
-    def __call__(self, view: View, rng: np.random.Generator) -> np.ndarray:
-        """Joint actions [E,I] or [E,I,A] of E episodes."""
-        ...
-
-
-def random_legal(legal: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A uniformly random legal action for every agent: [E,I,A] -> [E,I]."""
-    return (rng.random(legal.shape) * legal).argmax(-1)
 
 
 def record(

@@ -5,42 +5,88 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offmarl.experiments.commands.options import OWN, command, core_count, find_entries, find_recipes, listed
+from offmarl.experiments.commands.options import (
+    examples,
+    find_entries,
+    find_recipes,
+    listed,
+    method_file_option,
+    subcommand,
+)
 from offmarl.experiments.errors import UserError, check_name
+from offmarl.experiments.launch.workers import core_count
 
 if TYPE_CHECKING:
     from offmarl.datasets.catalogue import Entry
     from offmarl.datasets.check import Finding
 
 
-def add_commands(commands) -> None:
+def data_options(parser: argparse.ArgumentParser) -> None:
     """Declare them."""
-    data = command(commands, "data", "the datasets: embedded ones, and those that others have published", None)
-    actions = data.add_subparsers(title="actions", required=True, metavar="ACTION")
-    shown = command(actions, "list", "every dataset of every source, and whether it is here", _list)
-    shown.add_argument("--source", help="embedded, og_marl, omiga or omar (default: all)")
-    get = command(actions, "get", "download public datasets into $OFFMARL_DATA; goes on where it was stopped", _get)
-    get.add_argument("--source", required=True, help="og_marl, omiga or omar")
-    get.add_argument("--tasks", help="smac/3m,mpe/tag (default: all of the source)")
-    get.add_argument("--jobs", type=int, default=2, help="downloads side by side (default: 2)")
-    check = command(actions, "check", "whether datasets are sound: counts, returns, ends, copies, padding", _check)
-    check.add_argument("what", nargs="*", help="smac/3m or smac/3m:good (default: all here), or a file.npz")
-    check.add_argument("--source", default="embedded", help="embedded (default), og_marl, omiga or omar")
-    check.add_argument("--task", help="the task of a file.npz: mamujoco/3hopper")
-    card = command(actions, "card", "a dataset's card: Markdown and a histogram of its returns", _card)
-    card.add_argument("dataset", help="smac/3m:good")
-    card.add_argument("--source", default="embedded", help="embedded (default), og_marl, omiga or omar")
-    card.add_argument("--out", type=Path, default=Path("results/cards"), help="folder (default: results/cards)")
-    record = command(actions, "record", "record embedded datasets now, or one of a policy of your choice", _record)
-    record.add_argument("--tasks", help="smac/3m,smac/8m:good (default: all)")
-    record.add_argument("--jobs", type=int, default=core_count())
-    record.add_argument("--policy", help="random, or a run's folder (results/runs/...): record it instead, on one task")
-    record.add_argument("--algorithm", action="append", default=[], metavar="FILE", help=OWN)
-    record.add_argument("--episodes", type=int, default=100, help="with --policy (default: 100)")
-    record.add_argument("--out", type=Path, help="with --policy: the file.npz to write")
-    teach = command(actions, "train-behaviour", "train the behaviour policies of a task anew", _train)
-    teach.add_argument("task", help="smac/3m")
-    teach.add_argument("--out", type=Path, default=None, help="file to write (default: the package's own)")
+    parser.epilog = examples(("data list", "every dataset, and whether it is here"), ("data get --help", "and so on"))
+    actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
+    _list_options(actions)
+    _get_options(actions)
+    _check_options(actions)
+    _card_options(actions)
+    _record_options(actions)
+    text = "train the behaviour policies of a task anew"
+    train = subcommand(actions, "train-behaviour", text, _train, ("data train-behaviour smac/3m", "minutes to hours"))
+    train.add_argument("task", help="smac/3m")
+    train.add_argument("--out", type=Path, default=None, help="file to write (default: the package's own)")
+
+
+def _list_options(actions) -> None:
+    shown = ("data list", "every source"), ("data list --source omiga", "one of them")
+    parser = subcommand(actions, "list", "list every dataset of every source, and whether it is here", _list, *shown)
+    parser.add_argument("--source", help="embedded, og_marl, omiga or omar (default: all)")
+
+
+def _get_options(actions) -> None:
+    text = "download public datasets into $OFFMARL_DATA; resumes where it stopped"
+    shown = (
+        ("data get --source omiga --tasks mamujoco/3hopper", "one task"),
+        ("data get --source omar", "all of it"),
+    )
+    parser = subcommand(actions, "get", text, _get, *shown)
+    parser.add_argument("--source", required=True, help="og_marl, omiga or omar")
+    parser.add_argument("--tasks", help="smac/3m,mpe/tag (default: all of the source)")
+    parser.add_argument("--jobs", type=int, default=2, help="downloads side by side (default: 2)")
+
+
+def _check_options(actions) -> None:
+    text = "check that datasets are sound: counts, returns, ends, copies, padding"
+    shown = (
+        ("data check --source omiga", "what was downloaded"),
+        ("data check mine.npz --task mamujoco/3hopper", "a file of your own"),
+    )
+    parser = subcommand(actions, "check", text, _check, *shown)
+    parser.add_argument("what", nargs="*", help="smac/3m or smac/3m:good (default: all here), or a file.npz")
+    parser.add_argument("--source", default="embedded", help="embedded (default), og_marl, omiga or omar")
+    parser.add_argument("--task", help="the task of a file.npz: mamujoco/3hopper")
+
+
+def _card_options(actions) -> None:
+    text = "write a dataset's card: Markdown and a histogram of its returns"
+    parser = subcommand(actions, "card", text, _card, ("data card smac/3m:good", "into results/cards"))
+    parser.add_argument("dataset", help="smac/3m:good")
+    parser.add_argument("--source", default="embedded", help="embedded (default), og_marl, omiga or omar")
+    parser.add_argument("--out", type=Path, default=Path("results/cards"), help="folder (default: results/cards)")
+
+
+def _record_options(actions) -> None:
+    shown = (
+        ("data record --tasks smac/3m", "the embedded datasets of a task"),
+        ("data record --tasks smac/3m --policy random --out random.npz", "random play"),
+    )
+    text = "record embedded datasets now, or a policy of your choice"
+    parser = subcommand(actions, "record", text, _record, *shown)
+    parser.add_argument("--tasks", help="smac/3m,smac/8m:good (default: all)")
+    parser.add_argument("--jobs", type=int, default=core_count(), help="recordings side by side (default: cores)")
+    parser.add_argument("--policy", help="random, or a run's folder (results/runs/...): record it instead, on one task")
+    method_file_option(parser)
+    parser.add_argument("--episodes", type=int, default=100, help="with --policy (default: 100)")
+    parser.add_argument("--out", type=Path, help="with --policy: the file.npz to write")
 
 
 def _list(args: argparse.Namespace) -> int:

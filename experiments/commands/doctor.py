@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from offmarl.datasets.public.sources import sources
-from offmarl.experiments.commands.options import command, core_count
+from offmarl.experiments.commands.options import examples
+from offmarl.experiments.launch.workers import core_count
 
 EMBEDDED = "embedded"
 MARKS = {"ok": "ok", "missing": "--", "warning": "!!"}
@@ -38,9 +39,10 @@ class Item(NamedTuple):
     mend: str
 
 
-def add_command(commands) -> None:
-    """Declare it."""
-    command(commands, "doctor", "what is installed, what is missing, and how to get it", _doctor)
+def doctor_options(parser: argparse.ArgumentParser) -> None:
+    """Declare them."""
+    parser.epilog = examples(("doctor", "packages, hardware, StarCraft, data, caches"))
+    parser.set_defaults(command=_doctor)
 
 
 def examine() -> list[Item]:

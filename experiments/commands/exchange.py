@@ -6,28 +6,38 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from offmarl.experiments.commands.options import command, writable
+from offmarl.experiments.commands.options import examples, results_option, writable
 from offmarl.experiments.errors import UserError, check_name
+from offmarl.experiments.store.reading import finished
 
 Record = dict[str, Any]
 SAME = ("evaluations", "status", "config", "protocol")  # what makes two runs of one cell the same run
 
 
-def add_commands(commands) -> None:
+def export_options(parser: argparse.ArgumentParser) -> None:
     """Declare them."""
-    out = command(commands, "export", "write every evaluation episode of the store into one file", _export)
-    out.add_argument("--format", default="csv", help="csv (default), parquet or marl-eval (its JSON)")
-    out.add_argument("--out", type=Path, required=True, help="the file to write")
-    out.add_argument("--results", type=Path, default=Path("results"), help="results directory (default: results)")
-    join = command(commands, "merge", "join the stores of several machines; conflicting cells are refused", _merge)
-    join.add_argument("sources", nargs="+", type=Path, metavar="DIR", help="results directories to take runs from")
-    join.add_argument("--results", type=Path, default=Path("results"), help="where to (default: results)")
+    parser.epilog = examples(
+        ("export --out episodes.csv", "every evaluation episode"),
+        ("export --format parquet --out episodes.parquet", ""),
+        ("export --format marl-eval --out runs.json", "for marl-eval's plots"),
+    )
+    parser.add_argument("--format", default="csv", help="csv (default), parquet or marl-eval (its JSON)")
+    parser.add_argument("--out", type=Path, required=True, help="the file to write")
+    results_option(parser)
+    parser.set_defaults(command=_export)
+
+
+def merge_options(parser: argparse.ArgumentParser) -> None:
+    """Declare them."""
+    parser.epilog = examples(("merge /node1/results /node2/results --results joined", "two machines' runs"))
+    parser.add_argument("sources", nargs="+", type=Path, metavar="DIR", help="results directories to take runs from")
+    results_option(parser, "results directory to write to")
+    parser.set_defaults(command=_merge)
 
 
 def _export(args: argparse.Namespace) -> int:
@@ -51,27 +61,6 @@ def _directory(path: Path) -> Path:
     if not path.is_dir():
         raise UserError(f"{path}: there is no such directory")
     return path.resolve()
-
-
-def finished(results: Path) -> Iterator[tuple[Path, Record]]:
-    """The whole runs of a store that are done, in order; one without episodes in their form is left out, and said."""
-    from offmarl.experiments.store.store import Store
-    from offmarl.reports.records.schema import evaluated
-
-    store = Store(results)
-    for place in sorted(store.runs.glob("[!.]*")):
-        record = store.peek(place.name)
-        if record and record["status"] == "done":
-            if evaluated(record) and all(map(_even, record["evaluations"])):
-                yield place, record
-            else:
-                print(f"left out: {place}: its evaluations are not in the form of a run's", file=sys.stderr)
-
-
-def _even(look: Record) -> bool:
-    """Whether an evaluation has a step, and a length (and a victory or none) for each return."""
-    count = len(look["returns"])
-    return "step" in look and len(look.get("lengths") or []) == count == len(look.get("won") or look["returns"])
 
 
 def episodes(records: list[Record]) -> Any:

@@ -1,4 +1,4 @@
-"""Optional places that training curves and evaluations go to as well: `run --log tensorboard | wandb`.
+"""Optional places that training curves and evaluations go to as well: `run --log tensorboard`.
 
 They are written from the store when a grid has ended, so that they hold what it holds, whenever that was trained.
 Parquet and JSON in the store stay the truth.
@@ -15,7 +15,7 @@ import pandas as pd
 from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.store.store import Store
 
-PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
+PACKAGES = {"tensorboard": "tensorboardX"}
 
 
 def check(name: str) -> str:
@@ -61,15 +61,4 @@ def _tensorboard(folder: Path, run_id: str, record: dict[str, Any], found: list[
             writer.add_scalar(name, value, step)
 
 
-def _wandb(folder: Path, run_id: str, record: dict[str, Any], found: list[tuple[int, str, float]]) -> None:
-    import wandb  # type: ignore[import-not-found]
-
-    (folder / run_id).mkdir(parents=True)
-    config = {**record["cell"], **record["config"], "protocol": record["protocol"]}
-    run = wandb.init(project="offmarl", id=run_id[-64:], name=run_id, dir=str(folder / run_id), config=config)
-    for step, name, value in found:
-        run.log({name: value, "step": step})
-    run.finish()
-
-
-SINKS = {"tensorboard": _tensorboard, "wandb": _wandb}
+SINKS = {"tensorboard": _tensorboard}

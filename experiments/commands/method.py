@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from offmarl.experiments.commands.options import command
+from offmarl.experiments.commands.options import examples
 from offmarl.experiments.errors import UserError, check_name
 
 TESTS = Path(__file__).parents[2] / "tests" / "algorithms"
@@ -21,19 +21,23 @@ CONTRACT = ("test_settings.py", "test_contract.py", "test_acting.py", "test_grap
 PLACES = {"continuous": ("continuous", "mpe/spread:medium"), "discrete": ("smac", "smac/3m:medium")}
 
 
-def add_commands(commands) -> None:
+def new_options(parser: argparse.ArgumentParser) -> None:
     """Declare them."""
-    new = command(commands, "new", "write the file of a new method", _new)
-    new.add_argument("name", help="as the command line will call it: my_method")
-    new.add_argument("--dir", type=Path, default=Path(), help="where to (default: here; algorithms/ in a checkout)")
-    check = command(
-        commands, "validate", "run the contract tests and a smoke run on a method; print its card", _validate
-    )
-    check.add_argument("name", help="a method's name, or its file")
-    check.add_argument("--keep", type=Path, help="results directory of the smoke run (default: none is kept)")
+    parser.epilog = examples(("new my_method", "here"), ("new my_method --dir algorithms", "in a checkout"))
+    parser.add_argument("name", help="as the command line will call it: my_method")
+    parser.add_argument("--dir", type=Path, default=Path(), help="where to (default: here; algorithms/ in a checkout)")
+    parser.set_defaults(command=_new)
 
 
-def use(paths: Sequence[str]) -> None:
+def validate_options(parser: argparse.ArgumentParser) -> None:
+    """Declare them."""
+    parser.epilog = examples(("validate my_method.py", "a file"), ("validate mac_flow", "a method by name"))
+    parser.set_defaults(command=_validate)
+    parser.add_argument("name", help="a method's name, or its file")
+    parser.add_argument("--keep", type=Path, help="results directory of the smoke run (default: none is kept)")
+
+
+def register_files(paths: Sequence[str]) -> None:
     """Let these files be methods, in this process and in those that it starts.
 
     Raises:
@@ -74,7 +78,7 @@ def _validate(args: argparse.Namespace) -> int:
 
     if args.name.endswith(".py"):
         before = set(registry())
-        use([args.name])
+        register_files([args.name])
         chosen = sorted(set(registry()) - before) or [Path(args.name).stem]
     else:
         chosen = [check_name("algorithm", args.name, registry())]

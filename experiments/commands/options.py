@@ -7,58 +7,40 @@ from pathlib import Path
 
 from offmarl.experiments.errors import UserError, check_name
 
-OWN = "a method's file that lies elsewhere; repeatable"
 VARIANT = "paper, released, quick, or several: quick+without_igm (default: the profile's)"
 SUITES = "smac, continuous, om2p, or all of them"
 
-EXAMPLES = """examples:
-  offmarl run --suite smac                              Table 1, quick profile, everything on this machine
-  offmarl run --suite continuous                        Table 2; om2p: OM2P's Table 1; all: every suite
-  offmarl run --suite smac --profile smoke              two maps in four minutes
-  offmarl run --suite smac --profile paper --device cuda --dry-run
-  offmarl run --suite smac --tasks smac/3m,smac/8m:good --algorithms bc,mac_flow --seeds 0-5
-  offmarl run --suite smac --set mac_flow.alpha=1.0 --set all.batch_size=128
-  offmarl run --suite smac --log tensorboard            curves and evaluations for TensorBoard too
-  offmarl report --suite smac                           the tables and figures again
-  offmarl report --suite all --site site                the leaderboard: pages that open from disk or any host
-  offmarl status                                        done, running, failed, pending, and the time left
-  offmarl verify                                        are the stored runs, their data and the tables still sound?
-  offmarl rerun RUN_ID                                  train a stored run once more: is it the same?
-  offmarl run --suite smac --source og_marl             on the public data, in real StarCraft
-  offmarl data list                                     every dataset, and whether it is here
-  offmarl data get --source omiga --tasks mamujoco/3hopper
-  offmarl data check --source omiga                     are the downloaded datasets sound?
-  offmarl data check FILE.npz --task mamujoco/3hopper   a dataset file of one's own
-  offmarl data card smac/3m:good                        a page and a histogram
-  offmarl data record --tasks smac/3m --policy random --out random.npz
-  offmarl experiment list                               the papers' other experiments by name
-  offmarl experiment fig6,fig7                          figure, table, page and verdict of each; all: every one
-  offmarl new my_method                                 the file of a method of your own
-  offmarl validate my_method.py                         does it keep the contract? and its card
-  offmarl run --suite smac --algorithm my_method.py --algorithms my_method,mac_flow
-  offmarl export --format csv --out episodes.csv        every evaluation episode; parquet, marl-eval
-  offmarl merge /node1/results /node2/results --results joined
-  offmarl doctor                                        what is installed, what is missing, how to get it
-  offmarl bench envs --tasks mpe/spread                 steps per second of simulators and recording here
-  offmarl bench train --suite smac --tasks smac/3m      seed-steps per second of every method, hours of the table
-  offmarl latency --suite smac --tasks smac/3m          milliseconds of a decision, at the papers' sizes
-  offmarl soak --minutes 10                             kill trainings at random moments; is anything lost?
-  offmarl latency --suite smac --scaling                the same by the number of agents and denoising steps
-"""
+
+def examples(*lines: tuple[str, str]) -> str:
+    """The end of a command's help: its own few examples, each with a word on what it does."""
+    width = max(len(call) for call, told in lines if told) if any(told for _, told in lines) else 0
+    return "examples:\n" + "\n".join(f"  offmarl {call:{width}}  {told}".rstrip() for call, told in lines)
 
 
-def command(commands, name: str, text: str, function) -> argparse.ArgumentParser:
-    """A subcommand with the examples at the end of its help."""
-    sub = commands.add_parser(
-        name,
-        help=text,
-        description=text,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    if function:
-        sub.set_defaults(command=function)
+def subcommand(commands, name: str, text: str, function, *shown: tuple[str, str]) -> argparse.ArgumentParser:
+    """A subcommand, as `data list`, with its own examples."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    sub = commands.add_parser(name, help=text, description=text, epilog=examples(*shown), formatter_class=formatter)
+    sub.set_defaults(command=function)
     return sub
+
+
+def results_option(options: argparse.ArgumentParser, text: str = "results directory") -> None:
+    """Where the store is."""
+    options.add_argument("--results", type=Path, default=Path("results"), help=f"{text} (default: results)")
+
+
+def method_file_option(options: argparse.ArgumentParser) -> None:
+    """Methods of one's own; --algorithm is the option's old name."""
+    text = "the file of a method that lies elsewhere; repeatable"
+    options.add_argument("--method-file", action="append", default=[], metavar="FILE", help=text)
+    options.add_argument("--algorithm", action="append", dest="method_file", help=argparse.SUPPRESS)
+
+
+def jobs_option(options: argparse.ArgumentParser) -> None:
+    """How many trainings at once."""
+    text = "trainings side by side; 1 runs without Ray (default: cores)"
+    options.add_argument("--jobs", type=int, default=None, help=text)
 
 
 def device_options(options: argparse.ArgumentParser) -> None:
@@ -76,9 +58,18 @@ def host_options(options: argparse.ArgumentParser) -> None:
     )
 
 
-def core_count() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def workers_of(args: argparse.Namespace, device: str) -> int:
+    """How many trainings run at once, by --jobs and --threads.
+
+    Raises:
+        UserError: for less than one.
+    """
+    from offmarl.experiments.launch.workers import side_by_side
+
+    workers = side_by_side(device, args.threads) if args.jobs is None else args.jobs
+    if workers < 1 or args.threads < 1:
+        raise UserError("--jobs and --threads: write a number of at least 1")
+    return workers
 
 
 def listed(text: str | None) -> list[str] | None:
@@ -118,6 +109,17 @@ def find_device(name: str) -> str:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"--device {name}: torch sees no CUDA device here; use --device cpu")
     return name
+
+
+def existing(results: Path) -> Path:
+    """The results directory, which must be there.
+
+    Raises:
+        UserError: where it is not.
+    """
+    if not results.is_dir():
+        raise UserError(f"--results {results}: there is no such directory; `offmarl run` makes it")
+    return results.resolve()
 
 
 def writable(results: Path) -> Path:

@@ -9,14 +9,14 @@ import torch
 
 from offmarl.algorithms import registry
 from offmarl.algorithms.parts.algorithm import Algorithm
-from offmarl.benchmarks.env import View
+from offmarl.benchmarks.env import Behaviour, View
+from offmarl.benchmarks.random_policy import uniform
 from offmarl.benchmarks.tasks import Task, make_env
 from offmarl.datasets.dataset import join
-from offmarl.datasets.embedded.record import Behaviour, record
+from offmarl.datasets.embedded.record import record
 from offmarl.experiments.errors import UserError, check_name, refusing
-from offmarl.experiments.grid.jobs import config_from
-from offmarl.experiments.timing.simulators import uniform
-from offmarl.experiments.training.run import spec_of
+from offmarl.experiments.grid.config import config_from
+from offmarl.experiments.training.method import spec_of
 from offmarl.reports.records import checksums as sums
 
 LANES = 64

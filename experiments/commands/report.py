@@ -1,24 +1,111 @@
-"""What a report takes from the suites beside the store, and the report on the terminal."""
+"""The command `offmarl report`: a suite's tables and figures, or the leaderboard site, from the store."""
 
+import argparse
+import json
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from offmarl.experiments.grid import jobs as grid
-from offmarl.reports.report import write
+from offmarl.experiments.commands.options import SUITES, examples, existing, results_option
+from offmarl.experiments.errors import UserError, check_name
+
+
+def report_options(parser: argparse.ArgumentParser) -> None:
+    """Declare them."""
+    parser.epilog = examples(
+        ("report --suite smac", "Table 1 again"),
+        ("report --suite continuous --profile paper", "of another profile"),
+        ("report --suite all --site site", "the leaderboard, a folder of pages"),
+    )
+    parser.add_argument("--suite", required=True, help=SUITES)
+    parser.add_argument("--profile", help="smoke, quick (default; for a site: all that ran) or paper")
+    parser.add_argument("--source", help="embedded (default; for a site: all that ran), og_marl, omiga or omar")
+    results_option(parser)
+    parser.add_argument("--site", type=Path, metavar="DIR", help="write the leaderboard, a folder of pages, instead")
+    parser.set_defaults(command=_report)
+
+
+def _report(args: argparse.Namespace) -> int:
+    from offmarl.datasets.catalogue import SOURCES
+    from offmarl.experiments.grid.suite import expand, profiles
+
+    suites = expand(args.suite)
+    if args.profile is not None:
+        check_name("profile", args.profile, profiles())
+    if args.source is not None:
+        check_name("source", args.source, SOURCES)
+    results = existing(args.results)
+    if args.site:
+        return write_site(results, args.site, suites, args.profile, args.source)
+    for suite in suites:
+        print_report(suite, args.profile or "quick", args.source or "embedded", results)
+    return 0
 
 
 def suite_facts(name: str, source: str) -> tuple[dict[str, Any], dict[str, str], set[str]]:
     """A suite, the reasons why methods or datasets of it are not available here, and the methods of all suites."""
-    suite = grid.load_suite(name)
-    elsewhere = {method for other in grid.suite_names() for method in grid.load_suite(other)["algorithms"]}
+    from offmarl.experiments.grid import jobs as grid
+    from offmarl.experiments.grid.suite import load_suite, suite_names
+
+    suite = load_suite(name)
+    elsewhere = {method for other in suite_names() for method in load_suite(other)["algorithms"]}
     return suite, grid.unavailable(suite) | grid.lacking(suite, source), elsewhere
 
 
 def print_report(name: str, profile: str, source: str, results: Path) -> None:
     """Write a suite's report, and print its table."""
+    from offmarl.reports.report import write
+
     suite, absent, elsewhere = suite_facts(name, source)
     out = write(results, name, suite, profile, source, absent, elsewhere)
     print(out["text"])
     for note in out["notes"]:
         print(note)
     print("\nwritten: " + ", ".join(str(path) for path in out["paths"]))
+
+
+def write_site(results: Path, folder: Path, suites: Sequence[str], profile: str | None, source: str | None) -> int:
+    """Write the site of some suites, say where it is, and return the exit code.
+
+    Raises:
+        UserError: where the folder cannot be written or holds something else.
+    """
+    from offmarl.datasets.catalogue import EMBEDDED
+    from offmarl.reports.site import build as site
+    from offmarl.reports.site.boards import Suite
+
+    known = {}
+    for name in suites:
+        suite, _, elsewhere = suite_facts(name, EMBEDDED)
+        known[name] = Suite(suite, partial(_absent, name), elsewhere, paper_settings(name))
+    try:
+        out = site.write(results, folder, known, profile, source)
+    except ValueError as error:
+        raise UserError(f"--site {folder}: {error}") from error
+    except OSError as error:
+        raise UserError(f"--site {folder}: cannot be written ({error.strerror}); choose another folder") from error
+    for note in out["notes"]:
+        print(note)
+    print(f"written: {out['pages']} pages; open {out['index']}")
+    return 0
+
+
+def paper_settings(suite: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """Task and method to the settings and the protocol of the paper profile, as a run would store them."""
+    from offmarl.experiments.grid import jobs as grid
+
+    jobs = grid.jobs(grid.Request(suite, profile="paper"))
+    return {
+        (job.task, job.algorithm): json.loads(json.dumps(dict(job.config) | dict(job.protocol), default=str))
+        for job in jobs
+    }
+
+
+def _absent(name: str, source: str) -> dict[str, str]:
+    """Why methods and datasets are missing; of a source that offmarl does not know, methods only."""
+    from offmarl.datasets.catalogue import SOURCES
+    from offmarl.experiments.grid import jobs as grid
+    from offmarl.experiments.grid.suite import load_suite
+
+    return suite_facts(name, source)[1] if source in SOURCES else grid.unavailable(load_suite(name))

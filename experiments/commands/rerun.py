@@ -2,28 +2,28 @@
 
 import argparse
 import tempfile
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from offmarl.experiments.commands.options import command, find_device
+from offmarl.experiments.commands.options import examples, find_device, results_option
 from offmarl.experiments.errors import UserError, check_name, refusing
+from offmarl.experiments.store.compare import compare
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from offmarl.experiments.store.store import Store
     from offmarl.experiments.training.machine import Host
 
-RTOL, ATOL = 1e-3, 1e-4  # seeds that train together are summed in another order than alone
 
-
-def add_command(commands) -> None:
-    """Declare it."""
-    again = command(commands, "rerun", "train a stored run once more: are returns and weights the same?", _rerun)
-    again.add_argument("run_id", metavar="RUN_ID", help="the name of its folder in <results>/runs")
-    again.add_argument("--alone", action="store_true", help="without the seeds that it trained with in lock step")
-    again.add_argument("--device", help="cpu, cuda or auto (default: what it was trained on)")
-    again.add_argument("--results", type=Path, default=Path("results"), help="results directory (default: results)")
+def rerun_options(parser: argparse.ArgumentParser) -> None:
+    """Declare them."""
+    parser.epilog = examples(
+        ("rerun RUN_ID", "with the seeds that it trained with"),
+        ("rerun RUN_ID --alone --device cpu", "alone, on the CPU"),
+    )
+    parser.add_argument("run_id", metavar="RUN_ID", help="the name of its folder in <results>/runs")
+    parser.add_argument("--alone", action="store_true", help="without the seeds that it trained with in lock step")
+    parser.add_argument("--device", help="cpu, cuda or auto (default: what it was trained on)")
+    results_option(parser)
+    parser.set_defaults(command=_rerun)
 
 
 def _rerun(args: argparse.Namespace) -> int:
@@ -74,49 +74,3 @@ def _host(machine: dict[str, Any], device: str | None) -> "Host":
     place = find_device(device or ("cuda" if "cuda" in machine else "cpu"))
     eager = not machine.get("captured", True)
     return Host(place, machine["threads"], machine.get("tf32", False), eager, machine.get("deterministic", False))
-
-
-class Row(NamedTuple):
-    """One thing compared; `exact` where every bit is the same."""
-
-    what: str
-    same: bool
-    verdict: str
-    exact: bool = False
-
-
-def outcome(store: "Store", run_id: str) -> dict[str, dict[str, "np.ndarray"]]:
-    """All that must not depend on when and how often a run was interrupted: returns, curves and weights."""
-    import numpy as np
-    import pandas as pd
-    import torch
-
-    folder, record = store.runs / run_id, store.peek(run_id) or {"evaluations": []}
-    weights = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
-    return {
-        "returns": {f"step {look['step']}": np.asarray(look["returns"]) for look in record["evaluations"]},
-        "curves": {str(name): column.to_numpy() for name, column in pd.read_parquet(folder / "curves.parquet").items()},
-        "weights": {name: np.asarray(value) for name, value in weights.items()},
-    }
-
-
-def compare(store: "Store", again: "Store", run_id: str) -> list[Row]:
-    """Returns, curves and weights of two trainings of one run: bit for bit, within tolerance, or not the same."""
-    before, after = outcome(store, run_id), outcome(again, run_id)
-    return [_judge(what, before[what], after[what]) for what in before]
-
-
-def _judge(what: str, before: dict[str, Any], after: dict[str, Any]) -> Row:
-    """How close two sets of arrays are."""
-    import numpy as np
-
-    shapes = [{name: value.shape for name, value in one.items()} for one in (before, after)]
-    if shapes[0] != shapes[1]:
-        return Row(what, False, "not the same: other steps, names or shapes")
-    pairs = [(value, after[name]) for name, value in before.items()]
-    if all(np.array_equal(a, b, equal_nan=True) for a, b in pairs):
-        return Row(what, True, "the same bit for bit", exact=True)
-    furthest = max(float(np.max(np.abs(a - b), initial=0.0)) for a, b in pairs)
-    if all(np.allclose(a, b, rtol=RTOL, atol=ATOL, equal_nan=True) for a, b in pairs):
-        return Row(what, True, f"the same to tolerance (relative {RTOL}, absolute {ATOL}; furthest {furthest:.2g} off)")
-    return Row(what, False, f"not the same (furthest {furthest:.2g} off)")

@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offmarl.experiments.commands.options import command
-from offmarl.experiments.errors import UserError
+from offmarl.experiments.commands.options import examples, existing, results_option
 
 if TYPE_CHECKING:
     from offmarl.experiments.grid.jobs import Job, Request
@@ -20,19 +19,18 @@ Record = dict[str, Any]
 STATES = ("done", "failed", "diverged", "running", "pending")
 
 
-def add_command(commands) -> None:
-    """Declare it."""
-    status = command(commands, "status", "what the store holds, what runs, what is left of what was asked", _status)
-    status.add_argument("--results", type=Path, default=Path("results"), help="results directory (default: results)")
-    status.add_argument("--json", action="store_true", help="print one JSON object")
+def status_options(parser: argparse.ArgumentParser) -> None:
+    """Declare them."""
+    parser.epilog = examples(("status", "for a person"), ("status --json", "for a program"))
+    results_option(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(command=_status)
 
 
 def _status(args: argparse.Namespace) -> int:
     from offmarl.experiments.store.store import Store
 
-    if not args.results.is_dir():
-        raise UserError(f"--results {args.results}: there is no such directory; `offmarl run` makes it")
-    found = survey(Store(args.results))
+    found = survey(Store(existing(args.results)))
     print(json.dumps(found, indent=1) if args.json else _text(found))
     return 0
 
@@ -103,7 +101,7 @@ def _counted(states: Iterable[str]) -> dict[str, int]:
 
 def _running(store: "Store") -> dict[str, Record]:
     """What is being trained, by the name of its lease."""
-    from offmarl.experiments.launch.exclusive import alive, read_lease
+    from offmarl.experiments.store.lock import alive, read_lease
 
     found = {}
     for path in sorted((store.root / "work").glob("[!.]*.lease")):

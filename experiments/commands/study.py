@@ -1,26 +1,36 @@
 """The command `offmarl experiment`: the papers' other experiments, each with figure, table and verdict."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from offmarl.experiments.commands.options import command, find_device, host_options, writable
-from offmarl.experiments.errors import UserError, check_name
+from offmarl.experiments.commands.options import (
+    examples,
+    find_device,
+    host_options,
+    jobs_option,
+    results_option,
+    workers_of,
+    writable,
+)
+from offmarl.experiments.errors import check_name
 
 ALL = "all"
 
 
-def add_command(commands) -> None:
-    """Declare it."""
-    study = command(commands, "experiment", "an experiment of the papers: figure, table, verdict", _conduct)
-    study.add_argument("name", help="fig3, fig5, …, fig16, om2p-fig2, …; several with commas; list: names them; all")
-    study.add_argument("--profile", default="quick", help="how much work: smoke, quick (default) or paper")
-    study.add_argument("--source", default="embedded", help="of the suites' data: embedded (default), og_marl, …")
-    study.add_argument(
-        "--jobs", type=int, default=None, help="trainings side by side; 1 runs without Ray (default: cores)"
+def experiment_options(parser: argparse.ArgumentParser) -> None:
+    """Declare them."""
+    parser.epilog = examples(
+        ("experiment list", "all of them by name"),
+        ("experiment fig6,fig7", "figure, table, page and verdict of each"),
+        ("experiment all --profile smoke", "every one, in a few minutes"),
     )
-    host_options(study)
-    study.add_argument("--results", type=Path, default=Path("results"), help="results directory (default: results)")
+    parser.add_argument("name", help="fig3, fig5, …, fig16, om2p-fig2, …; several with commas; list: names them; all")
+    parser.add_argument("--profile", default="quick", help="how much work: smoke, quick (default) or paper")
+    parser.add_argument("--source", default="embedded", help="of the suites' data: embedded (default), og_marl, …")
+    jobs_option(parser)
+    host_options(parser)
+    results_option(parser)
+    parser.set_defaults(command=_conduct)
 
 
 def experiments() -> dict[str, Any]:
@@ -33,7 +43,6 @@ def experiments() -> dict[str, Any]:
 
 def _conduct(args: argparse.Namespace) -> int:
     from offmarl.datasets.catalogue import SOURCES
-    from offmarl.experiments.launch.serial import side_by_side
     from offmarl.experiments.store.store import Store
     from offmarl.experiments.training.machine import Host
     from offmarl.reports.studies import write
@@ -47,9 +56,7 @@ def _conduct(args: argparse.Namespace) -> int:
     check_name("profile", args.profile, chosen[0].profiles)
     check_name("source", args.source, SOURCES)
     host = Host(find_device(args.device), args.threads, args.tf32, args.eager)
-    workers = side_by_side(host.device, args.threads) if args.jobs is None else args.jobs
-    if workers < 1 or args.threads < 1:
-        raise UserError("--jobs and --threads: write a number of at least 1")
+    workers = workers_of(args, host.device)
     results, verdicts = writable(args.results), []
     for study in chosen:
         record = study.conduct(args.profile, args.source, host, results, workers)

@@ -1,101 +1,77 @@
-"""The commands that measure: `offmarl latency`, `offmarl bench` and `offmarl soak`."""
+"""The commands that measure: `offmarl latency` and `offmarl bench`."""
 
 import argparse
 import json
-import secrets
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from offmarl.experiments.commands.options import (
-    OWN,
     SUITES,
     VARIANT,
-    command,
-    core_count,
     device_options,
+    examples,
     find_device,
     find_recipes,
     host_options,
     listed,
+    method_file_option,
     parse_seeds,
+    results_option,
+    subcommand,
     writable,
 )
 from offmarl.experiments.errors import UserError
+from offmarl.experiments.launch.workers import core_count
 
 
-def add_commands(commands) -> None:
+def bench_options(parser: argparse.ArgumentParser) -> None:
     """Declare them."""
-    _latency_options(commands)
-    _soak_options(commands)
-    bench = command(commands, "bench", "how fast things are on this machine", None)
-    subjects = bench.add_subparsers(title="subjects", required=True, metavar="SUBJECT")
-    envs = command(subjects, "envs", "steps per second of every simulator and of recording its data", _bench_envs)
+    parser.epilog = examples(
+        ("bench envs --tasks mpe/spread", "steps per second of a simulator, and of recording"),
+        ("bench train --suite smac --tasks smac/3m", "seed-steps per second of every method"),
+    )
+    subjects = parser.add_subparsers(title="subjects", required=True, metavar="SUBJECT")
+    text = "measure steps per second of every simulator and of recording its data"
+    envs = subcommand(subjects, "envs", text, _bench_envs, ("bench envs --tasks mpe/spread", "one task"))
     envs.add_argument("--tasks", help="mpe/spread,mamujoco/2ant (default: all)")
     envs.add_argument("--seconds", type=float, default=2.0, help="of random steps on each task (default: 2)")
-    data = command(subjects, "data", "megabytes a second of reading the public layouts", _bench_data)
-    data.add_argument("--rows", type=int, default=200_000, help="of each synthetic recording (default: 200000)")
-    pace = command(
-        subjects, "train", "seed-steps per second of every method, and hours of the whole table", _bench_train
+    text = "measure seed-steps per second of every method, and hours of the whole table"
+    shown = ("bench train --suite smac --tasks smac/3m", "one task"), ("bench train --suite om2p --seeds 1,5", "")
+    train = subcommand(subjects, "train", text, _bench_train, *shown)
+    _selection_options(train)
+    train.add_argument("--seeds", default="1,2,6", help="how many train in lock step (default: 1,2,6)")
+    train.add_argument("--seconds", type=float, default=2.0, help="of updates for each row (default: 2)")
+    host_options(train)
+
+
+def latency_options(parser: argparse.ArgumentParser) -> None:
+    """Declare them."""
+    parser.epilog = examples(
+        ("latency --suite smac --tasks smac/3m", "milliseconds of a decision, at the papers' sizes"),
+        ("latency --suite smac --scaling", "the same by the number of agents and denoising steps"),
     )
-    _selection_options(pace)
-    pace.add_argument("--seeds", default="1,2,6", help="how many train in lock step (default: 1,2,6)")
-    pace.add_argument("--seconds", type=float, default=2.0, help="of updates for each row (default: 2)")
-    host_options(pace)
-
-
-def _soak_options(commands) -> None:
-    soak = command(commands, "soak", "kill trainings at random moments and look whether anything is lost", _soak)
-    soak.add_argument("--minutes", type=float, default=10.0, help="how long, 600 at most (default: 10)")
-    soak.add_argument("--seed", type=int, default=None, help="of the moments (default: a new one)")
-
-
-def _soak(args: argparse.Namespace) -> int:
-    from offmarl.experiments import soak
-
-    if not 0 < args.minutes <= 600:
-        raise UserError(f"--minutes {args.minutes:g}: write a number above 0, 600 at most")
-    seed = secrets.randbelow(2**31) if args.seed is None else args.seed
-    try:
-        grown, counts = soak.growth(), soak.rounds(args.minutes, seed)
-    except RuntimeError as error:
-        print(f"offmarl soak: {error}; the same again: --seed {seed}", file=sys.stderr)
-        return 1
-    cells = {"minutes": f"{args.minutes:g}", "seed": seed, **counts, "memory": f"{grown:+.1%}"}
-    for line in (cells, ["---"] * len(cells), cells.values()):
-        print(f"| {' | '.join(map(str, line))} |")
-    faults = [f"{counts[name]} {name}" for name in ("lost", "twice", "not whole", "different") if counts[name]]
-    faults += [f"memory grew by {grown:.1%} in {soak.UPDATES:,} updates"] if grown >= 0.05 else []
-    if faults:
-        print(f"offmarl soak: {'; '.join(faults)}", file=sys.stderr)
-    return 1 if faults else 0
-
-
-def _latency_options(commands) -> None:
-    latency = command(commands, "latency", "time decisions: per agent, joint, eager and captured", _latency)
-    _selection_options(latency)
-    device_options(latency)
-    latency.add_argument("--threads", default="1,all", help="CPU threads to measure with (default: 1,all)")
-    latency.add_argument("--seconds", type=float, default=2.0, help="of decisions for each row (default: 2)")
-    latency.add_argument(
-        "--calls", type=int, default=8, help="of a denoising chain too slow for that, from which to extrapolate (8)"
-    )
-    latency.add_argument("--scaling", action="store_true", help="instead: by the number of agents and denoising steps")
-    latency.add_argument(
-        "--limit", type=float, default=60.0, help="seconds a decision may take in --scaling (default: 60)"
-    )
+    _selection_options(parser)
+    device_options(parser)
+    parser.add_argument("--threads", default="1,all", help="CPU threads to measure with (default: 1,all)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of decisions for each row (default: 2)")
+    text = "of a denoising chain too slow for that, from which to extrapolate (8)"
+    parser.add_argument("--calls", type=int, default=8, help=text)
+    parser.add_argument("--scaling", action="store_true", help="instead: by the number of agents and denoising steps")
+    text = "seconds a decision may take in --scaling (default: 60)"
+    parser.add_argument("--limit", type=float, default=60.0, help=text)
+    parser.set_defaults(command=_latency)
 
 
 def _selection_options(options: argparse.ArgumentParser) -> None:
     options.add_argument("--suite", required=True, help=SUITES)
     options.add_argument("--profile", default="paper", help="whose network sizes: smoke, quick or paper (default)")
     options.add_argument("--algorithms", help="comma-separated methods (default: those of the suite)")
-    options.add_argument("--algorithm", action="append", default=[], metavar="FILE", help=OWN)
+    method_file_option(options)
     options.add_argument("--tasks", help="comma-separated tasks (default: the first of each of the suite's groups)")
     options.add_argument("--variant", help=VARIANT)
     options.add_argument("--set", action="append", default=[], metavar="METHOD.KEY=VALUE", help="change a setting")
-    options.add_argument("--results", type=Path, default=Path("results"), help="results directory (default: results)")
+    results_option(options)
 
 
 def _bench_envs(args: argparse.Namespace) -> int:
@@ -104,14 +80,6 @@ def _bench_envs(args: argparse.Namespace) -> int:
     _positive(args, "seconds")
     found = dict.fromkeys(recipe.task.name for recipe in find_recipes(listed(args.tasks)))
     print(bench_envs(list(found), args.seconds))
-    return 0
-
-
-def _bench_data(args: argparse.Namespace) -> int:
-    from offmarl.experiments.bench_data import bench_data
-
-    _positive(args, "rows")
-    print(bench_data(args.rows))
     return 0
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from offmarl.experiments.commands.options import command
+from offmarl.experiments.commands.options import examples, existing, results_option
 from offmarl.experiments.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,10 +29,11 @@ class Finding(NamedTuple):
     wrong: bool = True
 
 
-def add_command(commands) -> None:
-    """Declare it."""
-    check = command(commands, "verify", "whether runs, their data and the tables still are what was measured", _verify)
-    check.add_argument("--results", type=Path, default=Path("results"), help="results directory (default: results)")
+def verify_options(parser: argparse.ArgumentParser) -> None:
+    """Declare them."""
+    parser.epilog = examples(("verify", "results/"), ("verify --results /node1/results", "another store"))
+    results_option(parser)
+    parser.set_defaults(command=_verify)
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -40,9 +41,7 @@ def _verify(args: argparse.Namespace) -> int:
 
     from offmarl.experiments.store.store import Store
 
-    if not args.results.is_dir():
-        raise UserError(f"--results {args.results}: there is no such directory; `offmarl run` makes it")
-    store = Store(args.results)
+    store = Store(existing(args.results))
     records = {run_id: record for run_id in store.run_ids() if (record := store.peek(run_id))}
     work = _checks(store, records)
     found: list[Finding] = []
@@ -119,7 +118,7 @@ def check_data(source: str, task: str, quality: str, key: str, sha256: str, run_
 
 def check_rollout(source: str, task: str, quality: str, rollout: str, run_id: str) -> Iterator[Finding]:
     """The reference rollout of a run's task, played here."""
-    from offmarl.experiments.reference import reference
+    from offmarl.benchmarks.reference_rollout import reference
 
     entry = _entry(source, task, quality)
     if entry is None or entry.missing():

@@ -28,9 +28,10 @@ from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig
 from offmarl.algorithms import PATHS
 from offmarl.benchmarks.tasks import tasks
 from offmarl.experiments.grid.jobs import Job, pending
-from offmarl.experiments.launch.exclusive import Busy, train_alone
+from offmarl.experiments.launch.exclusive import train_alone
+from offmarl.experiments.launch.interrupt import interruptible
 from offmarl.experiments.launch.progress import Board
-from offmarl.experiments.launch.serial import interruptible
+from offmarl.experiments.store.lock import Busy
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.training.machine import Host
 from offmarl.experiments.training.run import fail

@@ -1,26 +1,15 @@
 """Run the jobs of a grid: one after the other in this process, or side by side by `launch_ray`."""
 
 import contextlib
-import signal
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
-from offmarl.experiments.commands.options import core_count
 from offmarl.experiments.grid.jobs import Job
-from offmarl.experiments.launch.exclusive import Busy, train_alone
+from offmarl.experiments.launch.exclusive import train_alone
+from offmarl.experiments.launch.interrupt import interruptible
 from offmarl.experiments.launch.progress import Board
+from offmarl.experiments.store.lock import Busy
 from offmarl.experiments.training.machine import Host
-
-JOBS_PER_GPU = 6  # small networks share a card well; --jobs says otherwise
-
-
-def side_by_side(device: str, threads: int) -> int:
-    """How many trainings: as many as the cores feed, and on CUDA not more than a few share a card."""
-    most = max(1, core_count() // max(1, threads))
-    return min(most, JOBS_PER_GPU * torch.cuda.device_count()) if device.startswith("cuda") else most
 
 
 def launch(grid: Sequence[Job], results: Path, host: Host, workers: int) -> list[str]:
@@ -46,26 +35,6 @@ def run_serial(grid: Sequence[Job], results: Path, host: Host) -> list[str]:
     finally:
         board.close()
     return board.failures
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[list[int]]:
-    """A list that the first Ctrl-C fills, instead of breaking in anywhere; the second breaks in."""
-    seen: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        if seen:
-            raise KeyboardInterrupt
-        seen.append(number)
-
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
-        yield seen
-        return
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield seen
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def run_one(job: Job, results: Path, host: Host, board: Board) -> str | None:

@@ -18,12 +18,12 @@ import yaml
 
 from offmarl.algorithms import registry
 from offmarl.algorithms.parts.algorithm import MEAN_Q
-from offmarl.experiments.commands.exchange import finished
 from offmarl.experiments.errors import UserError
 from offmarl.experiments.grid import jobs as grid
 from offmarl.experiments.grid.jobs import Job, Request
 from offmarl.experiments.launch.prepare_data import prepare
 from offmarl.experiments.launch.serial import launch
+from offmarl.experiments.store.reading import finished
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.training.machine import Host, code
 

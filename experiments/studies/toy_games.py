@@ -26,8 +26,8 @@ from tqdm import tqdm
 from offmarl.algorithms import registry
 from offmarl.algorithms.parts.flow import euler
 from offmarl.algorithms.parts.streams import SeedStreams
-from offmarl.datasets.dataset import Sampler
-from offmarl.experiments.grid.jobs import config_from
+from offmarl.datasets.sampler import Sampler
+from offmarl.experiments.grid.config import config_from
 from offmarl.experiments.studies.distances import matched, mutual_information, table, table_information, wasserstein
 from offmarl.experiments.studies.games import GAMES, Game
 from offmarl.experiments.training.machine import Host, code

@@ -21,13 +21,13 @@ from offmarl.algorithms.parts.algorithm import Algorithm
 from offmarl.algorithms.parts.cuda_graphs import Captured
 from offmarl.algorithms.parts.diffusion import shortened
 from offmarl.benchmarks.latency import Decisions, Sight, Timing, time_decisions
+from offmarl.benchmarks.random_policy import uniform
 from offmarl.benchmarks.tasks import make_env, tasks
 from offmarl.experiments.grid.jobs import Job
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.timing.isolated import about, apart, measure_all, one_each, source
-from offmarl.experiments.timing.simulators import uniform
 from offmarl.experiments.training.machine import Host
-from offmarl.experiments.training.run import build, describe
+from offmarl.experiments.training.method import build, describe
 
 SIGHTS = 256
 DDIM_CALLS = 15

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 from tqdm import tqdm
 
-from offmarl.benchmarks.env import BatchEnv, View
+from offmarl.benchmarks.env import BatchEnv
+from offmarl.benchmarks.random_policy import uniform
 from offmarl.benchmarks.tasks import ENGINES, Task, make_env, tasks
 from offmarl.datasets.embedded.recipes import Recipe, catalogue
-from offmarl.datasets.embedded.record import Behaviour, random_legal, record
+from offmarl.datasets.embedded.record import record
 
 HEAD = f"{'task':24} {'engine':34} {'episodes at once':>16} {'random steps/s':>14} {'recorded steps/s':>16}"
 FOOT = "Environment steps of one process per second of wall-clock time, compilation left out."
@@ -53,14 +54,3 @@ def recording_pace(env: BatchEnv, recipe: Recipe) -> float:
     team, began = recipe.team(), time.perf_counter()
     data = record(env, team, env.lanes, recipe.epsilon, recipe.seed())
     return len(data) / (time.perf_counter() - began)
-
-
-def uniform(task: Task) -> Behaviour:
-    """Random legal actions, or uniform ones in [-1, 1]."""
-
-    def act(view: View, rng: np.random.Generator) -> np.ndarray:
-        if view.legal is not None:
-            return random_legal(view.legal, rng)
-        return rng.uniform(-1, 1, (*view.obs.shape[:2], task.actions)).astype(np.float32)
-
-    return act

@@ -16,7 +16,7 @@ from offmarl.experiments.grid.jobs import Job
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.timing.isolated import about, apart, measure_all, one_each, source
 from offmarl.experiments.training.machine import Host
-from offmarl.experiments.training.run import build, describe, make_sampler
+from offmarl.experiments.training.method import build, describe, make_sampler
 from offmarl.experiments.training.updates import Updates
 
 

@@ -19,7 +19,7 @@ from offmarl.algorithms.parts.batch import Batch
 from offmarl.algorithms.parts.streams import SeedStreams
 from offmarl.benchmarks.env import BatchEnv, Step, View
 from offmarl.benchmarks.rollout import lane_seeds
-from offmarl.datasets.dataset import Sampler
+from offmarl.datasets.sampler import Sampler
 
 FIRST_EPISODE = 5_000_000  # among a seed's: far from those of evaluation
 

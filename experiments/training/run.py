@@ -13,17 +13,16 @@ from typing import Any, NamedTuple
 import pandas as pd
 import torch
 
-from offmarl.algorithms import registry
 from offmarl.algorithms.parts.algorithm import LARGEST_Q, Algorithm
-from offmarl.algorithms.parts.batch import TaskSpec
+from offmarl.benchmarks.fingerprint import fingerprint
 from offmarl.benchmarks.latency import Decisions, time_decisions
+from offmarl.benchmarks.reference_rollout import reference
 from offmarl.benchmarks.rollout import Episodes, evaluate, lane_seeds
-from offmarl.benchmarks.tasks import Task, fingerprint, make_env
-from offmarl.datasets.dataset import Dataset, Sampler
+from offmarl.benchmarks.tasks import make_env
 from offmarl.experiments.grid.jobs import REPEATED, Job
-from offmarl.experiments.reference import reference
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.training.machine import Host, code
+from offmarl.experiments.training.method import build, describe, make_sampler
 from offmarl.experiments.training.online import Online
 from offmarl.experiments.training.updates import Updates
 
@@ -257,30 +256,6 @@ def fail(job: Job, store: Store, error: BaseException, host: Host) -> None:
             continue
         record = {**provenance(job, run_id, host), "status": "failed", "reason": reason, "traceback": tail}
         store.write(cell, {**record, "evaluations": [], "finished": datetime.now(UTC).isoformat()})
-
-
-def build(job: Job, task: Task, seeds: Any, device: str) -> Algorithm:
-    """The job's method for these seeds."""
-    return registry()[job.algorithm](spec_of(task), job.algorithm_config(), list(seeds), device)
-
-
-def spec_of(task: Task) -> TaskSpec:
-    """What methods know of a task."""
-    return TaskSpec(task.agents, task.obs, task.state, task.actions, task.discrete)
-
-
-def make_sampler(job: Job, data: Dataset, device: str) -> Sampler:
-    """The job's batches."""
-    window = job.algorithm_config().window
-    return Sampler(data, list(job.seeds), device, job.protocol["timeout_bootstrap"], window)
-
-
-def describe(algorithm: Algorithm) -> dict[str, Any]:
-    """What reports say about a method, as it stands in the run."""
-    names = ("name", "title", "paper", "source_code", "execution")
-    facts = {name: getattr(algorithm, name) for name in names} | {"actions": sorted(algorithm.actions)}
-    sizes = {"nfe": algorithm.nfe(), "parameters": algorithm.parameters(), "reduced": algorithm.config.reduced()}
-    return facts | sizes
 
 
 def provenance(job: Job, run_id: str, host: Host) -> dict[str, Any]:

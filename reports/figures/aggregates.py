@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
-from offmarl.reports.figures.curves import CAPTION_CHARACTERS, MARKERS, STYLE
+from offmarl.reports.figures.style import CAPTION_CHARACTERS, MARKERS, STYLE
 from offmarl.reports.tables.aggregates import NAMES, TOO_FEW
 from offmarl.reports.tables.table import span
 

@@ -6,8 +6,7 @@ drawn, and a method has the same colour in every figure.
 
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
-from itertools import cycle
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,38 +19,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
+from offmarl.reports.figures.style import CAPTION_CHARACTERS, MARKERS, STYLE, colours
 from offmarl.reports.tables.speed import NATIVE, Row
 from offmarl.reports.tables.stats import estimate
 from offmarl.reports.tables.table import of_table, reduced_networks, row_name, span
-
-# Okabe and Ito's colours, brown for the yellow that vanishes on white, then Tol's muted ones. Each method has the same
-# in every figure; those of one table stay apart.
-COLOURS = {
-    **{"BC": "#000000", "MABCQ": "#CC79A7", "MACQL": "#56B4E9", "Diffusion BC": "#E69F00", "MADiff": "#009E73"},
-    **{"DoF": "#0072B2", "Flow BC": "#8C510A", "MAC-Flow": "#D55E00", "MATD3BC": "#332288", "ICQ": "#999933"},
-    **{"OMAR": "#882255", "OMIGA": "#44AA99", "MA-SfBC": "#6699CC", "MA-FQL": "#AA4499", "OM2P": "#117733"},
-    "MADiff-C": "#88CCAA",
-}
-SPARE = ["#0072B2", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#8C510A", "#332288", "#999933", "#882255", "#44AA99"]
-MARKERS = "osD^vP*X"
-CAPTION_CHARACTERS = 20  # in an inch
-STYLE: dict[Any, Any] = sns.axes_style("ticks") | {
-    **{"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 9, "legend.fontsize": 8, "pdf.fonttype": 42},
-    **{"axes.linewidth": 0.6, "xtick.major.width": 0.6, "ytick.major.width": 0.6, "axes.titlepad": 3},
-}
-
-
-def colours(table: pd.DataFrame) -> dict[str, str]:
-    """Title of every method of the table, run or not, to its colour."""
-    return paint(dict(zip(table["algorithm"], table["title"])).values())
-
-
-def paint(names: Iterable[str]) -> dict[str, str]:
-    """A colour for every name: the papers' methods have theirs, others take those that are left."""
-    names = list(dict.fromkeys(names))
-    taken = {name: COLOURS[name] for name in names if name in COLOURS}
-    spare = cycle([colour for colour in SPARE if colour not in taken.values()] or SPARE)
-    return {name: taken[name] if name in taken else next(spare) for name in names}
 
 
 def learning_curves(curves: pd.DataFrame, table: pd.DataFrame) -> Figure | None:

@@ -12,7 +12,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from offmarl.reports.figures.curves import CAPTION_CHARACTERS, MARKERS, STYLE
+from offmarl.reports.figures.style import CAPTION_CHARACTERS, MARKERS, STYLE
 from offmarl.reports.tables.speed import NATIVE, Row, latest
 
 Means = dict[tuple[str, str], float]  # by group and title of a method

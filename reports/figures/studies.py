@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
-from offmarl.reports.figures.curves import CAPTION_CHARACTERS, COLOURS, STYLE, paint
+from offmarl.reports.figures.style import CAPTION_CHARACTERS, COLOURS, STYLE, paint
 from offmarl.reports.tables.stats import MIN_SEEDS
 
 COLOUR = {"data": "0.5", "joint": COLOURS["Flow BC"], "policies": COLOURS["MAC-Flow"]}

@@ -19,7 +19,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from offmarl.reports import studies
-from offmarl.reports.figures.curves import paint
+from offmarl.reports.figures.style import paint
 from offmarl.reports.site import boards as site_boards
 from offmarl.reports.site import charts as site_charts
 from offmarl.reports.site import pages as site_pages

@@ -12,7 +12,8 @@ import torch
 
 from offmarl.algorithms import registry
 from offmarl.algorithms.parts.batch import TaskSpec
-from offmarl.datasets.dataset import Sampler, from_episodes
+from offmarl.datasets.dataset import from_episodes
+from offmarl.datasets.sampler import Sampler
 
 COUNTS = {(0, 1): 35, (1, 0): 35, (1, 1): 12, (0, 0): 18}
 SMALL = {"width": 8, "multipliers": (1,), "norm_groups": 2, "history": 0, "horizon": 2, "diffusion_steps": 4}

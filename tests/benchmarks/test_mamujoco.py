@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from offmarl.benchmarks import tasks as definitions
+from offmarl.benchmarks.fingerprint import fingerprint
 from offmarl.benchmarks.mamujoco import ROBOTS, build, set_inertia
-from offmarl.benchmarks.tasks import fingerprint, make_env, tasks
+from offmarl.benchmarks.tasks import make_env, tasks
 
 OMIGA = ("6halfcheetah", "3hopper", "2ant")
 LEGS = ["bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot"]

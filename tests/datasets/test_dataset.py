@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from offmarl.algorithms.parts.batch import Window
-from offmarl.datasets import dataset as canonical
-from offmarl.datasets.dataset import Dataset, Sampler, from_episodes, join
+from offmarl.datasets import sampler
+from offmarl.datasets.dataset import Dataset, from_episodes, join
+from offmarl.datasets.sampler import Sampler
 
 AGENTS = 2
 LENGTHS = st.lists(st.integers(1, 6), min_size=1, max_size=6)
@@ -265,10 +266,10 @@ def test_arrays_reach_another_device_slice_by_slice(mapped, tmp_path, monkeypatc
     values = np.arange(1000, dtype=np.float32).reshape(50, 4, 5)
     np.save(tmp_path / "x.npy", values)
     received = torch.zeros(values.shape)
-    monkeypatch.setattr(canonical, "SENT_BYTES", 3 * values[0].nbytes)
+    monkeypatch.setattr(sampler, "SENT_BYTES", 3 * values[0].nbytes)
     monkeypatch.setattr(torch, "empty", lambda *shape, **how: received)
     stored = np.load(tmp_path / "x.npy", mmap_mode="c") if mapped else values
-    assert canonical.to_device(stored, "meta") is received
+    assert sampler.to_device(stored, "meta") is received
     assert np.array_equal(received.numpy(), values)
 
 
@@ -276,11 +277,11 @@ def test_a_mapped_array_is_not_held_while_it_is_sent(tmp_path):
     """300 MB of a file on their way to a device that keeps nothing: the process grows by a few slices."""
     code = """
 import resource, sys, numpy as np, torch
-from offmarl.datasets import canonical
-canonical.SENT_BYTES = 2**24
+from offmarl.datasets import sampler
+sampler.SENT_BYTES = 2**24
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 values = np.load(sys.argv[1], mmap_mode="c")
-assert canonical.to_device(values, "meta").shape == values.shape
+assert sampler.to_device(values, "meta").shape == values.shape
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10)
 """
     file = tmp_path / "large.npy"

@@ -1,10 +1,13 @@
 """The command line: help, refusals in one line, plans that write nothing."""
 
 import signal
+import subprocess
+import sys
 
 import pytest
 
-from offmarl.experiments.cli import main, parse_seeds
+from offmarl.experiments.cli import COMMANDS, main
+from offmarl.experiments.commands.options import parse_seeds
 from offmarl.experiments.errors import UserError
 
 RUN = ["run", "--suite", "smac"]
@@ -70,7 +73,6 @@ BAD = {
         ["data", "record", "--policy", "nowhere", "--tasks", "smac/3m", "--out", "x.npz"],
         "folder of a finished run",
     ),
-    "benchmark of no rows": (["bench", "data", "--rows", "0"], "--rows 0"),
     "benchmark of a task": (["bench", "envs", "--tasks", "mpe/spred"], "'mpe/spread'"),
     "benchmark of no time": (["bench", "envs", "--seconds", "0"], "--seconds 0"),
     "suite misspelt": (["run", "--suite", "continous"], "'continuous'"),
@@ -92,17 +94,30 @@ def test_wrong_input_is_refused_in_one_line_that_helps(what, capsys, monkeypatch
     assert list(tmp_path.rglob("*")) == []  # and nothing was begun
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [["--help"], ["run", "--help"], ["report", "--help"], ["data", "list", "--help"], ["bench", "envs", "--help"]],
-)
-def test_help_shows_examples(arguments, capsys):
+@pytest.mark.parametrize("words", [*COMMANDS, "data list", "data record", "bench envs", "bench train"])
+def test_the_help_of_every_command_shows_its_own_examples(words, capsys):
     with pytest.raises(SystemExit) as end:
-        main(arguments)
+        main([*words.split(), "--help"])
     assert end.value.code == 0
-    shown = capsys.readouterr().out
-    assert "examples:" in shown
-    assert "offmarl run --suite smac" in shown
+    shown = capsys.readouterr().out.partition("examples:\n")[2].splitlines()
+    assert 1 <= len(shown) <= 4
+    assert all(line.startswith(f"  offmarl {words}") for line in shown)
+
+
+def test_help_imports_no_command_and_nothing_heavy():
+    code = "import sys; from offmarl.experiments.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    code += (
+        "print([n for n in sys.modules if n.startswith(('offmarl.experiments.', 'torch', 'numpy', 'pandas', 'yaml'))])"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.splitlines()[-1] == "['offmarl.experiments.cli']"
+
+
+def test_a_command_imports_its_own_module_alone():
+    code = "import sys; from offmarl.experiments.cli import parser; parser(['status'])\n"
+    code += "print([n for n in sys.modules if n.startswith('offmarl.experiments.commands.')])"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.strip() == "['offmarl.experiments.commands.options', 'offmarl.experiments.commands.status']"
 
 
 def test_help_of_run_names_every_option(capsys):

@@ -65,24 +65,3 @@ def test_nothing_that_is_read_can_run_code(path):
             word, safe = ("weights_only", True) if called == "torch.load" else ("allow_pickle", False)
             told = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords if keyword.arg == word}
             assert told == {word: safe}, f"line {node.lineno}"
-
-
-ALLOWED = {
-    "algorithms": {"algorithms"},
-    "benchmarks": {"benchmarks"},
-    "datasets": {"datasets", "benchmarks", "algorithms"},
-    "experiments": set(FOLDERS),
-    "reports": {"reports"},
-}
-
-
-@pytest.mark.parametrize("path", PACKAGE, ids=label)
-def test_imports_follow_the_flow_of_data(path):
-    used = {name.split(".")[1] for name, _ in imports(path) if name.startswith("offmarl.")}
-    assert used <= ALLOWED[folder(path)]
-
-
-@pytest.mark.parametrize("path", [p for p in PACKAGE if folder(p) == "datasets"], ids=label)
-def test_data_know_the_shape_of_a_batch_and_no_method(path):
-    used = {name for name, _ in imports(path) if name.startswith("offmarl.algorithms")}
-    assert used <= {"offmarl.algorithms.parts.algorithm"}

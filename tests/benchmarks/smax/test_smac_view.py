@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from offmarl.benchmarks.fingerprint import fingerprint
 from offmarl.benchmarks.smax.env import Game
 from offmarl.benchmarks.smax.units import UNITS
-from offmarl.benchmarks.tasks import fingerprint, tasks
+from offmarl.benchmarks.tasks import tasks
 
 # agents, enemies, observation, state, actions, limit: get_env_info() of oxwhirl's SMAC and SMACv2.
 REAL = {

@@ -198,15 +198,16 @@ def test_two_packages_play_at_once_and_none_is_imported_here(world, make, monkey
 
 def test_a_suite_on_public_data_is_evaluated_in_the_game_wave_by_wave(world, tmp_path, monkeypatch, capsys):
     """The vault is real, the game a stand-in: two seeds, so two games at once, and one that crashes on the way."""
+    import bench_readers
+
     from offmarl.benchmarks.rollout import lane_seeds
     from offmarl.datasets.public.releases import catalogue
-    from offmarl.experiments import bench_data
     from offmarl.experiments.cli import main
 
     monkeypatch.setenv("OFFMARL_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("OFFMARL_CACHE", str(tmp_path / "cache"))
     entry = catalogue("og_marl")["smac/3m", "good"]
-    bench_data.write_vault(entry.paths()[0], bench_data.synthetic(entry.task, 500))
+    bench_readers.write_vault(entry.paths()[0], bench_readers.synthetic(entry.task, 500))
     first, second, third = map(str, lane_seeds([0], 3).tolist())
     world.plan(ends={first: [5, 1], third: [7, -1]}, faults={second: ["raise", 3]})
     run = ["run", "--suite", "smac", "--source", "og_marl", "--profile", "smoke", "--tasks", "smac/3m:good"]

@@ -9,8 +9,8 @@ from offmarl.algorithms import registry
 from offmarl.algorithms.parts.batch import TaskSpec
 from offmarl.benchmarks.rollout import evaluate
 from offmarl.benchmarks.tasks import make_env
-from offmarl.datasets.dataset import Sampler
 from offmarl.datasets.embedded.recipes import LANES, catalogue
+from offmarl.datasets.sampler import Sampler
 
 
 @pytest.mark.parametrize("quality", ["good", "medium", "poor"])

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from offmarl.datasets.embedded.record import random_legal, record
+from offmarl.benchmarks.random_policy import random_legal
+from offmarl.datasets.embedded.record import record
 from offmarl.datasets.embedded.tactics import ATTACK, NORTH, STOP, Tactic
 
 

@@ -1,6 +1,5 @@
 """`offmarl doctor` on what is here, and on stand-ins for what may be here."""
 
-import argparse
 import shutil
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import pytest
 import torch
 
 from offmarl.datasets.catalogue import EMBEDDED, SOURCES
+from offmarl.experiments.cli import main
 from offmarl.experiments.commands import doctor
 
 
@@ -25,10 +25,7 @@ def bare(tmp_path, monkeypatch):
 
 def run(capsys):
     """Exit code and lines of the command."""
-    parser = argparse.ArgumentParser()
-    doctor.add_command(parser.add_subparsers())
-    args = parser.parse_args(["doctor"])
-    return args.command(args), capsys.readouterr().out.splitlines()
+    return main(["doctor"]), capsys.readouterr().out.splitlines()
 
 
 def look(name, section=""):
@@ -238,14 +235,14 @@ def python(code):
 
 
 def test_no_simulator_and_no_ray_is_imported():
-    code = "import sys; from offmarl.experiments import doctor; doctor.examine(); "
+    code = "import sys; from offmarl.experiments.commands import doctor; doctor.examine(); "
     heavy = ["ray", "jax", "jaxlib", "jaxmarl", "mujoco", "gymnasium", "pysc2", "pandas", "matplotlib"]
     assert python(f"{code}print(*[name for name in {heavy} if name in sys.modules])") == []
 
 
 def test_without_torch_all_else_is_still_looked_at():
     code = (
-        "import sys; sys.modules['torch'] = None; from offmarl.experiments import doctor; "
+        "import sys; sys.modules['torch'] = None; from offmarl.experiments.commands import doctor; "
         "print(*['_'.join(i.name.split()) for i in doctor.examine() if 'torch' in i.found and i.state == 'warning'])"
     )
     datasets = ["og_marl", "omiga", "omar"]

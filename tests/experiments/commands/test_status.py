@@ -8,7 +8,8 @@ import pytest
 from offmarl.experiments.cli import main
 from offmarl.experiments.commands.status import note_grid
 from offmarl.experiments.grid import jobs as grid
-from offmarl.experiments.launch.exclusive import Lease, lease_path
+from offmarl.experiments.launch.exclusive import lease_path
+from offmarl.experiments.store.lock import Lease
 from offmarl.experiments.store.store import Store
 
 REQUEST = grid.Request("smac", "smoke", algorithms=["bc", "macql", "flow_bc"], tasks=["smac/3m:good"])

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from offmarl.benchmarks.reference_rollout import reference
 from offmarl.datasets.embedded.recipes import catalogue
 from offmarl.experiments.cli import main
 from offmarl.experiments.commands import verify
-from offmarl.experiments.reference import reference
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.training.run import train
 

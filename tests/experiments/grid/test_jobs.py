@@ -9,7 +9,8 @@ from offmarl.benchmarks.tasks import tasks
 from offmarl.datasets.embedded.recipes import catalogue
 from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.grid import jobs as grid
-from offmarl.experiments.grid.jobs import Request, jobs, load_suite, parse_overrides, pending, profiles, resolve
+from offmarl.experiments.grid.config import parse_overrides, resolve
+from offmarl.experiments.grid.jobs import Request, jobs, load_suite, pending, profiles
 from offmarl.experiments.store.store import Store
 
 SMAC = Request("smac")

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import ray
 
-from offmarl.experiments.launch.exclusive import read_lease
+from offmarl.experiments.store.lock import read_lease
 
 CHECKOUT = Path(__file__).parents[3]
 BIN = Path(sys.executable).parent

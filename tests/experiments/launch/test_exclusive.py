@@ -13,8 +13,9 @@ import pytest
 
 from offmarl.experiments.grid.jobs import pending
 from offmarl.experiments.launch import exclusive as module
-from offmarl.experiments.launch.exclusive import Busy, Lease, lease_path, read_lease, train_alone
+from offmarl.experiments.launch.exclusive import lease_path, train_alone
 from offmarl.experiments.launch.serial import run_serial
+from offmarl.experiments.store.lock import Busy, Lease, read_lease
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.training.machine import Host
 

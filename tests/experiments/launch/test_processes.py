@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from offmarl.experiments.grid import jobs as grid
-from offmarl.experiments.launch.exclusive import read_lease
+from offmarl.experiments.store.lock import read_lease
 from offmarl.experiments.store.store import Store
 
 CHECKOUT = Path(__file__).parents[3]

@@ -92,7 +92,7 @@ def test_a_centralised_method_has_no_agent_of_its_own(sights):
 
 def test_networks_of_a_finished_run_are_timed_where_there_is_one(sights, tmp_path):
     from offmarl.benchmarks.tasks import tasks
-    from offmarl.experiments.training.run import build
+    from offmarl.experiments.training.method import build
 
     grid_, store = jobs(["bc"]), Store(tmp_path)
     assert latency.checkpoint(grid_[0], grid_, store) is None

@@ -13,8 +13,9 @@ from offmarl.algorithms.parts.streams import SeedStreams
 from offmarl.benchmarks.tasks import tasks
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.timing.throughput import made_up
+from offmarl.experiments.training.method import build, make_sampler
 from offmarl.experiments.training.online import Online
-from offmarl.experiments.training.run import build, make_sampler, train
+from offmarl.experiments.training.run import train
 
 SPEC = TaskSpec(agents=3, obs=3, state=2, actions=4, discrete=True)
 LANES = 4

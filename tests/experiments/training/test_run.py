@@ -17,7 +17,8 @@ from offmarl.experiments.launch.serial import run_serial
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.training import run as training
 from offmarl.experiments.training.machine import Host
-from offmarl.experiments.training.run import build, train
+from offmarl.experiments.training.method import build
+from offmarl.experiments.training.run import train
 
 STOCHASTIC = ["mac_flow.flow_steps=2", "mac_flow.eval_noise=fresh"]  # it draws when it trains and when it acts
 

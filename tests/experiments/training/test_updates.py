@@ -3,7 +3,7 @@ import torch
 
 from offmarl.benchmarks.tasks import tasks
 from offmarl.experiments.timing.throughput import made_up
-from offmarl.experiments.training.run import build, make_sampler
+from offmarl.experiments.training.method import build, make_sampler
 from offmarl.experiments.training.updates import Updates
 
 METHODS = ["bc", "mabcq", "mac_flow", "madiff_d"]

@@ -1,10 +1,13 @@
-"""How fast public layouts become canonical arrays here: `offmarl bench data`.
+"""How fast public layouts become canonical arrays here.
+
+    .venv/bin/python tests/tools/bench_readers.py --rows 200000
 
 Synthetic recordings of real tasks' shapes are written in each layout and converted, every one in a process of its own,
 so that the memory it took at most can be told. Converting is the whole way: reading, checking, cutting into episodes,
 writing and summing; loading is what every later start does: summing the arrays and mapping them.
 """
 
+import argparse
 import json
 import resource
 import sys
@@ -131,3 +134,9 @@ def _measure(layout: str, rows: int, folder: Path) -> str:
         f"{layout:8} {name:22} {rows:9,} {size:7.0f} {disk / 1e6:5.0f} MB {size / converted:5.0f} MB/s "
         f"{size / loaded:5.0f} MB/s {peak:6.0f} MB"
     )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Megabytes a second of reading the public layouts.")
+    parser.add_argument("--rows", type=int, default=200_000, help="of each synthetic recording (default: 200000)")
+    print(bench_data(parser.parse_args().rows))

@@ -3,10 +3,10 @@
 import dataclasses
 
 from offmarl.benchmarks import mpe
+from offmarl.benchmarks import reference_rollout as module
+from offmarl.benchmarks.reference_rollout import reference
 from offmarl.benchmarks.tasks import tasks
 from offmarl.datasets.catalogue import catalogue
-from offmarl.experiments import reference as module
-from offmarl.experiments.reference import reference
 
 
 def test_a_rollout_is_the_same_again_and_another_on_every_task(monkeypatch):

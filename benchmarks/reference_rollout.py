@@ -5,8 +5,8 @@ from functools import cache
 
 import numpy as np
 
+from offmarl.benchmarks.random_policy import uniform
 from offmarl.benchmarks.tasks import ENGINES, Task, make_env
-from offmarl.experiments.timing.simulators import uniform
 
 STEPS = 50
 SEED = 800_000_000  # apart from those of recordings and evaluations

@@ -1,10 +1,10 @@
-"""`offmarl soak`: trainings killed at random moments come to the very same, and what is lost is noticed."""
+"""tools/soak.py: trainings killed at random moments come to the very same, and what is lost is noticed."""
 
 import shutil
 
 import pytest
+import soak
 
-from offmarl.experiments import soak
 from offmarl.experiments.store.store import Store
 
 FAULTS = ("lost", "twice", "not whole", "different")

@@ -1,4 +1,6 @@
-"""Kill trainings at random moments, again and again, and look whether anything is lost: `offmarl soak`.
+"""Kill trainings at random moments, again and again, and look whether anything is lost.
+
+    .venv/bin/python tests/tools/soak.py --minutes 10
 
 A round trains a small grid into an empty store, in processes that are killed (SIGKILL) after a random time until one
 lives to the end. After every kill each run of the store must be whole, and none there twice; after the last every cell
@@ -6,8 +8,10 @@ must have the very returns, curves and weights of a training that nobody touched
 pause, so that kills meet their writing as well. `growth` watches the memory of one long training.
 """
 
+import argparse
 import dataclasses
 import random
+import secrets
 import shutil
 import tempfile
 import time
@@ -21,10 +25,10 @@ import torch
 from tqdm import tqdm
 
 from offmarl.benchmarks.tasks import tasks
-from offmarl.experiments.commands.rerun import compare
 from offmarl.experiments.grid.jobs import Job, Request, jobs
 from offmarl.experiments.grid.suite import load_suite
 from offmarl.experiments.launch.serial import run_serial
+from offmarl.experiments.store.compare import compare
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.timing.throughput import made_up
 from offmarl.experiments.training import run as train
@@ -134,3 +138,21 @@ def growth() -> float:
         if step in (SETTLED, UPDATES):
             sizes.append(process.memory_info().rss)
     return sizes[1] / sizes[0] - 1
+
+
+def main() -> int:
+    """Print a row of the table in tests/README.md; exit code 1 if anything was lost, damaged or different."""
+    parser = argparse.ArgumentParser(description="Kill trainings at random moments; is anything lost?")
+    parser.add_argument("--minutes", type=float, default=10.0, help="how long (default: 10)")
+    parser.add_argument("--seed", type=int, default=None, help="of the moments (default: a new one)")
+    args = parser.parse_args()
+    seed = secrets.randbelow(2**31) if args.seed is None else args.seed
+    grown, counts = growth(), rounds(args.minutes, seed)
+    cells = {"minutes": f"{args.minutes:g}", "seed": seed, **counts, "memory": f"{grown:+.1%}"}
+    for line in (cells, ["---"] * len(cells), cells.values()):
+        print(f"| {' | '.join(map(str, line))} |")
+    return int(grown >= 0.05 or any(counts[name] for name in ("lost", "twice", "not whole", "different")))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,57 @@
+"""Whether two trainings of one run came to the same."""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from offmarl.experiments.store.store import Store
+
+
+RTOL, ATOL = 1e-3, 1e-4  # seeds that train together are summed in another order than alone
+
+
+class Row(NamedTuple):
+    """One thing compared; `exact` where every bit is the same."""
+
+    what: str
+    same: bool
+    verdict: str
+    exact: bool = False
+
+
+def outcome(store: "Store", run_id: str) -> dict[str, dict[str, "np.ndarray"]]:
+    """All that must not depend on when and how often a run was interrupted: returns, curves and weights."""
+    import numpy as np
+    import pandas as pd
+    import torch
+
+    folder, record = store.runs / run_id, store.peek(run_id) or {"evaluations": []}
+    weights = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
+    return {
+        "returns": {f"step {look['step']}": np.asarray(look["returns"]) for look in record["evaluations"]},
+        "curves": {str(name): column.to_numpy() for name, column in pd.read_parquet(folder / "curves.parquet").items()},
+        "weights": {name: np.asarray(value) for name, value in weights.items()},
+    }
+
+
+def compare(store: "Store", again: "Store", run_id: str) -> list[Row]:
+    """Returns, curves and weights of two trainings of one run: bit for bit, within tolerance, or not the same."""
+    before, after = outcome(store, run_id), outcome(again, run_id)
+    return [_judge(what, before[what], after[what]) for what in before]
+
+
+def _judge(what: str, before: dict[str, Any], after: dict[str, Any]) -> Row:
+    """How close two sets of arrays are."""
+    import numpy as np
+
+    shapes = [{name: value.shape for name, value in one.items()} for one in (before, after)]
+    if shapes[0] != shapes[1]:
+        return Row(what, False, "not the same: other steps, names or shapes")
+    pairs = [(value, after[name]) for name, value in before.items()]
+    if all(np.array_equal(a, b, equal_nan=True) for a, b in pairs):
+        return Row(what, True, "the same bit for bit", exact=True)
+    furthest = max(float(np.max(np.abs(a - b), initial=0.0)) for a, b in pairs)
+    if all(np.allclose(a, b, rtol=RTOL, atol=ATOL, equal_nan=True) for a, b in pairs):
+        return Row(what, True, f"the same to tolerance (relative {RTOL}, absolute {ATOL}; furthest {furthest:.2g} off)")
+    return Row(what, False, f"not the same (furthest {furthest:.2g} off)")
