@@ -1,0 +1,92 @@
+"""YAML files of the package, checked by pydantic models: somebody may have edited them, or written one of their own."""
+
+import difflib
+from collections.abc import Iterable
+from functools import cache
+from importlib import resources
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+T = TypeVar("T")
+
+
+class FileError(ValueError):
+    """A file says what no reader understands: file, key, reason, in one line."""
+
+    in_a_line = True  # for the command line: say no more than the message
+
+
+class Strict(BaseModel):
+    """A part of a file: every key is known, and nothing changes it afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`did you mean 'x'? ` for the nearest known name, empty where none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.3)
+    return f"did you mean '{near[0]}'? " if near else ""
+
+
+@cache
+def packaged(kind: Any, package: str, *path: str) -> Any:
+    """A file of a package (offmarl.experiments.grid, suites, smac.yaml) as its model or type; read once.
+
+    Raises:
+        FileError: naming file, key and reason.
+    """
+    text = resources.files(package).joinpath(*path).read_text(encoding="utf-8")
+    return parse(kind, "/".join(path), text)
+
+
+def parse(kind: type[T], place: str, text: str) -> T:
+    """Text as a model, or as a type such as `dict[str, Model]`.
+
+    Args:
+        place: the file, for messages.
+
+    Raises:
+        FileError: naming file, key and reason; for an unknown key the nearest known one.
+    """
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise FileError(f"{place}{where}: is not YAML ({getattr(error, 'problem', None) or 'unreadable'})") from error
+    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+        raise FileError(f"{place}: write a mapping of names")
+    try:
+        return TypeAdapter(kind).validate_python(found)
+    except ValidationError as error:
+        raise FileError(f"{place}: {_told(kind, error)}") from error
+
+
+def _told(kind: Any, error: ValidationError) -> str:
+    """The first fault in words; a misspelt key goes before what is missing because of it."""
+    faults = error.errors(include_url=False)
+    fault = min(faults, key=lambda fault: fault["type"] != "extra_forbidden")
+    *parents, key = [str(part) for part in fault["loc"]] or [""]
+    where = ".".join(parents)
+    if fault["type"] == "extra_forbidden":
+        known = _known(kind, fault["loc"][:-1])
+        inside = f" in {where}" if where else ""
+        return f"unknown key '{key}'{inside}: {nearest(key, known)}known: {', '.join(known)}"
+    if fault["type"] == "missing":
+        return f"{where + ': ' if where else ''}lacks {key}"
+    words = fault["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    return f"{'.'.join(filter(None, [where, key]))}: {words[:1].lower() + words[1:]}"
+
+
+def _known(kind: Any, path: tuple[Any, ...]) -> list[str]:
+    """The keys of the model at a place of a file."""
+    for part in (None, *path):
+        if part is not None and isinstance(kind, type) and issubclass(kind, BaseModel) and part in kind.model_fields:
+            kind = kind.model_fields[part].annotation
+        elif part is not None:
+            kind = getattr(kind, "__args__", (kind,))[-1]
+    while not (isinstance(kind, type) and issubclass(kind, BaseModel)) and getattr(kind, "__args__", ()):
+        kind = next((arg for arg in reversed(kind.__args__) if arg is not type(None)), None)
+    return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else []
