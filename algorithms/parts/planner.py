@@ -160,10 +160,10 @@ class Planner(Algorithm):
 
     def after_update(self) -> None:
         """Move the averaged weights."""
-        if rate := self.kind():
+        if rate := self.step_variant():
             polyak(self.nets["ema_denoiser"], self.nets["denoiser"], rate)
 
-    def kind(self) -> float:
+    def step_variant(self) -> float:
         """How far the averaged weights move in this update."""
         if self.updates % self.config.ema_period:
             return 0.0
