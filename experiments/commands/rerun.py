@@ -40,13 +40,13 @@ def _rerun(args: argparse.Namespace) -> int:
         job = stored_job(record, [seed] if args.alone else record.get("seeds") or [seed])
         if args.run_id not in job.run_ids():
             raise UserError(f"{args.run_id}: the settings in its run.json are those of {job.run_ids()[0]}")
-        if job.entry.key() != job.protocol["data"]:
+        if job.entry.key() != job.protocol.data:
             raise UserError(f"{args.run_id}: was trained on another version of its data, which cannot be made here")
         host = _host(record["machine"], args.device)
     cannot = refusing(f"{args.run_id}: cannot be trained again")
     with cannot, tempfile.TemporaryDirectory(prefix="offmarl-rerun-") as scratch:
         host.set_up()
-        with tqdm(total=job.protocol["steps"], desc=job.title, unit="update", disable=None) as bar:
+        with tqdm(total=job.protocol.steps, desc=job.title, unit="update", disable=None) as bar:
             for progress in train(job, scratch, host):
                 bar.update(progress.step - bar.n)
         rows = compare(store, Store(scratch), args.run_id)

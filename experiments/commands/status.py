@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offmarl.experiments.commands.options import examples, existing, results_option
+from offmarl.experiments.grid import estimate
 
 if TYPE_CHECKING:
     from offmarl.experiments.grid.jobs import Job, Request
@@ -47,7 +48,7 @@ def note_grid(results: Path, request: "Request", grid: Sequence["Job"]) -> None:
     rows = [
         {
             **{"title": job.title, "task": job.task, "quality": job.quality, "algorithm": job.algorithm},
-            **{"steps": job.protocol["steps"], "run_ids": job.run_ids(), "lease": job.lease},
+            **{"steps": job.protocol.steps, "run_ids": job.run_ids(), "lease": job.lease},
         }
         for job in grid
     ]
@@ -126,16 +127,10 @@ def time_left(left: Sequence[Record], running: Mapping[str, Record], records: Se
         if record["status"] == "done" and times and steps:
             spent = sum(times.get(part) or 0.0 for part in ("data_s", "update_s", "evaluate_s"))
             paces.setdefault(record["cell"]["algorithm"], []).append(spent / steps)
-    if not left:
-        return 0.0
-    if not paces:
-        return None
     mean = {name: statistics.mean(own) for name, own in paces.items()}
-    usual, total = statistics.mean(mean.values()), 0.0
-    for job in left:
-        steps = job["steps"] - running.get(job["lease"], {}).get("step", 0)
-        total += steps * mean.get(job["algorithm"], usual)
-    return total / max(1, len(running))
+    steps = [(job["algorithm"], job["steps"] - running.get(job["lease"], {}).get("step", 0)) for job in left]
+    seconds = estimate.time_left(steps, mean)
+    return None if seconds is None else seconds / max(1, len(running))
 
 
 def hours(records: Iterable[Record]) -> dict[str, float]:
@@ -166,11 +161,6 @@ def _text(found: Record) -> str:
     lines += [f"{row['status']}: {row['run_id']}: {row['reason']}" for row in found["lost"]]
     seconds, spent = found["time_left_s"], found["hours"]
     if found["grids"]:
-        lines.append(f"time left: {'unknown, no run has ended yet' if seconds is None else _span(seconds)}")
+        lines.append(f"time left: {'unknown, no run has ended yet' if seconds is None else estimate.duration(seconds)}")
     lines.append(f"spent: {spent['gpu']:.2f} GPU-hours, {spent['cpu']:.2f} CPU-hours (runs that have ended)")
     return "\n".join(lines)
-
-
-def _span(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"about {minutes // 60} h {minutes % 60} min" if seconds >= 60 else "none" if not seconds else "a minute"

@@ -4,7 +4,6 @@ Their runs are stored like any others, in a store of their own (`<results>/exper
 takes them for its runs; experiments share the arms that they have in common.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -20,7 +19,8 @@ from offmarl.algorithms import registry
 from offmarl.algorithms.parts.algorithm import MEAN_Q
 from offmarl.experiments.errors import UserError
 from offmarl.experiments.grid import jobs as grid
-from offmarl.experiments.grid.jobs import Job, Request
+from offmarl.experiments.grid.jobs import Job, OnlinePhase, Request
+from offmarl.experiments.grid.suite import profiles
 from offmarl.experiments.launch.prepare_data import prepare
 from offmarl.experiments.launch.serial import launch
 from offmarl.experiments.store.reading import finished
@@ -70,7 +70,7 @@ class Comparison:
 
     def _jobs(self, arm: Arm, suite: str, dataset: str, profile: str, source: str) -> Iterator[Job]:
         """None where the method does not act in the dataset's space, or the dataset is not here."""
-        budget, own = self.profiles[profile], grid.profiles()[profile]["variant"]
+        budget, own = self.profiles[profile], profiles()[profile].variant
         if not grid.acts_in(registry()[arm.method], dataset.split(":")[0]):
             return
         request = Request(
@@ -81,14 +81,17 @@ class Comparison:
             tasks=[dataset],
             seeds=budget["seeds"],
             variant="+".join(filter(None, [own, arm.variant])),
-            overrides=[f"{arm.method}.{key}={json.dumps(value)}" for key, value in {**self.set, **arm.set}.items()],
+            overrides={arm.method: {**self.set, **arm.set}},
         )
         for job in grid.jobs(request):
-            steps = budget.get("steps", job.protocol["steps"])
-            protocol = {**job.protocol, "steps": steps, "eval_every": max(1, steps // budget["looks"])}
-            protocol["eval_episodes"] = budget.get("episodes", job.protocol["eval_episodes"])
-            if self.online:
-                protocol["online"] = {"from": steps // 2, "lanes": budget["lanes"], "share": arm.share, "noise": 0.0}
+            steps = budget.get("steps", job.protocol.steps)
+            protocol = replace(
+                job.protocol,
+                steps=steps,
+                eval_every=max(1, steps // budget["looks"]),
+                eval_episodes=budget.get("episodes", job.protocol.eval_episodes),
+                online=OnlinePhase(steps // 2, budget["lanes"], arm.share, 0.0) if self.online else None,
+            )
             changes = {**self.set, **arm.set, **({"offline": arm.share} if self.online else {})}
             label = "".join(f"+{key}={value}" for key, value in changes.items())
             yield replace(job, variant=job.variant + label, protocol=protocol)
@@ -135,7 +138,7 @@ class Everything(Comparison):
 
     def conduct(self, profile: str, source: str, host: Host, results: Path, workers: int) -> Row:
         """Collect them. Where two runs are of one cell, the one with more looks is shown."""
-        usual, cells = grid.profiles()[profile]["variant"], {}
+        usual, cells = profiles()[profile].variant, {}
         for place, record in (*finished(results), *finished(results / "experiments")):
             cell = record["cell"]
             wanted = (cell["profile"], cell["source"], cell["variant"]) == (profile, source, usual)

@@ -26,12 +26,11 @@ from tqdm import tqdm
 from offmarl.algorithms import registry
 from offmarl.algorithms.parts.flow import euler
 from offmarl.algorithms.parts.streams import SeedStreams
-from offmarl.datasets.sampler import Sampler
 from offmarl.experiments.grid.config import config_from
 from offmarl.experiments.studies.distances import matched, mutual_information, table, table_information, wasserstein
 from offmarl.experiments.studies.games import GAMES, Game
 from offmarl.experiments.training.machine import Host, code
-from offmarl.experiments.training.updates import Updates
+from offmarl.experiments.training.method import make_trainer
 
 OBSERVATIONS = 6  # of the data, at which a look is taken
 POINTS = 5  # on the way between two matched samples, where the gradient of Q_tot is taken
@@ -110,8 +109,7 @@ def _train(
     kind = registry()[study.method]
     config = config_from(kind, {**study.config, **changes})
     method = kind(game.spec, config, budget["seeds"], host.device)
-    sampler = Sampler(game.dataset(), budget["seeds"], host.device)
-    update, rows = Updates(method, sampler, host.captures), []
+    update, rows = make_trainer(method, game.dataset(), host).update, []
     marks = np.linspace(0, budget["steps"], budget["looks"] + 1).astype(int).tolist()
     for step in range(budget["steps"] + 1):
         if step in marks:

@@ -24,16 +24,15 @@ import psutil
 import torch
 from tqdm import tqdm
 
-from offmarl.benchmarks.tasks import tasks
 from offmarl.experiments.grid.jobs import Job, Request, jobs
 from offmarl.experiments.grid.suite import load_suite
 from offmarl.experiments.launch.serial import run_serial
 from offmarl.experiments.store.compare import compare
 from offmarl.experiments.store.store import Store
-from offmarl.experiments.timing.throughput import made_up
+from offmarl.experiments.timing.throughput import random_data
 from offmarl.experiments.training import run as train
 from offmarl.experiments.training.machine import Host
-from offmarl.experiments.training.updates import Updates
+from offmarl.experiments.training.method import job_trainer
 
 UPDATES, SETTLED = 20_000, 2_000  # of the watched training; those before what is compared
 SUITE = "continuous"
@@ -43,10 +42,10 @@ PRELOAD = ["offmarl.experiments.launch.serial"]
 def grid() -> list[Job]:
     """The first and the headline method of a suite on Spread, two seeds each, two looks."""
     suite = load_suite(SUITE)
-    methods, overrides = [next(iter(suite["algorithms"])), suite["headline"]], ["all.hidden=[16]", "all.batch_size=8"]
+    methods, overrides = [next(iter(suite.algorithms)), suite.headline], {"all": {"hidden": [16], "batch_size": 8}}
     found = jobs(Request(SUITE, "smoke", algorithms=methods, tasks=["mpe/spread:medium"], overrides=overrides))
-    protocol = {"steps": 40, "eval_every": 20, "eval_episodes": 2}
-    return [dataclasses.replace(job, protocol={**job.protocol, **protocol}) for job in found]
+    protocol = dataclasses.replace(found[0].protocol, steps=40, eval_every=20, eval_episodes=2)
+    return [dataclasses.replace(job, protocol=protocol) for job in found]
 
 
 def rounds(minutes: float, seed: int) -> dict[str, int]:
@@ -131,8 +130,8 @@ def growth() -> float:
     """How much the resident memory of a training grows, as a share, from 2,000 to 20,000 updates."""
     torch.set_num_threads(1)
     job = grid()[-1]
-    task, process, sizes = tasks()[job.task], psutil.Process(), []
-    update = Updates(train.build(job, task, job.seeds, "cpu"), train.make_sampler(job, made_up(task), "cpu"))
+    process, sizes = psutil.Process(), []
+    update = job_trainer(job, random_data(job.entry.task), Host()).update
     for step in tqdm(range(1, UPDATES + 1), desc="memory", unit="update"):
         update()
         if step in (SETTLED, UPDATES):

@@ -68,7 +68,7 @@ def test_a_killed_grid_loses_at_most_what_was_running_and_two_drivers_finish_it_
     )
     assert any(f"is being run by {socket.gethostname()} pid {driver.pid}" in err for driver in drivers for err in told)
     assert list((tmp_path / "work").iterdir()) == []
-    selection = {"algorithms": methods, "tasks": ["mpe/spread:medium"], "overrides": ["all.hidden=[16]"]}
+    selection = {"algorithms": methods, "tasks": ["mpe/spread:medium"], "overrides": {"all": {"hidden": [16]}}}
     jobs = grid.jobs(grid.Request("continuous", "smoke", **selection))
     assert {run_id for job in jobs for run_id in job.run_ids()} == set(after)
     assert grid.pending(jobs, Store(tmp_path)) == []
