@@ -77,10 +77,10 @@ class MABCQ(Algorithm):
     def after_update(self) -> None:
         """Copy critic and mixer every `target_period` updates."""
         for name in ("critic", "mixer"):
-            if name in self.nets and self.kind():
+            if name in self.nets and self.step_variant():
                 polyak(self.nets[f"target_{name}"], self.nets[name], 1.0)
 
-    def kind(self) -> bool:
+    def step_variant(self) -> bool:
         """Whether the targets are copied in this update."""
         return self.updates % self.config.target_period == 0
 

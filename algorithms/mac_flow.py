@@ -196,7 +196,7 @@ class MACFlow(Algorithm):
         else:
             labels = decode(taught, batch.legal)
             error = F.cross_entropy(out.flatten(0, 2), labels.flatten(), reduction="none").view(labels.shape)
-        actions = self.choice(out, batch.legal) if self.spec.discrete else self.decide(out, None)
+        actions = self.action_weights(out, batch.legal) if self.spec.discrete else self.decide(out, None)
         if self.tabular:
             value = (actions * q).sum(-1)  # [S, B, I]
         else:
@@ -212,7 +212,7 @@ class MACFlow(Algorithm):
         """Actions as the critics take them [S,B,I,A]: discrete ones as weights of all actions."""
         return encode(actions, self.spec.actions, 1.0) if self.spec.discrete else actions
 
-    def choice(self, out: Tensor, legal: Tensor | None) -> Tensor:
+    def action_weights(self, out: Tensor, legal: Tensor | None) -> Tensor:
         """Weights of the actions [S,B,I,A] through which the Q term reaches the policy."""
         scores = masked(out, legal)
         soft = scores.softmax(-1)

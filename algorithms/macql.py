@@ -85,10 +85,10 @@ class MACQL(Algorithm):
 
     def after_update(self) -> None:
         """Move the critic's target."""
-        if rate := self.kind():
+        if rate := self.step_variant():
             polyak(self.nets["target_critic"], self.nets["critic"], rate)
 
-    def kind(self) -> float:
+    def step_variant(self) -> float:
         """How far the target moves in this update: all the way now and then, or always a little."""
         if self.spec.discrete:
             return float(self.updates % self.config.target_period == 0)

@@ -63,7 +63,7 @@ class MATD3BC(Algorithm):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The critic's, and now and then the policy's."""
         losses = {"critic": self.critic_loss(batch)}
-        return losses | self.policy_losses(batch) if self.kind() else losses
+        return losses | self.policy_losses(batch) if self.step_variant() else losses
 
     @torch.no_grad()
     def act(self, obs: Tensor, legal: Tensor | None = None, memory: None = None) -> tuple[Tensor, None]:
@@ -76,12 +76,12 @@ class MATD3BC(Algorithm):
 
     def after_update(self) -> None:
         """Polyak averaging, when the policy has moved."""
-        if self.kind():
+        if self.step_variant():
             for name in ("critic", "policy"):
                 if f"target_{name}" in self.nets:
                     polyak(self.nets[f"target_{name}"], self.nets[name], self.config.polyak)
 
-    def kind(self) -> bool:
+    def step_variant(self) -> bool:
         """Whether this update, counted from one, is one of the policy's."""
         return (self.updates - 1) % self.config.policy_delay == 0
 

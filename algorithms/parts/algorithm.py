@@ -94,7 +94,7 @@ class Algorithm(ABC):
             self.learning_rate.fill_(self.config.learning_rate * max(0.0, 1.0 - self.updates / self.config.decay_steps))
         self.updates += 1
 
-    def kind(self) -> Hashable:
+    def step_variant(self) -> Hashable:
         """Which gradient step the update that has begun takes, of methods whose steps are not all alike.
 
         Steps of one kind do the same operations with the same numbers from the host, so that they can be captured.
@@ -117,7 +117,7 @@ class Algorithm(ABC):
         values = values.detach().flatten(1)
         self.watched = {LARGEST_Q: values.abs().amax(1), MEAN_Q: values.mean(1)}
 
-    def stand_alone(self, agent: int) -> None:
+    def keep_agent(self, agent: int) -> None:
         """Become one agent on a device of its own: `act` then takes obs [S,E,1,O] and gives that agent's actions.
 
         For acting only: what remains cannot be trained.

@@ -160,10 +160,10 @@ class Planner(Algorithm):
 
     def after_update(self) -> None:
         """Move the averaged weights."""
-        if rate := self.kind():
+        if rate := self.step_variant():
             polyak(self.nets["ema_denoiser"], self.nets["denoiser"], rate)
 
-    def kind(self) -> float:
+    def step_variant(self) -> float:
         """How far the averaged weights move in this update."""
         if self.updates % self.config.ema_period:
             return 0.0
@@ -182,9 +182,9 @@ class Planner(Algorithm):
             actions = self.action_range.decode(actions)
         return to_actions(self.spec, actions, legal), memory
 
-    def stand_alone(self, agent: int) -> None:
+    def keep_agent(self, agent: int) -> None:
         """With its own view of the team; where rows never meet, with its own row of the only view."""
-        super().stand_alone(agent)
+        super().keep_agent(agent)
         self.ids = self.ids[agent : agent + 1]
         if len(self.view) == 1:
             self.view = self.view[:, agent : agent + 1]

@@ -26,7 +26,7 @@ class Updates:
     """Calls draw a batch and update; they return the loss terms [S].
 
     Args:
-        capture: replay a CUDA graph, one for each kind of the method's gradient steps, the drawing of the batch
+        capture: replay a CUDA graph, one for each variant of the method's gradient steps, the drawing of the batch
             included; the same numbers come of it. Methods that are not `capturable` run eagerly all the same.
     """
 
@@ -41,11 +41,11 @@ class Updates:
         if not self.capture:
             return self.algorithm.update(self.sampler.sample(self.size))
         self.algorithm.begin_update()
-        kind = self.algorithm.kind()
-        if kind not in self.graphs:
+        variant = self.algorithm.step_variant()
+        if variant not in self.graphs:
             generators = [*self.algorithm.streams.generators, *self.sampler.streams.generators]
-            self.graphs[kind] = Captured(self._on_device, generators, self.pool)
-        return self.graphs[kind]()
+            self.graphs[variant] = Captured(self._on_device, generators, self.pool)
+        return self.graphs[variant]()
 
     def _on_device(self) -> dict[str, Tensor]:
         return self.algorithm.gradient_step(self.sampler.sample(self.size))

@@ -147,7 +147,7 @@ def test_an_agent_that_stands_alone_acts_as_it_does_in_the_team(case, build, bat
     team = train(make(), [batch(draw) for draw in range(2)])
     if team.execution != "decentralised":
         with pytest.raises(ValueError, match="no agent can act alone"):
-            team.stand_alone(0)
+            team.keep_agent(0)
         return
     obs, legal = look(spec, episodes=8)
     first, memory = team.act(obs, legal)
@@ -155,7 +155,7 @@ def test_an_agent_that_stands_alone_acts_as_it_does_in_the_team(case, build, bat
     for agent in range(spec.agents):
         alone = make()
         alone.load_nets(team.nets.state_dict())
-        alone.stand_alone(agent)
+        alone.keep_agent(agent)
         own, mask = obs[:, :, [agent]], None if legal is None else legal[:, :, [agent]]
         one, memory = alone.act(own, mask)
         other, _ = alone.act(own.flip(1), mask, memory)

@@ -46,7 +46,7 @@ def test_gradient_steps_of_a_kind_do_the_same_without_asking_the_host(case, buil
         algorithm.begin_update()
         with Operations() as operations:
             algorithm.gradient_step(each)
-        steps[algorithm.kind()].append(operations.seen)
+        steps[algorithm.step_variant()].append(operations.seen)
     assert places(algorithm) == before
     assert len(steps) <= 2
     for alike in steps.values():
