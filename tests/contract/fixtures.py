@@ -32,7 +32,7 @@ def make_spec():
 
 
 def _transitions(spec, seed, size, draw):
-    """One seed's transitions, which depend on nothing but the arguments: a Batch without S."""
+    """Transitions of one seed, determined by the arguments: a Batch without S."""
     g = torch.Generator().manual_seed(1000 * seed + draw)
     obs, next_obs = torch.randn(2, size, spec.agents, spec.obs, generator=g)
     state, next_state = torch.randn(2, size, spec.state, generator=g)
@@ -47,7 +47,7 @@ def _transitions(spec, seed, size, draw):
     legal, next_legal = torch.rand(2, size, spec.agents, spec.actions, generator=g) < 0.6
     legal.scatter_(-1, actions[..., None], True)
     next_legal[..., -1] |= ~next_legal.any(-1)
-    actions[0], legal[0], next_legal[0] = 0, False, False  # a fallen team: nothing is left but action 0
+    actions[0], legal[0], next_legal[0] = 0, False, False  # a dead team: only action 0 is legal
     legal[0, :, 0] = next_legal[0, :, 0] = True
     odds = torch.rand(next_legal.shape, generator=g) * next_legal
     return Batch(obs, actions, rewards, next_obs, done, legal, next_legal, state, next_state, odds.argmax(-1), number)
@@ -55,7 +55,7 @@ def _transitions(spec, seed, size, draw):
 
 @pytest.fixture(scope="session")
 def make_batch():
-    """The same transitions for the same seed, whoever shares the batch; with what is around them, if `window`."""
+    """Makes batches: the same transitions for the same seed in any batch, with windows around them if `window`."""
 
     def make(spec, seeds=(3, 5), size=8, draw=0, window=None):
         rows = [_transitions(spec, seed, size, draw) for seed in seeds]
@@ -73,7 +73,7 @@ def _around(batch, window):
 
 @pytest.fixture(scope="session")
 def make_data():
-    """A dataset of `episodes` with `length` transitions each."""
+    """Makes a dataset of `episodes` with `length` transitions each."""
 
     def make(spec, episodes=8, length=5):
         g = torch.Generator().manual_seed(episodes)
@@ -102,14 +102,14 @@ def _tiny(cls):
 
 
 def _settings(cls, variant):
-    """A variant's, with every size small, and windows short where the variant does not say."""
+    """The settings of a variant, with every size small, and short windows unless the variant sets them."""
     short = {name: 4 for name in ("history", "horizon") if name in {f.name for f in dataclasses.fields(cls.Config)}}
     return {**short, **cls.variants.get(variant, {}), **_tiny(cls)}
 
 
 @pytest.fixture(scope="session")
 def tiny():
-    """Every size of a method as small as it goes: class -> settings."""
+    """The smallest sizes of a method: class -> settings."""
     return _tiny
 
 
@@ -125,7 +125,7 @@ def spec(case, make_spec):
 
 @pytest.fixture
 def build(case, spec, make_data):
-    """Makes the case's method, small."""
+    """Makes the method of the case, small."""
     cls, variant, _ = case
 
     def make(seeds=SEEDS, **over):
@@ -138,7 +138,7 @@ def build(case, spec, make_data):
 
 @pytest.fixture
 def batch(case, spec, make_batch):
-    """The same transitions for the same seed, whoever shares the batch."""
+    """Makes batches: the same transitions for the same seed in any batch."""
     cls, variant, _ = case
     window = cls.Config(**_settings(cls, variant)).window
 
@@ -150,13 +150,13 @@ def batch(case, spec, make_batch):
 
 @pytest.fixture
 def views(spec, look):
-    """What S seeds see in E episodes: obs [S,E,I,O], legal [S,E,I,A] or None."""
+    """Observations of S seeds in E episodes: obs [S,E,I,O], legal [S,E,I,A] or None."""
     return look(spec)
 
 
 @pytest.fixture(scope="session")
 def look():
-    """Makes what S seeds see in E episodes: obs [S,E,I,O], legal [S,E,I,A] or None."""
+    """Makes observations of S seeds in E episodes: obs [S,E,I,O], legal [S,E,I,A] or None."""
 
     def make(spec, seeds=2, episodes=24):
         g = torch.Generator().manual_seed(1)
@@ -170,7 +170,7 @@ def look():
 
 @pytest.fixture(scope="session")
 def through_disk():
-    """What remains of a state that is saved and loaded."""
+    """Saves and loads a state."""
 
     def save_and_load(state):
         file = io.BytesIO()
@@ -183,7 +183,7 @@ def through_disk():
 
 @pytest.fixture(scope="session")
 def assert_same():
-    """Two states are the same, bit for bit."""
+    """Asserts that two states are the same, bit for bit."""
 
     def compare(one, other):
         assert one.keys() == other.keys()
@@ -195,7 +195,7 @@ def assert_same():
 
 @pytest.fixture(scope="session")
 def train():
-    """Updates with each batch; returns the method."""
+    """Updates with each batch and returns the method."""
 
     def update(algorithm, batches):
         for each in batches:

@@ -70,10 +70,10 @@ def test_a_new_method_trains_at_once_and_is_never_written_over(tmp_path, capsys)
     [
         ("import nothing_of_this_name", "ModuleNotFoundError"),
         ("def f(:", "SyntaxError"),
-        ("x = 1", "holds no subclass of Algorithm"),
+        ("x = 1", "has no subclass of Algorithm"),
         ("class Mine(bc.BC):\n    name = 'bc'\n", "the name 'bc' is taken"),
-        ("class Mine(bc.BC):\n    name = '../up'\n", "is no name"),
-        ("class Half(Algorithm):\n    name = 'half'\n", "half lacks title"),
+        ("class Mine(bc.BC):\n    name = '../up'\n", "must have small letters"),
+        ("class Half(Algorithm):\n    name = 'half'\n", "half: missing title"),
         ("class A(bc.BC):\n    name = 'a'\n\n\nclass B(bc.BC):\n    name = 'a'\n", "the name 'a' is taken"),
         ("raise SystemExit(5)", "SystemExit"),
         (None, "is not a Python file"),
@@ -144,7 +144,7 @@ def test_validate_tells_a_method_that_keeps_the_contract_from_one_that_does_not(
     example.write_text(example.read_text() + BROKEN)
     registry.cache_clear()
     assert main(["validate", str(example)]) == 1
-    assert "✗ a seed learns the same in any company" in capfd.readouterr().out
+    assert "✗ a seed learns the same whichever seeds train with it" in capfd.readouterr().out
 
 
 def test_validate_without_pytest_says_how_to_install_it(example, capsys, monkeypatch):
