@@ -143,7 +143,7 @@ def agents_costs(method: Algorithm, joint: Timing, row: Row, plan: Plan, moments
     for agent in range(method.spec.agents):
         single = build(row.job, row.job.seeds[:1], row.host.device)
         single.load_nets(state)
-        single.stand_alone(agent)
+        single.keep_agent(agent)
         own = [(obs[agent : agent + 1], None if legal is None else legal[agent : agent + 1]) for obs, legal in moments]
         alone.append(time_method(single, row, shorter, own)[0])
     slowest = max(alone, key=lambda timing: timing.median_ms)

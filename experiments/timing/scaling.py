@@ -42,7 +42,7 @@ def measure_team(algorithm: str, agents: int, calls: int, host: Host, seconds: f
     point = {"agents": agents, "calls": calls, "nfe": made.nfe(), "total_ms": joint.median_ms, "n": joint.n}
     if made.execution != "decentralised":
         return point | {"agent_ms": joint.median_ms}
-    made.stand_alone(0)
+    made.keep_agent(0)
     own = [(obs[:1], None if legal is None else legal[:1]) for obs, legal in sights]
     return point | {"agent_ms": time_decisions(Decisions(made, host.device), own, seconds, least=1).median_ms}
 
