@@ -111,14 +111,14 @@ def find_device(name: str) -> str:
     return name
 
 
-def existing(results: Path) -> Path:
-    """The results directory, which must be there.
+def existing(results: Path, option: str = "--results") -> Path:
+    """The results directory that an option names, which must be there.
 
     Raises:
         UserError: where it is not.
     """
     if not results.is_dir():
-        raise UserError(f"--results {results}: there is no such directory; `offmarl run` makes it")
+        raise UserError(f"{option} {results}: there is no such directory; `offmarl run` makes it")
     return results.resolve()
 
 
