@@ -35,21 +35,20 @@ def _experiment(args: argparse.Namespace) -> int:
         print("\n".join(f"{name:10} {study.title}" for name, study in known.items()))
         return 0
     names = list(known) if args.name == "all" else args.name.split(",")
-    chosen = [known[check_name("experiment", name, [*known, "list", "all"])] for name in names]
-    for study in chosen:
-        check_name("profile", args.profile, study.profiles)
+    for name in names:
+        check_name("profile", args.profile, known[check_name("experiment", name, [*known, "list", "all"])].profiles)
     check_name("source", args.source, SOURCES)
     host = Host(options.find_device(args.device), args.threads, args.tf32, args.eager)
     workers = options.workers_of(args, host.device)
     results, verdicts = options.writable(args.results), []
-    for study in chosen:
-        record = study.run(args.profile, args.source, host, results, workers)
-        name = "-".join([study.name, args.profile, *([args.source] if args.source != "embedded" else [])])
-        Store(results).write_measurement("experiment", name, record)
-        out = write(results, name)
-        verdicts.append(f"{study.name:10} {out['verdict']:14} {study.title}")
+    for name in names:
+        record = known[name].run(args.profile, args.source, host, results, workers)
+        stored = "-".join([name, args.profile, *([args.source] if args.source != "embedded" else [])])
+        Store(results).write_measurement("experiment", stored, {"study": name, **record})
+        out = write(results, stored)
+        verdicts.append(f"{name:10} {out['verdict']:14} {known[name].title}")
         print(out["text"])
         print("written: " + ", ".join(str(path) for path in out["paths"]) + "\n")
-    if len(chosen) > 1:
+    if len(names) > 1:
         print("\n".join(verdicts))
     return 0

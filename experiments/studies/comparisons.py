@@ -5,7 +5,7 @@ shows them; experiments share the arms that they have in common.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from offmarl.experiments.launch.prepare_data import prepare
 from offmarl.experiments.launch.serial import launch
 from offmarl.experiments.store.reading import finished
 from offmarl.experiments.store.store import Store
-from offmarl.experiments.studies.experiment import Experiment, Positive, Row, Seeds, with_defaults
+from offmarl.experiments.studies.experiment import Experiment, File, Positive, Row, Seeds
 from offmarl.experiments.training.machine import Host
 
 PICTURES = ("learning", "categories")
@@ -135,7 +135,7 @@ class Comparison(Experiment):
             rows, missing = self._train(profile, source, host, Store(results / "experiments"), workers)
         if not rows:
             none = f"no finished run of profile {profile} on {source} data with two evaluations or more"
-            raise UserError(f"{self.name}: nothing to show: {'; '.join(missing) or none}")
+            raise UserError(f"{self.title}: nothing to show: {'; '.join(missing) or none}")
         budget = {"seeds": sorted({row["seed"] for row in rows}), "steps": max(row["step"] for row in rows)}
         facts = self.model_dump(include={"quantities", "axis", "online"}) | {"source": source, "settings": None}
         return self.record(profile, host, **facts, missing=missing, budget=budget, rows=rows)
@@ -160,18 +160,9 @@ class Comparison(Experiment):
         return rows, [*missing, *sorted(failed)]
 
 
-class Comparisons(Strict):
-    """The file comparisons.yaml."""
-
-    defaults: Mapping[str, Any]
-    experiments: dict[str, Comparison]
-
-    _join = model_validator(mode="before")(with_defaults)
-
-
 def comparisons() -> dict[str, Comparison]:
     """Every experiment by name."""
-    return packaged(Comparisons, "offmarl.experiments.studies", "comparisons.yaml").experiments
+    return packaged(File[Comparison], "offmarl.experiments.studies", "comparisons.yaml").experiments
 
 
 def stored_rows(results: Path, profile: str, source: str) -> list[Row]:

@@ -1,8 +1,8 @@
 """What every experiment of the papers has: claim, figure and the rules of its verdict; and the checks of its file."""
 
 import re
-from collections.abc import Collection, Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Collection
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import Field
 
@@ -15,12 +15,12 @@ Positive = Annotated[int, Field(gt=0)]
 Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 Rule = Annotated[tuple[str, Literal[">", "<", ">=", "<="], str | float], Field(strict=False)]  # YAML has no tuples
 Row = dict[str, Any]
+T = TypeVar("T")
 
 
 class Experiment(Strict):
     """What a report shows of an experiment beside its measurements."""
 
-    name: str
     title: str
     claim: str
     note: str = ""
@@ -47,23 +47,11 @@ class Experiment(Strict):
     def record(self, profile: str, host: Host, **measured: Any) -> Row:
         """What is stored and reported: the experiment, what was measured, on which machine and with which code."""
         facts = self.model_dump(include={"title", "claim", "note", "picture", "rules"})
-        return {"study": self.name, "profile": profile, **facts, **measured, "machine": host.facts(), "code": code()}
+        return {"profile": profile, **facts, **measured, "machine": host.facts(), "code": code()}
 
 
-def with_defaults(file: Any) -> Any:
-    """A file's `experiments`, each with its name and with what it does not set itself from `defaults`."""
-    if not (isinstance(file, dict) and all(isinstance(file.get(key), dict) for key in ("defaults", "experiments"))):
-        return file  # refused by the model
-    named = {
-        name: {**_joined(file["defaults"], entry), "name": name} if isinstance(entry, dict) else entry
-        for name, entry in file["experiments"].items()
-    }
-    return file | {"experiments": named}
+class File(Strict, Generic[T]):
+    """A file of experiments by name; they take what they share from `defaults` by YAML's own merge keys."""
 
-
-def _joined(defaults: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
-    """An experiment's keys over the defaults; of `config`, each setting by itself."""
-    joined = {**defaults, **entry}
-    if all(isinstance(part.get("config"), dict) for part in (defaults, entry)):
-        joined["config"] = defaults["config"] | entry["config"]
-    return joined
+    defaults: dict[str, Any]
+    experiments: dict[str, T]

@@ -10,7 +10,6 @@ Shapes: S seeds, n observations, K samples of each, I agents, O observation, A a
 """
 
 import inspect
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from offmarl.datasets.sampler import Sampler
 from offmarl.experiments.errors import check_name
 from offmarl.experiments.grid.config import config_from, resolve
 from offmarl.experiments.studies.distances import matched, mutual_information, table, table_information, wasserstein
-from offmarl.experiments.studies.experiment import Experiment, Positive, Row, Seeds, with_defaults
+from offmarl.experiments.studies.experiment import Experiment, File, Positive, Row, Seeds
 from offmarl.experiments.studies.games import CONTINUOUS, GAMES, Game
 from offmarl.experiments.training.machine import Host
 from offmarl.experiments.training.updates import Updates
@@ -100,7 +99,7 @@ class ToyGame(Experiment):
         budget, rows, shown = self.profiles[profile], [], []
         host.set_up()
         total = len(self.arms) * len(self.variations()) * budget.steps
-        with tqdm(total=total, desc=self.name, unit="update") as bar:
+        with tqdm(total=total, desc=self.game, unit="update") as bar:
             for arguments in self.variations():
                 game = GAMES[self.game](np.random.default_rng(0), budget.data, **arguments)
                 for arm in self.arms:
@@ -128,18 +127,9 @@ class ToyGame(Experiment):
         return rows, _shown(method, game)
 
 
-class ToyGames(Strict):
-    """The file toy_games.yaml."""
-
-    defaults: Mapping[str, Any]
-    experiments: dict[str, ToyGame]
-
-    _join = model_validator(mode="before")(with_defaults)
-
-
 def toy_games() -> dict[str, ToyGame]:
     """Every experiment by name."""
-    return packaged(ToyGames, "offmarl.experiments.studies", "toy_games.yaml").experiments
+    return packaged(File[ToyGame], "offmarl.experiments.studies", "toy_games.yaml").experiments
 
 
 def evaluate(method: Any, game: Game, count: int) -> list[Row]:
