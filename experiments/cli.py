@@ -28,14 +28,10 @@ COMMANDS = {  # name: its module in commands/, which has a function <name>_optio
     "new": ("method", "write the file of a new method"),
     "validate": ("method", "run the contract tests and a smoke run on a method; print its card"),
     "export": ("exchange", "write every evaluation episode of the store into one file"),
-    "merge": ("exchange", "join the stores of several machines; conflicting cells are refused"),
+    "merge": ("exchange", "join the stores of several machines; conflicting runs are refused"),
 }
-FULL = "free some space, or choose another directory; the same command continues where it was"
-DENIED = "make it writable, or choose another directory"
-ADVICE = {  # for files that cannot be written
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), FULL),
-    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), DENIED),
-}
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DENIED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser(words).parse_args(words)
     try:
         if getattr(args, "method_file", None):
-            use_method_files(args.method_file)
+            from offmarl.experiments.commands.method import register_files
+
+            register_files(args.method_file)
         return args.command(args)
     except KeyboardInterrupt:
         print("\noffmarl: stopped; the same command continues where it was", file=sys.stderr)
@@ -55,10 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        if error.errno not in ADVICE:
+        if error.errno not in DISK_FULL + DENIED:
             raise
         place = error.filename or getattr(args, "results", "a file")  # a full disk does not say where it is
-        print(f"offmarl: {place}: {error.strerror}; {ADVICE[error.errno]}", file=sys.stderr)
+        full = "free some space, or choose another directory; the same command continues where it was"
+        advice = full if error.errno in DISK_FULL else "make it writable, or choose another directory"
+        print(f"offmarl: {place}: {error.strerror}; {advice}", file=sys.stderr)
         return 1
     except Exception as error:
         if not getattr(error, "in_a_line", False):
@@ -68,48 +68,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parser(words: Sequence[str]) -> argparse.ArgumentParser:
-    """All commands by name; the one that `words` begin with has its options."""
-    top = argparse.ArgumentParser(
-        prog="offmarl",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    top.add_argument("--version", action=Version, help="show the version and exit")
+    """All commands by name; only the one that `words` begin with gets its options."""
+    plain = argparse.RawDescriptionHelpFormatter
+    top = argparse.ArgumentParser(prog="offmarl", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=plain)
+    version = _version() if "--version" in words else ""
+    top.add_argument("--version", action="version", version=version, help="show the version and exit")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     chosen = next((word for word in words if not word.startswith("-")), None)
     for name, (module, text) in COMMANDS.items():
-        sub = commands.add_parser(
-            name, help=text, description=text, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
+        command = commands.add_parser(name, help=text, description=text, formatter_class=plain)
         if name == chosen:
-            getattr(import_module(f"offmarl.experiments.commands.{module}"), f"{name}_options")(sub)
+            getattr(import_module(f"offmarl.experiments.commands.{module}"), f"{name}_options")(command)
     return top
 
 
-class Version(argparse.Action):
-    """Look the version up only when it is asked for."""
+def _version() -> str:
+    from importlib.metadata import version
 
-    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None):
-        super().__init__(option_strings, dest, nargs=0, help=help)
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        """Print it and exit."""
-        from importlib.metadata import version
-
-        print(f"offmarl {version('offmarl')}")
-        parser.exit()
-
-
-def use_method_files(paths: Sequence[str]) -> None:
-    """Register the methods of these files, in this process and in those that it starts.
-
-    Raises:
-        MethodError: when a file holds no method, or its name is taken.
-    """
-    from offmarl.experiments.commands.method import register_files
-
-    register_files(paths)
+    return f"offmarl {version('offmarl')}"
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from offmarl.datasets.foreign import short
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """The input was wrong. The message says what, where, and how to mend it, in one line whatever it quotes."""
 
     in_a_line = True  # for the command line: say no more than the message

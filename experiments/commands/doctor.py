@@ -1,6 +1,6 @@
 """The command `offmarl doctor`: what is installed, which version, what is missing, and how to get it.
 
-It has to work where things are broken: every look imports what it needs, and one that fails becomes a warning.
+It has to work where things are broken: every check imports what it needs, and one that fails becomes a warning.
 """
 
 import argparse
@@ -30,13 +30,13 @@ Found = tuple[str, str, str]  # the last three of an Item
 
 
 class Item(NamedTuple):
-    """One line: `state` is ok, missing or warning; `mend` says what to do, empty where nothing is left to say."""
+    """One line: `state` is ok, missing or warning; `fix` says what to do, if there is anything."""
 
     section: str
     name: str
     state: str
     found: str
-    mend: str
+    fix: str
 
 
 def doctor_options(parser: argparse.ArgumentParser) -> None:
@@ -45,27 +45,38 @@ def doctor_options(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_doctor)
 
 
+def _doctor(args: argparse.Namespace) -> int:
+    items = examine()
+    width = max(len(item.name) for item in items)
+    for section, group in groupby(items, lambda item: item.section):
+        print(section)
+        for item in group:
+            print(f"  {MARKS[item.state]}  {item.name:{width}}  {item.found}")
+            if item.fix:
+                print(f"{'':{width + 8}}to fix: {item.fix}")
+    return 0 if next(item for item in items if item.name == EMBEDDED).state == "ok" else 1
+
+
 def examine() -> list[Item]:
-    """Look at everything."""
+    """Check everything."""
     required = [text for text in metadata.requires("offmarl") or [] if "extra ==" not in text]
     cache, data = partial(_disk, "OFFMARL_CACHE"), partial(_disk, "OFFMARL_DATA")
     engines = {name: partial(_engine, name) for name in ("smac", "smacv2", "smac_omiga")}
-    published = list(sources())
-    looks: dict[str, dict[str, Callable[[], Found]]] = {
+    runnable = {EMBEDDED: partial(_embedded, required)} | {name: partial(_runnable, name) for name in sources()}
+    checks: dict[str, dict[str, Callable[[], Found]]] = {
         "Python and packages": {"Python": _python} | {text: partial(_package, text) for text in required},
         "Hardware": {"computer": _computer, "GPU": _gpu, "disk of the cache": cache, "disk of public data": data},
         "Real StarCraft (optional)": engines | {"game and maps": _game},
-        "Public data (optional)": {name: partial(_source, name) for name in published} | {"OMAR's prey": _prey},
+        "Public data (optional)": {name: partial(_source, name) for name in sources()} | {"OMAR's prey": _prey},
         "Caches": {"datasets": _cached},
-        "What can run now": {EMBEDDED: partial(_embedded, required)}
-        | {name: partial(_runs, name) for name in published},
+        "What can run now": runnable,
     }
-    return [_item(section, name, look) for section, named in looks.items() for name, look in named.items()]
+    return [_item(section, name, check) for section, named in checks.items() for name, check in named.items()]
 
 
-def _item(section: str, name: str, look: Callable[[], Found]) -> Item:
+def _item(section: str, name: str, check: Callable[[], Found]) -> Item:
     try:
-        return Item(section, name, *look())
+        return Item(section, name, *check())
     except Exception as error:  # whatever a broken installation raises
         text = f"{type(error).__name__}: {error}".splitlines()[0]
         return Item(section, name, "warning", text, "as it says; where packages are missing above, these first")
@@ -79,16 +90,16 @@ def _python() -> Found:
 
 
 def _package(requirement: str) -> Found:
-    mend = f'pip install "{requirement}", or ./run_all.sh doctor, which sets up the locked versions'
+    fix = f'pip install "{requirement}", or ./run_all.sh doctor, which sets up the locked versions'
     try:
         found = metadata.version(re.split(r"[^\w.-]", requirement, maxsplit=1)[0])
     except metadata.PackageNotFoundError:
-        return "missing", "not installed", mend
+        return "missing", "missing", fix
     with suppress(ImportError):  # of packaging, which other packages bring along
         from packaging.requirements import Requirement
 
         if not Requirement(requirement).specifier.contains(found, prereleases=True):
-            return "warning", f"{found} does not fit", mend
+            return "warning", f"{found} does not fit", fix
     return "ok", found, ""
 
 
@@ -112,11 +123,10 @@ def _gpu() -> Found:
 
 
 def _disk(variable: str) -> Found:
-    if variable == "OFFMARL_DATA":
-        from offmarl.datasets.public.releases import data_dir as folder
-    else:
-        from offmarl.benchmarks.env import cache_dir as folder
-    path = folder().absolute()
+    from offmarl.benchmarks.env import cache_dir
+    from offmarl.datasets.public.releases import data_dir
+
+    path = (data_dir if variable == "OFFMARL_DATA" else cache_dir)().absolute()
     free = shutil.disk_usage(next(place for place in (path, *path.parents) if place.exists())).free / 1e9
     found = f"{free:.1f} GB free at {path} ({'' if os.environ.get(variable) else 'default; set '}${variable})"
     return ("ok", found, "") if free >= LEAST_GB else ("warning", found, f"make room, or export {variable}=/more/room")
@@ -125,13 +135,13 @@ def _disk(variable: str) -> Found:
 def _engine(name: str) -> Found:
     from offmarl.benchmarks.starcraft.packages import facts, missing
 
-    lack, spec = missing(name), util.find_spec("smac") if name == "smac" else None
+    fix, spec = missing(name), util.find_spec("smac") if name == "smac" else None
     if spec and spec.origin and not (Path(spec.origin).parent / "env/starcraft2").is_dir():
         version = next((found.version for found in metadata.distributions(name="smac")), "of no known version")
-        mend = lack if "pip uninstall" in lack else f"pip uninstall -y smac; then: {lack}"
-        return "warning", f"this `smac` {version} is AutoML's optimiser, not StarCraft", mend
+        fix = fix if "pip uninstall" in fix else f"pip uninstall -y smac; then: {fix}"
+        return "warning", f"this `smac` {version} is AutoML's optimiser, not StarCraft", fix
     found = ", ".join(f"{package} {version}" for package, version in facts(name).items())
-    return "missing" if lack else "ok", found or "not installed", lack
+    return "missing" if fix else "ok", found or "missing", fix
 
 
 def _game() -> Found:
@@ -162,9 +172,9 @@ def _prey() -> Found:
 
     entries = [entry for name in sources() for entry in catalogue(name).values() if "prey" in entry.task.roster]
     files = {entry.task: Path(entry.task.roster["weights"]).expanduser() for entry in entries}
-    lacking = [task.name for task, file in files.items() if not file.exists()]
-    if lacking and not os.environ.get("OFFMARL_PREY"):
-        return "missing", "none", f"offmarl data get --source omar --tasks {','.join(lacking)}, or set $OFFMARL_PREY"
+    missing = ",".join(task.name for task, file in files.items() if not file.exists())
+    if missing and not os.environ.get("OFFMARL_PREY"):
+        return "missing", "missing", f"offmarl data get --source omar --tasks {missing}, or set $OFFMARL_PREY"
     return "ok", ", ".join(f"{task.name} {load_prey(task.short, file).name}" for task, file in files.items()), ""
 
 
@@ -176,29 +186,17 @@ def _cached() -> Found:
 
 
 def _embedded(required: list[str]) -> Found:
-    if lacking := [text for text in required if _package(text)[0] == "missing"]:
-        return "missing", f"lacks {', '.join(lacking)}", ""
+    if missing := [text for text in required if _package(text)[0] == "missing"]:
+        return "missing", f"missing: {', '.join(missing)}", ""
     from offmarl.datasets.catalogue import catalogue
 
     return "ok", f"ready: {len(catalogue(EMBEDDED))} datasets, recorded on first use", ""
 
 
-def _runs(name: str) -> Found:
+def _runnable(name: str) -> Found:
     from offmarl.benchmarks.tasks import unavailable
     from offmarl.datasets.public.releases import catalogue
 
     entries = list(catalogue(name).values())
     runs, games = sum(not entry.missing() for entry in entries), sum(bool(unavailable(entry.task)) for entry in entries)
     return "ok" if runs == len(entries) else "missing", f"{runs} of {len(entries)} datasets; {games} need StarCraft", ""
-
-
-def _doctor(args: argparse.Namespace) -> int:
-    items = examine()
-    width = max(len(item.name) for item in items)
-    for section, group in groupby(items, lambda item: item.section):
-        print(section)
-        for item in group:
-            print(f"  {MARKS[item.state]}  {item.name:{width}}  {item.found}")
-            if item.mend:
-                print(f"{'':{width + 8}}to mend: {item.mend}")
-    return 0 if next(item for item in items if item.name == EMBEDDED).state == "ok" else 1

@@ -6,17 +6,19 @@ import os
 import shutil
 import sys
 import uuid
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
-from offmarl.experiments.commands.options import examples, results_option, writable
+from offmarl.experiments.commands.options import examples, existing, results_option, writable
 from offmarl.experiments.errors import UserError, check_name
-from offmarl.experiments.store.reading import finished
+
+if TYPE_CHECKING:
+    from offmarl.experiments.store.store import Store
 
 Record = dict[str, Any]
 SAME = ("evaluations", "status", "config", "protocol")  # what makes two runs of one cell the same run
+TAKEN, THERE = "taken", "there already"
 
 
 def export_options(parser: argparse.ArgumentParser) -> None:
@@ -41,63 +43,60 @@ def merge_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(args: argparse.Namespace) -> int:
+    from offmarl.experiments.store.reading import finished
+    from offmarl.reports.report import whole
+
     write = FORMATS[check_name("format", args.format, FORMATS)]
-    records = [record for _, record in finished(_directory(args.results))]
+    records = [record for _, record in finished(existing(args.results))]
     if not records:
         raise UserError(f"export: {args.results} holds no finished run")
-    draft = args.out.with_name(f".{args.out.name}.{uuid.uuid4().hex[:8]}")
     try:
-        write(records, draft)
-        os.replace(draft, args.out)
+        whole(args.out, partial(write, records))
     except OSError as error:
         raise UserError(f"--out {args.out}: cannot be written ({error.strerror})") from error
-    finally:
-        draft.unlink(missing_ok=True)
     print(f"written: {args.out} ({len(records)} runs)")
     return 0
 
 
-def _directory(path: Path) -> Path:
-    if not path.is_dir():
-        raise UserError(f"{path}: there is no such directory")
-    return path.resolve()
-
-
 def episodes(records: list[Record]) -> Any:
-    """A row for every evaluation episode: cell, step, episode, return, won (none where a task knows it not), length."""
+    """A row for every evaluation episode: cell, run id, step, episode, return, won (None without victories), length."""
     import pandas as pd
 
     rows = [
-        {**record["cell"], "run_id": record["run_id"], "step": look["step"], "episode": k, "return": value}
-        | {"won": (look.get("won") or {k: None})[k], "length": look["lengths"][k]}
+        {**record["cell"], "run_id": record["run_id"], "step": evaluation["step"], "episode": k, "return": value}
+        | {"won": evaluation["won"][k] if evaluation.get("won") else None, "length": evaluation["lengths"][k]}
         for record in records
-        for look in record["evaluations"]
-        for k, value in enumerate(look["returns"])
+        for evaluation in record["evaluations"]
+        for k, value in enumerate(evaluation["returns"])
     ]
     return pd.DataFrame(rows)
 
 
 def marl_eval(records: list[Record]) -> Record:
-    """marl-eval's nesting: environment, task, algorithm, seed, step; the last look is its absolute metric.
+    """marl-eval's nesting: environment, task, algorithm, seed, step; the last evaluation is its absolute metric.
 
     Source: instadeepai/marl-eval, "JSON file structure". Tasks are datasets; the environment is the family with source.
     """
     found: Record = {}
     for record in records:
-        cell, looks = record["cell"], record["evaluations"]
+        cell = record["cell"]
         family, _, task = cell["task"].partition("/")
-        place = f"{family}-{cell['source']}", f"{task}-{cell['quality']}", f"{cell['algorithm']}-{cell['variant']}"
         node = found
-        for key in place:
+        for key in (
+            f"{family}-{cell['source']}",
+            f"{task}-{cell['quality']}",
+            f"{cell['algorithm']}-{cell['variant']}",
+        ):
             node = node.setdefault(key, {})
-        steps = {f"step_{k}": {"step_count": look["step"], **_metrics(look)} for k, look in enumerate(looks)}
-        node[f"seed_{cell['seed']}"] = {**steps, "absolute_metrics": _metrics(looks[-1])}
+        metrics = [(evaluation["step"], _metrics(evaluation)) for evaluation in record["evaluations"]]
+        steps = {f"step_{k}": {"step_count": step, **metric} for k, (step, metric) in enumerate(metrics)}
+        node[f"seed_{cell['seed']}"] = {**steps, "absolute_metrics": metrics[-1][1]}
     return found
 
 
-def _metrics(look: Record) -> Record:
-    won = look.get("won")
-    return {"return": look["returns"]} | ({"win_rate": [100.0 * sum(won) / len(won)]} if won else {})
+def _metrics(evaluation: Record) -> Record:
+    won = evaluation.get("won")
+    return {"return": evaluation["returns"]} | ({"win_rate": [100.0 * sum(won) / len(won)]} if won else {})
 
 
 FORMATS = {
@@ -108,55 +107,48 @@ FORMATS = {
 
 
 def _merge(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
     from offmarl.experiments.store.store import Store
 
-    sources, store = [_directory(source) for source in args.sources], Store(writable(args.results))
+    sources, store = [existing(source, "merge") for source in args.sources], Store(writable(args.results))
     if store.root in sources:
         raise UserError(f"merge: {store.root} is both a source and --results; name another --results")
-    runs = [place for source in sources for place in sorted((source / "runs").glob("[!.]*"))]
-    taken, there, refused = 0, 0, []
-    for place in tqdm(runs, desc="merge", unit="run"):
-        theirs, fault = _sound(place)
-        ours = None if fault else store.read(place.name, None)  # a damaged one gives way
-        if fault := fault or _conflict(ours, theirs):
-            refused.append(f"{place}: {fault}")
-        elif ours:
-            there += 1
-        else:
-            _copy(place, store.runs / place.name)
-            taken += 1
+    folders = [folder for source in sources for folder in sorted((source / "runs").glob("[!.]*"))]
+    outcomes = [(folder, take(folder, store)) for folder in tqdm(folders, desc="merge", unit="run")]
+    refused = [f"refused: {folder}: {why}" for folder, why in outcomes if why not in (TAKEN, THERE)]
+    taken, there = (sum(what == outcome for _, what in outcomes) for outcome in (TAKEN, THERE))
     print(f"{taken} runs taken, {there} were there already, {len(refused)} refused")
     for line in refused:
-        print(f"refused: {line}", file=sys.stderr)
+        print(line, file=sys.stderr)
     return 1 if refused else 0
 
 
-def _sound(place: Path) -> tuple[Record | None, str]:
-    """A run's record, of which every file is whole; or why it cannot be taken at all."""
+def take(folder: Path, store: "Store") -> str:
+    """Copy a run's folder into a store, unless the run is there; returns TAKEN, THERE, or why it is refused."""
     from offmarl.experiments.store.store import Store
 
-    if place.is_symlink() or any(part.is_symlink() for part in place.rglob("*")):
-        return None, "has symbolic links"
-    record = Store(place.parents[1]).peek(place.name, None)
-    if record is None:
-        return None, "is damaged, or no run"
-    return record, "" if record.get("run_id") == place.name else f"calls itself {record.get('run_id')!r}"
-
-
-def _conflict(ours: Record | None, theirs: Record | None) -> str:
-    """How two runs of one cell differ in what they found; empty where they do not, or there is one only."""
-    if not ours or not theirs:
-        return ""
+    if any(path.is_symlink() for path in (folder, *folder.rglob("*"))):
+        return "has symbolic links"
+    theirs = Store(folder.parents[1]).peek(folder.name, None)
+    if theirs is None:
+        return "is damaged, or no run"
+    if theirs.get("run_id") != folder.name:
+        return f"calls itself {theirs.get('run_id')!r}"
+    ours = store.read(folder.name, None)  # a damaged one is set aside
+    if ours is None:
+        _copy(folder, store.runs / folder.name)
+        return TAKEN
     differ = [key for key in SAME if ours.get(key) != theirs.get(key)]
-    return f"conflicts with the run that is there: {', '.join(differ)} differ" if differ else ""
+    return f"conflicts with the stored run: {', '.join(differ)} differ" if differ else THERE
 
 
-def _copy(place: Path, to: Path) -> None:
-    """A run's files under a name that only becomes the run's when all are there."""
+def _copy(folder: Path, to: Path) -> None:
+    """Copy under a temporary name, so that a run never appears in parts."""
     to.parent.mkdir(parents=True, exist_ok=True)
     draft = to.with_name(f".{to.name}.{uuid.uuid4().hex[:8]}")
     try:
-        shutil.copytree(place, draft)
+        shutil.copytree(folder, draft)
         os.replace(draft, to)
     finally:
         shutil.rmtree(draft, ignore_errors=True)

@@ -1,7 +1,7 @@
-"""Optional places that training curves and evaluations go to as well: `run --log tensorboard`.
+"""`offmarl run --log`: write training curves and evaluations to a logger, too.
 
-They are written from the store when a grid has ended, so that they hold what it holds, whenever that was trained.
-Parquet and JSON in the store stay the truth.
+They are written from the store when the grid has ended, so that a logger holds what the store holds, whenever it was
+trained.
 """
 
 import importlib
@@ -18,28 +18,26 @@ from offmarl.experiments.store.store import Store
 PACKAGES = {"tensorboard": "tensorboardX"}
 
 
-def check(name: str) -> str:
-    """The sink, if its package is here.
+def check(name: str) -> None:
+    """Refuse an unknown logger, and one whose package is missing.
 
     Raises:
         UserError: with the command that installs it.
     """
-    package = PACKAGES[check_name("sink of --log", name, PACKAGES)]
+    package = PACKAGES[check_name("logger of --log", name, PACKAGES)]
     try:
         importlib.import_module(package)
     except ImportError as error:
-        raise UserError(f"--log {name}: needs {package}; install it: .venv/bin/pip install {package}") from error
-    return name
+        raise UserError(f"--log {name}: {package} is missing; .venv/bin/pip install {package}") from error
 
 
-def write(name: str, results: Path, run_ids: Sequence[str]) -> Path:
-    """Write the finished ones of these runs to a sink; returns where under the results directory."""
-    store, folder = Store(results), results / name
+def write(name: str, results: Path, run_ids: Sequence[str]) -> None:
+    """Write the finished ones of these runs to `<results>/<name>/<run id>`, if they are not there yet."""
+    store = Store(results)
     for run_id in run_ids:
-        record = store.peek(run_id)
-        if record and record["status"] == "done" and not (folder / run_id).exists():
-            SINKS[name](folder, run_id, record, list(scalars(record, store.runs / run_id)))
-    return folder
+        record, folder = store.peek(run_id), store.root / name / run_id
+        if record and record["status"] == "done" and not folder.exists():
+            LOGGERS[name](folder, list(scalars(record, store.runs / run_id)))
 
 
 def scalars(record: dict[str, Any], folder: Path) -> Iterator[tuple[int, str, float]]:
@@ -47,18 +45,18 @@ def scalars(record: dict[str, Any], folder: Path) -> Iterator[tuple[int, str, fl
     for row in pd.read_parquet(folder / "curves.parquet").to_dict("records"):
         step = int(row.pop("step"))
         yield from ((step, f"training/{metric}", float(value)) for metric, value in row.items())
-    for look in record["evaluations"]:
-        yield look["step"], "evaluation/return", float(np.mean(look["returns"]))
-        if look.get("won"):
-            yield look["step"], "evaluation/win_rate", float(np.mean(look["won"]))
+    for evaluation in record["evaluations"]:
+        yield evaluation["step"], "evaluation/return", float(np.mean(evaluation["returns"]))
+        if evaluation.get("won"):
+            yield evaluation["step"], "evaluation/win_rate", float(np.mean(evaluation["won"]))
 
 
-def _tensorboard(folder: Path, run_id: str, record: dict[str, Any], found: list[tuple[int, str, float]]) -> None:
+def _tensorboard(folder: Path, found: list[tuple[int, str, float]]) -> None:
     from tensorboardX import SummaryWriter
 
-    with SummaryWriter(str(folder / run_id)) as writer:
+    with SummaryWriter(str(folder)) as writer:
         for step, name, value in found:
             writer.add_scalar(name, value, step)
 
 
-SINKS = {"tensorboard": _tensorboard}
+LOGGERS = {"tensorboard": _tensorboard}

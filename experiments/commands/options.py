@@ -143,14 +143,14 @@ def find_device(name: str) -> str:
     return name
 
 
-def existing(results: Path) -> Path:
-    """The results directory, which must exist.
+def existing(results: Path, option: str = "--results") -> Path:
+    """The results directory that an option names, which must exist.
 
     Raises:
         UserError: where it does not.
     """
     if not results.is_dir():
-        raise UserError(f"--results {results}: there is no such directory; `offmarl run` creates it")
+        raise UserError(f"{option} {results}: there is no such directory; `offmarl run` creates it")
     return results.resolve()
 
 

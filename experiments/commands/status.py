@@ -1,12 +1,12 @@
-"""The command `offmarl status`: what was asked of a store, what has come of it, and what it takes yet."""
+"""The command `offmarl status`: what was asked of a store, how far it is, and the time left."""
 
 import argparse
 import json
-import statistics
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from offmarl.experiments.commands.options import examples, existing, results_option
@@ -37,99 +37,93 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def note_grid(results: Path, request: "Request", grid: Sequence["Job"]) -> None:
-    """Keep what is asked for, so that what is pending can be counted without asking again.
+    """Keep what was asked for, so that `status` can count what is pending.
 
-    Asked anew of the same suite, profile and source, it replaces what was asked before.
+    A later request for the same suite, profile and source replaces it.
     """
     from offmarl.reports.report import whole
 
-    place = results / "grids" / f"{request.suite}-{request.profile}-{request.source}.json"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    rows = [
-        {
-            **{"title": job.title, "task": job.task, "quality": job.quality, "algorithm": job.algorithm},
-            **{"steps": job.protocol.steps, "run_ids": job.run_ids(), "lease": job.lease},
-        }
+    path = results / "grids" / f"{request.suite}-{request.profile}-{request.source}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    jobs = [
+        {name: getattr(job, name) for name in ("title", "task", "quality", "algorithm", "lease")}
+        | {"steps": job.protocol.steps, "run_ids": job.run_ids()}
         for job in grid
     ]
-    text = json.dumps({"asked": datetime.now(UTC).isoformat(), "jobs": rows}, indent=1)
-    whole(place, lambda draft: draft.write_text(text))
+    text = json.dumps({"asked": datetime.now(UTC).isoformat(), "jobs": jobs}, indent=1)
+    whole(path, lambda draft: draft.write_text(text))
 
 
 def survey(store: "Store") -> Record:
     """All that the command shows.
 
     `grids`: cells by state for each grid that was asked for; `methods`: cells by method and state, of all grids and of
-    what the store has beside them; `running`; `lost`: runs that failed or diverged; `time_left_s`, None where no run
-    has told the speed; `hours`, of devices and of CPU threads.
+    other stored runs; `running`: the jobs; `lost`: runs that failed or diverged; `time_left_s`: None before a first run
+    has finished; `hours`: of GPUs and of CPU threads.
     """
-    records = {run_id: record for run_id in store.run_ids() if (record := store.peek(run_id))}
-    running = _running(store)
+    from offmarl.experiments.store.reading import readable
+
+    records, running = readable(store), _running(store)
     states = {run_id: record["status"] for run_id, record in records.items()}
     methods = {run_id: record["cell"]["algorithm"] for run_id, record in records.items()}
-    grids, left = {}, {}
-    for place in sorted((store.root / "grids").glob("[!.]*.json")):
-        jobs = json.loads(place.read_text())["jobs"]
+    grids, unfinished = {}, {}
+    for path in sorted((store.root / "grids").glob("[!.]*.json")):
+        jobs = json.loads(path.read_text())["jobs"]
         for job in jobs:
-            open_ids = [run_id for run_id in job["run_ids"] if states.get(run_id) in (None, "running")]
-            if open_ids:
-                left[job["lease"]] = job
+            if open_ids := [run_id for run_id in job["run_ids"] if run_id not in records]:
+                unfinished[job["lease"]] = job
             states |= dict.fromkeys(open_ids, "running" if job["lease"] in running else "pending")
             methods |= dict.fromkeys(job["run_ids"], job["algorithm"])
-        grids[place.stem] = _counted(states[run_id] for job in jobs for run_id in job["run_ids"])
+        grids[path.stem] = _count(states[run_id] for job in jobs for run_id in job["run_ids"])
     by_method = {
-        name: _counted(states[i] for i in states if methods[i] == name) for name in dict.fromkeys(methods.values())
+        name: _count(states[i] for i in states if methods[i] == name) for name in dict.fromkeys(methods.values())
     }
-    lost = [
-        {"run_id": run_id, "status": record["status"], "reason": record.get("reason")}
-        for run_id, record in records.items()
-        if record["status"] != "done"
-    ]
+    failed = [(run_id, record) for run_id, record in records.items() if record["status"] != "done"]
     return {
         "grids": grids,
         "methods": by_method,
         "running": list(running.values()),
-        "lost": lost,
-        "time_left_s": time_left(list(left.values()), running, list(records.values())),
+        "lost": [{"run_id": i, "status": r["status"], "reason": r.get("reason")} for i, r in failed],
+        "time_left_s": time_left(unfinished.values(), running, records.values()),
         "hours": hours(records.values()),
     }
 
 
-def _counted(states: Iterable[str]) -> dict[str, int]:
+def _count(states: Iterable[str]) -> dict[str, int]:
     count = Counter(states)
     return {state: count[state] for state in STATES}
 
 
 def _running(store: "Store") -> dict[str, Record]:
-    """What is being trained, by the name of its lease."""
+    """The jobs in training, by the name of their lock."""
     from offmarl.experiments.store.lock import alive, read_lease
 
     found = {}
     for path in sorted((store.root / "work").glob("[!.]*.lease")):
         try:
-            lease = read_lease(path)
-        except OSError:  # it has ended just now
+            lock = read_lease(path)
+        except OSError:  # the job has just ended
             continue
-        if alive(lease):
-            facts = {key: lease[key] for key in ("host", "pid", "step", "steps")}
-            found[path.stem] = {"job": path.stem, **facts, "heartbeat_s": round(max(0.0, lease["age"]), 1)}
+        if alive(lock):
+            facts = {key: lock[key] for key in ("host", "pid", "step", "steps")}
+            found[path.stem] = {"job": path.stem, **facts, "heartbeat_s": round(max(0.0, lock["age"]), 1)}
     return found
 
 
-def time_left(left: Sequence[Record], running: Mapping[str, Record], records: Sequence[Record]) -> float | None:
-    """Seconds for what is left, by the mean time of a method's runs, at as many side by side as run now.
+def time_left(unfinished: Iterable[Record], running: Mapping[str, Record], records: Iterable[Record]) -> float | None:
+    """Seconds for the unfinished jobs, from the mean time per update of each method's finished runs.
 
-    A method without runs counts as the others on average.
+    As many jobs run side by side as now. A method without finished runs takes as long as the others on average.
     """
-    paces: dict[str, list[float]] = {}
+    paces: dict[str, list[float]] = defaultdict(list)
     for record in records:
         times, steps = record.get("time"), (record.get("protocol") or {}).get("steps")
         if record["status"] == "done" and times and steps:
             spent = sum(times.get(part) or 0.0 for part in ("data_s", "update_s", "evaluate_s"))
-            paces.setdefault(record["cell"]["algorithm"], []).append(spent / steps)
-    mean = {name: statistics.mean(own) for name, own in paces.items()}
-    steps = [(job["algorithm"], job["steps"] - running.get(job["lease"], {}).get("step", 0)) for job in left]
-    seconds = estimate.time_left(steps, mean)
+            paces[record["cell"]["algorithm"]].append(spent / steps)
+    pace = {name: mean(found) for name, found in paces.items()}
+    steps = [(job["algorithm"], job["steps"] - running.get(job["lease"], {}).get("step", 0)) for job in unfinished]
+    seconds = estimate.time_left(steps, pace)
     return None if seconds is None else seconds / max(1, len(running))
 
 
@@ -140,8 +134,10 @@ def hours(records: Iterable[Record]) -> dict[str, float]:
         times, machine = record.get("time") or {}, record.get("machine") or {}
         seconds = sum(value or 0.0 for part, value in times.items() if part.endswith("_s"))
         seconds /= times.get("seeds_together") or 1
-        cuda = "cuda" in machine
-        spent["gpu" if cuda else "cpu"] += seconds / 3600 * (1 if cuda else machine.get("threads") or 1)
+        if "cuda" in machine:
+            spent["gpu"] += seconds / 3600
+        else:
+            spent["cpu"] += seconds / 3600 * (machine.get("threads") or 1)
     return spent
 
 
@@ -155,12 +151,14 @@ def _text(found: Record) -> str:
     for name, count in found["grids"].items():
         lines.append(f"{name}: {count['done']} of {sum(count.values())} cells done, {count['pending']} pending")
     for row in found["running"]:
-        where = f"step {row['step']:,} of {row['steps']:,}" if row["steps"] else "loading"
+        step = f"step {row['step']:,} of {row['steps']:,}" if row["steps"] else "loading"
         beat = f"heartbeat {row['heartbeat_s']:.0f} s ago"
-        lines.append(f"running: {row['job']}: {where}, {beat} ({row['host']} pid {row['pid']})")
+        lines.append(f"running: {row['job']}: {step}, {beat} ({row['host']} pid {row['pid']})")
     lines += [f"{row['status']}: {row['run_id']}: {row['reason']}" for row in found["lost"]]
     seconds, spent = found["time_left_s"], found["hours"]
     if found["grids"]:
-        lines.append(f"time left: {'unknown, no run has ended yet' if seconds is None else estimate.duration(seconds)}")
-    lines.append(f"spent: {spent['gpu']:.2f} GPU-hours, {spent['cpu']:.2f} CPU-hours (runs that have ended)")
+        lines.append(
+            f"time left: {'unknown until a run has finished' if seconds is None else estimate.duration(seconds)}"
+        )
+    lines.append(f"spent: {spent['gpu']:.2f} GPU-hours, {spent['cpu']:.2f} CPU-hours (finished runs)")
     return "\n".join(lines)

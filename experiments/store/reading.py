@@ -1,29 +1,48 @@
-"""The finished runs of a store."""
+"""Reading stored runs."""
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from offmarl.experiments.store.store import Store
+from offmarl.reports.records import checksums
+from offmarl.reports.records.schema import evaluated
+
 Record = dict[str, Any]
 
 
+def readable(store: Store) -> dict[str, Record]:
+    """The records of a store by run id, without damaged ones."""
+    return {run_id: record for run_id in store.run_ids() if (record := store.peek(run_id))}
+
+
 def finished(results: Path) -> Iterator[tuple[Path, Record]]:
-    """The whole runs of a store that are done, in order; one without episodes in their form is left out, and said."""
-    from offmarl.experiments.store.store import Store
-    from offmarl.reports.records.schema import evaluated
-
+    """Folder and record of every finished run, in order. One with malformed evaluations is skipped, with a message."""
     store = Store(results)
-    for place in sorted(store.runs.glob("[!.]*")):
-        record = store.peek(place.name)
-        if record and record["status"] == "done":
+    for run_id, record in readable(store).items():
+        if record["status"] == "done":
             if evaluated(record) and all(map(_even, record["evaluations"])):
-                yield place, record
+                yield store.runs / run_id, record
             else:
-                print(f"left out: {place}: its evaluations are not in the form of a run's", file=sys.stderr)
+                print(f"skipped: {store.runs / run_id}: its evaluations are malformed", file=sys.stderr)
 
 
-def _even(look: Record) -> bool:
+def read_folder(folder: Path) -> Record:
+    """The record in a run's folder, wherever that is.
+
+    Raises:
+        ValueError: when a file does not match its checksum, or the record is not JSON.
+        OSError: when it cannot be read.
+    """
+    if checksums.summed(folder) and (faults := checksums.faults(folder)):
+        raise ValueError(faults[0])
+    return json.loads((folder / checksums.RECORD).read_text())
+
+
+def _even(evaluation: Record) -> bool:
     """Whether an evaluation has a step, and a length (and a victory or none) for each return."""
-    count = len(look["returns"])
-    return "step" in look and len(look.get("lengths") or []) == count == len(look.get("won") or look["returns"])
+    count = len(evaluation["returns"])
+    lengths, won = evaluation.get("lengths") or [], evaluation.get("won") or evaluation["returns"]
+    return "step" in evaluation and len(lengths) == count == len(won)

@@ -1,76 +1,106 @@
 """The papers' experiments on the suites' tasks: arms trained on the same data and seeds, through the grid.
 
 Their runs are stored like any others, in a store of their own (`<results>/experiments/`), so that no table of a suite
-takes them for its runs; experiments share the arms that they have in common.
+shows them; experiments share the arms that they have in common.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cache
-from importlib import resources
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
+from pydantic import Field, model_validator
 
 from offmarl.algorithms import registry
 from offmarl.algorithms.parts.algorithm import MEAN_Q
-from offmarl.experiments.errors import UserError
+from offmarl.benchmarks.yaml_files import Strict, packaged
+from offmarl.datasets.catalogue import EMBEDDED, catalogue
+from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.grid import jobs as grid
+from offmarl.experiments.grid.config import resolve
 from offmarl.experiments.grid.jobs import Job, OnlinePhase, Request
 from offmarl.experiments.grid.suite import profiles
 from offmarl.experiments.launch.prepare_data import prepare
 from offmarl.experiments.launch.serial import launch
 from offmarl.experiments.store.reading import finished
 from offmarl.experiments.store.store import Store
-from offmarl.experiments.training.machine import Host, code
+from offmarl.experiments.studies.experiment import Experiment, File, Positive, Row, Seeds
+from offmarl.experiments.training.machine import Host
 
-Row = dict[str, Any]
+PICTURES = ("learning", "categories")
+QUANTITIES = ("return", "relative", MEAN_Q)
+Datasets = dict[str, list[str]]  # suite to datasets of it, task:quality
 
 
-@dataclass(frozen=True)
-class Arm:
+class Arm(Strict):
     """A method, with a variant on top of the profile's, settings, and the share of offline data in online batches."""
 
     method: str
     variant: str = ""
-    set: Mapping[str, Any] = field(default_factory=dict)
-    share: float = 0.0
+    set: dict[str, Any] = {}
+    share: float = Field(0.0, ge=0.0, le=1.0)
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """One experiment, as comparisons.yaml has it."""
+class Budget(Strict):
+    """How much work a profile is; what it does not say, the grid's profile of that name says."""
 
-    name: str
-    title: str
-    claim: str
-    arms: Mapping[str, Mapping[str, Any]]
-    rules: list[list[Any]]
-    picture: str
+    seeds: Seeds
+    evaluations: Positive
+    lanes: Positive  # episodes side by side in online play
+    datasets: Datasets
+    steps: Positive | None = None
+    episodes: Positive | None = None  # of an evaluation
+
+
+class Comparison(Experiment):
+    """One experiment of comparisons.yaml."""
+
+    arms: dict[str, Arm]
     quantities: list[str]
-    profiles: Mapping[str, Mapping[str, Any]]
-    datasets: Mapping[str, Any] = field(default_factory=dict)  # by profile, where they are not the common ones
-    set: Mapping[str, Any] = field(default_factory=dict)  # settings of every arm that has them
+    profiles: dict[str, Budget]
+    datasets: dict[str, Datasets] = {}  # by profile, where they are not the profile's
+    set: dict[str, Any] = {}  # settings of every arm
     online: bool = False  # the second half of the updates learns from what is played
+    stored: bool = False  # trains nothing, and shows the runs of the store
     axis: str = ""
-    note: str = ""
+
+    @model_validator(mode="after")
+    def _known(self) -> "Comparison":
+        """Every name is one that the harness knows."""
+        for label, arm in self.arms.items():
+            method = registry()[check_name(f"method of {label}", arm.method, registry())]
+            for variant in filter(None, arm.variant.split("+")):
+                check_name(f"variant of {arm.method}", variant, method.variants)
+            resolve(method, arm.variant, [], {arm.method: self.set | arm.set})
+        for profile in (*self.profiles, *self.datasets):
+            check_name("profile", profile, self.profiles.keys() & grid.profiles().keys())
+        qualities: dict[str, list[str]] = {}
+        for task, quality in catalogue(EMBEDDED):
+            qualities.setdefault(task, []).append(quality)
+        for datasets in (*self.datasets.values(), *(budget.datasets for budget in self.profiles.values())):
+            for suite, names in datasets.items():
+                check_name("suite", suite, grid.suite_names())
+                grid.check_datasets(names, qualities)
+        for quantity in self.quantities:
+            check_name("quantity", quantity, QUANTITIES)
+        arms = [method.title for method in registry().values()] if self.stored else self.arms
+        self.check(PICTURES, arms, QUANTITIES, ("before", "gain") if self.online else ())
+        return self
 
     def jobs(self, profile: str, source: str) -> dict[str, list[Job]]:
         """Every arm's trainings, on the datasets that the source has here."""
-        wanted = self.datasets.get(profile) or self.profiles[profile]["datasets"]
-        pairs = [(suite, dataset) for suite, names in wanted.items() for dataset in names]
-        arms = {label: Arm(**arm) for label, arm in self.arms.items()}
+        datasets = self.datasets.get(profile) or self.profiles[profile].datasets
+        pairs = [(suite, dataset) for suite, names in datasets.items() for dataset in names]
         return {
             label: [job for suite, dataset in pairs for job in self._jobs(arm, suite, dataset, profile, source)]
-            for label, arm in arms.items()
+            for label, arm in self.arms.items()
         }
 
     def _jobs(self, arm: Arm, suite: str, dataset: str, profile: str, source: str) -> Iterator[Job]:
-        """None where the method does not act in the dataset's space, or the dataset is not here."""
-        budget, own = self.profiles[profile], profiles()[profile].variant
+        """None where the method does not act in the dataset's space, or the source does not have the dataset here."""
+        budget, changes = self.profiles[profile], self.set | arm.set
         if not grid.acts_in(registry()[arm.method], dataset.split(":")[0]):
             return
         request = Request(
@@ -79,108 +109,88 @@ class Comparison:
             source=source,
             algorithms=[arm.method],
             tasks=[dataset],
-            seeds=budget["seeds"],
-            variant="+".join(filter(None, [own, arm.variant])),
-            overrides={arm.method: {**self.set, **arm.set}},
+            seeds=budget.seeds,
+            variant="+".join(filter(None, [profiles()[profile].variant, arm.variant])),
+            overrides={arm.method: changes},
         )
         for job in grid.jobs(request):
-            steps = budget.get("steps", job.protocol.steps)
+            steps = budget.steps or job.protocol.steps
             protocol = replace(
                 job.protocol,
                 steps=steps,
-                eval_every=max(1, steps // budget["looks"]),
-                eval_episodes=budget.get("episodes", job.protocol.eval_episodes),
-                online=OnlinePhase(steps // 2, budget["lanes"], arm.share, 0.0) if self.online else None,
+                eval_every=max(1, steps // budget.evaluations),
+                eval_episodes=budget.episodes or job.protocol.eval_episodes,
+                online=OnlinePhase(steps // 2, budget.lanes, arm.share, 0.0) if self.online else None,
             )
-            changes = {**self.set, **arm.set, **({"offline": arm.share} if self.online else {})}
-            label = "".join(f"+{key}={value}" for key, value in changes.items())
-            yield replace(job, variant=job.variant + label, protocol=protocol)
+            shown = {**changes, **({"offline": arm.share} if self.online else {})}
+            variant = job.variant + "".join(f"+{key}={value}" for key, value in shown.items())
+            yield replace(job, variant=variant, protocol=protocol)
 
-    def conduct(self, profile: str, source: str, host: Host, results: Path, workers: int) -> Row:
-        """Train what the store lacks, and return what reports need.
-
-        Raises:
-            UserError: when nothing can be shown.
-        """
-        found = self.jobs(profile, source)
-        store, every = Store(results / "experiments"), [job for jobs in found.values() for job in jobs]
-        left = grid.pending(list({job.key: job for job in every}.values()), store)
-        faults = prepare([*{(job.task, job.quality): job.entry for job in left}.values()], source, min(workers, 2))
-        faults += launch(left, store.root, host, workers)
-        faults += [
-            f"{job.title} ({job.variant}): not done yet" for job in grid.pending(every, store, retry_failed=False)
-        ]
-        rows = [row for label, jobs in found.items() for job in jobs for row in _seen(store, label, job)]
-        lost = {f"{run_id}: {record['status']}: {record['reason']}" for run_id, record in _ended(store, every)}
-        return self.told(profile, source, host, rows, [*faults, *sorted(lost)])
-
-    def told(self, profile: str, source: str, host: Host, rows: list[Row], missing: list[str]) -> Row:
-        """What reports need: what stands in comparisons.yaml, the rows, and where they were measured.
+    def run(self, profile: str, source: str, host: Host, results: Path, workers: int) -> Row:
+        """Train what the store does not hold yet, and return what reports need.
 
         Raises:
-            UserError: when there are no rows.
+            UserError: when there is no run to show.
         """
+        if self.stored:
+            rows, missing = stored_rows(results, profile, source), []
+        else:
+            rows, missing = self._train(profile, source, host, Store(results / "experiments"), workers)
         if not rows:
-            why = "; ".join(missing) or f"no finished run of profile {profile} on {source} data with two looks or more"
-            raise UserError(f"{self.name}: nothing to show: {why}")
-        names = ("title", "claim", "note", "rules", "picture", "quantities", "axis", "online")
-        facts = {"study": self.name, "profile": profile, "source": source, "missing": missing, "settings": None}
-        facts |= {name: getattr(self, name) for name in names} | {"machine": host.facts(), "code": code()}
-        seeds, steps = sorted({row["seed"] for row in rows}), max(row["step"] for row in rows)
-        return facts | {"budget": {"seeds": seeds, "steps": steps}, "rows": rows}
+            none = f"no finished run of profile {profile} on {source} data with two evaluations or more"
+            raise UserError(f"{self.title}: nothing to show: {'; '.join(missing) or none}")
+        budget = {"seeds": sorted({row["seed"] for row in rows}), "steps": max(row["step"] for row in rows)}
+        facts = self.model_dump(include={"quantities", "axis", "online"}) | {"source": source, "settings": None}
+        return self.record(profile, host, **facts, missing=missing, budget=budget, rows=rows)
+
+    def _train(self, profile: str, source: str, host: Host, store: Store, workers: int) -> tuple[list[Row], list[str]]:
+        """Train what is pending. Returns a row for every evaluation, and what is missing and why, a line each."""
+        arms = self.jobs(profile, source)
+        jobs = list({job.key: job for found in arms.values() for job in found}.values())
+        pending = grid.pending(jobs, store)
+        missing = prepare([*{(job.task, job.quality): job.entry for job in pending}.values()], source, min(workers, 2))
+        missing += launch(pending, store.root, host, workers)
+        missing += [f"{job.title} ({job.variant}): not done yet" for job in grid.pending(jobs, store, False)]
+        rows, failed = [], set()
+        for label, job in ((label, job) for label, found in arms.items() for job in found):
+            for seed, run_id in zip(job.seeds, job.run_ids()):
+                record = store.read(run_id)
+                if record and record["status"] == "done":
+                    names = {"arm": label, "setting": _setting(job.task, job.quality), "seed": seed}
+                    rows += [names | row for row in evaluations(record, store.runs / run_id)]
+                elif record:
+                    failed.add(f"{run_id}: {record['status']}: {record['reason']}")
+        return rows, [*missing, *sorted(failed)]
 
 
-class Everything(Comparison):
-    """Trains nothing: shows the runs of the store that were looked at twice or more, other experiments' too.
-
-    Those with changed settings are left to their experiments.
-    """
-
-    def conduct(self, profile: str, source: str, host: Host, results: Path, workers: int) -> Row:
-        """Collect them. Where two runs are of one cell, the one with more looks is shown."""
-        usual, cells = profiles()[profile].variant, {}
-        for place, record in (*finished(results), *finished(results / "experiments")):
-            cell = record["cell"]
-            wanted = (cell["profile"], cell["source"], cell["variant"]) == (profile, source, usual)
-            if wanted and len(record["evaluations"]) > 1:
-                key = record["algorithm"]["title"], _setting(cell["task"], cell["quality"]), cell["seed"]
-                rows = [dict(zip(("arm", "setting", "seed"), key)) | row for row in looks(record, place)]
-                cells[key] = max(cells.get(key, []), rows, key=len)
-        return self.told(profile, source, host, [row for rows in cells.values() for row in rows], [])
-
-
-@cache
 def comparisons() -> dict[str, Comparison]:
     """Every experiment by name."""
-    entries = yaml.safe_load(resources.files("offmarl.experiments.studies").joinpath("comparisons.yaml").read_text())
-    defaults = entries.pop("defaults")
-    kinds = {name: Everything if entry.pop("stored", False) else Comparison for name, entry in entries.items()}
-    return {name: kinds[name](name, **(defaults | entry)) for name, entry in entries.items()}
+    return packaged(File[Comparison], "offmarl.experiments.studies", "comparisons.yaml").experiments
+
+
+def stored_rows(results: Path, profile: str, source: str) -> list[Row]:
+    """A row for every evaluation of the stored runs with two or more, of suites and of experiments.
+
+    Runs with changed settings are not among them. Of two runs of one cell, the one with more evaluations is.
+    """
+    variant, cells = profiles()[profile].variant, {}
+    for folder, record in (*finished(results), *finished(results / "experiments")):
+        cell = record["cell"]
+        wanted = (cell["profile"], cell["source"], cell["variant"]) == (profile, source, variant)
+        if wanted and len(record["evaluations"]) > 1:
+            key = record["algorithm"]["title"], _setting(cell["task"], cell["quality"]), cell["seed"]
+            names = dict(zip(("arm", "setting", "seed"), key))
+            rows = [names | row for row in evaluations(record, folder)]
+            cells[key] = max(cells.get(key, []), rows, key=len)
+    return [row for rows in cells.values() for row in rows]
 
 
 def _setting(task: str, quality: str) -> str:
     return f"{task.split('/')[1]} {quality}"
 
 
-def _ended(store: Store, jobs: list[Job]) -> Iterator[tuple[str, Row]]:
-    """The runs that ended without a result."""
-    for run_id in {run_id for job in jobs for run_id in job.run_ids()}:
-        record = store.read(run_id)
-        if record and record["status"] != "done":
-            yield run_id, record
-
-
-def _seen(store: Store, arm: str, job: Job) -> Iterator[Row]:
-    """A row for every look at every seed of a finished job."""
-    for seed, run_id in zip(job.seeds, job.run_ids()):
-        record = store.read(run_id)
-        if record and record["status"] == "done":
-            for row in looks(record, store.runs / run_id):
-                yield {"arm": arm, "setting": _setting(job.task, job.quality), "seed": seed, **row}
-
-
-def looks(record: Row, folder: Path) -> Iterator[Row]:
-    """A run's evaluations: step, return, normalised return, the critic's mean value where there is one."""
+def evaluations(record: Row, folder: Path) -> Iterator[Row]:
+    """A run's evaluations: step, mean return, the data's, normalised return, and the critic's mean value if any."""
     curves = pd.read_parquet(folder / "curves.parquet").set_index("step")
     data = record["dataset"]["return_mean"]
     low, high = record.get("score") or (0.0, data)

@@ -1,4 +1,4 @@
-"""How far apart two policies are, from samples: 2-Wasserstein distance by exact assignment, mutual information."""
+"""Distances and dependence from samples: 2-Wasserstein distance by exact assignment, mutual information."""
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -7,7 +7,7 @@ from scipy.special import digamma
 
 
 def matched(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """The pairing of two samples [K,D] that has the least sum of squared distances: indices of `other` [K]."""
+    """The pairing of two samples [K,D] with the least sum of squared distances: indices of `other` [K]."""
     return linear_sum_assignment(np.square(one[:, None] - other[None]).sum(-1))[1]
 
 
@@ -17,21 +17,19 @@ def wasserstein(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def mutual_information(one: np.ndarray, other: np.ndarray, neighbours: int = 5) -> float:
-    """Mutual information of paired samples [K,D] and [K,E] in nats, not below zero.
+    """Mutual information of paired samples [K,D] and [K,E] in nats, not below zero; K > `neighbours`.
 
     Source: Kraskov, Stögbauer and Grassberger (2004), first estimator.
     """
     both = np.concatenate([one, other], 1)
-    reach = KDTree(both).query(both, neighbours + 1, p=np.inf)[0][:, -1]
-    near = [_closer(part, reach) for part in (one, other)]
-    terms = digamma(neighbours) + digamma(len(one)) - sum(digamma(count + 1).mean() for count in near)
-    return max(0.0, float(terms))
+    radius = KDTree(both).query(both, neighbours + 1, p=np.inf)[0][:, -1]
+    terms = [digamma(_count_within(part, radius) + 1).mean() for part in (one, other)]
+    return max(0.0, float(digamma(neighbours) + digamma(len(one)) - sum(terms)))
 
 
-def _closer(points: np.ndarray, reach: np.ndarray) -> np.ndarray:
-    """How many other points lie strictly within each point's reach."""
-    tree = KDTree(points)
-    found = tree.query_ball_point(points, np.nextafter(reach, 0.0), p=np.inf, return_length=True)
+def _count_within(points: np.ndarray, radius: np.ndarray) -> np.ndarray:
+    """How many other points lie strictly within each point's radius."""
+    found = KDTree(points).query_ball_point(points, np.nextafter(radius, 0.0), p=np.inf, return_length=True)
     return np.asarray(found) - 1
 
 
@@ -42,6 +40,6 @@ def table(actions: np.ndarray) -> np.ndarray:
 
 def table_information(shares: np.ndarray) -> float:
     """Mutual information in nats of a table of shares."""
-    apart = shares.sum(1, keepdims=True) * shares.sum(0, keepdims=True)
-    there = shares > 0
-    return float((shares[there] * np.log(shares[there] / apart[there])).sum())
+    independent = shares.sum(1, keepdims=True) * shares.sum(0, keepdims=True)
+    played = shares > 0
+    return float((shares[played] * np.log(shares[played] / independent[played])).sum())

@@ -1,10 +1,10 @@
-"""The small games of MAC-Flow's §4.3 and Appendix H: an episode is one joint action, and all about them is known.
+"""The small games of MAC-Flow's §4.3 and Appendix H: an episode is one joint action, and the best ones are known.
 
-    coordination   two agents play 0 or 1 and are paid the sum; the best, (1, 1), is rare in the data (H.5, Figure 14)
+    coordination   two agents play 0 or 1; the reward is the sum; the best, (1, 1), is rare in the data (H.5, Figure 14)
     payoff         the same; the data are zeta times {(0,0), (1,1)} and 1 - zeta times {(0,1), (1,0)} (H.7, Figure 16)
-    xor            two agents play a number each and are paid -a1 a2; the data lie around (-1, 1) and (1, -1) (H.6)
-    landmarks      every agent sees itself and all landmarks and moves; the team is paid the negative mean distance to
-                   the landmarks that the shortest assignment gives them (§4.3, Figure 3)
+    xor            two agents play a number each; the reward is -a1 a2; the data lie around (-1, 1) and (1, -1) (H.6)
+    landmarks      every agent sees itself and all landmarks and moves; the reward is the negative mean distance to the
+                   landmarks that the assignment of the shortest total distance gives to agents (§4.3, Figure 3)
 
 The paper says of the data of H.5 only that the two one-sided actions are most of them; the shares here are ours, as are
 the places of the landmarks (on a circle) and the spread of the data around the modes.
@@ -33,21 +33,21 @@ class Game:
     obs: np.ndarray  # [N, I, O] float32
     actions: np.ndarray  # [N, I] int64, or [N, I, A] float32
     reward: Reward
-    good: float  # a joint action that is paid as much is one of the best
+    good: float  # the least reward of a joint action that counts as one of the best
     landmarks: bool = False  # observations are the agent's place, then the landmarks'
 
     def dataset(self) -> Dataset:
         """The data, one transition an episode."""
-        paid = self.reward(self.obs, self.actions).astype(np.float32)
-        return from_episodes([self._episode(k, paid[k]) for k in range(len(paid))], [0] * len(paid))
+        rewards = self.reward(self.obs, self.actions).astype(np.float32)
+        episodes = [self._episode(*parts) for parts in zip(self.obs, self.actions, rewards)]
+        return from_episodes(episodes, [0] * len(episodes))
 
-    def _episode(self, k: int, paid: float) -> dict[str, np.ndarray]:
-        seen = np.repeat(self.obs[k : k + 1], 2, 0)
-        episode = {"obs": seen, "state": seen.reshape(2, -1), "actions": self.actions[k : k + 1]}
-        episode["rewards"] = np.full((1, self.spec.agents), paid, np.float32)
-        if self.spec.discrete:
-            episode["legal"] = np.ones((2, self.spec.agents, self.spec.actions), bool)
-        return episode | {"done": np.True_, "timeout": np.False_}
+    def _episode(self, obs: np.ndarray, action: np.ndarray, reward: np.ndarray) -> dict[str, np.ndarray]:
+        agents, twice = self.spec.agents, np.stack([obs, obs])  # before and after the action
+        episode = {"obs": twice, "state": twice.reshape(2, -1), "actions": action[None]}
+        episode |= {"rewards": np.full((1, agents), reward), "done": np.True_, "timeout": np.False_}
+        legal = {"legal": np.ones((2, agents, self.spec.actions), bool)} if self.spec.discrete else {}
+        return episode | legal
 
 
 def coordination(rng: np.random.Generator, count: int) -> Game:
@@ -57,8 +57,17 @@ def coordination(rng: np.random.Generator, count: int) -> Game:
 
 def payoff(rng: np.random.Generator, count: int, zeta: float) -> Game:
     """Appendix H.7: `zeta` is the interaction strength, from 0 to 1."""
-    strong, weak = zeta / 2, (1 - zeta) / 2
-    return _matrix(rng, count, {(0, 0): strong, (1, 1): strong, (0, 1): weak, (1, 0): weak})
+    equal, unequal = zeta / 2, (1 - zeta) / 2
+    return _matrix(rng, count, {(0, 0): equal, (1, 1): equal, (0, 1): unequal, (1, 0): unequal})
+
+
+def _matrix(rng: np.random.Generator, count: int, shares: dict[tuple[int, int], float]) -> Game:
+    """Two agents, two actions, their sum as reward; exactly these shares, in random order."""
+    pairs = np.repeat(np.array(list(shares)), np.round(count * np.array(list(shares.values()))).astype(int), 0)
+    actions = rng.permutation(pairs)
+    spec = TaskSpec(agents=2, obs=1, state=2, actions=2, discrete=True)
+    obs = np.ones((len(actions), 2, 1), np.float32)
+    return Game(spec, obs, actions, lambda obs, a: a.sum(-1).astype(np.float64), good=2.0)
 
 
 def xor(rng: np.random.Generator, count: int, spread: float = 0.05) -> Game:
@@ -71,40 +80,27 @@ def xor(rng: np.random.Generator, count: int, spread: float = 0.05) -> Game:
 
 
 def landmarks(rng: np.random.Generator, count: int, agents: int = 3, spread: float = 0.05) -> Game:
-    """Section 4.3: agents start anywhere in [-1, 1]² and move straight to the landmark of the shortest assignment."""
+    """Section 4.3: agents start anywhere in [-1, 1]² and move straight to their landmarks."""
     angle = 2 * np.pi * np.arange(agents) / agents
     marks = RADIUS * np.stack([np.cos(angle), np.sin(angle)], 1)
-    own = rng.uniform(-1, 1, (count, agents, 2))
+    starts = rng.uniform(-1, 1, (count, agents, 2))
     flat = np.broadcast_to(marks.ravel(), (count, agents, 2 * agents))
-    obs = np.concatenate([own, flat], -1).astype(np.float32)
-    way = marks[_assigned(own, marks)] - own + rng.normal(0, spread, own.shape)
+    obs = np.concatenate([starts, flat], -1).astype(np.float32)
+    moves = marks[_assigned(starts, marks)] - starts + rng.normal(0, spread, starts.shape)
     spec = TaskSpec(agents, obs=2 + 2 * agents, state=agents * (2 + 2 * agents), actions=2, discrete=False)
 
-    def reward(seen: np.ndarray, moves: np.ndarray) -> np.ndarray:
-        after = seen[..., :2] + moves
-        return -np.linalg.norm(after - marks[_assigned(seen[..., :2], marks)], axis=-1).mean(-1)
+    def reward(obs: np.ndarray, moves: np.ndarray) -> np.ndarray:
+        after = obs[..., :2] + moves
+        return -np.linalg.norm(after - marks[_assigned(obs[..., :2], marks)], axis=-1).mean(-1)
 
-    return Game(spec, obs, way.clip(-1, 1).astype(np.float32), reward, good=-0.1, landmarks=True)
+    return Game(spec, obs, moves.clip(-1, 1).astype(np.float32), reward, good=-0.1, landmarks=True)
 
 
 def _assigned(places: np.ndarray, marks: np.ndarray) -> np.ndarray:
-    """Which landmark each agent has in the assignment of the shortest total way: [N,I,2] -> [N,I]."""
-    ways = np.linalg.norm(places[:, :, None] - marks, axis=-1)
-    return np.stack([linear_sum_assignment(way)[1] for way in ways])
+    """Each agent's landmark in the assignment of the shortest total distance: [N,I,2] -> [N,I]."""
+    distances = np.linalg.norm(places[:, :, None] - marks, axis=-1)
+    return np.stack([linear_sum_assignment(matrix)[1] for matrix in distances])
 
 
-def _matrix(rng: np.random.Generator, count: int, shares: dict[tuple[int, int], float]) -> Game:
-    """Two agents, two actions, paid the sum; exactly these shares, in random order."""
-    pairs = np.repeat(np.array(list(shares)), np.round(count * np.array(list(shares.values()))).astype(int), 0)
-    actions = rng.permutation(pairs)
-    spec = TaskSpec(agents=2, obs=1, state=2, actions=2, discrete=True)
-    obs = np.ones((len(actions), 2, 1), np.float32)
-    return Game(spec, obs, actions, lambda seen, a: a.sum(-1).astype(np.float64), good=2.0)
-
-
-GAMES: dict[str, Callable[..., Game]] = {
-    "coordination": coordination,
-    "payoff": payoff,
-    "xor": xor,
-    "landmarks": landmarks,
-}
+GAMES: dict[str, Callable[..., Game]] = {game.__name__: game for game in (coordination, payoff, xor, landmarks)}
+CONTINUOUS = ("xor", "landmarks")

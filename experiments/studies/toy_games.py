@@ -1,193 +1,204 @@
-"""The papers' small experiments: train on a game, and look at joint flow and policies on the way.
+"""The papers' experiments on small games: train, and measure joint flow and policies on the way.
 
-A look draws K joint actions of both from the same noise, at some observations of the game's data, and measures them
-against each other: return, share of the best joint actions, 2-Wasserstein distance (exact assignment of the samples),
-distillation (root of the mean squared distance at equal noise, Proposition 4.2), mutual information of two agents'
-actions at a fixed observation, and for continuous actions the value gap beside its bound L_Q W_2 (Proposition 4.3).
-L_Q is the largest gradient norm of Q_tot, the mean of the agents' critics, at five points of the way between matched
-samples.
+An evaluation draws K joint actions of both from the same noise, at some observations of the game's data, and measures:
+return, share of the best joint actions, 2-Wasserstein distance (exact assignment of the samples), distillation (root of
+the mean squared distance at equal noise, Proposition 4.2), mutual information of two agents' actions at a fixed
+observation, and for continuous actions the value gap beside its bound L_Q W_2 (Proposition 4.3). L_Q is the largest
+gradient norm of Q_tot, the mean of the agents' critics, at five points between matched samples.
 
 Shapes: S seeds, n observations, K samples of each, I agents, O observation, A actions.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cache
-from importlib import resources
+import inspect
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
+from pydantic import Field, model_validator
 from torch import Tensor
 from tqdm import tqdm
 
 from offmarl.algorithms import registry
 from offmarl.algorithms.parts.flow import euler
 from offmarl.algorithms.parts.streams import SeedStreams
-from offmarl.experiments.grid.config import config_from
+from offmarl.benchmarks.yaml_files import Strict, packaged
+from offmarl.experiments.errors import check_name
+from offmarl.experiments.grid.config import resolve
 from offmarl.experiments.studies.distances import matched, mutual_information, table, table_information, wasserstein
-from offmarl.experiments.studies.games import GAMES, Game
-from offmarl.experiments.training.machine import Host, code
+from offmarl.experiments.studies.experiment import Experiment, File, Positive, Row, Seeds
+from offmarl.experiments.studies.games import CONTINUOUS, GAMES, Game
+from offmarl.experiments.training.machine import Host
 from offmarl.experiments.training.method import make_trainer
 
-OBSERVATIONS = 6  # of the data, at which a look is taken
-POINTS = 5  # on the way between two matched samples, where the gradient of Q_tot is taken
-SHOWN = 256  # samples kept for pictures
-Row = dict[str, Any]
+OBSERVATIONS = 6  # of the data, at which joint actions are drawn
+POINTS = 5  # between two matched samples, where the gradient of Q_tot is taken
+SHOWN = 256  # samples kept for figures
+PICTURES = ("tables", "scatter", "sweep", "curves", "covering")
+QUANTITIES = [f"{who}_{what}" for who in ("joint", "policies") for what in ("return", "best", "information")]
+QUANTITIES += ["return_gap", "wasserstein", "distillation"]
+VALUE_QUANTITIES = ["gap", "bound", "below_bound", "lipschitz"]  # of continuous games
 
 
-@dataclass(frozen=True)
-class Study:
-    """One experiment, as toy_games.yaml has it."""
+class Budget(Strict):
+    """How much work a profile is."""
+
+    steps: Positive
+    seeds: Seeds
+    evaluations: Positive = Field(serialization_alias="looks")  # its name in stored records
+    samples: int = Field(gt=5)  # more than the neighbours of mutual information
+    data: Positive
+
+
+class Settings(Strict):
+    """An argument of the game, and the values at which it is played."""
 
     name: str
-    title: str
-    claim: str
+    values: list[int | float] = Field(min_length=1)
+
+
+class ToyGame(Experiment):
+    """One experiment of toy_games.yaml."""
+
     game: str
-    arms: Mapping[str, Mapping[str, Any]]
-    picture: str
-    rules: list[list[Any]]
     method: str
-    config: Mapping[str, Any]
-    profiles: Mapping[str, Mapping[str, Any]]
-    settings: Mapping[str, Any] | None = None
-    note: str = ""
+    config: dict[str, Any]
+    arms: dict[str, dict[str, Any]] = Field(min_length=1)  # the settings in which they differ from `config`
+    profiles: dict[str, Budget]
+    settings: Settings | None = None
+
+    @model_validator(mode="after")
+    def _known(self) -> "ToyGame":
+        """Every name is one that the harness knows."""
+        parameters = inspect.signature(GAMES[check_name("game", self.game, GAMES)]).parameters
+        rng, count, *arguments = parameters
+        if self.settings:
+            check_name(f"argument of {self.game}", self.settings.name, arguments)
+        needed = [name for name in arguments if parameters[name].default is inspect.Parameter.empty]
+        if needed and not (self.settings and needed == [self.settings.name]):
+            raise ValueError(f"the game {self.game} needs settings of {', '.join(needed)}")
+        check_name("method", self.method, registry())
+        for arm in self.arms:
+            self.config_of(arm)
+        quantities = [*QUANTITIES, *(VALUE_QUANTITIES if self.game in CONTINUOUS else [])]
+        self.check(PICTURES, self.arms, quantities, ("trend", "rise") if self.settings else ())
+        return self
+
+    def config_of(self, arm: str) -> Any:
+        """The method's Config of an arm."""
+        method = registry()[self.method]
+        return resolve(method, "", [], {self.method: self.config | self.arms[arm]})
 
     def variations(self) -> list[dict[str, Any]]:
-        """The games' arguments, one for each setting."""
-        return [{self.settings["name"]: value} for value in self.settings["values"]] if self.settings else [{}]
+        """The game's arguments, one for each setting."""
+        return [{self.settings.name: value} for value in self.settings.values] if self.settings else [{}]
 
-    def conduct(self, profile: str, source: str, host: Host, results: Path, workers: int) -> Row:
-        """Train and look, in this process. The game is its own source, and nothing is kept but what is returned."""
-        work = len(self.arms) * len(self.variations()) * self.profiles[profile]["steps"]
-        with tqdm(total=work, desc=self.name, unit="update") as bar:
-            return conduct(self, profile, host, bar.update)
+    def run(self, profile: str, source: str, host: Host, results: Path, workers: int) -> Row:
+        """Train and evaluate every arm on every setting of the game, in this process; nothing is stored."""
+        budget, rows, shown = self.profiles[profile], [], []
+        host.set_up()
+        total = len(self.arms) * len(self.variations()) * budget.steps
+        with tqdm(total=total, desc=self.game, unit="update") as bar:
+            for arguments in self.variations():
+                game = GAMES[self.game](np.random.default_rng(0), budget.data, **arguments)
+                for arm in self.arms:
+                    names = {"arm": arm, "setting": next(iter(arguments.values()), None)}
+                    found, samples = self._train(game, arm, budget, host, bar)
+                    rows += [names | row for row in found]
+                    shown.append(names | samples)
+        settings = self.settings and self.settings.model_dump()
+        facts = {"settings": settings, "budget": budget.model_dump(by_alias=True), "config": self.config}
+        return self.record(profile, host, **facts, rows=rows, shown=shown)
+
+    def _train(self, game: Game, arm: str, budget: Budget, host: Host, bar: tqdm) -> tuple[list[Row], Row]:
+        """Train an arm on a game: a row for each evaluation and seed, and samples of the trained first seed."""
+        method = registry()[self.method](game.spec, self.config_of(arm), budget.seeds, host.device)
+        update = make_trainer(method, game.dataset(), host).update
+        evaluated = np.linspace(0, budget.steps, budget.evaluations + 1).astype(int).tolist()
+        rows = []
+        for step in range(budget.steps + 1):
+            if step in evaluated:
+                found = evaluate(method, game, budget.samples)
+                rows += [{"step": step, "seed": seed, **row} for seed, row in zip(budget.seeds, found)]
+            if step < budget.steps:
+                update()
+                bar.update(1)
+        return rows, _shown(method, game)
 
 
-@cache
-def studies() -> dict[str, Study]:
+def toy_games() -> dict[str, ToyGame]:
     """Every experiment by name."""
-    entries = yaml.safe_load(resources.files("offmarl.experiments.studies").joinpath("toy_games.yaml").read_text())
-    defaults = entries.pop("defaults")
-    own = {name: {"config": defaults["config"] | entry.get("config", {})} for name, entry in entries.items()}
-    return {name: Study(name, **(defaults | entry | own[name])) for name, entry in entries.items()}
+    return packaged(File[ToyGame], "offmarl.experiments.studies", "toy_games.yaml").experiments
 
 
-def conduct(study: Study, profile: str, host: Host, progress: Callable[[int], object] = lambda _: None) -> Row:
-    """Train every arm on every setting of the game and return what was seen; `progress` is told updates."""
-    budget, rows, pictures = study.profiles[profile], [], []
-    host.set_up()
-    for arguments in study.variations():
-        game = GAMES[study.game](np.random.default_rng(0), budget["data"], **arguments)
-        setting = next(iter(arguments.values()), None)
-        for arm, changes in study.arms.items():
-            seen, shown = _train(study, game, changes, budget, host, progress)
-            rows += [{"arm": arm, "setting": setting, **row} for row in seen]
-            pictures.append({"arm": arm, "setting": setting, **shown})
-    facts = {"study": study.name, "title": study.title, "claim": study.claim, "note": study.note, "rules": study.rules}
-    facts |= {"picture": study.picture, "settings": study.settings, "profile": profile, "budget": dict(budget)}
-    return facts | {
-        "config": dict(study.config),
-        "machine": host.facts(),
-        "code": code(),
-        "rows": rows,
-        "shown": pictures,
-    }
-
-
-def _train(
-    study: Study,
-    game: Game,
-    changes: Mapping[str, Any],
-    budget: Mapping[str, Any],
-    host: Host,
-    progress: Callable[[int], object],
-) -> tuple[list[Row], Row]:
-    """One arm on one game: a row for each look and seed, and what pictures show of the last look's first seed."""
-    kind = registry()[study.method]
-    config = config_from(kind, {**study.config, **changes})
-    method = kind(game.spec, config, budget["seeds"], host.device)
-    update, rows = make_trainer(method, game.dataset(), host).update, []
-    marks = np.linspace(0, budget["steps"], budget["looks"] + 1).astype(int).tolist()
-    for step in range(budget["steps"] + 1):
-        if step in marks:
-            seen = look(method, game, budget["samples"])
-            rows += [{"step": step, "seed": seed, **row} for seed, row in zip(budget["seeds"], seen)]
-        if step < budget["steps"]:
-            update()
-            progress(1)
-    return rows, _picture(method, game)
-
-
-def look(method: Any, game: Game, count: int) -> list[Row]:
-    """Measure joint flow and policies of every seed."""
+def evaluate(method: Any, game: Game, count: int) -> list[Row]:
+    """Measure joint flow and policies of every seed, by `count` joint actions at each observation."""
     obs = game.obs[: OBSERVATIONS if game.obs.std() > 0 else 1]
-    both = sample(method, obs, count)  # [S, n, K, I(, A)]
-    values = [{} for _ in method.seeds] if game.spec.discrete else _value_gap(method, obs, *both)
-    rows = []
-    for k, (joint, policies) in enumerate(zip(*both)):
-        row: Row = {}
-        paid = {}
-        for who, actions in (("joint", joint), ("policies", policies)):
-            paid[who] = game.reward(np.repeat(obs, count, 0), actions.reshape(-1, *actions.shape[2:])).reshape(
-                -1, count
-            )
-            row |= {f"{who}_return": float(paid[who].mean()), f"{who}_best": float((paid[who] >= game.good).mean())}
-            row[f"{who}_information"] = float(np.mean([_information(game, own) for own in actions]))
-        row["return_gap"] = float(abs(paid["joint"].mean(1) - paid["policies"].mean(1)).mean())
-        one, other = (actions.reshape(*actions.shape[:2], -1).astype(float) for actions in (joint, policies))
-        row["wasserstein"] = float(np.mean([wasserstein(a, b) for a, b in zip(one, other)]))
-        row["distillation"] = float(np.sqrt(np.square(one - other).sum(-1).mean()))
-        rows.append(row | values[k])
-    return rows
+    joint, policies = sample(method, obs, count)  # [S, n, K, I(, A)]
+    values = [{} for _ in method.seeds] if game.spec.discrete else _value_gap(method, obs, joint, policies)
+    return [_compare(game, obs, *pair) | value for *pair, value in zip(joint, policies, values)]
+
+
+def _compare(game: Game, obs: np.ndarray, joint: np.ndarray, policies: np.ndarray) -> Row:
+    """One seed's joint actions [n,K,I(,A)] of joint flow and policies, by themselves and against each other."""
+    row: Row = {}
+    returns = []
+    for who, actions in (("joint", joint), ("policies", policies)):
+        n, count = actions.shape[:2]
+        rewards = game.reward(np.repeat(obs, count, 0), actions.reshape(n * count, *actions.shape[2:]))
+        row |= {f"{who}_return": float(rewards.mean()), f"{who}_best": float((rewards >= game.good).mean())}
+        row[f"{who}_information"] = float(np.mean([_information(game, each) for each in actions]))
+        returns.append(rewards.reshape(n, count).mean(1))
+    one, other = (actions.reshape(*actions.shape[:2], -1).astype(float) for actions in (joint, policies))
+    row["return_gap"] = float(abs(returns[0] - returns[1]).mean())
+    row["wasserstein"] = float(np.mean([wasserstein(a, b) for a, b in zip(one, other)]))
+    row["distillation"] = float(np.sqrt(np.square(one - other).sum(-1).mean()))
+    return row
 
 
 @torch.no_grad()
 def sample(method: Any, obs: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Joint actions of joint flow and policies from the same noise, which is that of every call: [S,n,K,I(,A)]."""
-    seen = _seen(method, obs, count)
-    streams = SeedStreams(method.seeds, "looking", method.device)
-    noise = streams.normal(*seen.shape[1:-1], method.spec.actions)
-    points = euler(method.field(seen), noise, method.config.flow_steps), method.nets["policy"](seen, noise)
+    """Joint actions [S,n,K,I(,A)] of joint flow and policies, from the same noise in every call."""
+    repeated = _repeated(method, obs, count)
+    noise = SeedStreams(method.seeds, "looking", method.device).normal(*repeated.shape[1:-1], method.spec.actions)
+    points = euler(method.field(repeated), noise, method.config.flow_steps), method.nets["policy"](repeated, noise)
     joint, policies = (method.decide(x, None).unflatten(1, (len(obs), count)).cpu().numpy() for x in points)
     return joint, policies
 
 
-def _seen(method: Any, obs: np.ndarray, count: int) -> Tensor:
+def _repeated(method: Any, obs: np.ndarray, count: int) -> Tensor:
     """Observations [n,I,O] for every seed, each `count` times: [S, n * count, I, O]."""
     many = torch.from_numpy(obs).to(method.device).repeat_interleave(count, 0)
     return many.expand(len(method.seeds), *many.shape)
 
 
 def _information(game: Game, actions: np.ndarray) -> float:
-    """Of the first two agents' actions at one observation: [K,I(,A)]."""
+    """Mutual information of the first two agents' actions at one observation: [K,I(,A)]."""
     if game.spec.discrete:
         return table_information(table(actions))
     return mutual_information(actions[:, 0], actions[:, 1])
 
 
 def _value_gap(method: Any, obs: np.ndarray, joint: np.ndarray, policies: np.ndarray) -> list[Row]:
-    """Value gap and bound of every seed, as means over the observations, and the share of these with the gap below."""
+    """Value gap and bound of every seed, as means over observations, and the share of these with the gap below."""
     S, n, K, _, _ = joint.shape
     flat = [x.reshape(S, n, K, -1) for x in (joint, policies)]
     order = np.stack([[matched(a, b) for a, b in zip(*seed)] for seed in zip(*flat)])  # [S, n, K]
     partner = np.take_along_axis(policies, order[..., None, None], 2)
     shares = np.linspace(0, 1, POINTS, dtype=np.float32)[:, None, None]
-    ways = joint[:, :, :, None] * (1 - shares) + partner[:, :, :, None] * shares  # [S, n, K, POINTS, I, A]
-    actions = torch.from_numpy(ways).to(method.device).flatten(1, 3).requires_grad_()
-    value = q_total(method, _seen(method, obs, K * POINTS), actions)
+    between = joint[:, :, :, None] * (1 - shares) + partner[:, :, :, None] * shares  # [S, n, K, POINTS, I, A]
+    actions = torch.from_numpy(between).to(method.device).flatten(1, 3).requires_grad_()
+    value = q_total(method, _repeated(method, obs, K * POINTS), actions)
     (slope,) = torch.autograd.grad(value.sum(), actions)
     steepest = slope.flatten(2).norm(dim=-1).unflatten(1, (n, -1)).amax(-1).cpu().numpy()  # [S, n]
     ends = value.detach().unflatten(1, (n, K, POINTS)).cpu().numpy()
     gap = abs(ends[..., -1].mean(-1) - ends[..., 0].mean(-1))  # [S, n]
-    apart = np.sqrt(np.square(joint - partner).sum((-1, -2)).mean(-1))  # W_2 [S, n]
-    bound = steepest * apart
+    distance = np.sqrt(np.square(joint - partner).sum((-1, -2)).mean(-1))  # W_2 [S, n]
+    bound = steepest * distance
     return [
         {"gap": float(g.mean()), "bound": float(b.mean()), "below_bound": float((g <= b * (1 + 1e-6)).mean())}
         | {"lipschitz": float(s.mean()), "gaps": g.tolist(), "distances": w.tolist(), "bounds": b.tolist()}
-        for g, b, s, w in zip(gap, bound, steepest, apart)
+        for g, b, s, w in zip(gap, bound, steepest, distance)
     ]
 
 
@@ -196,11 +207,13 @@ def q_total(method: Any, obs: Tensor, actions: Tensor) -> Tensor:
     return method.nets["critic"](obs, actions)[..., 0].mean((1, 3))
 
 
-def _picture(method: Any, game: Game) -> Row:
-    """Joint actions of data, joint flow and policies: tables of shares, or samples at the first observation."""
+def _shown(method: Any, game: Game) -> Row:
+    """What a figure draws of data, joint flow and policies: tables of shares, or samples at the first observation."""
     joint, policies = (x[0, 0] for x in sample(method, game.obs[:1], SHOWN))
-    found = {"data": game.actions[:SHOWN], "joint": joint, "policies": policies}
     if game.spec.discrete:
-        return {who: table(game.actions if who == "data" else a).round(6).tolist() for who, a in found.items()}
-    places = {"starts": game.obs[0, :, :2], "marks": game.obs[0, 0, 2:].reshape(-1, 2)} if game.landmarks else {}
-    return {who: a.round(5).tolist() for who, a in {**found, **places}.items()}
+        found = {"data": game.actions, "joint": joint, "policies": policies}
+        return {who: table(actions).round(6).tolist() for who, actions in found.items()}
+    found = {"data": game.actions[:SHOWN], "joint": joint, "policies": policies}
+    if game.landmarks:
+        found |= {"starts": game.obs[0, :, :2], "marks": game.obs[0, 0, 2:].reshape(-1, 2)}
+    return {who: values.round(5).tolist() for who, values in found.items()}

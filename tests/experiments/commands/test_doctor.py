@@ -28,7 +28,7 @@ def run(capsys):
     return main(["doctor"]), capsys.readouterr().out.splitlines()
 
 
-def look(name, section=""):
+def check(name, section=""):
     """The one item of that name."""
     (item,) = [item for item in doctor.examine() if item.name == name and section in item.section]
     return item
@@ -61,7 +61,7 @@ def test_here_every_package_is_fine_and_the_embedded_default_can_run(capsys):
     names = [item.name for item in items if item.section == "Python and packages"]
     assert names[0] == "Python" and len(names) == 1 + sum("extra" not in text for text in metadata.requires("offmarl"))
     assert {item.state for item in items if item.name in names} == {"ok"}
-    assert look("numpy>=2.0").found == metadata.version("numpy")
+    assert check("numpy>=2.0").found == metadata.version("numpy")
     code, shown = run(capsys)
     assert code == 0
     assert f"  ok  embedded{' ' * 19}ready" in "\n".join(shown)
@@ -76,7 +76,7 @@ def test_lines_stand_in_columns_under_their_sections(capsys):
         assert row[:6] == {"ok": "  ok  ", "missing": "  --  ", "warning": "  !!  "}[item.state]
         start = 8 + max(len(item.name) for item in items)
         assert row[6:start].strip() == item.name and row[start] != " "
-    assert [line.strip() for line in shown if "to mend" in line] == [f"to mend: {i.mend}" for i in items if i.mend]
+    assert [line.strip() for line in shown if "to fix" in line] == [f"to fix: {i.fix}" for i in items if i.fix]
 
 
 def test_the_last_lines_are_those_of_every_source(capsys):
@@ -88,12 +88,12 @@ def test_the_last_lines_are_those_of_every_source(capsys):
 
 def test_a_missing_package_is_named_with_its_command_and_the_code_is_1(monkeypatch, capsys):
     require(monkeypatch, "offmarl-no-such-package[all]>=3")
-    item = look("offmarl-no-such-package[all]>=3")
-    assert (item.state, item.found) == ("missing", "not installed")
-    assert item.mend.startswith('pip install "offmarl-no-such-package[all]>=3"')
+    item = check("offmarl-no-such-package[all]>=3")
+    assert (item.state, item.found) == ("missing", "missing")
+    assert item.fix.startswith('pip install "offmarl-no-such-package[all]>=3"')
     code, shown = run(capsys)
     assert code == 1
-    assert [line for line in shown if "embedded" in line and "lacks offmarl-no-such-package" in line]
+    assert [line for line in shown if "embedded" in line and "missing: offmarl-no-such-package" in line]
 
 
 @pytest.mark.parametrize(
@@ -107,20 +107,20 @@ def test_versions_are_held_against_what_is_required(tmp_path, monkeypatch, capsy
     found = [item for item in doctor.examine() if item.name == requirement]
     assert [item.state for item in found] == ([state] if state else [])
     if state == "warning":
-        assert found[0].found == "2.0.1+cpu does not fit" and f'pip install "{requirement}"' in found[0].mend
+        assert found[0].found == "2.0.1+cpu does not fit" and f'pip install "{requirement}"' in found[0].fix
     assert run(capsys)[0] == 0
 
 
 def test_without_packaging_presence_is_enough(monkeypatch):
     monkeypatch.setitem(sys.modules, "packaging.requirements", None)
     require(monkeypatch, "numpy<1", "offmarl-no-such-package")
-    assert look("numpy<1").state == "ok"
-    assert look("offmarl-no-such-package").state == "missing"
+    assert check("numpy<1").state == "ok"
+    assert check("offmarl-no-such-package").state == "missing"
 
 
 def test_another_python_is_a_warning(monkeypatch):
     monkeypatch.setattr(sys, "version_info", (3, 10, 1))
-    assert look("Python").state == "warning" and "3.11" in look("Python").mend
+    assert check("Python").state == "warning" and "3.11" in check("Python").fix
 
 
 @pytest.mark.parametrize("pysc2", [False, True])
@@ -128,11 +128,11 @@ def test_the_optimiser_of_the_same_name_is_recognised(tmp_path, monkeypatch, pys
     install(tmp_path, monkeypatch, "smac", "2.3.1", "smac/facade/__init__.py")
     if pysc2:
         install(tmp_path, monkeypatch, "pysc2", "4.0.0")
-    item = look("smac")
+    item = check("smac")
     assert item.state == "warning"
     assert item.found == "this `smac` 2.3.1 is AutoML's optimiser, not StarCraft"
-    assert item.mend.count("pip uninstall -y smac") == 1 and "oxwhirl/smac.git" in item.mend
-    assert look("smacv2").state == "missing"
+    assert item.fix.count("pip uninstall -y smac") == 1 and "oxwhirl/smac.git" in item.fix
+    assert check("smacv2").state == "missing"
 
 
 def test_real_starcraft_reads_as_fine_where_all_of_it_is(tmp_path, monkeypatch):
@@ -140,65 +140,65 @@ def test_real_starcraft_reads_as_fine_where_all_of_it_is(tmp_path, monkeypatch):
     install(tmp_path, monkeypatch, "pysc2", "4.0.0")
     write(tmp_path / "SC2", "Versions/Base75689/SC2_x64", "Versions/Base9999/SC2_x64", "Maps/SMAC_Maps/3m.SC2Map")
     monkeypatch.setenv("SC2PATH", str(tmp_path / "SC2"))
-    assert look("smac")[2:] == ("ok", "smac 1.0.0, pysc2 4.0.0, starcraft Base75689", "")
-    game = look("game and maps")
-    assert (game.state, game.mend) == ("ok", "")
+    assert check("smac")[2:] == ("ok", "smac 1.0.0, pysc2 4.0.0, starcraft Base75689", "")
+    game = check("game and maps")
+    assert (game.state, game.fix) == ("ok", "")
     assert game.found.startswith(f"Base75689, 1 maps in {tmp_path / 'SC2'} ")
-    assert look("smacv2").state == look("smac_omiga").state == "missing"
+    assert check("smacv2").state == check("smac_omiga").state == "missing"
 
 
 def test_without_sc2path_the_default_is_looked_at(tmp_path, monkeypatch):
-    game = look("game and maps")
-    assert game.state == "missing" and "SC2PATH" in game.mend
+    game = check("game and maps")
+    assert game.state == "missing" and "SC2PATH" in game.fix
     assert f"in {tmp_path / 'home/StarCraftII'} (default; set $SC2PATH)" in game.found
     write(tmp_path / "home/StarCraftII", "Versions/Base75689/SC2_x64")
-    assert look("game and maps").state == "missing"  # no maps yet
+    assert check("game and maps").state == "missing"  # no maps yet
     write(tmp_path / "home/StarCraftII", "Maps/SMAC_Maps/3m.SC2Map")
-    assert look("game and maps").state == "ok"
+    assert check("game and maps").state == "ok"
 
 
 def test_public_data_are_counted_with_their_size(tmp_path, capsys):
-    assert look("omiga", "Public").found == "0 of 15 datasets, 0.00 GB"
+    assert check("omiga", "Public").found == "0 of 15 datasets, 0.00 GB"
     write(tmp_path / "data", "omiga/mamujoco/3hopper.vlt/Expert/metadata.json")
     with open(tmp_path / "data/omiga/mamujoco/3hopper.vlt/Expert/0", "wb") as file:
         file.truncate(30_000_000)
-    item = look("omiga", "Public")
+    item = check("omiga", "Public")
     assert (item.state, item.found) == ("missing", "1 of 15 datasets, 0.03 GB")
-    assert item.mend.startswith("offmarl data get --source omiga ")
-    assert look("omiga", "run now").found == "1 of 15 datasets; 3 need StarCraft"
-    assert look("og_marl", "Public").found == "0 of 15 datasets, 0.00 GB"
+    assert item.fix.startswith("offmarl data get --source omiga ")
+    assert check("omiga", "run now").found == "1 of 15 datasets; 3 need StarCraft"
+    assert check("og_marl", "Public").found == "0 of 15 datasets, 0.00 GB"
     assert run(capsys)[0] == 0
 
 
 def test_prey_that_is_missing_or_broken_is_said(tmp_path, monkeypatch):
-    item = look("OMAR's prey")
+    item = check("OMAR's prey")
     assert item.state == "missing"
-    assert item.mend.startswith("offmarl data get --source omar --tasks mpe/tag,mpe/world")
+    assert item.fix.startswith("offmarl data get --source omar --tasks mpe/tag,mpe/world")
     for text in (None, "noise"):
         file = tmp_path / "prey.npz"
         monkeypatch.setenv("OFFMARL_PREY", str(file))
         if text:
             file.write_text(text)
-        item = look("OMAR's prey")
-        assert item.state == "warning" and item.mend
+        item = check("OMAR's prey")
+        assert item.state == "warning" and item.fix
         assert f"{file}: not a pretrained prey" in item.found and "unset OFFMARL_PREY" in item.found
 
 
 def test_a_full_disk_is_a_warning(tmp_path, monkeypatch):
     usage = SimpleNamespace(free=9_900_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    item = look("disk of public data")
+    item = check("disk of public data")
     assert (item.state, item.found) == ("warning", f"9.9 GB free at {tmp_path / 'data'} ($OFFMARL_DATA)")
-    assert "OFFMARL_DATA" in item.mend
+    assert "OFFMARL_DATA" in item.fix
     usage.free *= 2
-    assert look("disk of public data").state == "ok"
+    assert check("disk of public data").state == "ok"
 
 
 def test_cached_datasets_are_counted(tmp_path, monkeypatch):
     monkeypatch.setenv("OFFMARL_CACHE", str(tmp_path / "cache"))
-    assert look("datasets").found.startswith("0 files, 0.00 GB")
+    assert check("datasets").found.startswith("0 files, 0.00 GB")
     write(tmp_path / "cache/data", "one.npz", "two/obs.npy")
-    assert look("datasets").found == f"2 files, 0.00 GB in {tmp_path / 'cache/data'}"
+    assert check("datasets").found == f"2 files, 0.00 GB in {tmp_path / 'cache/data'}"
 
 
 def test_cards_are_counted_and_a_cpu_build_beside_a_driver_is_a_warning(monkeypatch):
@@ -206,21 +206,21 @@ def test_cards_are_counted_and_a_cpu_build_beside_a_driver_is_a_warning(monkeypa
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: card)
-    assert look("GPU")[2:] == ("ok", "2 x NVIDIA H100 of 80 GB", "")
+    assert check("GPU")[2:] == ("ok", "2 x NVIDIA H100 of 80 GB", "")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert look("GPU")[2:] == ("ok", "none; CPU", "")
+    assert check("GPU")[2:] == ("ok", "none; CPU", "")
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
-    item = look("GPU")
-    assert item.state == "warning" and torch.__version__ in item.found and "pip install" in item.mend
+    item = check("GPU")
+    assert item.state == "warning" and torch.__version__ in item.found and "pip install" in item.fix
 
 
-def test_a_look_that_fails_is_a_warning_in_one_line(monkeypatch, capsys):
+def test_a_check_that_fails_is_a_warning_in_one_line(monkeypatch, capsys):
     def broken():
         raise OSError("libcudart.so: cannot open\nTraceback and more")
 
     monkeypatch.setattr(doctor, "_gpu", broken)
-    item = look("GPU")
+    item = check("GPU")
     assert (item.state, item.found) == ("warning", "OSError: libcudart.so: cannot open")
     assert run(capsys)[0] == 0  # the default needs none
     monkeypatch.setattr("offmarl.datasets.catalogue.catalogue", lambda source: broken())

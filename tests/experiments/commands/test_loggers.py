@@ -1,4 +1,4 @@
-"""What a sink holds is what the store holds."""
+"""What a logger holds is what the store holds."""
 
 import struct
 
@@ -6,7 +6,7 @@ import pytest
 from tensorboardX.proto import event_pb2
 
 from offmarl.experiments.cli import main
-from offmarl.experiments.commands import loggers as sinks
+from offmarl.experiments.commands import loggers
 from offmarl.experiments.store.store import Store
 
 RUN = ["run", "--suite", "continuous", "--profile", "smoke", "--tasks", "mpe/spread:medium", "--algorithms", "bc"]
@@ -29,7 +29,7 @@ def test_tensorboard_holds_every_metric_and_evaluation_of_every_run(tmp_path):
     store = Store(tmp_path)
     assert len(store.run_ids()) == 2
     for run_id in store.run_ids():
-        expected = list(sinks.scalars(store.read(run_id), store.runs / run_id))
+        expected = list(loggers.scalars(store.read(run_id), store.runs / run_id))
         assert {name for _, name, _ in expected} == {"training/policy", "evaluation/return"}
         found = sorted(events(tmp_path / "tensorboard" / run_id))
         assert [each[:2] for each in found] == [each[:2] for each in sorted(expected)]
@@ -37,8 +37,8 @@ def test_tensorboard_holds_every_metric_and_evaluation_of_every_run(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "reason"), [("tensorbord", "'tensorboard'"), ("tensorboard", "pip install absent")])
-def test_an_unknown_or_missing_sink_is_refused_before_anything_runs(tmp_path, name, reason, capsys, monkeypatch):
-    monkeypatch.setitem(sinks.PACKAGES, "tensorboard", "absent")
+def test_an_unknown_or_missing_logger_is_refused_before_anything_runs(tmp_path, name, reason, capsys, monkeypatch):
+    monkeypatch.setitem(loggers.PACKAGES, "tensorboard", "absent")
     assert main([*RUN, "--log", name, "--results", str(tmp_path / "r")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert reason in line and not (tmp_path / "r").exists()

@@ -15,21 +15,21 @@ from offmarl.experiments.studies.comparisons import comparisons
 TRAINED = [name for name in comparisons() if name != "fig12"]
 
 
-def conduct(names, results):
+def run(names, results):
     return main(["experiment", ",".join(names), "--profile", "smoke", "--jobs", "1", "--results", str(results)])
 
 
 @pytest.fixture(scope="module")
-def conducted(tmp_path_factory):
-    """A results directory in which every comparison has been conducted at smoke."""
+def finished(tmp_path_factory):
+    """A results directory in which every comparison has been run at smoke."""
     results = tmp_path_factory.mktemp("results")
-    assert conduct(comparisons(), results) == 0
+    assert run(comparisons(), results) == 0
     return results
 
 
 @pytest.mark.parametrize("name", comparisons())
-def test_a_comparison_ends_in_pages_a_table_and_figures(name, conducted):
-    folder, study = conducted / "reports" / "experiments", comparisons()[name]
+def test_a_comparison_ends_in_pages_a_table_and_figures(name, finished):
+    folder, study = finished / "reports" / "experiments", comparisons()[name]
     text, page = ((folder / f"{name}-smoke.{kind}").read_text() for kind in ("md", "html"))
     assert study.claim in text and "**Verdict: " in text
     assert all(f"{left} {sign} {right} |" in text for left, sign, right in study.rules)
@@ -39,8 +39,8 @@ def test_a_comparison_ends_in_pages_a_table_and_figures(name, conducted):
     assert (folder / f"{name}-smoke.pdf").read_bytes().startswith(b"%PDF")
 
 
-def test_experiments_share_their_arms_and_leave_the_suites_store_alone(conducted):
-    assert not (conducted / "runs").exists()
+def test_experiments_share_their_arms_and_leave_the_suites_store_alone(finished):
+    assert not (finished / "runs").exists()
     expected = {
         run_id
         for study in comparisons().values()
@@ -48,37 +48,37 @@ def test_experiments_share_their_arms_and_leave_the_suites_store_alone(conducted
         for job in jobs
         for run_id in job.run_ids()
     }
-    assert {place.name for place in (conducted / "experiments" / "runs").iterdir()} == expected
+    assert {place.name for place in (finished / "experiments" / "runs").iterdir()} == expected
     arms = sum(len(study.arms) for study in comparisons().values())
     assert len(expected) < 2 * arms  # two seeds each
 
 
-def test_a_second_start_trains_nothing_and_shows_the_same(conducted, capsys):
-    before = {path: path.read_bytes() for path in (conducted / "reports" / "experiments").glob("*.csv")}
-    runs = {path: path.stat().st_mtime_ns for path in (conducted / "experiments" / "runs").rglob("run.json")}
-    assert conduct(["fig6", "om2p-fig4"], conducted) == 0
+def test_a_second_start_trains_nothing_and_shows_the_same(finished, capsys):
+    before = {path: path.read_bytes() for path in (finished / "reports" / "experiments").glob("*.csv")}
+    runs = {path: path.stat().st_mtime_ns for path in (finished / "experiments" / "runs").rglob("run.json")}
+    assert run(["fig6", "om2p-fig4"], finished) == 0
     assert {path: path.stat().st_mtime_ns for path in runs} == runs
     assert all(path.read_bytes() == content for path, content in before.items())
     out = capsys.readouterr().out.splitlines()
     assert out[-2].startswith("fig6 ") and out[-1].startswith("om2p-fig4 ")  # the verdicts, together at the end
 
 
-def test_the_online_half_learns_from_play_and_is_looked_at(conducted):
+def test_the_online_half_learns_from_play_and_is_evaluated(finished):
     jobs = comparisons()["fig5"].jobs("smoke", "embedded")
     shares = {arm: own[0].protocol.online.share for arm, own in jobs.items()}
     assert shares["MAC-Flow"] == 0.0 and shares["MAC-Flow, half data"] == 0.5
-    record = Store(conducted / "experiments").read(jobs["MAC-Flow"][0].run_ids()[0])
+    record = Store(finished / "experiments").read(jobs["MAC-Flow"][0].run_ids()[0])
     assert record["protocol"]["online"]["from"] == 10
     assert [evaluation["step"] for evaluation in record["evaluations"]] == [10, 20]
-    half = Store(conducted / "experiments").read(jobs["MAC-Flow, half data"][0].run_ids()[0])
+    half = Store(finished / "experiments").read(jobs["MAC-Flow, half data"][0].run_ids()[0])
     first, last = zip(*((each["returns"] for each in run["evaluations"]) for run in (record, half)))
     assert first[0] == first[1] and last[0] != last[1]  # one offline half, two ways to go on
 
 
-def test_rows_tell_return_relative_return_and_the_critics_mean(conducted):
-    record = json.loads((conducted / "measurements" / "experiment" / "fig7-smoke.json").read_text())
+def test_rows_tell_return_relative_return_and_the_critics_mean(finished):
+    record = json.loads((finished / "measurements" / "experiment" / "fig7-smoke.json").read_text())
     (job, *_), *_ = comparisons()["fig7"].jobs("smoke", "embedded").values()
-    run = Store(conducted / "experiments").read(job.run_ids()[0])
+    run = Store(finished / "experiments").read(job.run_ids()[0])
     row = next(r for r in record["rows"] if (r["arm"], r["seed"], r["step"]) == ("MAC-Flow", 0, 20))
     (low, high), data = run["score"], run["dataset"]["return_mean"]
     assert row["return"] == pytest.approx(np.mean(run["evaluations"][-1]["returns"]))
@@ -110,7 +110,7 @@ def test_the_paper_profile_is_the_papers():
 
 
 def test_curves_of_an_empty_store_are_refused(tmp_path, capsys):
-    assert conduct(["fig12"], tmp_path) == 2
+    assert run(["fig12"], tmp_path) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 

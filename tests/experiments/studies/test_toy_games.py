@@ -10,19 +10,19 @@ from matplotlib.image import imread
 from offmarl.algorithms import registry
 from offmarl.experiments.cli import main
 from offmarl.experiments.studies.games import GAMES
-from offmarl.experiments.studies.toy_games import look, q_total, sample, studies
+from offmarl.experiments.studies.toy_games import evaluate, q_total, sample, toy_games
 
 
-@pytest.mark.parametrize("name", studies())
+@pytest.mark.parametrize("name", toy_games())
 def test_an_experiment_ends_in_a_page_a_table_and_a_figure(name, tmp_path, capsys):
     assert main(["experiment", name, "--profile", "smoke", "--results", str(tmp_path)]) == 0
     page = (tmp_path / f"reports/experiments/{name}-smoke.md").read_text()
-    assert studies()[name].claim in page and "**Verdict: " in page and page in capsys.readouterr().out
+    assert toy_games()[name].claim in page and "**Verdict: " in page and page in capsys.readouterr().out
     image = imread(tmp_path / f"reports/experiments/{name}-smoke.png")
     assert image.shape[1] > 600 and image[..., :3].std() > 0.05
     record = json.loads((tmp_path / f"measurements/experiment/{name}-smoke.json").read_text())
     looks = {(row["arm"], row["setting"], row["step"], row["seed"]) for row in record["rows"]}
-    study = studies()[name]
+    study = toy_games()[name]
     assert len(looks) == len(record["rows"]) == len(study.arms) * len(study.variations()) * 3 * 2
     before = (tmp_path / f"reports/experiments/{name}-smoke.csv").read_text()
     assert main(["experiment", name, "--profile", "smoke", "--results", str(tmp_path)]) == 0
@@ -40,7 +40,7 @@ def covering():
 def test_gaps_lie_below_their_bounds_and_distances_below_the_distillation(covering):
     """Propositions 4.2 and 4.3 are theorems: they hold of any networks, trained or not."""
     method, game = covering
-    for row in look(method, game, 40):
+    for row in evaluate(method, game, 40):
         assert row["wasserstein"] <= row["distillation"] + 1e-6
         assert row["below_bound"] == 1.0
         assert all(gap <= bound for gap, bound in zip(row["gaps"], row["bounds"], strict=True))
