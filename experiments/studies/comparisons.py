@@ -21,7 +21,7 @@ from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.grid import jobs as grid
 from offmarl.experiments.grid.config import resolve
 from offmarl.experiments.grid.jobs import Job, OnlinePhase, Request
-from offmarl.experiments.grid.suite import profiles
+from offmarl.experiments.grid.suite import profiles, suite_names
 from offmarl.experiments.launch.prepare_data import prepare
 from offmarl.experiments.launch.serial import launch
 from offmarl.experiments.store.reading import finished
@@ -75,13 +75,13 @@ class Comparison(Experiment):
                 check_name(f"variant of {arm.method}", variant, method.variants)
             resolve(method, arm.variant, [], {arm.method: self.set | arm.set})
         for profile in (*self.profiles, *self.datasets):
-            check_name("profile", profile, self.profiles.keys() & grid.profiles().keys())
+            check_name("profile", profile, self.profiles.keys() & profiles().keys())
         qualities: dict[str, list[str]] = {}
         for task, quality in catalogue(EMBEDDED):
             qualities.setdefault(task, []).append(quality)
         for datasets in (*self.datasets.values(), *(budget.datasets for budget in self.profiles.values())):
             for suite, names in datasets.items():
-                check_name("suite", suite, grid.suite_names())
+                check_name("suite", suite, suite_names())
                 grid.check_datasets(names, qualities)
         for quantity in self.quantities:
             check_name("quantity", quantity, QUANTITIES)
