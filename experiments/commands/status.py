@@ -47,7 +47,7 @@ def note_grid(results: Path, request: "Request", grid: Sequence["Job"]) -> None:
     rows = [
         {
             **{"title": job.title, "task": job.task, "quality": job.quality, "algorithm": job.algorithm},
-            **{"steps": job.protocol["steps"], "run_ids": job.run_ids(), "lease": job.lease},
+            **{"steps": job.protocol["steps"], "run_ids": job.run_ids(), "lease": job.lock_name},
         }
         for job in grid
     ]
@@ -100,19 +100,14 @@ def _counted(states: Iterable[str]) -> dict[str, int]:
 
 
 def _running(store: "Store") -> dict[str, Record]:
-    """What is being trained, by the name of its lease."""
-    from offmarl.experiments.store.lock import alive, read_lease
+    """What is being trained, by job."""
+    from offmarl.experiments.store.lock import running
 
-    found = {}
-    for path in sorted((store.root / "work").glob("[!.]*.lease")):
-        try:
-            lease = read_lease(path)
-        except OSError:  # it has ended just now
-            continue
-        if alive(lease):
-            facts = {key: lease[key] for key in ("host", "pid", "step", "steps")}
-            found[path.stem] = {"job": path.stem, **facts, "heartbeat_s": round(max(0.0, lease["age"]), 1)}
-    return found
+    return {
+        job: {"job": job, **{key: facts[key] for key in ("host", "pid", "step", "steps")}}
+        | {"heartbeat_s": round(max(0.0, facts["age"]), 1)}
+        for job, facts in running(store.root).items()
+    }
 
 
 def time_left(left: Sequence[Record], running: Mapping[str, Record], records: Sequence[Record]) -> float | None:

@@ -23,6 +23,7 @@ from offmarl.experiments.grid import jobs as grid
 from offmarl.experiments.grid.jobs import Job, Request
 from offmarl.experiments.launch.prepare_data import prepare
 from offmarl.experiments.launch.serial import launch
+from offmarl.experiments.store.leftovers import clear_leftovers
 from offmarl.experiments.store.reading import finished
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.training.machine import Host, code
@@ -101,6 +102,7 @@ class Comparison:
         """
         found = self.jobs(profile, source)
         store, every = Store(results / "experiments"), [job for jobs in found.values() for job in jobs]
+        clear_leftovers(store.root)
         left = grid.pending(list({job.key: job for job in every}.values()), store)
         faults = prepare([*{(job.task, job.quality): job.entry for job in left}.values()], source, min(workers, 2))
         faults += launch(left, store.root, host, workers)

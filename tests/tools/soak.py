@@ -10,6 +10,7 @@ pause, so that kills meet their writing as well. `growth` watches the memory of 
 
 import argparse
 import dataclasses
+import pkgutil
 import random
 import secrets
 import shutil
@@ -24,6 +25,7 @@ import psutil
 import torch
 from tqdm import tqdm
 
+from offmarl import algorithms
 from offmarl.benchmarks.tasks import tasks
 from offmarl.experiments.grid.jobs import Job, Request, jobs
 from offmarl.experiments.grid.suite import load_suite
@@ -37,7 +39,8 @@ from offmarl.experiments.training.updates import Updates
 
 UPDATES, SETTLED = 20_000, 2_000  # of the watched training; those before what is compared
 SUITE = "continuous"
-PRELOAD = ["offmarl.experiments.launch.serial"]
+SOURCES = [f"offmarl.algorithms.{module.name}" for module in pkgutil.iter_modules(algorithms.__path__)]
+PRELOAD = ["offmarl.experiments.launch.serial", "offmarl.experiments.commands.status", "torch._inductor", *SOURCES]
 
 
 def grid() -> list[Job]:
