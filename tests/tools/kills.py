@@ -12,42 +12,45 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from multiprocessing import get_context
 from pathlib import Path
 
 import soak
 
-STEPS = {"os.mkdir": 2, "os.rename": 2, "os.remove": 1, "os.rmdir": 1}  # event to its argument that is a descriptor
+STEPS = {"open": 1, "os.mkdir": 2, "os.rename": 2, "os.remove": 1, "os.rmdir": 1}  # event to its folder's descriptor
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
-def before_each_step(action: Callable[[Path], object], scratch: Path, before: Path | None = None) -> Iterator[Path]:
+def before_each_step(
+    action: Callable[[Path], object], scratch: Path, before: Path | None = None, steps: Collection[str] = tuple(STEPS)
+) -> Iterator[Path]:
     """The results of each killed process, which begin as a copy of `before`; the last process ends by itself."""
     context = get_context("forkserver")
     context.set_forkserver_preload(soak.PRELOAD)
-    for step in itertools.count():
-        results = scratch / f"killed-{step}"
+    for number in itertools.count():
+        results = scratch / f"killed-{number}"
         shutil.copytree(before, results) if before else results.mkdir()
-        process = context.Process(target=_work_until, args=(action, results, step))
+        process = context.Process(target=_work_until, args=(action, results, steps, number))
         process.start()
         process.join()
         if process.exitcode == 0:
-            assert step > 0, "the action takes no step on disk"
+            assert number > 0, "the action takes no step on disk"
             return
         assert process.exitcode == -signal.SIGKILL, "the action failed by itself"
         yield results
         shutil.rmtree(results)
 
 
-def _work_until(action: Callable[[Path], object], results: Path, step: int) -> None:
+def _work_until(action: Callable[[Path], object], results: Path, steps: Collection[str], number: int) -> None:
     """Do the action, and be killed just before its step of this number."""
-    steps = itertools.count()
+    taken = itertools.count()
 
     def watch(event: str, arguments: tuple) -> None:
-        counts = arguments[2] & WRITES if event == "open" else event in STEPS
-        here = counts and (str(arguments[0]).startswith(str(results)) or arguments[STEPS.get(event, 0)] in range(1000))
-        if here and next(steps) == step:
+        if event not in steps or (event == "open" and not arguments[2] & WRITES):
+            return
+        here = str(arguments[0]).startswith(str(results)) or arguments[STEPS[event]] in range(1000)
+        if here and next(taken) == number:
             os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(watch)

@@ -146,3 +146,15 @@ def test_a_lock_whose_taker_is_killed_is_taken_by_the_next(tmp_path):
         assert lock.held()
         lock.release()
         assert files(results) == ["work"]
+
+
+def test_a_site_that_is_killed_as_it_replaces_another_loses_no_file_of_the_users(tmp_path):
+    before = tmp_path / "before"
+    before.mkdir()
+    kills.build_site(before)
+    (before / "site" / "CNAME").write_text("mine")
+    for results in kills.before_each_step(kills.build_site, tmp_path, before, ["os.rename"]):
+        kills.build_site(results)
+        assert (results / "site" / "CNAME").read_text() == "mine"
+        assert (results / "site" / "index.html").read_bytes() == (before / "site" / "index.html").read_bytes()
+        assert not list(results.glob(".site.*.old"))
