@@ -5,6 +5,8 @@ Parquet and JSON in the store stay the truth.
 """
 
 import importlib
+import os
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,9 @@ def write(name: str, results: Path, run_ids: Sequence[str]) -> Path:
     for run_id in run_ids:
         record = store.peek(run_id)
         if record and record["status"] == "done" and not (folder / run_id).exists():
-            SINKS[name](folder, run_id, record, list(scalars(record, store.runs / run_id)))
+            draft = f".{run_id}.{uuid.uuid4().hex[:8]}"
+            SINKS[name](folder, draft, record, list(scalars(record, store.runs / run_id)))
+            os.replace(folder / draft, folder / run_id)
     return folder
 
 

@@ -6,7 +6,7 @@ A process may be killed between any two steps on disk. No run is lost or counted
     work/<run id>+<seeds>.pt              the checkpoint of a job whose runs are all done
     work/<run id>+<seeds>.draft           a checkpoint that was being written
     runs/.<run id>.old                    a run that was being replaced: put back if its place is empty
-    <folder>/.<name>.<8 random letters>   anything else that was being written
+    <folder>/.<name>.<8 hex digits>       anything else that was being written
 """
 
 import contextlib
@@ -20,8 +20,8 @@ from offmarl.experiments.store.lock import STALE_SECONDS, finished, lock_files, 
 
 CHECKPOINT = re.compile(r"(?P<job>.+)\.s\d+(?P<hash>\.[0-9a-f]{8})\+(?P<seeds>\d+(,\d+)*)\.(pt|draft)")
 OLD_RUN = re.compile(r"\.(?P<run_id>(?P<job>.+)\.s\d+(?P<hash>\.[0-9a-f]{8}))\.old")
-DRAFT = re.compile(r"\..+\.[0-9a-z_]{8}")  # of every file or folder that appears by renaming
-FOLDERS = ("runs", "work", "grids", "measurements/*", "reports/*")
+DRAFT = re.compile(r"\.(.+\.[0-9a-f]{8}|clock\.\w{8})")  # of every file or folder that appears by renaming
+FOLDERS = ("runs", "work", "grids", "measurements/*", "reports/*", "tensorboard")
 
 
 def clear_leftovers(results: Path) -> None:

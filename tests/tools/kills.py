@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterator
 from multiprocessing import get_context
 from pathlib import Path
 
+import pytest
 import soak
 
 STEPS = {"open": 1, "os.mkdir": 2, "os.rename": 2, "os.remove": 1, "os.rmdir": 1}  # event to its folder's descriptor
@@ -72,9 +73,11 @@ def train(results: Path) -> None:
     from offmarl.experiments.training import run
     from offmarl.experiments.training.machine import Host
 
-    run.CHECKPOINT_SECONDS, run.LATENCY_SECONDS = 0.0, 0.001
-    clear_leftovers(results)
-    assert not launch(pending([job()], Store(results)), results, Host(), workers=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "CHECKPOINT_SECONDS", 0.0)
+        patch.setattr(run, "LATENCY_SECONDS", 0.001)
+        clear_leftovers(results)
+        assert not launch(pending([job()], Store(results)), results, Host(), workers=1)
 
 
 CELL = ("smac/3m", "good", "embedded", "bc", "paper", "quick", 3)

@@ -15,15 +15,12 @@ from offmarl.experiments.store.compare import compare
 from offmarl.experiments.store.leftovers import clear_leftovers
 from offmarl.experiments.store.lock import Lock, run_ids
 from offmarl.experiments.store.store import Store
-from offmarl.experiments.training import run
 
 
 @pytest.fixture(autouse=True)
 def later(monkeypatch):
     """Commands are run so long after the kill that a draft cannot be a living writer's."""
     monkeypatch.setattr(leftovers, "STALE_SECONDS", -1.0)
-    monkeypatch.setattr(run, "CHECKPOINT_SECONDS", 300.0)  # `train` sets them
-    monkeypatch.setattr(run, "LATENCY_SECONDS", 0.5)
 
 
 def files(results):
