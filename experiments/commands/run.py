@@ -40,6 +40,7 @@ def _run(args: argparse.Namespace) -> int:
     from offmarl.experiments.grid.suite import expand
     from offmarl.experiments.launch.prepare_data import prepare
     from offmarl.experiments.launch.serial import launch
+    from offmarl.experiments.store.leftovers import clear_leftovers
     from offmarl.experiments.store.store import Store
     from offmarl.experiments.training.machine import Host
 
@@ -53,6 +54,8 @@ def _run(args: argparse.Namespace) -> int:
         return 3
     host = Host(device, args.threads, args.tf32, args.eager, args.deterministic)
     results = options.writable(args.results)
+    if not args.dry_run:
+        clear_leftovers(results)
     left = grid.pending(jobs, Store(results))
     if args.dry_run:
         from offmarl.experiments.timing.dry_run import describe

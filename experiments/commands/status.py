@@ -46,8 +46,8 @@ def note_grid(results: Path, request: "Request", grid: Sequence["Job"]) -> None:
     path = results / "grids" / f"{request.suite}-{request.profile}-{request.source}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     jobs = [
-        {name: getattr(job, name) for name in ("title", "task", "quality", "algorithm", "lease")}
-        | {"steps": job.protocol.steps, "run_ids": job.run_ids()}
+        {name: getattr(job, name) for name in ("title", "task", "quality", "algorithm")}
+        | {"steps": job.protocol.steps, "run_ids": job.run_ids(), "lease": job.lock_name}
         for job in grid
     ]
     text = json.dumps({"asked": datetime.now(UTC).isoformat(), "jobs": jobs}, indent=1)
@@ -95,19 +95,14 @@ def _count(states: Iterable[str]) -> dict[str, int]:
 
 
 def _running(store: "Store") -> dict[str, Record]:
-    """The jobs in training, by the name of their lock."""
-    from offmarl.experiments.store.lock import alive, read_lease
+    """What is being trained, by job."""
+    from offmarl.experiments.store.lock import running
 
-    found = {}
-    for path in sorted((store.root / "work").glob("[!.]*.lease")):
-        try:
-            lock = read_lease(path)
-        except OSError:  # the job has just ended
-            continue
-        if alive(lock):
-            facts = {key: lock[key] for key in ("host", "pid", "step", "steps")}
-            found[path.stem] = {"job": path.stem, **facts, "heartbeat_s": round(max(0.0, lock["age"]), 1)}
-    return found
+    return {
+        job: {"job": job, **{key: facts[key] for key in ("host", "pid", "step", "steps")}}
+        | {"heartbeat_s": round(max(0.0, facts["age"]), 1)}
+        for job, facts in running(store.root).items()
+    }
 
 
 def time_left(unfinished: Iterable[Record], running: Mapping[str, Record], records: Iterable[Record]) -> float | None:

@@ -101,7 +101,7 @@ class Job:
         return f"{self.run_ids()[0]}+{','.join(map(str, self.seeds))}"
 
     @property
-    def lease(self) -> str:
+    def lock_name(self) -> str:
         """Names the job whatever its seeds."""
         name, _, settings = self.run_ids()[0].rsplit(".", 2)
         return f"{name}.{settings}"

@@ -24,6 +24,7 @@ from offmarl.experiments.grid.jobs import Job, OnlinePhase, Request
 from offmarl.experiments.grid.suite import profiles, suite_names
 from offmarl.experiments.launch.prepare_data import prepare
 from offmarl.experiments.launch.serial import launch
+from offmarl.experiments.store.leftovers import clear_leftovers
 from offmarl.experiments.store.reading import finished
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.studies.experiment import Experiment, File, Positive, Row, Seeds
@@ -147,6 +148,7 @@ class Comparison(Experiment):
         """Train what is pending. Returns a row for every evaluation, and what is missing and why, a line each."""
         arms = self.jobs(profile, source)
         jobs = list({job.key: job for found in arms.values() for job in found}.values())
+        clear_leftovers(store.root)
         pending = grid.pending(jobs, store)
         missing = prepare([*{(job.task, job.quality): job.entry for job in pending}.values()], source, min(workers, 2))
         missing += launch(pending, store.root, host, workers)

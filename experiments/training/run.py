@@ -172,9 +172,11 @@ class Run:
         self.diverged = state["diverged"]
 
     def finish(self) -> None:
-        """Write every seed's run into the store, and remove the checkpoint."""
+        """Write every seed's run into the store, but for those that a killed process wrote before."""
         facts, latency = describe(self.algorithm), self.time_decisions()
         for k, (cell, run_id) in enumerate(zip(self.job.cells(), self.job.run_ids())):
+            if self.store.status(run_id) in ("done", "diverged"):
+                continue
             record = {
                 **provenance(self.job, run_id, self.host),
                 "status": "diverged" if k in self.diverged else "done",
