@@ -74,12 +74,9 @@ def speed_return(runs: pd.DataFrame, table: pd.DataFrame, measured: Sequence[Row
         axis.set_xlabel("time per joint decision (ms, log scale)")
     devices = "; ".join(sorted({run["device"] for run in shown if run["device"]})) or "an unknown device"
     _describe(figure, table, f"times: {source}, on {devices}; {_intervals(table, 'bars')}")
+    keys = ("latency_ms", "mean", "ci_low", "ci_high")
     for axis, (points, _) in zip(axes, groups.values()):
-        places = {
-            title: [point[key] for key in ("latency_ms", "mean", "ci_low", "ci_high")]
-            for title, point in points.items()
-        }
-        label_points(axis, places, colour)
+        label_points(axis, {title: [point[key] for key in keys] for title, point in points.items()}, colour)
     return figure
 
 

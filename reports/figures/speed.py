@@ -44,9 +44,8 @@ def training_time(rows: Sequence[Row], colour: dict[str, str]) -> Figure | None:
     most = [row for row in shown if row["seeds"] == together[row["task"], row["algorithm"]]]
     figure = _bars(_means(most, "hours_per_seed"), {}, colour, "hours of updates per seed (log scale)")
     steps, seeds = (" or ".join(f"{n:,}" for n in sorted({row[key] for row in most})) for key in ("steps", "seeds"))
-    caption(
-        figure, f"{_where(most)}; {steps} updates, {seeds} seeds in lock step; from a few updates, without evaluation"
-    )
+    work = f"{steps} updates, {seeds} seeds in lock step; from a few updates, without evaluation"
+    caption(figure, f"{_where(most)}; {work}")
     return figure
 
 
@@ -55,15 +54,15 @@ def growth(rows: Sequence[Row], colour: dict[str, str]) -> Figure | None:
     """Table 3 as lines: decision time by agents and by denoising steps, both axes logarithmic."""
     if not rows:
         return None
-    shown = [
+    costs = (
         ("agents", "agent", "one agent"),
         ("agents", "total", "the team on one host"),
         ("calls", "agent", "one agent"),
-    ]
+    )
     names = {"agents": "agents (one denoising step)", "calls": "denoising steps (two agents)"}
     shapes = markers(dict.fromkeys(row["title"] for row in rows))
     figure, axes = panels(3, 3, 8.4, 3.1)
-    for axis, (by, cost, title) in zip(axes, shown):
+    for axis, (by, cost, title) in zip(axes, costs):
         for method, marker in shapes.items():
             line = [(r["size"], r["ms"]) for r in rows if (r["title"], r["by"], r["cost"]) == (method, by, cost)]
             style = {"color": colour.get(method, "0.5"), "marker": marker, "markersize": 4}

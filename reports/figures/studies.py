@@ -15,10 +15,7 @@ from offmarl.reports.tables.stats import half_width
 COLOUR = {"data": "0.5", "joint": COLOURS["Flow BC"], "policies": COLOURS["MAC-Flow"]}
 NAMES = {"data": "data", "joint": "joint flow", "policies": "policies"}
 LABELS = {"return": "mean return", "mean_q": "mean value Q", "relative": "normalised return"}
-HINTS = {
-    "covering": "grey: where agents start; crosses: landmarks",
-    "learning": "horizontal: thousand gradient steps",
-}
+HINTS = {"covering": "grey: where agents start; crosses: landmarks", "learning": "x axis: gradient steps in thousands"}
 Record = dict[str, Any]
 
 
@@ -158,7 +155,7 @@ def _learning(record: Record) -> Figure:
             _lines(axis, part, quantity, colour, record)
             axis.set_title(setting if k == 0 else "")
             axis.set_ylabel(LABELS[quantity] if column == 0 else "")
-    legend(figure, ncols=int(figure.get_figwidth() / 1.5))
+    legend(figure, colour, ncols=int(figure.get_figwidth() / 1.5))
     sns.despine(fig=figure)
     return figure
 

@@ -15,38 +15,16 @@ from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's colours, brown for the yellow that is faint on white, then Tol's muted ones. A method has the same
 # colour in every figure, and the methods of one table differ.
-COLOURS = {
-    "BC": "#000000",
-    "MABCQ": "#CC79A7",
-    "MACQL": "#56B4E9",
-    "Diffusion BC": "#E69F00",
-    "MADiff": "#009E73",
-    "DoF": "#0072B2",
-    "Flow BC": "#8C510A",
-    "MAC-Flow": "#D55E00",
-    "MATD3BC": "#332288",
-    "ICQ": "#999933",
-    "OMAR": "#882255",
-    "OMIGA": "#44AA99",
-    "MA-SfBC": "#6699CC",
-    "MA-FQL": "#AA4499",
-    "OM2P": "#117733",
-    "MADiff-C": "#88CCAA",
-}
+COLOURS = {"BC": "#000000", "MABCQ": "#CC79A7", "MACQL": "#56B4E9", "Diffusion BC": "#E69F00", "MADiff": "#009E73"}
+COLOURS |= {"DoF": "#0072B2", "Flow BC": "#8C510A", "MAC-Flow": "#D55E00", "MATD3BC": "#332288", "ICQ": "#999933"}
+COLOURS |= {"OMAR": "#882255", "OMIGA": "#44AA99", "MA-SfBC": "#6699CC", "MA-FQL": "#AA4499", "OM2P": "#117733"}
+COLOURS |= {"MADiff-C": "#88CCAA"}
 SPARE = ["#0072B2", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#8C510A", "#332288", "#999933", "#882255", "#44AA99"]
 MARKERS = "osD^vP*X"
 CHARACTERS = 20  # of a caption, per inch
-STYLE: dict[Any, Any] = sns.axes_style("ticks") | {
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.labelsize": 9,
-    "axes.titlepad": 3,
-    "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "legend.fontsize": 8,
-    "pdf.fonttype": 42,
-}
+FONTS = {"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 9, "legend.fontsize": 8, "pdf.fonttype": 42}
+LINES = {"axes.linewidth": 0.6, "xtick.major.width": 0.6, "ytick.major.width": 0.6, "axes.titlepad": 3}
+STYLE: dict[Any, Any] = sns.axes_style("ticks") | FONTS | LINES
 styled = rc_context(STYLE)  # decorates the functions that draw a figure
 
 

@@ -43,12 +43,8 @@ FACTS: dict[str, dict[str, Any]] = {
     "om2p_table1": {
         "engine": "MuJoCo 2.0 and OMAR's particle worlds with its pretrained prey",
         "spread": "one standard deviation",
-        "scenarios": {
-            "tag": "Predator-Prey",
-            "world": "World",
-            "spread": "Cooperative Navigation",
-            "2halfcheetah": "HalfCheetah-v2",
-        },
+        "scenarios": {"tag": "Predator-Prey", "world": "World", "spread": "Cooperative Navigation"}
+        | {"2halfcheetah": "HalfCheetah-v2"},
         "groups": {name: {name} for name in ("Predator-Prey", "World", "Cooperative Navigation", "HalfCheetah-v2")},
         "provenance": "Returns of the predators are not comparable with ours: our prey is scripted.",
     },
