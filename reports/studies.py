@@ -17,6 +17,7 @@ from scipy.stats import spearmanr
 
 from offmarl.reports.figures.studies import Record, draw, foot, last_evaluations
 from offmarl.reports.report import save
+from offmarl.reports.tables.markdown import table as markdown_table
 
 COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     ">": operator.gt,
@@ -162,6 +163,6 @@ def _markdown(record: Record, name: str, outcome: str, checks: list[Check]) -> s
     parts = [f"# {record['title']}", f"**Claim.** {record['claim']}", f"**Verdict: {outcome}.** {foot(record)}."]
     parts += [f"![{record['title']}]({name}.png)"]
     for head, rows in (rules_table(checks), results_table(record)):
-        lines = [head, ["---"] * len(head), *rows]
-        parts.append("\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |" for row in lines))
+        head, *rows = ([cell.replace("|", "&#124;") for cell in row] for row in (head, *rows))
+        parts.append(markdown_table(head, rows))
     return "\n\n".join([*parts, *below(record)]) + "\n"
