@@ -28,12 +28,12 @@ def finished(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", comparisons())
-def test_a_comparison_ends_in_pages_a_table_and_figures(name, finished):
+def test_a_comparison_ends_in_a_text_a_table_and_figures(name, finished):
     folder, study = finished / "reports" / "experiments", comparisons()[name]
-    text, page = ((folder / f"{name}-smoke.{kind}").read_text() for kind in ("md", "html"))
+    text = (folder / f"{name}-smoke.md").read_text()
     assert study.claim in text and "**Verdict: " in text
     assert all(f"{left} {sign} {right} |" in text for left, sign, right in study.rules)
-    assert all(arm in text and arm.replace('"', "&quot;") in page for arm in study.arms)
+    assert all(arm in text for arm in study.arms)
     image = imread(folder / f"{name}-smoke.png")
     assert image.shape[1] > 600 and image[..., :3].std() > 0.05
     assert (folder / f"{name}-smoke.pdf").read_bytes().startswith(b"%PDF")
