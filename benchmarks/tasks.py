@@ -1,13 +1,14 @@
-"""The tasks of the harness, read from tasks.yaml."""
+"""The tasks of the harness, read from tasks.yaml, and the simulators that play them."""
 
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import import_module, resources
-from typing import Any
+from importlib import import_module
+from typing import Annotated, Any, Literal
 
-import yaml
+from pydantic import Field
 
 from offmarl.benchmarks.env import BatchEnv
+from offmarl.benchmarks.yaml_files import Strict, known_name, packaged
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Task:
     engine: str = field(compare=False)
     discrete: bool = field(compare=False, default=True)
     roster: dict = field(compare=False, default_factory=dict)
-    score: tuple[float, float] | None = field(compare=False, default=None)  # returns that count as 0 and 100
+    score: list[float] | None = field(compare=False, default=None)  # returns that count as 0 and 100
     note: str = field(compare=False, default="")
 
     @property
@@ -36,18 +37,12 @@ class Task:
         return self.name.split("/", 1)[1]
 
 
-@cache
-def tasks() -> dict[str, Task]:
-    """All tasks by name."""
-    text = resources.files("offmarl.benchmarks").joinpath("tasks.yaml").read_text()
-    return {name: Task(name, **facts) for name, facts in yaml.safe_load(text).items()}
-
-
 @dataclass(frozen=True)
 class Engine:
-    """A simulator: what results from it are labelled, its adapter as module:class, the packages that decide it.
+    """A simulator: the label of its results, its adapter as module:class, the packages whose versions decide them.
 
-    One that does not come with offmarl has a module that says what is `missing` of it, and `facts` for fingerprints.
+    One that does not come with offmarl has a module with `missing`, what is to be installed, and `facts` for
+    fingerprints.
     """
 
     label: str
@@ -64,6 +59,56 @@ ENGINES = {
     "smacv2": Engine("SMACv2", "starcraft.env:StarCraftEnv", presence="starcraft.packages"),
     "smac_omiga": Engine("OMIGA's SMAC", "starcraft.env:StarCraftEnv", presence="starcraft.packages"),
 }
+
+
+Two = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
+class Teams(Strict):
+    """SMACv2's random teams, the same for both sides."""
+
+    size: int
+    exception: str  # a team never consists of these alone
+    weights: dict[str, float]
+
+
+class Roster(Strict):
+    """What an engine needs to know of a task besides its sizes."""
+
+    type_bits: int = 0
+    corridor: Two | None = None
+    allies: dict[str, int] = {}
+    enemies: dict[str, int] = {}
+    teams: Teams | None = None
+    prey: int = 0
+    physics: Literal["native", "legacy"] = "native"
+
+
+class TaskEntry(Strict):
+    """A task as tasks.yaml has it; see `Task`."""
+
+    family: str
+    agents: int
+    obs: int
+    state: int
+    actions: int
+    limit: int
+    engine: Annotated[str, known_name("engine", ENGINES)]
+    discrete: bool = True
+    roster: Roster = Roster()
+    score: Two | None = None
+    note: str = ""
+
+
+@cache
+def tasks() -> dict[str, Task]:
+    """All tasks by name.
+
+    Raises:
+        FileError: naming the key of tasks.yaml that is wrong, and the reason.
+    """
+    entries = packaged(dict[str, TaskEntry], "offmarl.benchmarks", "tasks.yaml")
+    return {name: Task(name, **entry.model_dump(exclude_unset=True)) for name, entry in entries.items()}
 
 
 def unavailable(task: Task) -> str:

@@ -1,13 +1,13 @@
 """YAML files of the package, checked by pydantic models: somebody may have edited them, or written one of their own."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cache
 from importlib import resources
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 T = TypeVar("T")
 
@@ -22,6 +22,20 @@ class Strict(BaseModel):
     """A part of a file: every key is known, and nothing changes it afterwards."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+Pair = Annotated[tuple[float, float], Field(strict=False)]  # YAML has lists only
+
+
+def known_name(what: str, known: Collection[str]) -> AfterValidator:
+    """For `Annotated[str, known_name("quality", QUALITIES)]`: refuses other names, and suggests the nearest."""
+
+    def check(name: str) -> str:
+        if name not in known:
+            raise ValueError(f"unknown {what} '{name}': {nearest(name, known)}known: {', '.join(known)}")
+        return name
+
+    return AfterValidator(check)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
