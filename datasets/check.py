@@ -22,7 +22,7 @@ class Finding(NamedTuple):
     text: str
 
 
-def look_at(data: Dataset, card: dict[str, Any]) -> list[Finding]:
+def inspect_dataset(data: Dataset, card: dict[str, Any]) -> list[Finding]:
     """Findings on one dataset; `card` is as stored beside it."""
     return [
         _counts(data),
@@ -35,7 +35,7 @@ def look_at(data: Dataset, card: dict[str, Any]) -> list[Finding]:
     ]
 
 
-def compare(one: Dataset, other: Dataset, name: str) -> Finding:
+def shared_episodes(one: Dataset, other: Dataset, name: str) -> Finding:
     """Whether two datasets share episodes that should not be shared: `name` is the other one's."""
     ours, theirs = episode_sums(one), set(episode_sums(other))
     shared = sum(each in theirs for each in ours)

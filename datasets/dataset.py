@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from offmarl.benchmarks.tasks import Task
-from offmarl.datasets.foreign import foreign
+from offmarl.datasets.damaged import refuse_damaged
 
 FORM: dict[str, tuple[str, int]] = {  # a field's type and number of axes in a file; discrete actions differ
     "obs": ("float32", 3),
@@ -128,7 +128,7 @@ def read(file: Path, task: Task) -> Dataset:
         ValueError: naming the file, the field and the row of the first fault.
     """
     file.stat()  # one that is not there at all is no damaged file
-    with foreign(file, "is not a whole .npz of plain arrays"), np.load(file, allow_pickle=False) as stored:
+    with refuse_damaged(file, "is not a whole .npz of plain arrays"), np.load(file, allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
     names = {f.name for f in fields(Dataset)}
     missing = sorted(names - {"legal"} - arrays.keys())

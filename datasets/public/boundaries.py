@@ -36,11 +36,11 @@ class Boundaries:
         return self.flagged > 1 and self.jump_into_flagged > 3 * max(self.jump_after_flagged, 1e-9)
 
 
-def look(recording: Recording, task: Task) -> Boundaries:
+def judge_ends(recording: Recording, task: Task) -> Boundaries:
     """Judge the first rows of a recording."""
     n = min(recording.length, LOOKED_AT)
     read = {name: column.read(0, n) for name, column in recording.columns.items() if name not in ("state", "following")}
-    flags = whole(read["ends"] != 0)
+    flags = all_true(read["ends"] != 0)
     last = np.flatnonzero(flags)
     with np.errstate(invalid="ignore"):  # what is no number is refused later, with its row
         jump = np.linalg.norm(np.diff(read["obs"].reshape(n, -1).astype(np.float64), axis=0), axis=1)
@@ -74,7 +74,7 @@ def _judge(
     return "last", f"{len(last)} flagged rows look like transitions"
 
 
-def whole(rows: np.ndarray) -> np.ndarray:
+def all_true(rows: np.ndarray) -> np.ndarray:
     """Which rows are true in all their parts: [N, ...] -> [N]."""
     return np.logical_and.reduce(rows.reshape(len(rows), -1), axis=1)
 

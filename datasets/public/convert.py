@@ -13,27 +13,23 @@ A folder holds one .npy a field and `card.json`; it appears whole or not at all.
 import hashlib
 import io
 import json
-import os
-import shutil
-import time
-import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from offmarl.benchmarks.tasks import Task
-from offmarl.datasets.dataset import Dataset, file_sum
-from offmarl.datasets.foreign import foreign
-from offmarl.datasets.public.boundaries import look, whole
+from offmarl.datasets.cache import Progress, no_progress, replacing
+from offmarl.datasets.damaged import refuse_damaged
+from offmarl.datasets.dataset import Dataset
+from offmarl.datasets.public.boundaries import all_true, judge_ends
 from offmarl.datasets.public.layouts import Column, Recording
+from offmarl.datasets.public.sources import Ends
 
-Ends = Literal["last", "delimiter", "limit", "detect"]
 SLICE_BYTES = 2**25  # of one column read at once
-STALE_S = 3600.0  # without a byte: nobody writes this draft any more
 KINDS = {
     "obs": "f",
     "state": "f",
@@ -69,7 +65,7 @@ def convert(
     ends: Ends,
     folder: Path,
     facts: dict[str, Any],
-    progress: Callable[[int], object] = lambda _: None,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Write recordings, each with the first share of its episodes, as one dataset into `folder`; returns its card.
 
@@ -81,78 +77,37 @@ def convert(
         ValueError: naming file, key and row of the first fault; nothing is written then.
     """
     for recording, _ in recordings:
-        _fit(recording, task)
-    seen = look(recordings[0][0], task)
+        _check_columns(recording, task)
+    seen = judge_ends(recordings[0][0], task)
     ends = seen.ends if ends == "detect" else ends
     parts = [cut(recording, task, ends, share) for recording, share in recordings]
-    _clear_drafts(folder)
-    draft = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
-    draft.mkdir(parents=True)
-    try:
+    with replacing(folder) as draft:
+        draft.mkdir()
         sums, clipped = _write(parts, task, draft, progress)
-        data = read(draft)
-        card = facts | data.statistics()
+        card = facts | read_arrays(draft).statistics()
         card |= {"sha256": hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest(), "arrays": sums}
         card |= {"ends": ends, "clipped_actions": clipped, "boundaries": asdict(seen)}
         card["rows_without_an_end"] = sum(part.rest for part in parts)
         (draft / "card.json").write_text(json.dumps(card, indent=1))
-        _appear(draft, folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return card
 
 
-def read(folder: Path) -> Dataset:
+def read_arrays(folder: Path) -> Dataset:
     """The dataset of a folder, its arrays memory-mapped.
 
     Raises:
         ValueError: when an array is damaged.
     """
-    arrays: dict[str, Any] = {}
+    arrays: dict[str, Any] = {"legal": None}
     for field in fields(Dataset):
         file = folder / f"{field.name}.npy"
         if file.exists() or field.name != "legal":
-            with foreign(file, "is not a whole array"):
+            with refuse_damaged(file, "is not a whole array"):
                 arrays[field.name] = np.load(file, mmap_mode="c", allow_pickle=False)
-    return Dataset(**{"legal": None, **arrays})
+    return Dataset(**arrays)
 
 
-def read_card(folder: Path) -> dict[str, Any] | None:
-    """The card of a folder; None where there is none that can be read."""
-    try:
-        card = json.loads((folder / "card.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return card if isinstance(card, dict) and isinstance(card.get("arrays"), dict) else None
-
-
-def intact(folder: Path) -> dict[str, Any] | None:
-    """The card of a folder whose arrays are as they were written; None for any other."""
-    card = read_card(folder)
-    try:
-        return card if card and all(file_sum(folder / f"{n}.npy") == s for n, s in card["arrays"].items()) else None
-    except OSError:
-        return None
-
-
-def _clear_drafts(folder: Path) -> None:
-    """Remove what conversions of this dataset that were killed have left; one under way is younger."""
-    for draft in folder.parent.glob(f".{folder.name}.*"):
-        if time.time() - max((f.stat().st_mtime for f in draft.iterdir()), default=0.0) > STALE_S:
-            shutil.rmtree(draft, ignore_errors=True)
-
-
-def _appear(draft: Path, folder: Path) -> None:
-    """Let the draft be the folder, unless another process was as fast."""
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        os.replace(draft, folder)
-    except OSError:
-        if intact(folder) is None:
-            raise
-
-
-def written(recording: Recording) -> list[str]:
+def converted_columns(recording: Recording) -> list[str]:
     """The columns that the canonical form takes from a recording."""
     return [name for name in ("obs", "state", "legal", "actions", "rewards") if name in recording.columns]
 
@@ -178,14 +133,14 @@ def cut(recording: Recording, task: Task, ends: Ends, share: float = 1.0) -> Par
         raise ValueError(f"{recording.where}: no episode ends in its {recording.length} rows")
     delimited = ends == "delimiter"
     lengths = np.diff(last, prepend=-1) - delimited
-    _look_at_lengths(recording, task, delimited, last, lengths)
+    _check_lengths(recording, task, delimited, last, lengths)
     timeout = np.full(len(last), ends == "limit") | (delimited & (lengths == task.limit))
     if "timeouts" in recording.columns and ends == "last":
         timeout |= np.concatenate([*_flags(recording, "timeouts")])[last]
     return Part(recording, delimited, last, lengths, timeout, rest)
 
 
-def _look_at_lengths(recording: Recording, task: Task, delimited: bool, last: np.ndarray, lengths: np.ndarray) -> None:
+def _check_lengths(recording: Recording, task: Task, delimited: bool, last: np.ndarray, lengths: np.ndarray) -> None:
     where, key = recording.where, recording.columns["ends"].key
     if lengths.min() < 1:
         raise ValueError(f"{where}: {key}, row {last[lengths.argmin()]}: an end without a transition before it")
@@ -197,7 +152,7 @@ def _look_at_lengths(recording: Recording, task: Task, delimited: bool, last: np
         )
 
 
-def _fit(recording: Recording, task: Task) -> None:
+def _check_columns(recording: Recording, task: Task) -> None:
     """Refuse columns of the wrong type or shape. More agents than the task's are its prey, which comes last."""
     if recording.length < 1:
         raise ValueError(f"{recording.where}: has no rows")
@@ -244,16 +199,16 @@ def _flags(recording: Recording, name: str) -> Iterator[np.ndarray]:
     """A column of flags, slice by slice: set where all agents have it set."""
     column = recording.columns[name]
     for lo, values in _slices(recording, column, recording.length):
-        bad = ~whole(np.isin(values, (0, 1)))
+        bad = ~all_true(np.isin(values, (0, 1)))
         if bad.any():
             raise ValueError(f"{recording.where}: {column.key}, row {lo + bad.argmax()}: not a flag (0 or 1)")
-        yield whole(values != 0)
+        yield all_true(values != 0)
 
 
-def _write(parts: list[Part], task: Task, draft: Path, progress: Callable[[int], object]) -> tuple[dict[str, str], int]:
+def _write(parts: list[Part], task: Task, draft: Path, progress: Progress) -> tuple[dict[str, str], int]:
     """Write every field; returns their SHA-256 and the number of actions that were clipped."""
     sums, clipped = {}, 0
-    for name in written(parts[0].recording):
+    for name in converted_columns(parts[0].recording):
         rows = sum(int(part.lengths.sum()) + (name in PER_ROW) * len(part.last) for part in parts)
         with Array(draft / f"{name}.npy", rows) as out:
             for part in parts:
@@ -276,7 +231,7 @@ def _field(part: Part, name: str, task: Task) -> Iterator[tuple[np.ndarray, int]
     column, where = part.recording.columns[name], part.recording.where
     for lo, raw in _slices(part.recording, column, part.used):
         values = _shaped(name, raw, task)
-        bad = ~whole(np.isfinite(raw if name == "legal" else values))
+        bad = ~all_true(np.isfinite(raw if name == "legal" else values))
         if name in ("actions", "rewards") and part.delimited:
             bad[part.last[(part.last >= lo) & (part.last < lo + len(raw))] - lo] = False  # they mean nothing there
         if bad.any():
@@ -302,7 +257,7 @@ def _spaced(part: Part, name: str, values: np.ndarray, lo: int, task: Task) -> n
     if name == "obs" and "following" in part.recording.columns and len(ends):
         column = part.recording.columns["following"]
         following = _shaped(name, column.read(lo, lo + len(values))[ends], task)
-        bad = ~whole(np.isfinite(following))
+        bad = ~all_true(np.isfinite(following))
         if bad.any():
             row = lo + ends[bad.argmax()]
             raise ValueError(f"{part.recording.where}: {column.key}, row {row}: not a finite number")

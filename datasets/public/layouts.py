@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 import tensorstore
 
-from offmarl.datasets.foreign import foreign
+from offmarl.datasets.damaged import refuse_damaged
 
 # A column's name here, and in the file.
 VAULT = {
@@ -63,7 +63,7 @@ def open_vault(path: Path) -> list[Recording]:
     Raises:
         ValueError: when a file or a key of the vault is missing or damaged, naming it.
     """
-    with foreign(path, "is not a whole vault"):
+    with refuse_damaged(path, "is not a whole vault"):
         keys = set(_leaves(json.loads((path / "metadata.json").read_text())["structure_shape"]))
         steps = int(_store(path, "vault_index").read().result()[0])
     stores = {name: _vault_store(path, key) for name, key in VAULT.items() if key in keys}
@@ -82,7 +82,7 @@ def open_hdf5(path: Path) -> list[Recording]:
     Raises:
         ValueError: when the file is damaged, a key is missing, or lengths differ.
     """
-    with foreign(path, "is not a whole HDF5 file"):
+    with refuse_damaged(path, "is not a whole HDF5 file"):
         file = h5py.File(path, "r")
         found: dict[str, Any] = {n: file[key] for n, key in HDF5.items() if isinstance(file.get(key), h5py.Dataset)}
         present = [str(key) for key in file]  # of a damaged name, h5py makes bytes
@@ -122,7 +122,7 @@ def _npy_seed(folder: Path, agents: int) -> Recording:
 def _npy_file(folder: Path, name: str) -> np.ndarray:
     if not (folder / name).exists():
         raise ValueError(f"{folder}: {name} is missing")
-    with foreign(folder / name, "is not a whole .npy of plain numbers"):
+    with refuse_damaged(folder / name, "is not a whole .npy of plain numbers"):
         values = np.load(folder / name, mmap_mode="r", allow_pickle=False)
     if values.ndim == 0:
         raise ValueError(f"{folder / name}: holds one number, not rows")
@@ -144,7 +144,7 @@ def _stacked(folder: Path, key: str, parts: list[np.ndarray], axis: int) -> Colu
 
 def _array_column(path: Path, key: str, array: Any) -> Column:
     def read(lo: int, hi: int) -> np.ndarray:
-        with foreign(path, f"{key}, rows {lo} to {hi}: cannot be read"):
+        with refuse_damaged(path, f"{key}, rows {lo} to {hi}: cannot be read"):
             return np.asarray(array[lo:hi])
 
     return Column(key, tuple(array.shape[1:]), array.dtype.kind, read)
@@ -152,14 +152,14 @@ def _array_column(path: Path, key: str, array: Any) -> Column:
 
 def _vault_column(path: Path, key: str, store: Any, b: int) -> Column:
     def read(lo: int, hi: int) -> np.ndarray:
-        with foreign(path, f"{key}, rows {lo} to {hi}: cannot be read"):
+        with refuse_damaged(path, f"{key}, rows {lo} to {hi}: cannot be read"):
             return np.asarray(store[b, lo:hi].read().result())
 
     return Column(key, tuple(store.shape[2:]), store.dtype.numpy_dtype.kind, read)
 
 
 def _vault_store(path: Path, key: str) -> Any:
-    with foreign(path, f"{key} cannot be opened"):
+    with refuse_damaged(path, f"{key} cannot be opened"):
         store = _store(path, key + ".")  # flashbax ends the names of arrays in a dot
     if len(store.shape) < 2:
         raise ValueError(f"{path}: {key} has shape {tuple(store.shape)}, without a leading and a time axis")

@@ -104,7 +104,7 @@ def _list(args: argparse.Namespace) -> int:
     for source in chosen:
         if source != EMBEDDED:
             facts = sources()[source]
-            print(f"{source}: {facts['title']}; {facts['licence']}; {facts['page']}")
+            print(f"{source}: {facts.title}; {facts.licence}; {facts.page}")
     print(f"public data are looked for in {data_dir()} ($OFFMARL_DATA)")
     return 0
 
@@ -122,12 +122,12 @@ def _get(args: argparse.Namespace) -> int:
     check_name("source", args.source, sources())
     if args.jobs < 1:
         raise UserError("--jobs: write a number of at least 1")
-    entries = [entry for entry in find_entries(args.source, listed(args.tasks)) if entry.wanted()]
-    wanted = list(dict.fromkeys(download for entry in entries for download in entry.wanted()))
+    entries = [entry for entry in find_entries(args.source, listed(args.tasks)) if entry.to_download()]
+    wanted = list(dict.fromkeys(download for entry in entries for download in entry.to_download()))
     if not wanted:
         print(f"nothing to download: all of it is in {data_dir() / args.source}")
         return 0
-    sizes = {entry.task.name: entry.gigabytes for entry in entries if entry.absent()}
+    sizes = {entry.task.name: entry.gigabytes for entry in entries if entry.data_missing()}
     print(f"downloading {len(wanted)} files ({sum(sizes.values()):.2f} GB) into {data_dir()}", file=sys.stderr)
     failures = fetch(wanted, data_dir(), args.jobs)
     for failure in failures:
@@ -141,7 +141,7 @@ def _check(args: argparse.Namespace) -> int:
     if args.task is not None or any(name.endswith(".npz") for name in args.what):
         return _check_file(args)
     found = find_entries(args.source, args.what or None)
-    entries = [e for e in found if args.what or e.card() or (args.source != EMBEDDED and not e.absent())]
+    entries = [e for e in found if args.what or e.card() or (args.source != EMBEDDED and not e.data_missing())]
     if not entries:
         print(f"offmarl: nothing to check: no dataset of {args.source} is here", file=sys.stderr)
         return 3
@@ -158,17 +158,17 @@ def _check(args: argparse.Namespace) -> int:
 def _findings(entry: "Entry", source: str) -> "list[Finding]":
     """What `datasets.check` finds on a dataset and beside the others of its task."""
     from offmarl.datasets.catalogue import catalogue
-    from offmarl.datasets.check import Finding, compare, look_at
+    from offmarl.datasets.check import Finding, inspect_dataset, shared_episodes
 
     try:
         data, card = entry.load()
-        found = [Finding(False, line) for line in entry.changed()]
+        found = [Finding(False, line) for line in entry.changed_files()]
     except (ValueError, OSError) as error:
         return [Finding(False, str(error))]
-    found += look_at(data, card)
+    found += inspect_dataset(data, card)
     for (task, quality), other in catalogue(source).items():
         if task == entry.task.name and quality != entry.quality and not (entry.mix or other.mix) and other.card():
-            found.append(compare(data, other.load()[0], quality))
+            found.append(shared_episodes(data, other.load()[0], quality))
     return found
 
 

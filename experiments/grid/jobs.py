@@ -106,7 +106,7 @@ def lacking(suite: Mapping[str, Any], source: str) -> dict[str, str]:
     reasons = {}
     for task, quality in _pairs(suite):
         if (task, quality) in catalogue(source):
-            reasons[f"{task}:{quality}"] = catalogue(source)[task, quality].missing()
+            reasons[f"{task}:{quality}"] = catalogue(source)[task, quality].unavailable()
         else:
             others = [other for other in SOURCES if (task, quality) in catalogue(other)]
             reasons[f"{task}:{quality}"] = f"not part of {source}; --source {' or '.join(others)} has it"
