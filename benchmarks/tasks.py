@@ -5,10 +5,8 @@ from functools import cache
 from importlib import import_module
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
-
 from offmarl.benchmarks.env import BatchEnv
-from offmarl.benchmarks.yaml_files import Strict, known_name, packaged
+from offmarl.benchmarks.yaml_files import Pair, Strict, known_name, packaged
 
 
 @dataclass(frozen=True)
@@ -61,9 +59,6 @@ ENGINES = {
 }
 
 
-Two = Annotated[list[float], Field(min_length=2, max_length=2)]
-
-
 class Teams(Strict):
     """SMACv2's random teams, the same for both sides."""
 
@@ -76,7 +71,7 @@ class Roster(Strict):
     """What an engine needs to know of a task besides its sizes."""
 
     type_bits: int = 0
-    corridor: Two | None = None
+    corridor: Pair | None = None
     allies: dict[str, int] = {}
     enemies: dict[str, int] = {}
     teams: Teams | None = None
@@ -96,7 +91,7 @@ class TaskEntry(Strict):
     engine: Annotated[str, known_name("engine", ENGINES)]
     discrete: bool = True
     roster: Roster = Roster()
-    score: Two | None = None
+    score: Pair | None = None
     note: str = ""
 
 

@@ -24,7 +24,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-Pair = Annotated[tuple[float, float], Field(strict=False)]  # YAML has lists only
+Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
 def known_name(what: str, known: Collection[str]) -> AfterValidator:
@@ -82,7 +82,7 @@ def _told(kind: Any, error: ValidationError) -> str:
     """The first fault in words; a misspelt key goes before what is missing because of it."""
     faults = error.errors(include_url=False)
     fault = min(faults, key=lambda fault: fault["type"] != "extra_forbidden")
-    *parents, key = [str(part) for part in fault["loc"]] or [""]
+    *parents, key = [str(part) for part in fault["loc"] if part != "[key]"] or [""]
     where = ".".join(parents)
     if fault["type"] == "extra_forbidden":
         known = _known(kind, fault["loc"][:-1])

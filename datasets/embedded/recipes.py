@@ -170,7 +170,7 @@ def catalogue() -> dict[tuple[str, str], Recipe]:
         (name, quality): Recipe(
             task=tasks()[name],
             quality=quality,
-            target=team.target,
+            target=(team.target[0], team.target[1]),
             mix=team.mix,
             episodes=entry.episodes,
             epsilon=entry.epsilon,

@@ -218,7 +218,7 @@ def _task(name: str, entry: PublicTask, prey: str) -> Task:
 
 
 def _release(source: str, publisher: Source, task: Task, quality: str, entry: PublicTask) -> Release:
-    archive = entry.archive
+    archive, returns = entry.archive, entry.returns.get(quality)
     into, path = f"{source}/{archive.split('/')[0]}", publisher.path.format(archive=archive)
     downloads = [Download(into, publisher.repo, path, publisher.revision)]
     if "prey" in task.roster:
@@ -226,7 +226,7 @@ def _release(source: str, publisher: Source, task: Task, quality: str, entry: Pu
     return Release(
         task=task,
         quality=quality,
-        target=entry.returns.get(quality),
+        target=(returns[0], returns[1]) if returns else None,
         mix=entry.mix.get(quality),
         source=source,
         title=publisher.title,
