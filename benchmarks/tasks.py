@@ -39,8 +39,7 @@ class Task:
 class Engine:
     """A simulator: the label of its results, its adapter as module:class, the packages whose versions decide them.
 
-    One that does not come with offmarl has a module with `missing`, what is to be installed, and `facts` for
-    fingerprints.
+    One that must be installed separately names a module with `missing` (what to install) and `facts` (versions).
     """
 
     label: str
@@ -60,7 +59,7 @@ ENGINES = {
 
 
 class Teams(Strict):
-    """SMACv2's random teams, the same for both sides."""
+    """SMACv2's random teams, equal for both sides."""
 
     size: int
     exception: str  # a team never consists of these alone
@@ -68,7 +67,7 @@ class Teams(Strict):
 
 
 class Roster(Strict):
-    """What an engine needs to know of a task besides its sizes."""
+    """What a simulator needs to know of a task besides its sizes."""
 
     type_bits: int = 0
     corridor: Pair | None = None
@@ -107,15 +106,15 @@ def tasks() -> dict[str, Task]:
 
 
 def unavailable(task: Task) -> str:
-    """Why the task's simulator cannot run here and what to do, empty where it can; imports no simulator."""
+    """Why the task's simulator cannot run here and what to do; empty where it can. Imports no simulator."""
     presence = ENGINES[task.engine].presence
     return adapter_module(presence).missing(task.engine, task.short) if presence else ""
 
 
 def make_env(task: Task, seeds: int, episodes: int = 1) -> BatchEnv:
-    """The task's environment with a lane for each of some `episodes` of every one of `seeds` seeds.
+    """The task's environment, with one lane for each of `episodes` episodes of `seeds` seeds.
 
-    Simulators that are too heavy for that have fewer lanes (`episodes_at_once` of every seed).
+    Simulators that are too heavy for that have fewer lanes: `episodes_at_once` for each seed.
     """
     module, name = ENGINES[task.engine].adapter.split(":")
     adapter = getattr(adapter_module(module), name)
@@ -123,5 +122,5 @@ def make_env(task: Task, seeds: int, episodes: int = 1) -> BatchEnv:
 
 
 def adapter_module(name: str) -> Any:
-    """A module of this folder; adapters are imported only here."""
+    """A module of this folder. Adapters are imported here only."""
     return import_module(f"offmarl.benchmarks.{name}")

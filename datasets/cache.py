@@ -1,7 +1,8 @@
 """The cache of datasets: each is made once, and checked against its checksums whenever it is loaded.
 
-A cached dataset is its arrays and a card, a JSON file with their SHA-256. Both appear complete or not at all. The name
-contains a key of all that decides the content, so a new version is made beside the old one.
+A cached dataset is its arrays and a card, a JSON file with their SHA-256: `<name>.npz` and `<name>.json`, or a folder
+of .npy files with `card.json`. Both appear complete or not at all. The name contains a key of all that decides the
+content, so a new version is made beside the old one.
 """
 
 import json
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from offmarl.benchmarks.tasks import Task
-from offmarl.datasets.dataset import Dataset, file_sum
+from offmarl.datasets.dataset import Dataset, file_sum, read, read_folder
 
 STALE_S = 3600.0  # a draft that nobody has written to for so long belongs to a killed process
 
@@ -44,15 +45,7 @@ class Entry(ABC):
 
     @abstractmethod
     def place(self) -> Path:
-        """File or folder of its arrays in the cache."""
-
-    @abstractmethod
-    def card_path(self) -> Path:
-        """Its card in the cache."""
-
-    @abstractmethod
-    def checksums(self, card: dict[str, Any]) -> dict[Path, str]:
-        """The SHA-256 of every file of arrays, as the card has it."""
+        """The .npz file, or the folder, of its arrays in the cache."""
 
     @abstractmethod
     def make(self, progress: Progress = no_progress) -> dict[str, Any]:
@@ -61,10 +54,6 @@ class Entry(ABC):
         Raises:
             ValueError: naming file, key and row of a fault, or what is missing.
         """
-
-    @abstractmethod
-    def read(self) -> Dataset:
-        """The dataset from the arrays in the cache."""
 
     @property
     @abstractmethod
@@ -90,6 +79,18 @@ class Entry(ABC):
     def changed_files(self) -> list[str]:
         """Downloaded files that are not as they were, a line each."""
         return []
+
+    def card_path(self) -> Path:
+        """Its card in the cache."""
+        place = self.place()
+        return place.with_suffix(".json") if place.suffix else place / "card.json"
+
+    def checksums(self, card: dict[str, Any]) -> dict[Path, str]:
+        """The SHA-256 of every file of arrays, as the card has it."""
+        place = self.place()
+        if place.suffix:
+            return {place: card["sha256"]}
+        return {place / f"{name}.npy": sha256 for name, sha256 in card["arrays"].items()}
 
     def card(self) -> dict[str, Any] | None:
         """The card in the cache, without a look at the arrays; None if there is no readable one."""
@@ -125,7 +126,8 @@ class Entry(ABC):
                 card = self.ready()  # another process may have made it at the same time
                 if card is None:
                     raise
-        return self.read(), card
+        place = self.place()
+        return (read(place, self.task) if place.suffix else read_folder(place)), card
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Every dataset there is, by source: what `embedded` records here and what others have published."""
+"""All datasets by source: `embedded` ones, which are recorded here, and public ones."""
 
 from collections.abc import Mapping
 

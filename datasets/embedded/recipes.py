@@ -19,9 +19,9 @@ from offmarl.benchmarks.fingerprint import fingerprint
 from offmarl.benchmarks.smax.units import UNITS
 from offmarl.benchmarks.tasks import make_env, tasks
 from offmarl.benchmarks.yaml_files import Pair, Strict, known_name, packaged
-from offmarl.datasets import QUALITIES
+from offmarl.datasets import Quality
 from offmarl.datasets.cache import Entry, Progress, no_progress, replacing
-from offmarl.datasets.dataset import Dataset, file_sum, join, read
+from offmarl.datasets.dataset import Dataset, file_sum, join
 from offmarl.datasets.embedded import actors as behaviours
 from offmarl.datasets.embedded.controllers import controller
 from offmarl.datasets.embedded.mujoco_policies import Pilot
@@ -29,11 +29,9 @@ from offmarl.datasets.embedded.record import record
 from offmarl.datasets.embedded.tactics import Tactic
 
 LANES = 64  # episodes recorded at once; quick evaluations use as many, so a simulator compiles once for both
-SCRIPTED = {"smac": Tactic, "mpe": controller}  # what a recipe's entry is made into, by family
-TRAINED = {"smax": behaviours.Actor, "mujoco": Pilot}  # what committed weights are made into, by simulator
+SCRIPTED = {"smac": Tactic, "mpe": controller}  # makes behaviours from a recipe's entry, by family
+TRAINED = {"smax": behaviours.Actor, "mujoco": Pilot}  # makes behaviours from committed weights, by simulator
 FORMAT = 2
-
-Quality = Annotated[str, known_name("quality", QUALITIES)]
 
 
 class Training(Strict):
@@ -98,14 +96,6 @@ class Recipe(Entry):
         """The .npz file in the cache."""
         return cache_dir() / "data" / f"{self.task.name.replace('/', '-')}-{self.quality}-{self.key()}.npz"
 
-    def card_path(self) -> Path:
-        """The .json file beside it."""
-        return self.place().with_suffix(".json")
-
-    def checksums(self, card: dict[str, Any]) -> dict[Path, str]:
-        """The SHA-256 of the .npz file."""
-        return {self.place(): card["sha256"]}
-
     @property
     def work(self) -> int:
         """Episodes to record."""
@@ -120,10 +110,6 @@ class Recipe(Entry):
     def state(self) -> str:
         """How it will be made."""
         return "joined on first use" if self.mix else "recorded on first use"
-
-    def read(self) -> Dataset:
-        """The dataset from the .npz file."""
-        return read(self.place(), self.task)
 
     def make(self, progress: Progress = no_progress) -> dict[str, Any]:
         """Record the dataset, or join it from others, and write it into the cache; returns its card."""

@@ -208,7 +208,7 @@ class _Transfer:
         return facts | {"url": self.download.address(found.commit_hash)}, found.size
 
     def _part(self, etag: str) -> Path:
-        """Where this version of the file is collected; parts of other versions are removed."""
+        """Where this version of the file is collected; removes parts of other versions."""
         part = self.parts / f"{self.stem}.{hashlib.sha256(etag.encode()).hexdigest()[:16]}.part"
         for other in self.parts.glob(f"{self.stem}*"):
             if other.suffix in (".part", ".json") and other != part:
@@ -216,7 +216,7 @@ class _Transfer:
         return part
 
     def _resume(self, url: str, part: Path, size: int | None) -> None:
-        """Download what the part lacks; all of it if nobody said how large the file is."""
+        """Download the rest of the part; all of it if the size is unknown."""
         from huggingface_hub.file_download import http_get
 
         with part.open("ab") as sink:

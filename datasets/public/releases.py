@@ -17,8 +17,8 @@ from offmarl.benchmarks.env import cache_dir
 from offmarl.benchmarks.tasks import Task, tasks, unavailable
 from offmarl.benchmarks.yaml_files import FileError, nearest
 from offmarl.datasets.cache import Entry, Progress, no_progress
-from offmarl.datasets.dataset import Dataset, file_sum
-from offmarl.datasets.public.convert import convert, converted_columns, read_arrays
+from offmarl.datasets.dataset import file_sum
+from offmarl.datasets.public.convert import convert, converted_columns
 from offmarl.datasets.public.download import Download, verify
 from offmarl.datasets.public.layouts import Recording, open_hdf5, open_npy, open_vault
 from offmarl.datasets.public.sources import Ends, PublicTask, Source, sources
@@ -96,14 +96,6 @@ class Release(Entry):
         """The folder of the converted arrays."""
         return cache_dir() / "data" / f"{self.task.name.replace('/', '-')}-{self.quality}-{self.source}-{self.key()}"
 
-    def card_path(self) -> Path:
-        """The card in that folder."""
-        return self.place() / "card.json"
-
-    def checksums(self, card: dict[str, Any]) -> dict[Path, str]:
-        """The SHA-256 of every array."""
-        return {self.place() / f"{name}.npy": sha256 for name, sha256 in card["arrays"].items()}
-
     @property
     def work(self) -> int:
         """Rows to convert, of all columns together."""
@@ -125,10 +117,6 @@ class Release(Entry):
     def recordings(self) -> list[tuple[Recording, float]]:
         """What is converted, and the share of its episodes."""
         return [(one, share) for part, share in self.parts() for one in part.open()]
-
-    def read(self) -> Dataset:
-        """The dataset, memory-mapped."""
-        return read_arrays(self.place())
 
     def make(self, progress: Progress = no_progress) -> dict[str, Any]:
         """Convert the files anew; `progress` is called with numbers of rows.

@@ -1,12 +1,11 @@
 """What is known of the public sources, from sources.yaml; this module imports nothing heavy."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from offmarl.benchmarks.yaml_files import Pair, Strict, known_name, packaged
-from offmarl.datasets import QUALITIES
+from offmarl.benchmarks.yaml_files import Pair, Strict, packaged
+from offmarl.datasets import Quality
 
 Ends = Literal["last", "delimiter", "limit", "detect"]  # conventions of episode ends, see convert.py
-Quality = Annotated[str, known_name("quality", QUALITIES)]
 
 
 class PublicTask(Strict):

@@ -188,7 +188,8 @@ def _runs(name: str) -> Found:
     from offmarl.datasets.public.releases import catalogue
 
     entries = list(catalogue(name).values())
-    runs, games = sum(not entry.unavailable() for entry in entries), sum(bool(unavailable(entry.task)) for entry in entries)
+    runs = sum(not entry.unavailable() for entry in entries)
+    games = sum(bool(unavailable(entry.task)) for entry in entries)
     return "ok" if runs == len(entries) else "missing", f"{runs} of {len(entries)} datasets; {games} need StarCraft", ""
 
 

@@ -20,7 +20,7 @@ import torch
 from offmarl.algorithms.parts.algorithm import Algorithm
 from offmarl.algorithms.parts.cuda_graphs import Captured
 from offmarl.algorithms.parts.diffusion import shortened
-from offmarl.benchmarks.latency import Decisions, Sight, Timing, time_decisions
+from offmarl.benchmarks.latency import Decisions, Observation, Timing, time_decisions
 from offmarl.benchmarks.random_policy import uniform
 from offmarl.benchmarks.tasks import make_env, tasks
 from offmarl.experiments.grid.jobs import Job
@@ -87,7 +87,7 @@ def checkpoint(job: Job, grid: Sequence[Job], store: Store) -> Path | None:
 class Sights(NamedTuple):
     """What a task shows, and how long its simulator takes for a step of one episode."""
 
-    moments: list[Sight]
+    moments: list[Observation]
     step_ms: float
 
 
@@ -138,7 +138,9 @@ def _build(row: Row) -> Algorithm:
     return build(row.job, tasks()[row.job.task], row.job.seeds[:1], row.host.device)
 
 
-def agents_costs(method: Algorithm, joint: Timing, row: Row, plan: Plan, moments: Sequence[Sight]) -> dict[str, Any]:
+def agents_costs(
+    method: Algorithm, joint: Timing, row: Row, plan: Plan, moments: Sequence[Observation]
+) -> dict[str, Any]:
     """What a decision costs the slowest agent and all together, each alone; and what the team waits for."""
     if method.execution != "decentralised":
         return {"agent": None, "sum_ms": None, "headline_ms": joint.median_ms}
@@ -156,7 +158,7 @@ def agents_costs(method: Algorithm, joint: Timing, row: Row, plan: Plan, moments
 
 
 def time_method(
-    method: Algorithm, row: Row, plan: Plan, moments: Sequence[Sight]
+    method: Algorithm, row: Row, plan: Plan, moments: Sequence[Observation]
 ) -> tuple[Timing, dict[str, int] | None]:
     """Time decisions; of a chain that is too slow for the plan's seconds, so many calls, continued to all of them."""
 
@@ -178,7 +180,7 @@ def time_method(
     return most.times(whole / most.median_ms), {"calls": plan.calls, "of": len(chain.time)}
 
 
-def _fits(method: Algorithm, row: Row, plan: Plan, moments: Sequence[Sight]) -> bool:
+def _fits(method: Algorithm, row: Row, plan: Plan, moments: Sequence[Observation]) -> bool:
     """Whether five decisions by the whole chain should fit the plan's seconds, by the time of two of its calls."""
     chain, method.chain = method.chain, shortened(method.chain, 2)
     decide = Decisions(method, row.host.device)

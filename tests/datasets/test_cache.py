@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from offmarl.benchmarks.env import cache_dir
+from offmarl.datasets import cache
 from offmarl.datasets.cache import replacing
 from offmarl.datasets.catalogue import SOURCES, catalogue
 from offmarl.datasets.embedded import recipes
@@ -89,7 +90,7 @@ def test_what_another_process_made_meanwhile_is_used(monkeypatch):
 
     monkeypatch.setattr(type(recipe), "ready", lambda self: next(found))
     monkeypatch.setattr(type(recipe), "make", fail)
-    monkeypatch.setattr(type(recipe), "read", lambda self: "data")
+    monkeypatch.setattr(cache, "read", lambda *_: "data")
     assert recipe.load() == ("data", {"episodes": 2})
     monkeypatch.setattr(type(recipe), "ready", lambda self: None)
     with pytest.raises(OSError, match="there already"):

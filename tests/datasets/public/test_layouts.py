@@ -194,7 +194,7 @@ def test_no_transition_joins_two_episodes(lengths, delimited, slice_rows, public
     forge.write_hdf5(tmp_path / "x" / "file.hdf5", forge.rows(story, delimited))
     recordings = [(one, 1.0) for one in open_hdf5(tmp_path / "x" / "file.hdf5")]
     convert.convert(recordings, task, "delimiter" if delimited else "last", tmp_path / "x" / "out", {})
-    data = convert.read_arrays(tmp_path / "x" / "out")
+    data = convert.read_folder(tmp_path / "x" / "out")
     assert np.array_equal(data.obs[data.rows, 0, 0], data.obs[data.rows + 1, 0, 0])
     assert np.array_equal(data.obs[data.rows, 0, 0], data.episode)
     assert (data.done | data.timeout).sum() == len(lengths)
@@ -214,9 +214,9 @@ def lose(entry):
 
 
 VAULT = {
-    "truncated": (cut_short, {}, "not a whole vault"),
+    "truncated": (cut_short, {}, "not a complete vault"),
     "a file lost": (lose, {}, "cannot be"),
-    "no metadata": (lambda entry: (entry.found() / "metadata.json").write_text("{"), {}, "not a whole vault"),
+    "no metadata": (lambda entry: (entry.found() / "metadata.json").write_text("{"), {}, "not a complete vault"),
     "missing key": (None, {"actions": None}, "'actions' is missing"),
     "no state": (None, {"state": None}, "has no state"),
     "wrong type": (None, {"obs": lambda v: v.astype(np.int64)}, "observations has values of type 'i'"),
@@ -270,7 +270,7 @@ def rewrite(entry, key, change):
 
 
 HDF5 = {
-    "truncated": (None, None, "not a whole HDF5 file"),
+    "truncated": (None, None, "not a complete HDF5 file"),
     "missing key": ("a", None, "'a' is missing"),
     "wrong type": ("a", lambda v: v.astype(np.int64), "a has values of type 'i'"),
     "text": ("o", lambda v: v.astype("S4"), "o has values of type 'S'"),
@@ -295,9 +295,9 @@ def test_faults_of_an_hdf5_file_are_named(what, public_data, forge):
 
 
 NPY = {
-    "truncated": ("obs_1", "cut", "obs_1.npy: is not a whole .npy"),
+    "truncated": ("obs_1", "cut", "obs_1.npy: is not a complete .npy"),
     "missing file": ("acs_2", "remove", "acs_2.npy is missing"),
-    "pickled": ("rews_0", lambda v: v.astype(object), "rews_0.npy: is not a whole .npy"),
+    "pickled": ("rews_0", lambda v: v.astype(object), "rews_0.npy: is not a complete .npy"),
     "agents of different types": ("obs_0", lambda v: v.astype(np.int64), "obs_<i>.npy have values of different types"),
     "agents of different shapes": ("obs_0", lambda v: v[:, :5], "different shapes"),
     "shorter": ("acs_1", lambda v: v[:-2], "acs_1.npy has 48 rows"),
@@ -344,7 +344,7 @@ def test_little_of_a_large_recording_is_in_memory_at_once(public_data, forge, mo
     size = entry.found().stat().st_size
     entry.load()
     shutil.rmtree(entry.place())
-    monkeypatch.setattr("offmarl.datasets.public.boundaries.LOOKED_AT", 500)
+    monkeypatch.setattr("offmarl.datasets.public.boundaries.INSPECTED", 500)
     tracemalloc.start()
     entry.load()
     peak = tracemalloc.get_traced_memory()[1]

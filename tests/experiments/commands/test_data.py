@@ -84,7 +84,7 @@ def test_check_names_the_fault_of_a_broken_file_and_goes_on(public_data, forge, 
     broken.found().write_bytes(broken.found().read_bytes()[:-200])
     assert main(["data", "check", "--source", "omiga"]) == 1
     shown = capsys.readouterr().out
-    assert "is not a whole HDF5 file" in shown and "mamujoco/3hopper:medium (omiga)" in shown
+    assert "is not a complete HDF5 file" in shown and "mamujoco/3hopper:medium (omiga)" in shown
 
 
 def test_nothing_to_check_is_said(public_data, capsys):
@@ -250,7 +250,7 @@ def test_damaged_public_data_fail_their_cells_with_the_reason_and_no_others(publ
     records = [json.loads(file.read_text()) for file in tmp_path.glob("results/runs/*/run.json")]
     by_quality = {record["cell"]["quality"]: record for record in records}
     assert by_quality["medium"]["status"] == "done"
-    assert "is not a whole HDF5 file" in by_quality["expert"]["reason"]
+    assert "is not a complete HDF5 file" in by_quality["expert"]["reason"]
     assert "Traceback" not in capsys.readouterr().err
 
 
@@ -337,7 +337,7 @@ def test_the_wrong_task_a_missing_field_and_a_torn_file_are_refused(spread, caps
     refused(check(file, {k: v for k, v in arrays.items() if k != "state"}), capsys, file, "missing: ['state']")
     np.savez(file, **arrays)
     file.write_bytes(file.read_bytes()[:-200])
-    refused(main(["data", "check", str(file), "--task", "mpe/spread"]), capsys, file, "whole .npz")
+    refused(main(["data", "check", str(file), "--task", "mpe/spread"]), capsys, file, "complete .npz")
 
 
 def refused(code, capsys, *words):
