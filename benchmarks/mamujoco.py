@@ -36,7 +36,7 @@ class Robot:
     options: dict[str, Any] = field(default_factory=dict)
     contacts: int = 0  # contact forces at the end of the state; zero in the data, because MuJoCo 2.0 left them out
     partition: str = ""  # gymnasium-robotics' name of the division whose local observations are used
-    weight: float | None = None  # kg that its XML file scales the whole robot to
+    weight: float | None = None  # kg that its XML file scales the robot to
 
 
 ROBOTS = {

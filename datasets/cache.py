@@ -93,7 +93,7 @@ class Entry(ABC):
         return {place / f"{name}.npy": sha256 for name, sha256 in card["arrays"].items()}
 
     def card(self) -> dict[str, Any] | None:
-        """The card in the cache, without a look at the arrays; None if there is no readable one."""
+        """The card in the cache, without a check of the arrays; None if there is no readable one."""
         with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
             card = json.loads(self.card_path().read_text(encoding="utf-8"))
             if "return_mean" in card and self.checksums(card):

@@ -11,12 +11,12 @@ SENT_BYTES = 2**27  # copied to a GPU at once
 
 
 def to_device(values: np.ndarray, device: torch.device | str) -> torch.Tensor:
-    """An array on the device. To a GPU it is copied in slices, so that a memory-mapped one is never in host memory as a
-    whole; on the CPU it is not copied."""
-    whole = torch.from_numpy(values)
+    """An array on the device. To a GPU it is copied in slices, so that a memory-mapped one is never completely in host
+    memory; on the CPU it is not copied."""
+    source = torch.from_numpy(values)
     if torch.device(device).type == "cpu":
-        return whole
-    sent = torch.empty(whole.shape, dtype=whole.dtype, device=device)
+        return source
+    sent = torch.empty(source.shape, dtype=source.dtype, device=device)
     rows = max(1, SENT_BYTES // max(1, values[:1].nbytes))
     for lo in range(0, len(values), rows):
         part = values

@@ -78,7 +78,7 @@ class Recipe(Entry):
         return [SCRIPTED[self.task.family](self.task, **settings) for settings in self.behaviours]
 
     def key(self) -> str:
-        """Eight hex digits of what decides the content; FORMAT stands for the code."""
+        """Eight hex digits of what decides the content; FORMAT is the version of the code."""
         facts = [FORMAT, self.lanes, self.episodes, self.epsilon, self.behaviours, self.task.roster, self.task.limit]
         facts += [dataclasses.astuple(UNITS[name]) for name in sorted(UNITS) if name in json.dumps(self.task.roster)]
         facts += [self.mix, *(catalogue()[self.task.name, quality].key() for quality in self.mix or ())]

@@ -183,19 +183,23 @@ class _Transfer:
     def _receive(self, commit: str) -> tuple[dict[str, Any], Path]:
         """What is known of the file at a commit (default: at the download's revision), and its complete part."""
         hub, revision = import_hub(), commit or self.download.revision
-        where = urlsplit(self.download.address()).hostname
-        try:
-            facts, size = self._locate(hub, revision) if self.download.unpack else ({"url": self.download.url}, None)
-            part = self._part(facts.get("etag", ""))
-            self._resume(facts["url"], part, size)
-            return facts, part
-        except hub.errors.HfHubHTTPError as error:
-            reason = f"{where} answers {error.response.status_code} {error.response.reason_phrase}"
-            reason += f" at revision {revision}" if self.download.unpack else ""
-        except (Stopped, ValueError, OSError):
-            raise
-        except Exception as error:  # the network, in whatever words of the HTTP library
-            reason = f"{where} cannot be reached ({short_message(error)})"
+        where, reason, have = urlsplit(self.download.address()).hostname, "", -1
+        while have < (have := sum(part.stat().st_size for part in self.parts.glob(f"{self.stem}*.part"))):
+            try:  # again as long as the part grows; `http_get` does not retry after a connection reset
+                facts, size = (
+                    self._locate(hub, revision) if self.download.unpack else ({"url": self.download.url}, None)
+                )
+                part = self._part(facts.get("etag", ""))
+                self._resume(facts["url"], part, size)
+                return facts, part
+            except hub.errors.HfHubHTTPError as error:
+                reason = f"{where} answers {error.response.status_code} {error.response.reason_phrase}"
+                reason += f" at revision {revision}" if self.download.unpack else ""
+                break
+            except (Stopped, ValueError, OSError):
+                raise
+            except Exception as error:  # the network, in whatever words of the HTTP library
+                reason = f"{where} cannot be reached ({short_message(error)})"
         raise ConnectionError(f"{reason}; {manual(self.download, self.root)}")
 
     def _locate(self, hub: Any, revision: str) -> tuple[dict[str, Any], int | None]:

@@ -4,7 +4,7 @@
     hdf5    <robot>-<division>-<quality>.hdf5   OMIGA's: s, o, a, r, d
     npy     seed_<k>_data/{obs,acs,rews,next_obs,dones}_<i>.npy   OMAR's: a file for every agent i, the prey among them
 
-A recording is a set of columns on one time axis, read in slices, so that no file is in memory as a whole. `convert`
+A recording is a set of columns on one time axis, read in slices, so that no file is loaded completely. `convert`
 decides where episodes end. Rows are as in the file; the shape of a row is without the time axis.
 
 Source: flashbax 0.1.3 (vault.py); OMIGA's datasets/offline_dataset.py; OMAR's utils/buffer.py.

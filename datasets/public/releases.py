@@ -1,8 +1,8 @@
 """The public datasets: found in the data folder, converted once, memory-mapped from then on.
 
-The data folder is $OFFMARL_DATA, else `public` in the cache. A dataset lies in it as OG-MARL's archive unpacks
+The data folder is $OFFMARL_DATA, else `public` in the cache. A dataset is there as OG-MARL's archive unpacks
 (`omiga/mamujoco/3hopper.vlt/Expert`), or as its makers published it (`omiga/Hopper-v2-3x1-expert.hdf5`); both read the
-same. What is converted lies in the cache, named by the source's files and their sizes.
+same. Converted datasets are in the cache, named by the source's files and their sizes.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ class Release(Entry):
     ends: Ends
 
     def paths(self) -> list[Path]:
-        """Where the dataset is looked for."""
+        """Where the dataset is searched for."""
         places = [self.vault, *([self.original] if self.original else [])]
         return [data_dir() / self.source / place for place in places]
 
@@ -157,7 +157,7 @@ class Release(Entry):
 
 
 def data_dir() -> Path:
-    """Where public data lie: $OFFMARL_DATA or `public` in the cache."""
+    """The folder of public data: $OFFMARL_DATA or `public` in the cache."""
     return Path(os.environ.get("OFFMARL_DATA") or cache_dir() / "public").expanduser().resolve()
 
 
@@ -198,7 +198,7 @@ def _catalogue(source: str, prey: str, root: Path) -> dict[tuple[str, str], Rele
 
 
 def _task(name: str, entry: PublicTask, prey: str) -> Task:
-    """The embedded task with what its real environment, or the data, have otherwise."""
+    """The embedded task, with what differs in its real environment or in the data."""
     differences = {key: value for key in DIFFERENCES if (value := getattr(entry, key)) is not None}
     task = replace(tasks()[name], note="", **differences)
     roster = task.roster | ({"physics": entry.physics} if entry.physics else {})

@@ -5,6 +5,7 @@ import io
 import re
 import socket
 import stat
+import struct
 import threading
 import time
 import zipfile
@@ -72,6 +73,10 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
         if "then" in fault:
             fault["then"]()
+        if "reset" in fault:
+            time.sleep(0.3)  # until what was sent has been read
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
         if "cut" in fault:
             self.close_connection = True
         return None

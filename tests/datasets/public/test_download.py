@@ -198,6 +198,13 @@ def test_a_cut_connection_is_resumed_and_no_byte_is_sent_twice(hub, tmp_path, ar
     assert sum(sent for sent, _ in hub.sent()) == len(archive)
 
 
+def test_a_connection_that_is_reset_is_resumed(hub, tmp_path, archive, files):
+    hub.commit("core/3m.zip", archive, {"cut": 1_000_000, "reset": True}, {"cut": 500_000, "reset": True})
+    assert fetch([zip_of()], tmp_path) == []
+    assert files.tree(tmp_path) == unpacked(files)
+    assert [asked for _, asked in hub.sent()] == [None, "bytes=1000000-", "bytes=1500000-"]
+
+
 def test_a_later_call_goes_on_where_an_earlier_one_failed(hub, tmp_path, archive, files):
     hub.commit("core/3m.zip", archive, {"cut": 400_000}, {"status": 503})
     (failure,) = fetch([zip_of()], tmp_path)
