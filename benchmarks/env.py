@@ -1,4 +1,4 @@
-"""What every environment adapter offers: many episodes stepped at once, numpy in and numpy out."""
+"""The interface of every environment: many episodes stepped at once, numpy in and numpy out."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class View(NamedTuple):
-    """What the agents and the critics see: E parallel episodes, I agents."""
+    """What agents and critics observe: E parallel episodes, I agents."""
 
     obs: Any  # [E, I, O] float32
     state: Any  # [E, S] float32
@@ -16,17 +16,17 @@ class View(NamedTuple):
 
 
 class Step(NamedTuple):
-    """The outcome of one joint action. `timeout` marks the episodes that ended by the clock alone.
+    """The outcome of one joint action. `timeout` marks episodes that ended at the time limit only.
 
-    `void` marks those that broke off because a game crashed: over, and to be played anew.
+    `void` marks those that ended because a game crashed; they do not count and are played again.
     """
 
     view: View
-    reward: Any  # [E] team reward, or [E, I] where agents are rewarded apart
+    reward: Any  # [E] team reward, or [E, I] where each agent has its own
     done: Any  # [E] bool
     timeout: Any  # [E] bool
-    won: Any  # [E] bool; None where a task knows no victory
-    void: Any = None  # [E] bool; None where no episode can break off
+    won: Any  # [E] bool; None where a task cannot be won
+    void: Any = None  # [E] bool; None where no game can crash
 
 
 class BatchEnv(Protocol):
@@ -35,7 +35,7 @@ class BatchEnv(Protocol):
     lanes: int
 
     def reset(self, seeds: np.ndarray) -> View:
-        """Start `lanes` new episodes, each from a seed of its own (no lane depends on its neighbours)."""
+        """Start `lanes` new episodes, each from its own seed (no lane depends on the others)."""
         ...
 
     def step(self, actions: np.ndarray) -> Step:
@@ -48,7 +48,7 @@ class BatchEnv(Protocol):
 
 
 def cache_dir() -> Path:
-    """Where recorded data and compiled simulators are kept: $OFFMARL_CACHE or ~/.cache/offmarl."""
+    """The folder of recorded data and compiled simulators: $OFFMARL_CACHE or ~/.cache/offmarl."""
     default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "offmarl"
     return Path(os.environ.get("OFFMARL_CACHE", default)).expanduser()
 

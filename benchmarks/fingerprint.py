@@ -1,4 +1,4 @@
-"""What decides a task's numbers: the simulator and its versions."""
+"""The fingerprint of a task: the simulator and the versions that decide its numbers."""
 
 import re
 from functools import cache
@@ -10,13 +10,13 @@ from offmarl.benchmarks.tasks import ENGINES, Task, adapter_module
 def fingerprint(task: Task) -> dict[str, str]:
     """The simulator's label and versions, without importing it.
 
-    `unlocked` names the packages of another version than offmarl requires: simulators change between versions.
+    `unlocked` names packages of another version than offmarl requires: simulators change between versions.
     """
     engine = ENGINES[task.engine]
     facts = {"engine": engine.label, **{name: version(name) for name in engine.packages}}
-    strangers = [name for name in engine.packages if _locked().get(name, facts[name]) != facts[name]]
-    if strangers:
-        facts["unlocked"] = ", ".join(f"{name} {facts[name]} instead of {_locked()[name]}" for name in strangers)
+    others = [name for name in engine.packages if _locked().get(name, facts[name]) != facts[name]]
+    if others:
+        facts["unlocked"] = ", ".join(f"{name} {facts[name]} instead of {_locked()[name]}" for name in others)
     if engine.presence:
         facts |= adapter_module(engine.presence).facts(task.engine)
     if task.roster.get("physics") == "legacy":
@@ -30,5 +30,5 @@ def fingerprint(task: Task) -> dict[str, str]:
 
 @cache
 def _locked() -> dict[str, str]:
-    """The packages that offmarl requires in one version only, and that version."""
+    """The packages that offmarl requires in exactly one version, and that version."""
     return dict(re.findall(r"^([\w.-]+)==([\w.]+)$", "\n".join(requires("offmarl") or []), re.MULTILINE))

@@ -1,7 +1,7 @@
-"""The latency protocol: what a decision takes from the host's observation to the host's action.
+"""The latency protocol: the time of one decision, from the observation on the host to the action on the host.
 
-Batch one; sending, random numbers, every network call, masks and fetching are part of it, the environment's step is
-not. Observations are cycled; after a warm-up, decisions are timed one by one until there are enough of them.
+Batch size one. Copies to and from the device, random numbers, every network call and masks are included, the
+environment's step is not. Observations are cycled; after a warm-up, decisions are timed one by one.
 """
 
 import statistics
@@ -16,14 +16,14 @@ import torch
 
 from offmarl.benchmarks.rollout import Policy
 
-Sight = tuple[np.ndarray, np.ndarray | None]  # obs [I, O] and legal [I, A] of one moment
+Observation = tuple[np.ndarray, np.ndarray | None]  # obs [I, O] and legal [I, A] of one step
 WARM_UP, MOST, LEAST = 50, 500, 3  # decisions
-WARM_UP_SHARE = 0.2  # of the time, at most
+WARM_UP_SHARE = 0.2  # of the seconds, at most
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Wall-clock milliseconds of n decisions; `cpu_share` is the processor's time over the wall clock's."""
+    """Wall-clock milliseconds of n decisions; `cpu_share` is CPU time over wall-clock time."""
 
     median_ms: float
     p95_ms: float
@@ -32,16 +32,16 @@ class Timing:
     cpu_share: float
 
     def times(self, factor: float) -> "Timing":
-        """The same with all times scaled."""
+        """All times multiplied by a factor."""
         centre, high, low = (round(factor * value, 4) for value in (self.median_ms, self.p95_ms, self.min_ms))
         return Timing(centre, high, low, self.n, self.cpu_share)
 
 
 class Decisions:
-    """Decisions of a method with one seed, in one episode that never ends.
+    """Decisions of a method with one seed, as in one endless episode.
 
     Args:
-        capture: makes a CUDA graph of what a decision does on the device; None: decisions run eagerly.
+        capture: captures the decision's work on the device as a CUDA graph; None: it runs eagerly.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Decisions:
         self.decide = self._on_device if capture is None else capture(self._on_device)
 
     def __call__(self, obs: np.ndarray, legal: np.ndarray | None) -> np.ndarray:
-        """Observations [I, O] of this moment, legal [I, A] -> actions."""
+        """Observations [I, O] and legal actions [I, A] -> actions [I] or [I, A]."""
         self.obs, self.legal = self._send(obs, self.obs), self._send(legal, self.legal)
         return self.decide().cpu().numpy()
 
@@ -73,21 +73,23 @@ class Decisions:
         if self.memory is None:
             self.memory = None if memory is None else memory.clone()
         else:
-            self.memory.copy_(memory)  # a captured decision reads it where it was
+            self.memory.copy_(memory)  # a captured graph reads the same memory again
         return actions
 
 
-def time_decisions(decide: Callable[..., Any], sights: Sequence[Sight], seconds: float, least: int = LEAST) -> Timing:
-    """Time decisions for so many seconds: 500 at most, `least` at least."""
-    moments, began = cycle(sights), time.perf_counter()
+def time_decisions(
+    decide: Callable[..., Any], observations: Sequence[Observation], seconds: float, least: int = LEAST
+) -> Timing:
+    """Time decisions for some seconds: at most 500, at least `least` of them."""
+    steps, began = cycle(observations), time.perf_counter()
     for done in range(WARM_UP):
         if done and time.perf_counter() - began > WARM_UP_SHARE * seconds:
             break
-        decide(*next(moments))
+        decide(*next(steps))
     spent, began, processor = [], time.perf_counter(), time.process_time()
     while len(spent) < least or (len(spent) < MOST and time.perf_counter() - began < seconds):
-        moment, start = next(moments), time.perf_counter_ns()
-        decide(*moment)
+        observation, start = next(steps), time.perf_counter_ns()
+        decide(*observation)
         spent.append(1e-6 * (time.perf_counter_ns() - start))
     share = (time.process_time() - processor) / (time.perf_counter() - began)
     centre, high = statistics.median(spent), float(np.quantile(spent, 0.95))

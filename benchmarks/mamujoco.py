@@ -1,10 +1,10 @@
 """MA-MuJoCo: one robot, its actuators divided among agents, as in the data of OMIGA and of OMAR.
 
-OMIGA's tasks stand on plain gymnasium and not on gymnasium-robotics' MaMuJoCo, which shows the agents something else
-and divides the ant otherwise: here every agent sees the whole raw state and its own one-hot id, standardised over its
-features, and the joint action is the agents' actions one after another. OMAR's cheetah (`2halfcheetah`) is
-gymnasium-robotics' `2x3`, where an agent sees position and velocity of its own three joints, un-normalised.
-The state is the robot's raw one in every task, and what the first agent sees where the data have that (OMIGA's).
+OMIGA's tasks use plain gymnasium and not gymnasium-robotics' MaMuJoCo, whose observations and division of the ant
+differ: here every agent observes the complete raw state and its own one-hot id, standardised over its features, and the
+joint action joins the agents' actions. OMAR's cheetah (`2halfcheetah`) is gymnasium-robotics' `2x3`, where an agent
+observes position and velocity of its own three joints, not normalised. The state is the robot's raw one in every task,
+or the first agent's observation where the data have that (OMIGA's).
 
 Physics is `native`, or `legacy`: the capsule inertia of MuJoCo before 2.1.2, in which the real data were recorded,
 restored at run time. Source: OMIGA's mujoco_multi.py; MuJoCo's changelog, 2.1.2.
@@ -30,13 +30,13 @@ mj: Any = mujoco  # compiled: type checkers do not see its functions
 
 @dataclass(frozen=True)
 class Robot:
-    """What stands behind a task."""
+    """The robot of a task."""
 
     gym: str  # gymnasium's id
     options: dict[str, Any] = field(default_factory=dict)
     contacts: int = 0  # contact forces at the end of the state; zero in the data, because MuJoCo 2.0 left them out
-    partition: str = ""  # gymnasium-robotics' name of the division whose local observations are shown
-    weight: float | None = None  # kg that its XML file scales the whole robot to
+    partition: str = ""  # gymnasium-robotics' name of the division whose local observations are used
+    weight: float | None = None  # kg that its XML file scales the robot to
 
 
 ROBOTS = {
@@ -50,10 +50,10 @@ ROBOTS = {
 class MaMujocoEnv:
     """`lanes` robots stepped one after another; a `BatchEnv`.
 
-    A lane whose episode is over stands still, and pays nothing more.
+    A lane whose episode is over keeps its last view and gets no reward.
 
     Raises:
-        ValueError: when the task names a physics that does not exist.
+        ValueError: when the task names an unknown physics.
     """
 
     def __init__(self, task: Task, lanes: int):
@@ -77,7 +77,7 @@ class MaMujocoEnv:
         """Joint actions [E,I,A], clipped to [-1, 1].
 
         Raises:
-            ValueError: when an action is not a number.
+            ValueError: when an action is NaN.
         """
         joint = np.clip(np.asarray(actions, np.float64).reshape(self.lanes, -1), -1.0, 1.0)
         if np.isnan(joint).any():
@@ -91,7 +91,7 @@ class MaMujocoEnv:
         return Step(self._view(), reward, self._done.copy(), self._timeout.copy(), None)
 
     def close(self) -> None:
-        """Release what a robot might have opened for drawing."""
+        """Release what a robot may have opened for rendering."""
         for robot in self.robots:
             robot.close()
 
@@ -107,7 +107,7 @@ class MaMujocoEnv:
 
 
 def build(robot: Robot, physics: str = "native") -> Any:
-    """One robot of gymnasium, without the wrappers (the clock is ours)."""
+    """One robot of gymnasium, without wrappers (the time limit is ours)."""
     if physics not in ("native", "legacy"):
         raise ValueError(f"physics '{physics}': should be native or legacy")
     create: Any = load_env_creator(str(gymnasium.spec(robot.gym).entry_point))
@@ -120,7 +120,7 @@ def build(robot: Robot, physics: str = "native") -> Any:
 @cache
 def local_features(gym: str, partition: str) -> np.ndarray:
     """Where each agent's own joints lie in the state: [I,O], in gymnasium-robotics' order (and OMAR's)."""
-    with contextlib.redirect_stderr(io.StringIO()):  # its import speaks of robots that we do not use
+    with contextlib.redirect_stderr(io.StringIO()):  # its import warns of robots that we do not use
         from gymnasium_robotics import mamujoco_v1
     env = mamujoco_v1.parallel_env(gym.split("-")[0], partition, agent_obsk=0, global_categories=())
     return np.stack(list(env.observation_factorization.values()))

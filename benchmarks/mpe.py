@@ -1,12 +1,12 @@
 """OMAR's multi-agent particle worlds, thousands of episodes at once.
 
-Stock `mpe2` (PettingZoo's MPE) is not used, because OMAR's data come from a fork with other physics and rewards: there
-the new velocity moves an agent (mpe2: the old one), acceleration is applied twice, an action is two forces (mpe2:
-five), Spread pays min(1 / distance, 10) for every landmark, distance shapes both sides of a chase, and World is three
-predators against one prey with nothing hidden (mpe2 has only a four-against-two relative).
+`mpe2` (PettingZoo's MPE) is not used, because OMAR's data come from a fork with other physics and rewards: there the
+new velocity moves an agent (mpe2: the old one), acceleration is applied twice, an action is two forces (mpe2: five),
+Spread pays min(1 / distance, 10) for every landmark, distances shape the rewards of a chase, and World is three
+predators against one prey with nothing hidden (mpe2: four against two).
 
-Source: OMAR's multiagent/{core,environment}.py and scenarios/simple_{spread,tag,world}.py. Operations keep their order
-there, so that trajectories agree to the last bits even where contacts magnify round-off.
+Source: OMAR's multiagent/{core,environment}.py and scenarios/simple_{spread,tag,world}.py. Operations are in the same
+order, so that trajectories agree to the last bits although contacts magnify round-off.
 Shapes: E episodes, I agents (the prey is the last one), L landmarks, O_i observation of agent i.
 """
 
@@ -26,17 +26,17 @@ LEARNERS = 3  # in every scenario
 
 @dataclass(frozen=True)
 class Rules:
-    """What tells the scenarios apart. An action's force is accel * (sensitivity * action)."""
+    """The differences between the scenarios. The force of an action is accel * (sensitivity * action)."""
 
     radii: tuple[float, ...]  # of the agents
     landmarks: tuple[float, ...]  # their radii
-    solid: int  # how many landmarks, from the first, can be bumped into
+    solid: int  # how many landmarks, from the first, agents collide with
     field: float  # landmarks start within +-field, agents within +-1
     sensitivity: tuple[float, ...] = (3.0, 3.0, 3.0, 4.0)
     accel: tuple[float, ...] = (3.0, 3.0, 3.0, 4.0)
     top_speed: tuple[float, ...] = (1.0, 1.0, 1.0, 1.3)
-    hit: float = 0.0  # what a predator's touch of the prey pays
-    fence: float = 0.0  # what leaving the field costs the prey
+    hit: float = 0.0  # reward of a predator that touches the prey
+    fence: float = 0.0  # cost of the prey for leaving the field
 
 
 RULES = {
@@ -53,7 +53,7 @@ def length(vectors: np.ndarray) -> np.ndarray:
 
 
 class ParticleWorld:
-    """E episodes of spread, tag or world, in float64 and without a clock; `prey` is a path for `load_prey`."""
+    """E episodes of spread, tag or world, in float64 and without a time limit; `prey` is a path for `load_prey`."""
 
     def __init__(self, scenario: str, episodes: int, prey: str | Path | None = None):
         self.scenario, self.episodes, self.rules = scenario, episodes, RULES[scenario]
@@ -65,7 +65,7 @@ class ParticleWorld:
         self._touching = radii[: self.I, None] + radii  # [I, I + L]: distances of contact
 
     def reset(self, seeds: np.ndarray) -> None:
-        """Draw the start of every episode from a seed of its own: [E]."""
+        """Draw the start of every episode from its own seed: [E]."""
         streams = (np.random.default_rng(int(seed) % 2**32) for seed in seeds)
         places = np.stack([stream.uniform(-1, 1, (self.I + self.L, 2)) for stream in streams])
         agents, landmarks = np.split(places, [self.I], 1)
@@ -82,10 +82,10 @@ class ParticleWorld:
         return [self.observe_one(i) for i in range(self.I)]
 
     def observe_one(self, i: int) -> np.ndarray:
-        """Agent i's velocity and position, landmarks and other agents relative to it, and the scenario's own: [E,O_i].
+        """Agent i's velocity and position, landmarks and other agents relative to it, and more by scenario: [E,O_i].
 
-        That is four zeros in spread (nobody speaks), else a predator's view of the prey's velocity; then, in world, +1
-        or -1 for being inside each forest or not.
+        Spread adds four zeros (unused messages), the others the prey's velocity for predators; world then adds +1 or -1
+        for each forest that the agent is inside of or not.
         """
         here = self.agents[:, i : i + 1]
         parts = [self.velocities[:, i], here, self.landmarks - here, np.delete(self.agents, i, 1) - here]
@@ -99,7 +99,7 @@ class ParticleWorld:
         return np.concatenate([part.reshape(self.episodes, -1) for part in parts], -1)
 
     def step(self, actions: np.ndarray) -> np.ndarray:
-        """Rewards [E,I] after actions [E,I,2], taken as they are; with [E,3,2], `self.prey` decides its own."""
+        """Rewards [E,I] after actions [E,I,2], which are not clipped; with [E,3,2], `self.prey` chooses the prey's."""
         if self.prey is not None and np.shape(actions) == (self.episodes, LEARNERS, 2):
             actions = np.concatenate([actions, self.prey(self.observe_one(self.I - 1))[:, None]], 1)
         force = self._accel * (self._sensitivity * _shaped("actions", actions, self.agents.shape))
@@ -113,7 +113,7 @@ class ParticleWorld:
         return self._spread_reward() if self.prey is None else self._chase_reward()
 
     def _contacts(self) -> np.ndarray:
-        """Forces on every agent from every solid entity: [E,I,J,2]. Coincident ones (NaN in the source) feel none."""
+        """Forces on every agent from every solid entity: [E,I,J,2]; 0 between coincident ones (NaN in the source)."""
         bodies = np.concatenate([self.agents, self.landmarks[:, : self.rules.solid]], 1)
         offset = self.agents[:, :, None] - bodies[:, None]
         distance = length(offset)[..., None]
@@ -122,14 +122,14 @@ class ParticleWorld:
         return CONTACT_FORCE * offset / np.where(distance > 0, distance, 1.0) * penetration
 
     def _spread_reward(self) -> np.ndarray:
-        """min(1 / distance, 10) of every landmark's nearest agent, less 5 for each agent that one overlaps."""
+        """The sum of min(1 / distance, 10) over landmarks and their nearest agents, less 5 for every overlap."""
         nearest = length(self.agents[:, :, None] - self.landmarks[:, None]).min(1)
         between = length(self.agents[:, :, None] - self.agents[:, None])
         overlapped = (between < self._touching[:, : self.I]).sum(-1) - 1  # less oneself
         return (1 / np.maximum(nearest, 0.1)).sum(-1, keepdims=True) - 5.0 * overlapped
 
     def _chase_reward(self) -> np.ndarray:
-        """Predators share hits and closeness; the prey loses as much, pays beyond the fence, and in World it eats."""
+        """Predators share hits and closeness; the prey loses as much, pays outside the field, and eats in World."""
         prey = self.agents[:, -1]
         gap = length(self.agents[:, :-1] - prey[:, None])
         caught = self.rules.hit * (gap < self._touching[-1, :LEARNERS]).sum(-1) - 0.1 * gap.sum(-1)
@@ -151,9 +151,9 @@ def _shaped(name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 class ScriptedPrey:
-    """Heads for the centre and flees from predators in sight; beyond |p| = 1 / home the way home outweighs them.
+    """Flees from predators within `sight`, and is drawn to the centre; beyond |p| = 1 / home the centre outweighs them.
 
-    As short-sighted and as easy to catch as OMAR's: random and chasing predators earn about what they earn against it.
+    About as easy to catch as OMAR's: random and chasing predators get about the returns that they get against that.
     """
 
     name = "scripted"
@@ -163,7 +163,7 @@ class ScriptedPrey:
         self._predators = slice(4 + 2 * landmarks, 10 + 2 * landmarks)
 
     def __call__(self, obs: np.ndarray) -> np.ndarray:
-        """The prey's observation [E,O] -> the action [E,2] towards the velocity that it wishes."""
+        """The prey's observation [E,O] -> the action [E,2] towards its desired velocity."""
         threats = obs[:, self._predators].reshape(-1, LEARNERS, 2)
         gap = np.maximum(length(threats), 1e-6)[..., None]
         away = -(threats / gap * np.maximum(self.sight - gap, 0)).sum(1)
@@ -192,8 +192,10 @@ def load_prey(scenario: str, path: str | Path | None = None) -> ScriptedPrey | P
     """OMAR's prey from `path`, by default $OFFMARL_PREY; the scripted one where neither is set.
 
     `path` is pretrained_adv_model.pt (og-marl's or OMAR's), an npz of the prey's policy in it, or a folder that has
-    `simple_<scenario>/pretrained_adv_model.pt` or `prey_<scenario>.npz`. `name` tells preys apart in fingerprints.
-    A ValueError says in one line which file is wrong, how, and what to do.
+    `simple_<scenario>/pretrained_adv_model.pt` or `prey_<scenario>.npz`. `name` distinguishes preys in fingerprints.
+
+    Raises:
+        ValueError: which file is wrong, how, and what to do, in one line.
     """
     path, landmarks = path or os.environ.get("OFFMARL_PREY"), len(RULES[scenario].landmarks)
     if not path:
@@ -202,7 +204,7 @@ def load_prey(scenario: str, path: str | Path | None = None) -> ScriptedPrey | P
     if file.is_dir():
         files = [file / f"simple_{scenario}/pretrained_adv_model.pt", file / f"prey_{scenario}.npz"]
         file = next(filter(Path.is_file, files), files[0])
-    mend = f"give the prey of simple_{scenario}, or unset OFFMARL_PREY to play against the scripted one"
+    advice = f"give the prey of simple_{scenario}, or unset OFFMARL_PREY to play against the scripted one"
     sees = 10 + 2 * landmarks + 2 * (scenario == "world")
     try:
         if file.suffix == ".npz":
@@ -215,21 +217,21 @@ def load_prey(scenario: str, path: str | Path | None = None) -> ScriptedPrey | P
         prey = PretrainedPrey(weights, f"pretrained {hashlib.sha256(file.read_bytes()).hexdigest()[:8]}")
         if prey.scale.shape != (sees,) or not np.isfinite(prey(np.zeros((1, sees))).reshape(1, 2)).all():
             raise ValueError(f"it should make 2 finite numbers of {sees}, and takes {prey.scale.size}")
-    except Exception as error:  # whatever np.load and torch.load make of a foreign file
+    except Exception as error:  # whatever np.load and torch.load raise over a file that is something else
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
-        raise ValueError(f"{file}: not a pretrained prey ({reason}); {mend}") from error
+        raise ValueError(f"{file}: not a pretrained prey ({reason}); {advice}") from error
     return prey
 
 
 class MpeEnv:
-    """`lanes` episodes as the three learners live them, a `BatchEnv`. The prey is part of it; the clock ends it."""
+    """`lanes` episodes of the three learners, a `BatchEnv`. The prey is part of it; episodes end at the time limit."""
 
     def __init__(self, task: Task, lanes: int, prey: str | Path | None = None):
         self.task, self.lanes = task, lanes
         self.world = ParticleWorld(task.short, lanes, prey or task.roster.get("weights"))
 
     def reset(self, seeds: np.ndarray) -> View:
-        """Start an episode in every lane, each from a seed of its own: [E]."""
+        """Start an episode in every lane, each from its own seed: [E]."""
         self.world.reset(seeds)
         self._clock = 0
         return self._view()
@@ -242,7 +244,7 @@ class MpeEnv:
         return Step(self._view(), reward, over, over.copy(), None)
 
     def _view(self) -> View:
-        """Observations [E,3,O]; the state [E,3*O] is all of them."""
+        """Observations [E,3,O]; the state [E,3*O] joins them."""
         obs = np.stack([self.world.observe_one(i) for i in range(LEARNERS)], 1).astype(np.float32)
         return View(obs, obs.reshape(self.lanes, -1).copy(), None)
 

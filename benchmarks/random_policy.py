@@ -1,4 +1,4 @@
-"""Random play: legal actions, or uniform ones in [-1, 1]."""
+"""The random policy."""
 
 import numpy as np
 

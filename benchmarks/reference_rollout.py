@@ -1,4 +1,4 @@
-"""The reference rollout of a task: fifty steps that are the same wherever its simulator is the same."""
+"""The reference rollout of a task: fifty steps whose checksum is equal wherever the simulator is equal."""
 
 import hashlib
 from functools import cache
@@ -9,22 +9,22 @@ from offmarl.benchmarks.random_policy import uniform
 from offmarl.benchmarks.tasks import ENGINES, Task, make_env
 
 STEPS = 50
-SEED = 800_000_000  # apart from those of recordings and evaluations
+SEED = 800_000_000  # no recording or evaluation uses it
 DECIMALS = 3
 
 
 def reference(task: Task) -> dict[str, str]:
     """`rollout`: the SHA-256 of a task's reference rollout; nothing for real StarCraft, which takes minutes to start.
 
-    One episode after another is played with random legal actions from a fixed seed; observations and rewards are
-    rounded, so that the last bits of a processor's arithmetic do not matter.
+    Episodes are played one after another with random legal actions from a fixed seed. Observations and rewards are
+    rounded, so that the round-off of a processor does not matter.
     """
     return {} if ENGINES[task.engine].presence else {"rollout": _played(task, repr(task))}
 
 
 @cache
 def _played(task: Task, facts: str) -> str:
-    """The sum of one rollout. `facts` tells tasks of one name apart, which compare as equal."""
+    """The checksum of one rollout. `facts` distinguishes tasks of one name, which compare as equal, in the cache."""
     digest, rng, act = hashlib.sha256(), np.random.default_rng(SEED), uniform(task)
     env = make_env(task, 1)
     view = env.reset(np.array([SEED]))

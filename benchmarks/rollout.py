@@ -1,4 +1,4 @@
-"""Evaluation: every seed of a cell plays all its episodes at once."""
+"""Evaluation: all episodes of all seeds are played at once."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,16 +10,16 @@ from offmarl.benchmarks.env import BatchEnv
 
 
 class Policy(Protocol):
-    """Anything that acts for S seeds, in E episodes each."""
+    """Anything that acts for S seeds in E episodes each."""
 
     def act(self, obs: torch.Tensor, legal: torch.Tensor | None = None, memory: Any = None) -> tuple[torch.Tensor, Any]:
-        """obs [S,E,I,O], legal [S,E,I,A] -> actions [S,E,I] or [S,E,I,A], and the memory of the next call."""
+        """obs [S,E,I,O], legal [S,E,I,A] -> actions [S,E,I] or [S,E,I,A], and the memory for the next call."""
         ...
 
 
 @dataclass(frozen=True)
 class Episodes:
-    """What E episodes of one seed came to."""
+    """The outcome of E episodes of one seed."""
 
     returns: list[float]  # undiscounted team return
     won: list[bool] | None
@@ -28,24 +28,19 @@ class Episodes:
 
 def lane_seeds(seeds: list[int], episodes: int, first: int = 0) -> np.ndarray:
     """Environment seeds [S * E] of the episodes from `first` on: the same for every method and evaluation."""
-    return (
-        (np.array(seeds)[:, None] * 100_003 + np.arange(first, first + episodes) + 500_000_003).astype(np.int32).ravel()
-    )
+    found = np.array(seeds)[:, None] * 100_003 + np.arange(first, first + episodes) + 500_000_003
+    return found.astype(np.int32).ravel()
 
 
 def evaluate(
-    policy: Policy,
-    env: BatchEnv,
-    seeds: list[int],
-    device: torch.device | str = "cpu",
-    episodes: int | None = None,
+    policy: Policy, env: BatchEnv, seeds: list[int], device: torch.device | str = "cpu", episodes: int | None = None
 ) -> list[Episodes]:
-    """Play `episodes` episodes of every seed (default: a lane each), in as many waves as the lanes make necessary.
+    """Play `episodes` episodes of every seed (default: one a lane), in as many waves as the lanes require.
 
-    Episodes that broke off with their game do not count; others are played instead.
+    Episodes whose game crashed do not count; others are played instead.
 
     Raises:
-        RuntimeError: when more broke off than were wanted.
+        RuntimeError: when more episodes crashed than were wanted.
     """
     lanes, broken, waves = env.lanes // len(seeds), 0, 0
     wanted = lanes if episodes is None else episodes
@@ -56,38 +51,38 @@ def evaluate(
             played[lane // lanes].append(outcome[lane])
         waves, broken = waves + 1, broken + int(void.sum())
         if broken > wanted * len(seeds):
-            raise RuntimeError(f"{broken} evaluation episodes broke off before {wanted} of every seed were over")
+            raise RuntimeError(f"{broken} evaluation episodes crashed before {wanted} of every seed were complete")
     return [_joined(own[:wanted]) for own in played]
 
 
 def _wave(
     policy: Policy, env: BatchEnv, starts: np.ndarray, S: int, device: torch.device | str
 ) -> tuple[list[Episodes], np.ndarray]:
-    """One episode in every lane, and which of them broke off [S * E]."""
-    view, memory, knows_victory = env.reset(starts), None, False
+    """One episode in every lane, and which of them crashed [S * E]."""
+    view, memory, can_win = env.reset(starts), None, False
     total, length = np.zeros(env.lanes), np.zeros(env.lanes, int)
     won, over, void = (np.zeros(env.lanes, bool) for _ in range(3))
     while not over.all():
         obs = torch.from_numpy(view.obs).to(device).unflatten(0, (S, -1))
         legal = None if view.legal is None else torch.from_numpy(view.legal).to(device).unflatten(0, (S, -1))
         actions, memory = policy.act(obs, legal, memory)
-        # A seed whose networks are no numbers any more must not break the simulator of the others.
+        # NaN from the networks of one seed must not stop the simulator of the others.
         step = env.step(actions.flatten(0, 1).nan_to_num().cpu().numpy())
         reward = step.reward if step.reward.ndim == 1 else step.reward.mean(-1)
         total += np.where(over, 0.0, reward)
         length += ~over
         if step.won is not None:
-            knows_victory = True
+            can_win = True
             won |= step.won & step.done & ~over
         if step.void is not None:
             void |= step.void & ~over
         over |= step.done
         view = step.view
-    victories = won[:, None].tolist() if knows_victory else [None] * env.lanes
+    victories = won[:, None].tolist() if can_win else [None] * env.lanes
     return [Episodes([r], w, [n]) for r, w, n in zip(total.round(5).tolist(), victories, length.tolist())], void
 
 
 def _joined(episodes: list[Episodes]) -> Episodes:
-    """One seed's episodes together."""
+    """The episodes of one seed as one."""
     won = [flag for e in episodes for flag in e.won or ()]
     return Episodes([r for e in episodes for r in e.returns], won or None, [n for e in episodes for n in e.lengths])

@@ -1,13 +1,12 @@
-"""The tasks of the harness, read from tasks.yaml."""
+"""The tasks of the harness, read from tasks.yaml, and the simulators that play them."""
 
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import import_module, resources
-from typing import Any
-
-import yaml
+from importlib import import_module
+from typing import Annotated, Any, Literal
 
 from offmarl.benchmarks.env import BatchEnv
+from offmarl.benchmarks.yaml_files import Pair, Strict, known_name, packaged
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Task:
     engine: str = field(compare=False)
     discrete: bool = field(compare=False, default=True)
     roster: dict = field(compare=False, default_factory=dict)
-    score: tuple[float, float] | None = field(compare=False, default=None)  # returns that count as 0 and 100
+    score: list[float] | None = field(compare=False, default=None)  # returns that count as 0 and 100
     note: str = field(compare=False, default="")
 
     @property
@@ -36,18 +35,11 @@ class Task:
         return self.name.split("/", 1)[1]
 
 
-@cache
-def tasks() -> dict[str, Task]:
-    """All tasks by name."""
-    text = resources.files("offmarl.benchmarks").joinpath("tasks.yaml").read_text()
-    return {name: Task(name, **facts) for name, facts in yaml.safe_load(text).items()}
-
-
 @dataclass(frozen=True)
 class Engine:
-    """A simulator: what results from it are labelled, its adapter as module:class, the packages that decide it.
+    """A simulator: the label of its results, its adapter as module:class, the packages whose versions decide them.
 
-    One that does not come with offmarl has a module that says what is `missing` of it, and `facts` for fingerprints.
+    One that must be installed separately names a module with `missing` (what to install) and `facts` (versions).
     """
 
     label: str
@@ -66,16 +58,63 @@ ENGINES = {
 }
 
 
+class Teams(Strict):
+    """SMACv2's random teams, equal for both sides."""
+
+    size: int
+    exception: str  # a team never consists of these alone
+    weights: dict[str, float]
+
+
+class Roster(Strict):
+    """What a simulator needs to know of a task besides its sizes."""
+
+    type_bits: int = 0
+    corridor: Pair | None = None
+    allies: dict[str, int] = {}
+    enemies: dict[str, int] = {}
+    teams: Teams | None = None
+    prey: int = 0
+    physics: Literal["native", "legacy"] = "native"
+
+
+class TaskEntry(Strict):
+    """A task as tasks.yaml has it; see `Task`."""
+
+    family: str
+    agents: int
+    obs: int
+    state: int
+    actions: int
+    limit: int
+    engine: Annotated[str, known_name("engine", ENGINES)]
+    discrete: bool = True
+    roster: Roster = Roster()
+    score: Pair | None = None
+    note: str = ""
+
+
+@cache
+def tasks() -> dict[str, Task]:
+    """All tasks by name.
+
+    Raises:
+        FileError: naming the key of tasks.yaml that is wrong, and the reason.
+    """
+    entries = packaged(dict[str, TaskEntry], "offmarl.benchmarks", "tasks.yaml")
+    return {name: Task(name, **entry.model_dump(exclude_unset=True)) for name, entry in entries.items()}
+
+
 def unavailable(task: Task) -> str:
-    """Why the task's simulator cannot run here and what to do, empty where it can; imports no simulator."""
+    """Why the task's simulator cannot run here and what to do; empty where it can. Imports no simulator."""
     presence = ENGINES[task.engine].presence
     return adapter_module(presence).missing(task.engine, task.short) if presence else ""
 
 
 def make_env(task: Task, seeds: int, episodes: int = 1) -> BatchEnv:
-    """The task's environment with a lane for each of some `episodes` of every one of `seeds` seeds.
+    """The task's environment, with one lane for each of `episodes` episodes of `seeds` seeds.
 
-    Simulators that are too heavy for that have fewer lanes (`episodes_at_once` of every seed).
+    Simulators that are too heavy for that have fewer lanes: `episodes_at_once` for each seed.
     """
     module, name = ENGINES[task.engine].adapter.split(":")
     adapter = getattr(adapter_module(module), name)
@@ -83,5 +122,5 @@ def make_env(task: Task, seeds: int, episodes: int = 1) -> BatchEnv:
 
 
 def adapter_module(name: str) -> Any:
-    """A module of this folder; adapters are imported only here."""
+    """A module of this folder. Adapters are imported here only."""
     return import_module(f"offmarl.benchmarks.{name}")

@@ -1,19 +1,19 @@
-"""YAML files of the package, checked by pydantic models: somebody may have edited them, or written one of their own."""
+"""YAML files, the package's and the user's, checked by pydantic models."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cache
 from importlib import resources
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 T = TypeVar("T")
 
 
 class FileError(ValueError):
-    """A file says what no reader understands: file, key, reason, in one line."""
+    """A file has an unknown key or a wrong value: file, key and reason in one line."""
 
     in_a_line = True  # for the command line: say no more than the message
 
@@ -22,9 +22,23 @@ class FileError(ValueError):
 
 
 class Strict(BaseModel):
-    """A part of a file: every key is known, and nothing changes it afterwards."""
+    """A part of a file: unknown keys are errors, values are not converted, and nothing changes it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
+def known_name(what: str, known: Collection[str]) -> AfterValidator:
+    """For `Annotated[str, known_name("quality", QUALITIES)]`: refuses other names, and suggests the nearest."""
+
+    def check(name: str) -> str:
+        if name not in known:
+            raise ValueError(f"unknown {what} '{name}': {nearest(name, known)}known: {', '.join(known)}")
+        return name
+
+    return AfterValidator(check)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -64,14 +78,14 @@ def parse(kind: type[T], place: str, text: str) -> T:
     try:
         return TypeAdapter(kind).validate_python(found)
     except ValidationError as error:
-        raise FileError(f"{place}: {_told(kind, error)}") from error
+        raise FileError(f"{place}: {_message(kind, error)}") from error
 
 
-def _told(kind: Any, error: ValidationError) -> str:
-    """The first fault in words; a misspelt key goes before what is missing because of it."""
+def _message(kind: Any, error: ValidationError) -> str:
+    """The first fault in words; a misspelt key comes before a key that is missing because of it."""
     faults = error.errors(include_url=False)
     fault = min(faults, key=lambda fault: fault["type"] != "extra_forbidden")
-    *parents, key = [str(part) for part in fault["loc"]] or [""]
+    *parents, key = [str(part) for part in fault["loc"] if part != "[key]"] or [""]
     where = ".".join(parents)
     if fault["type"] == "extra_forbidden":
         known = _known(kind, fault["loc"][:-1])

@@ -1,7 +1,7 @@
-"""Is a dataset what it claims to be?
+"""Checks of a dataset, for the faults that public data have had.
 
-What is looked at are the faults that public data have had: files that are copies of each other, flags on the wrong row,
-returns that are not the published ones, padding, actions outside their range.
+These are: copies of another file, flags on the wrong row, returns that are not the published ones, padding, actions
+outside their range.
 """
 
 import hashlib
@@ -12,18 +12,18 @@ import numpy as np
 from offmarl.datasets.dataset import Dataset
 from offmarl.datasets.public.boundaries import Boundaries
 
-SLICE = 2**16  # rows looked at together
+SLICE = 2**16  # rows read at once
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at; `sound` is False where somebody should look, too."""
+    """The result of one check; `sound` is False where a person should look."""
 
     sound: bool
     text: str
 
 
-def look_at(data: Dataset, card: dict[str, Any]) -> list[Finding]:
-    """Findings on one dataset; `card` is as stored beside it."""
+def inspect_dataset(data: Dataset, card: dict[str, Any]) -> list[Finding]:
+    """Findings on one dataset and its card."""
     return [
         _counts(data),
         _returns(data, card),
@@ -35,8 +35,8 @@ def look_at(data: Dataset, card: dict[str, Any]) -> list[Finding]:
     ]
 
 
-def compare(one: Dataset, other: Dataset, name: str) -> Finding:
-    """Whether two datasets share episodes that should not be shared: `name` is the other one's."""
+def shared_episodes(one: Dataset, other: Dataset, name: str) -> Finding:
+    """Whether two datasets share episodes, which they should not; `name` is the other one's."""
     ours, theirs = episode_sums(one), set(episode_sums(other))
     shared = sum(each in theirs for each in ours)
     text = f"{shared:,} of {len(ours):,} episodes are in {name} too"
@@ -44,7 +44,7 @@ def compare(one: Dataset, other: Dataset, name: str) -> Finding:
 
 
 def episode_sums(data: Dataset) -> list[bytes]:
-    """A short sum of every episode's actions and rewards."""
+    """A checksum of every episode's actions and rewards."""
     starts = np.searchsorted(data.episode, np.arange(len(data.behaviour) + 1))
     return [
         hashlib.blake2b(data.actions[a:b].tobytes() + data.rewards[a:b].tobytes(), digest_size=8).digest()
@@ -58,7 +58,7 @@ def _counts(data: Dataset) -> Finding:
     return Finding(
         True,
         f"{len(data):,} transitions in {len(lengths):,} episodes of {lengths.min()} to {lengths.max()} steps "
-        f"(mean {lengths.mean():.1f}); {timeouts:,} end by the clock",
+        f"(mean {lengths.mean():.1f}); {timeouts:,} end at the time limit",
     )
 
 
@@ -90,7 +90,7 @@ def _legal(data: Dataset) -> Finding:
 
 
 def _boundaries(card: dict[str, Any]) -> list[Finding]:
-    """What the file's rows said about the convention of its ends (datasets/public/boundaries.py)."""
+    """What the rows show about the convention of episode ends (datasets/public/boundaries.py)."""
     if "boundaries" not in card:
         return []
     seen = Boundaries(**card["boundaries"])
@@ -98,8 +98,8 @@ def _boundaries(card: dict[str, Any]) -> list[Finding]:
         f"observations jump by {seen.jump_inside:.3g} inside episodes, {seen.jump_into_flagged:.3g} into the flagged "
     )
     jumps += f"row, {seen.jump_after_flagged:.3g} after it"
-    late = "; the flags seem to stand on the next episode's first row" if seen.late else ""
-    judged = f"ends are read as '{card['ends']}'; the rows speak for '{seen.ends}': {seen.reason}"
+    late = "; the flags seem to be on the next episode's first row" if seen.late else ""
+    judged = f"ends are read as '{card['ends']}'; the rows indicate '{seen.ends}': {seen.reason}"
     return [Finding(not seen.late, jumps + late), Finding(card["ends"] in (seen.ends, "limit"), judged)]
 
 
@@ -112,12 +112,12 @@ def _padding(data: Dataset) -> list[Finding]:
         blank += int((~rows.any(-1)).sum())
     idle = int((~used.any(0)).sum())
     agents = blank / (len(data.obs) * data.obs.shape[1])
-    absent = ~used.any(-1)
+    padding = ~used.any(-1)
     found = [
         Finding(True, f"{idle} of {used.shape[1]} observed features are always zero; {agents:.1%} of rows are blank")
     ]
-    if absent.any():
-        found.append(Finding(False, f"agent {int(absent.argmax())} observes nothing but zeros: padding, not an agent"))
+    if padding.any():
+        found.append(Finding(False, f"agent {int(padding.argmax())} observes nothing but zeros: padding, not an agent"))
     return found
 
 

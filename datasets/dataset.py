@@ -1,9 +1,8 @@
-"""The one form that every dataset takes: episodes, end to end, terminal conventions already settled.
+"""The canonical form of every dataset: episodes end to end, with one convention of episode ends.
 
-An episode of T transitions occupies T + 1 rows of `obs`, `state` and `legal` (the last row is what follows the last
-action), so an observation is stored once although it is the next one of its predecessor. Transition k reads row
-`rows[k]` and, for its successor, row `rows[k] + 1`; none ever joins two episodes. Shapes: N transitions, R rows,
-I agents, O observation, G state, A actions.
+An episode of T transitions has T + 1 rows of `obs`, `state` and `legal` (the last row follows the last action), so each
+observation is stored once. Transition k leads from row `rows[k]` to row `rows[k] + 1`; none joins two episodes.
+Shapes: N transitions, R rows, I agents, O observation, G state, A actions.
 """
 
 import hashlib
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from offmarl.benchmarks.tasks import Task
-from offmarl.datasets.foreign import foreign
+from offmarl.datasets.damaged import refuse_damaged
 
 FORM: dict[str, tuple[str, int]] = {  # a field's type and number of axes in a file; discrete actions differ
     "obs": ("float32", 3),
@@ -33,7 +32,7 @@ FORM: dict[str, tuple[str, int]] = {  # a field's type and number of axes in a f
 
 @dataclass
 class Dataset:
-    """Real transitions only. `done` marks true ends, `timeout` ends by the clock."""
+    """Real transitions only. `done` marks terminal ones, `timeout` those at the time limit."""
 
     obs: np.ndarray  # [R, I, O] float32
     state: np.ndarray  # [R, G] float32
@@ -44,15 +43,15 @@ class Dataset:
     timeout: np.ndarray  # [N] bool
     rows: np.ndarray  # [N] int64
     episode: np.ndarray  # [N] int32
-    behaviour: np.ndarray  # [episodes] int16: which policy recorded it (never an input of a method)
+    behaviour: np.ndarray  # [episodes] int16: the policy that recorded it (never an input of a method)
 
     def __post_init__(self) -> None:
-        """Refuse arrays that do not fit together."""
+        """Refuse arrays that do not fit each other."""
         for name in ("actions", "rewards", "done", "timeout", "episode"):
-            self._need(name, len(getattr(self, name)), len(self.rows), "transitions")
+            self._check_length(name, len(getattr(self, name)), len(self.rows), "transitions")
         for name in ("state", "legal"):
             if getattr(self, name) is not None:
-                self._need(name, len(getattr(self, name)), len(self.obs), "rows of obs")
+                self._check_length(name, len(getattr(self, name)), len(self.obs), "rows of obs")
         ends = self.done | self.timeout
         last = np.append(self.episode[1:] != self.episode[:-1], True)
         if not np.array_equal(ends, last):
@@ -64,7 +63,7 @@ class Dataset:
                 "an episode of T transitions has T + 1 rows"
             )
 
-        expected = np.arange(len(self.rows)) + self.episode  # every episode before has one row more than transitions
+        expected = np.arange(len(self.rows)) + self.episode  # every earlier episode has one row more than transitions
         if not np.array_equal(self.rows, expected):
             k = int(np.flatnonzero(self.rows != expected)[0])
             raise ValueError(f"rows, transition {k}: {self.rows[k]}, should be {expected[k]}")
@@ -73,7 +72,7 @@ class Dataset:
         """Refuse what does not fit the task.
 
         Raises:
-            ValueError: naming the field, and the row where one is to blame.
+            ValueError: naming the field, and the row if one is wrong.
         """
         per_agent = (task.agents, task.actions)
         shapes = {"obs": (task.agents, task.obs), "state": (task.state,), "rewards": (task.agents,)}
@@ -93,9 +92,9 @@ class Dataset:
         if bad.any():
             raise ValueError(f"actions, row {bad.argmax()}: outside {low} to {high}")
 
-    def _need(self, name: str, have: int, need: int, what: str) -> None:
-        if have != need:
-            raise ValueError(f"{name}: {have} entries for {need} {what}")
+    def _check_length(self, name: str, have: int, wanted: int, what: str) -> None:
+        if have != wanted:
+            raise ValueError(f"{name}: {have} entries for {wanted} {what}")
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -127,8 +126,8 @@ def read(file: Path, task: Task) -> Dataset:
     Raises:
         ValueError: naming the file, the field and the row of the first fault.
     """
-    file.stat()  # one that is not there at all is no damaged file
-    with foreign(file, "is not a whole .npz of plain arrays"), np.load(file, allow_pickle=False) as stored:
+    file.stat()  # a missing file is not a damaged one
+    with refuse_damaged(file, "is not a complete .npz of plain arrays"), np.load(file, allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
     names = {f.name for f in fields(Dataset)}
     missing = sorted(names - {"legal"} - arrays.keys())
@@ -144,8 +143,23 @@ def read(file: Path, task: Task) -> Dataset:
     return data
 
 
+def read_folder(folder: Path) -> Dataset:
+    """The dataset of a folder, its arrays memory-mapped.
+
+    Raises:
+        ValueError: when an array is damaged.
+    """
+    arrays: dict[str, Any] = {"legal": None}
+    for field in fields(Dataset):
+        file = folder / f"{field.name}.npy"
+        if file.exists() or field.name != "legal":
+            with refuse_damaged(file, "is not a complete array"):
+                arrays[field.name] = np.load(file, mmap_mode="c", allow_pickle=False)
+    return Dataset(**arrays)
+
+
 def _typed(name: str, values: np.ndarray, task: Task) -> np.ndarray:
-    """A field in its own type; values of another kind, or with other axes, are refused."""
+    """A field in its canonical type; other kinds of values, or other axes, are refused."""
     kind, axes = ("int64", 2) if name == "actions" and task.discrete else FORM[name]
     if values.dtype.kind not in {"i": "iu"}.get(kind[0], kind[0]) or values.ndim != axes:
         raise ValueError(f"{name}: {values.dtype} with {values.ndim} axes, but {task.name} has {kind} with {axes}")
@@ -160,24 +174,26 @@ def from_episodes(episodes: list[dict[str, np.ndarray]], behaviours: list[int]) 
         behaviours: the policy behind each.
     """
     lengths = np.array([len(e["actions"]) for e in episodes])
-    starts = np.cumsum(lengths + 1) - lengths - 1
-    last = np.cumsum(lengths) - 1
-    flags = {name: np.zeros(lengths.sum(), bool) for name in ("done", "timeout")}
-    for name, flag in flags.items():
-        flag[last] = [bool(e[name]) for e in episodes]
+    done, timeout = (np.array([e[name] for e in episodes], bool) for name in ("done", "timeout"))
     join = {k: np.concatenate([e[k] for e in episodes]) for k in ("obs", "state", "actions", "rewards")}
-    return Dataset(
-        **join,
-        **flags,
-        legal=np.concatenate([e["legal"] for e in episodes]) if "legal" in episodes[0] else None,
-        rows=np.concatenate([np.arange(s, s + n) for s, n in zip(starts, lengths)]).astype(np.int64),
-        episode=np.repeat(np.arange(len(episodes)), lengths).astype(np.int32),
-        behaviour=np.array(behaviours, np.int16),
-    )
+    legal = np.concatenate([e["legal"] for e in episodes]) if "legal" in episodes[0] else None
+    return Dataset(**join, legal=legal, **index(lengths, done, timeout, behaviours))
+
+
+def index(
+    lengths: np.ndarray, done: np.ndarray, timeout: np.ndarray, behaviours: Sequence[int] | np.ndarray
+) -> dict[str, Any]:
+    """The fields that say where transitions belong, from length, flags and policy of every episode: [episodes] each."""
+    count, last = int(lengths.sum()), np.cumsum(lengths) - 1
+    episode = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+    marks = {"done": np.zeros(count, bool), "timeout": np.zeros(count, bool)}
+    marks["done"][last], marks["timeout"][last] = done, timeout
+    rows = np.arange(count, dtype=np.int64) + episode
+    return marks | {"rows": rows, "episode": episode, "behaviour": np.array(behaviours, np.int16)}
 
 
 def join(parts: Sequence[tuple[Dataset, float]]) -> Dataset:
-    """Put datasets end to end, each with the first share of its episodes: (dataset, share)."""
+    """Join datasets, each with the first share of its episodes: (dataset, share)."""
     episodes, behaviours = [], []
     for data, share in parts:
         before = max(behaviours, default=-1) + 1

@@ -7,20 +7,20 @@ from offmarl.algorithms.parts.batch import Batch, Data, Window
 from offmarl.algorithms.parts.streams import SeedStreams
 from offmarl.datasets.dataset import Dataset
 
-SENT_BYTES = 2**27  # to a GPU at once
+SENT_BYTES = 2**27  # copied to a GPU at once
 
 
 def to_device(values: np.ndarray, device: torch.device | str) -> torch.Tensor:
-    """An array on the device. Elsewhere than on the CPU it goes in slices, so that a memory-mapped one is never whole
-    in the host's memory; on the CPU it stays where it is."""
-    whole = torch.from_numpy(values)
+    """An array on the device. To a GPU it is copied in slices, so that a memory-mapped one is never completely in host
+    memory; on the CPU it is not copied."""
+    source = torch.from_numpy(values)
     if torch.device(device).type == "cpu":
-        return whole
-    sent = torch.empty(whole.shape, dtype=whole.dtype, device=device)
+        return source
+    sent = torch.empty(source.shape, dtype=source.dtype, device=device)
     rows = max(1, SENT_BYTES // max(1, values[:1].nbytes))
     for lo in range(0, len(values), rows):
         part = values
-        if isinstance(values, np.memmap) and values.filename:  # a map of its own for each slice, which lets go of it
+        if isinstance(values, np.memmap) and values.filename:  # a new map for each slice, which frees its memory
             part = np.memmap(values.filename, values.dtype, "c", values.offset, values.shape)
         sent[lo : lo + rows] = torch.from_numpy(part[lo : lo + rows])
     return sent
@@ -30,8 +30,8 @@ class Sampler:
     """A dataset on the device, from which every seed draws its own batches.
 
     Args:
-        timeout_bootstrap: value what follows a time-out; by default it ends the episode, as in the papers' data.
-        window: what batches show around each transition; None: nothing.
+        timeout_bootstrap: bootstrap after a time-out; by default it is terminal, as in the papers' data.
+        window: the observations around each transition that batches contain; None: none.
     """
 
     def __init__(

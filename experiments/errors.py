@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from offmarl.datasets.foreign import short
+from offmarl.datasets.damaged import short_message
 
 
 class UserError(ValueError):
@@ -28,7 +28,7 @@ def refusing(fault: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{fault} ({short(error)})") from error
+        raise UserError(f"{fault} ({short_message(error)})") from error
 
 
 def check_name(kind: str, name: str, known: Iterable[str]) -> str:

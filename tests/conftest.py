@@ -8,6 +8,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from miniature_data import forge, public_data  # noqa: F401  fixtures of several rooms
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before any test module imports JAX
 

@@ -1,4 +1,4 @@
-"""SMAX with the four behaviours of StarCraft that the paper's maps need and the package lacks.
+"""SMAX with the four behaviours of StarCraft that the paper's maps need and the package does not have.
 
 `Battle` overrides two methods of `jaxmarl.environments.smax.SMAX` (0.2.0, pinned; a test holds their signatures):
 an attack order on a unit out of range walks towards it, colossi hit a line, banelings burst, medivacs heal the worst
@@ -15,10 +15,7 @@ import numpy as np
 
 from offmarl.benchmarks.smax.units import UNITS
 
-_print, builtins.print = (
-    builtins.print,
-    lambda *_, **__: None,
-)  # the package prints, past any redirection of stdout
+_print, builtins.print = builtins.print, lambda *_, **__: None  # the package prints past any redirection of stdout
 try:
     from jaxmarl.environments.smax import HeuristicEnemySMAX, Scenario
     from jaxmarl.environments.smax.heuristic_enemy import create_heuristic_policy
@@ -28,8 +25,8 @@ finally:
 
 
 GAME_LOOPS_PER_SECOND = 22.4  # the Faster clock; an action lasts eight loops
-# A colossus hits 2.8 across and 0.3 deep. SMAX's crowd stands closer than the game's, so at full width even a colossus
-# that never moves beats OG-MARL's Poor and Medium players; 0.6 of it restores their order.
+# A colossus hits 2.8 across and 0.3 deep. SMAX's units stand closer together than the game's, so at full width even a
+# colossus that never moves beats OG-MARL's Poor and Medium policies; 0.6 of it restores their order.
 LINE_HALF_LENGTH, LINE_HALF_WIDTH = 0.15, 0.6 * 1.4
 BLAST_RADIUS = 2.2
 HEAL_RANGE, HEAL_PER_SECOND = 4.0, 12.6
@@ -46,11 +43,7 @@ class Battle(SMAX):
     """
 
     def __init__(
-        self,
-        types: Sequence[str],
-        area_units: Sequence[int],
-        corridor: tuple[float, float] | None,
-        settings: dict,
+        self, types: Sequence[str], area_units: Sequence[int], corridor: tuple[float, float] | None, settings: dict
     ):
         super().__init__(**settings)
         units = [UNITS[name] for name in types]
@@ -74,7 +67,7 @@ class Battle(SMAX):
     def _world_step(  # pyright: ignore[reportIncompatibleVariableOverride]
         self, key: jax.Array, state: Any, actions: tuple[jax.Array, jax.Array]
     ) -> Any:
-        """One game loop: walk, strike, heal. `actions` are directions [K,2] and attack orders [K]."""
+        """One game loop: move, attack, heal. `actions` are directions [K,2] and attack orders [K]."""
         move, attack = actions
         kind, alive, position = state.unit_types, state.unit_alive, state.unit_positions
         target = self._targets(attack)
@@ -90,9 +83,7 @@ class Battle(SMAX):
             health = self._healed(state, health)
         jitter = jax.random.uniform(key, (self.num_agents,), minval=-self.time_per_step, maxval=2 * self.time_per_step)
         cooldown = jnp.where(
-            strikes,
-            self.unit_type_weapon_cooldowns[kind] + jitter,
-            state.unit_weapon_cooldowns - self.time_per_step,
+            strikes, self.unit_type_weapon_cooldowns[kind] + jitter, state.unit_weapon_cooldowns - self.time_per_step
         )
         step = move * self.unit_type_velocities[kind][:, None] * self.time_per_step
         border = jnp.array([self.map_width, self.map_height], jnp.float32)
@@ -100,9 +91,9 @@ class Battle(SMAX):
         return state.replace(unit_positions=walked, unit_health=health, unit_weapon_cooldowns=cooldown)
 
     def _targets(self, attack: jax.Array) -> jax.Array:
-        """Index of the unit each unit was ordered to attack [K]; its own index for no order.
+        """Index of the unit that each unit was ordered to attack [K]; its own index without an order.
 
-        Enemies number the allies from the last to the first, as SMAX does.
+        Enemies count the allies from the last to the first, as SMAX does.
         """
         me, n = jnp.arange(self.num_agents), self.num_allies
         order = attack - self.num_movement_actions
@@ -122,7 +113,7 @@ class Battle(SMAX):
         return jnp.where(bursting, jnp.inf, taken)
 
     def _area_hits(self, state: Any, u: np.ndarray, target: jax.Array) -> jax.Array:
-        """Which units [U,K] the area attack of each unit in `u` reaches, its aim always included."""
+        """Which units [U,K] the area attack of each unit in `u` hits, its target always included."""
         kind, position = state.unit_types, state.unit_positions
         aim = position[target[u]]
         forward = (aim - position[u]) / (jnp.linalg.norm(aim - position[u], axis=-1, keepdims=True) + 1e-6)
@@ -152,7 +143,7 @@ class Battle(SMAX):
 
 
 class MirroredTeams:
-    """SMACv2's weighted teams: the same random roster for both sides, never made of exceptions alone."""
+    """SMACv2's weighted teams: one random roster for both sides, never of the exceptional unit alone."""
 
     def __init__(self, size: int, weights: Sequence[float], exception: int):
         self.size, self.exception = size, exception

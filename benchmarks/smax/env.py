@@ -1,8 +1,8 @@
 """SMAC on SMAX: battles with SMAC's observations, state, legal actions, reward and limits.
 
-`Game` is one battle as pure JAX functions (for training behaviour policies inside a scan); `SmaxEnv` steps many
-battles at once and speaks numpy, the `BatchEnv` protocol that a real StarCraft adapter shares. Layouts follow
-oxwhirl's SMAC v1 and SMACv2 feature by feature; values stand on another simulator, so results are labelled SMAX.
+`Game` is one battle as pure JAX functions (behaviour policies are trained in a scan over it); `SmaxEnv` is a `BatchEnv`
+of many battles, as the adapter of real StarCraft is. Layouts follow oxwhirl's SMAC v1 and SMACv2 feature by feature;
+the simulator is another one, so results are labelled SMAX.
 """
 
 import os
@@ -29,14 +29,14 @@ TO_SMAX = jnp.array([4, 4, 0, 2, 1, 3])  # SMAX: north, east, south, west, stop
 
 
 class Position(NamedTuple):
-    """Everything that a battle needs to go on."""
+    """The complete state of a battle."""
 
     battle: Any  # SMAX state and the scripted enemy's memory
     last_actions: jax.Array  # [I, A] one-hot
 
 
 class Game:
-    """One battle of a task; all methods are pure and can be jitted and mapped.
+    """One battle of a task; all methods are pure and can be jitted and vmapped.
 
     Shapes: I agents, M enemies, O observation, S state, A actions.
     """
@@ -61,10 +61,10 @@ class Game:
         return position, self.view(position)
 
     def step(self, key: jax.Array, position: Position, actions: jax.Array) -> tuple[Position, Step]:
-        """One joint action [I] (eight game loops)."""
+        """One joint action [I], which lasts eight game loops."""
         before = position.battle.state
         orders = jnp.where(actions < N_MOVES, TO_SMAX[jnp.minimum(actions, N_MOVES - 1)], actions - 1)
-        # SMAX's own `done` looks at the clock before it moves on: it would allow an action too many.
+        # SMAX's own `done` checks the time limit before it counts the step: it would allow one action too many.
         _, battle, _, dones, _ = self.env.step_env(
             key, position.battle, {agent: orders[i] for i, agent in enumerate(self.env.agents)}
         )
@@ -78,7 +78,7 @@ class Game:
         )
 
     def reward(self, before: Any, after: Any, won: jax.Array) -> jax.Array:
-        """SMAC's team reward: damage + 10 a kill + 200 for the win, scaled so that a win is 20 in all.
+        """SMAC's team reward: damage, 10 for a kill, 200 for the win, scaled so that a won battle pays 20.
 
         Source: oxwhirl/smac starcraft2.py, reward_battle with its default switches. Damage after healing counts again.
         """
@@ -155,7 +155,7 @@ class Game:
 
 
 def _strong(tree: Any) -> Any:
-    """Give every leaf a strong type, or the second step of a battle would compile again."""
+    """Give every leaf a strong type; otherwise the second step of a battle would compile again."""
     return jax.tree.map(lambda x: jax.lax.convert_element_type(x, jnp.asarray(x).dtype), tree)
 
 
@@ -182,9 +182,8 @@ def _compiled(task: Task) -> tuple[Any, Any]:
 class SmaxEnv:
     """`lanes` battles stepped together; a `BatchEnv`.
 
-    Battles are stepped in chunks of one size, so a map compiles once whatever the number of lanes, and those that are
-    over are left out: the last one of many costs a chunk, not the batch. A lane that is over stays as it ended, without
-    reward.
+    Battles are stepped in chunks of one size, so a map compiles once whatever the number of lanes. Finished battles are
+    skipped: the last one of many costs one chunk. A finished lane keeps its last view and gets no reward.
     """
 
     def __init__(self, task: Task, lanes: int):
@@ -192,9 +191,9 @@ class SmaxEnv:
         self._reset, self._step = _compiled(task)
 
     def reset(self, seeds: np.ndarray) -> View:
-        """Start a battle in every lane, each from a seed of its own: [E]."""
+        """Start a battle in every lane, each from its own seed: [E]."""
         slots = np.arange(-(-self.lanes // CHUNK) * CHUNK)
-        self._lane = np.where(slots < self.lanes, slots, NOBODY)  # whose battle stands in each slot
+        self._lane = np.where(slots < self.lanes, slots, NOBODY)  # whose battle is in each slot
         padded = np.resize(np.asarray(seeds, np.int32), len(slots))
         started = [self._reset(jnp.asarray(part)) for part in _chunks(padded)]
         self._battles = [battle for *battle, _ in started]
@@ -204,7 +203,7 @@ class SmaxEnv:
         return View(*(part.copy() for part in view))
 
     def step(self, actions: np.ndarray) -> Step:
-        """Joint actions [E,I]. They should be legal: an attack on an enemy that is too far away walks towards it."""
+        """Joint actions [E,I], which should be legal: an attack on an enemy out of range walks towards it."""
         orders = np.asarray(actions, np.int32)[self._lane]
         outcomes = []
         for k, part in enumerate(_chunks(orders)):
@@ -215,12 +214,12 @@ class SmaxEnv:
         for kept, parts in zip(_flat(self._last), zip(*map(_flat, outcomes))):
             kept[self._lane[there]] = np.concatenate(parts)[there]
         self._lane[there & self._last.done[self._lane]] = NOBODY
-        self._close_ranks()
+        self._compact()
         obs, state, legal, *rest = (part.copy() for part in _flat(self._last))
         return Step(View(obs, state, legal), *rest)
 
-    def _close_ranks(self) -> None:
-        """Move the battles that go on into as few chunks as hold them."""
+    def _compact(self) -> None:
+        """Move the running battles into as few chunks as possible."""
         going = np.flatnonzero(self._lane != NOBODY)
         chunks = -(-len(going) // CHUNK)
         if chunks == len(self._battles):
@@ -233,7 +232,7 @@ class SmaxEnv:
         self._lane = lane
 
     def close(self) -> None:
-        """Nothing to release; real StarCraft has processes here."""
+        """Nothing to release."""
 
 
 def _chunks(slots: np.ndarray) -> list[np.ndarray]:

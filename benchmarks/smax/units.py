@@ -1,8 +1,8 @@
-"""StarCraft II units on the Faster clock, the numbers that replace SMAX's own.
+"""StarCraft II units at the Faster speed, which replace SMAX's own.
 
-SMAX 0.2.0 mixes the Normal and the Faster clock and gives a few units other damage than the game does; these are
-the values of game version 4.10. Shields are listed apart: SMAX knows one pool of health, so the simulation adds the
-two and the SMAC-shaped view splits them again.
+SMAX 0.2.0 mixes the Normal and the Faster speed and gives a few units other damage than the game does; these are the
+values of game version 4.10. SMAX has one pool of health: the simulation adds health and shield, and the SMAC-shaped
+view splits them again.
 """
 
 from dataclasses import dataclass
@@ -37,8 +37,7 @@ UNITS = {
     "zergling": Unit(4.13, 5, 2, 8, 0.375, 35, 0.497, light=True),
     "hydralisk": Unit(3.15, 12, 5, 9, 0.625, 80, 0.59, light=True),
     "baneling": Unit(3.5, 16, 2, 8, 0.375, 30, 0.8, bonus_vs_light=19, area="blast"),
-    # SMAX's enemy holds its target without mistakes, which makes 5m_vs_6m unwinnable for any script we tried. A
-    # longer cooldown on the enemy's marines restores the balance of the real map (a smaller damage would not: the
-    # number of hits to kill stays the same).
+    # SMAX's enemy never loses its target, so no script we tried wins 5m_vs_6m. A longer cooldown of the enemy's marines
+    # restores the balance of the real map (less damage would not: as many hits would kill).
     "slow_marine": Unit(3.15, 6, 5, 9, 0.375, 45, 0.90, light=True),
 }

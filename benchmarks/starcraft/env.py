@@ -1,11 +1,11 @@
 """The real StarCraft environments: SMAC, SMACv2, and the modified SMAC in which OMIGA's data were recorded.
 
-Every lane is a process of its own with a game of its own: the packages register maps of the same names, so that no two
-of them can share a process, and a game that crashes or hangs is replaced without harm to other lanes.
+Every lane is a process with its own game: the packages register maps of the same names, so no two of them can share a
+process, and a game that crashes or hangs is replaced without effect on other lanes.
 
-Reproducible only in part. SMACv2's teams and start positions follow from an episode's seed. The game itself takes a
-seed only when it is launched, so its own randomness has one in the first episode of a process alone; in SMAC and
-OMIGA's SMAC nothing else is random. Rewards are scaled by the health of a process's first teams, which vary in SMACv2.
+Reproducible only in part: SMACv2's teams and start positions follow from an episode's seed. The game takes a seed only
+when it is launched, so its own randomness is seeded in the first episode of a process only; in SMAC and OMIGA's SMAC
+nothing else is random. Rewards are scaled by the health of a process's first teams, which vary in SMACv2.
 
 Source: oxwhirl's smac and smacv2 and InstaDeep's og-marl as they are on GitHub; pysc2 4.0.0.
 Shapes: E lanes, I agents, O observation, S state, A actions of one agent.
@@ -29,13 +29,13 @@ from offmarl.benchmarks.starcraft.packages import GAME, INSTALL, PACKAGES, missi
 from offmarl.benchmarks.tasks import Task
 
 STEP_SECONDS, RESET_SECONDS, CLOSE_SECONDS = 60.0, 300.0, 15.0  # a reset may have to launch the game
-RESTARTS = 3  # how often in a row a lane may fail
+RESTARTS = 3  # failures in a row that a lane may have
 DOCTOR = "offmarl doctor shows what is missing"
 PROTOBUF = "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"
 
 
 class StarCraftError(RuntimeError):
-    """The set-up is at fault: what, where, and the command that mends it, in one line."""
+    """The installation is at fault: what, where, and the command that repairs it, in one line."""
 
 
 # In the worker.
@@ -61,7 +61,7 @@ class Game:
                 )
 
     def reset(self, seed: int) -> tuple[np.ndarray, ...]:
-        """Start an episode; what is seen."""
+        """Start an episode; returns observations [I,O], state [S] and legal actions [I,A]."""
         random.seed(seed)
         self.core._seed = seed  # read when the game is launched
         stream = np.random.default_rng(seed)
@@ -73,7 +73,7 @@ class Game:
         return self._seen()
 
     def step(self, actions: list[int]) -> tuple:
-        """What is seen, the reward, and end, time-out, victory and (never) voidness."""
+        """As `reset`, then the reward, and the flags done, timeout, won and void (never set here)."""
         before, timeouts = self.core.force_restarts, self.core.timeouts
         outcome = self.env.step(actions)
         if self.package.each:
@@ -83,12 +83,12 @@ class Game:
             reward, over, info = outcome
             won = info.get("battle_won")
         self._check(before, broken=won is None)
-        # Into `info` the packages put a time-out only of episodes that go on after it.
+        # In `info` the packages report a time-out only of episodes that continue after it.
         return self._seen(), reward, (over, self.core.timeouts > timeouts, over and won, False)
 
     def _check(self, before: int, broken: bool = False) -> None:
         if broken or self.core.force_restarts > before:
-            raise ConnectionError("the game broke down and was launched anew")  # by the package
+            raise ConnectionError("the game crashed and was launched again")  # by the package
 
     def _seen(self) -> tuple[np.ndarray, ...]:
         states = [self.env.get_state_agent(i) for i in self.agents] if self.package.each else [self.env.get_state()]
@@ -97,7 +97,7 @@ class Game:
 
 
 def _draw_from(stream: np.random.Generator, distribution: Any) -> None:
-    """Have one of SMACv2's distributions, and those that it consists of, draw from a seeded stream."""
+    """Let one of SMACv2's distributions, and its parts, draw from a seeded stream."""
     for name, part in list(vars(distribution).items()):
         if name == "rng":
             distribution.rng = stream
@@ -106,11 +106,11 @@ def _draw_from(stream: np.random.Generator, distribution: Any) -> None:
 
 
 def _serve(pipe: Any, task: Task) -> None:
-    """Obey (method, argument) until None, the other side's end, or a failure, which is answered last."""
-    os.setsid()  # the game belongs to this group, which can be ended as a whole; Ctrl-C is for the trainer only
+    """Execute orders (method, argument) until None, the end of the other side, or a failure, the last answer."""
+    os.setsid()  # one group with the game, to be ended together; Ctrl-C is for the trainer only
     for number in (signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, lambda *_: os.killpg(0, signal.SIGKILL))
-    os.dup2(2, 1)  # the game chatters
+    os.dup2(2, 1)  # the game prints a lot
     game = None
     try:
         game = Game(task)
@@ -136,14 +136,14 @@ def _serve(pipe: Any, task: Task) -> None:
 
 
 class Worker:
-    """A process that plays one lane."""
+    """The process of one lane."""
 
     def __init__(self, task: Task):
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, task), daemon=True)
-        # Newer versions of protobuf than 3.20 read pysc2's messages in Python alone. Told before the process starts,
-        # because what it imports on its way may import protobuf; whoever has 3.20 can set it to cpp, which is faster.
+        # protobuf newer than 3.20 reads pysc2's messages in Python only. Set before the process starts, because what it
+        # imports may import protobuf; with 3.20 a user can set it to cpp, which is faster.
         unset = PROTOBUF not in os.environ
         os.environ.setdefault(PROTOBUF, "python")
         try:
@@ -154,12 +154,12 @@ class Worker:
         theirs.close()
 
     def send(self, order: Any) -> None:
-        """Whether it arrives is heard."""
+        """Send an order; a failure shows in the answer."""
         with suppress(OSError):
             self.pipe.send(order)
 
-    def hear(self, deadline: float) -> tuple[str, Any]:
-        """("done", answer), or ("failed", why), or ("unfit", why) where it is useless to try again."""
+    def answer(self, deadline: float) -> tuple[str, Any]:
+        """("done", answer), or ("failed", why), or ("unfit", why) where a retry is useless."""
         with suppress(EOFError, OSError):
             if self.pipe.poll(max(0.0, deadline - time.monotonic())):
                 return self.pipe.recv()
@@ -168,7 +168,7 @@ class Worker:
         return "failed", f"its process ended with code {self.process.exitcode}"
 
     def end(self, deadline: float = 0.0) -> None:
-        """Wait for the process until the deadline, then kill what is left of it and of its game."""
+        """Wait for the process until the deadline, then kill it and its game."""
         self.process.join(max(0.0, deadline - time.monotonic()))
         if group := self.process.pid:
             with suppress(OSError):  # nothing left
@@ -189,20 +189,20 @@ def _end(workers: dict[int, Worker]) -> None:
 class StarCraftEnv:
     """`lanes` games stepped at the same time, each in a process of its own; a `BatchEnv`.
 
-    A lane whose episode is over stands still and pays nothing more. One whose game crashed, hung or went away is void
-    and keeps its last view; the next reset gives it a new process. Illegal actions become the first legal one, which
-    is to stop, or no-op for the dead.
+    A lane whose episode is over keeps its last view and gets no reward. A lane whose game crashed, hung or exited is
+    void until the next reset gives it a new process. Illegal actions become the first legal one: stop, or no-op for the
+    dead.
 
     Raises:
         StarCraftError: when packages, game or maps are missing, or their sizes are not the task's.
-        RuntimeError: when a lane fails more than RESTARTS times in a row. The environment is closed then.
+        RuntimeError: when a lane fails more than RESTARTS times in a row; the environment is then closed.
     """
 
     episodes_at_once = 1  # of each seed, in waves: a game takes about 1 GB
 
     def __init__(self, task: Task, lanes: int):
-        if lack := missing(task.engine, task.short):
-            raise StarCraftError(f"{task.name}: {lack}; {DOCTOR}")
+        if reason := missing(task.engine, task.short):
+            raise StarCraftError(f"{task.name}: {reason}; {DOCTOR}")
         self.task, self.lanes, self._workers, self._failures = task, lanes, {}, np.zeros(lanes, int)
         obs, legal = np.zeros((task.agents, task.obs), np.float32), np.zeros((task.agents, task.actions), bool)
         self._seen = [(obs, np.zeros(task.state, np.float32), legal)] * lanes
@@ -211,7 +211,7 @@ class StarCraftEnv:
         self._start()
 
     def reset(self, seeds: np.ndarray) -> View:
-        """Start an episode in every lane, as far as possible from its own seed: [E]."""
+        """Start an episode in every lane, from its own seed as far as possible: [E]."""
         self._ends[:] = False
         waiting = {lane: ("reset", int(seed) % 2**31) for lane, seed in enumerate(seeds)}
         while waiting:
@@ -242,18 +242,18 @@ class StarCraftEnv:
     def _start(self) -> None:
         fresh = [lane for lane in range(self.lanes) if lane not in self._workers]
         self._workers.update((lane, Worker(self.task)) for lane in fresh)
-        self._hear(fresh, RESET_SECONDS)
+        self._collect(fresh, RESET_SECONDS)
 
     def _ask(self, orders: dict[int, tuple[str, Any]], seconds: float) -> dict[int, Any]:
-        """The answers of those lanes that have a worker, and whose worker does not fail."""
+        """The answers of the lanes that have a worker which does not fail."""
         for lane in (present := [lane for lane in orders if lane in self._workers]):
             self._workers[lane].send(orders[lane])
-        return self._hear(present, seconds)
+        return self._collect(present, seconds)
 
-    def _hear(self, lanes: Iterable[int], seconds: float) -> dict[int, Any]:
+    def _collect(self, lanes: Iterable[int], seconds: float) -> dict[int, Any]:
         answers, deadline = {}, time.monotonic() + seconds
         for lane in lanes:
-            kind, answer = self._workers[lane].hear(deadline)
+            kind, answer = self._workers[lane].answer(deadline)
             if kind == "done":
                 answers[lane] = answer
                 continue

@@ -1,6 +1,6 @@
-"""The packages behind real StarCraft: how each is constructed, whether it is installed, and what mends it if not.
+"""The packages behind real StarCraft: how each is constructed, whether it is installed, and how to install it.
 
-Nothing is imported here but descriptions: the packages themselves are only touched in `starcraft`'s workers.
+The packages themselves are imported in `starcraft.env`'s workers only.
 Source: oxwhirl's smac and smacv2 and InstaDeep's og-marl as they are on GitHub; pysc2 4.0.0.
 """
 
@@ -18,23 +18,23 @@ from typing import Any
 
 from offmarl.benchmarks.tasks import Task
 
-# pysc2 takes any protobuf; the requirements of the other packages would exchange it for 3.20 everywhere.
+# pysc2 takes any protobuf; the requirements of the other packages would replace it by 3.20.
 INSTALL = 'pip install "pysc2==4.0.0" && pip install --no-deps '
 GAME = "wget http://blzdistsc2-a.akamaihd.net/Linux/SC2.4.10.zip && unzip -P iagreetotheeula SC2.4.10.zip -d "
 
 
 @dataclass(frozen=True)
 class Package:
-    """What tells the packages apart."""
+    """The differences between the packages."""
 
     module: str
     name: str  # of the class
-    part: str  # a folder of the package, which namesakes lack
+    part: str  # a folder of the package, which others of its name do not have
     source: str  # what pip installs
-    maps: tuple[str, str]  # where they are on GitHub, and the game's folder in which to unpack them
+    maps: tuple[str, str]  # on GitHub, and the game's folder in which to unpack them
     options: Callable[[Task], dict[str, Any]]  # of the constructor
-    map: str = ""  # the file of all tasks, where it is not each task's own
-    each: bool = False  # agents have their own results and states; the data's state is all of these
+    map: str = ""  # one file for all tasks, if not one for each
+    each: bool = False  # agents have their own results and states; the data's state joins these
 
 
 def plain(task: Task) -> dict[str, Any]:
@@ -43,13 +43,13 @@ def plain(task: Task) -> dict[str, Any]:
 
 
 def random_teams(task: Task) -> dict[str, Any]:
-    """SMACv2's official settings, made anew for every environment because it writes into them."""
+    """SMACv2's official settings, a new copy for every environment, because it writes into them."""
     teams = task.roster["teams"]
     sides = {"n_units": teams["size"], "n_enemies": teams["size"]}
     units = {"dist_type": "weighted_teams", "unit_types": list(teams["weights"]), "observe": True}
     units["weights"] = list(teams["weights"].values())
-    # May not be a whole team. og-marl by mistake names the baneling for terran too, so that one team in 100 000 of its
-    # terran_5_vs_5 is medivacs only.
+    # No team consists of these only. og-marl by mistake names the baneling for terran too, so that one team in 100 000
+    # of its terran_5_vs_5 is medivacs only.
     units["exception_unit_types"] = [teams["exception"]]
     places = {"dist_type": "surrounded_and_reflect", "p": 0.5, "n_enemies": teams["size"], "map_x": 32, "map_y": 32}
     sight = {"conic_fov": False, "obs_own_pos": True, "use_unit_ranges": True, "min_attack_range": 2}
@@ -58,7 +58,7 @@ def random_teams(task: Task) -> dict[str, Any]:
 
 
 def omiga(task: Task) -> dict[str, Any]:
-    """The settings of OMIGA's data. Its environment adds to the seed, so there must be one."""
+    """The settings of OMIGA's data. Its environment adds to the seed, so it needs one."""
     on = ("add_agent_id", "use_state_agent", "use_mustalive", "add_center_xy")
     off = ("use_stacked_frames", "use_obs_instead_of_state", "add_move_state", "add_local_obs", "add_distance_state")
     off = (*off, "add_enemy_action_state", "add_visible_state", "add_xy_state")
@@ -80,17 +80,17 @@ PACKAGES = {
 
 
 def missing(engine: str, short: str = "*") -> str:
-    """What the engine, or its map `short`, lacks and the command that mends it, in one line; empty if nothing."""
+    """What of the engine, or of its map `short`, is missing and the command that installs it, in one line; or empty."""
     package, home = PACKAGES[engine], _home()
     name, install = package.module.split(".")[0], INSTALL + package.source
     if (spec := find_spec(name)) is None or find_spec("pysc2") is None:
         return f"the Python package {name if spec is None else 'pysc2'} is not installed: {install}"
     if not _genuine(package):
-        stranger = "AutoML's optimiser, not StarCraft's" if engine == "smac" else f"lacks {package.part}"
-        return f"the Python package {name} ({spec.origin}) is {stranger}: pip uninstall -y {name} && {install}"
+        other = "AutoML's optimiser, not StarCraft's" if engine == "smac" else f"has no {package.part}"
+        return f"the Python package {name} ({spec.origin}) is {other}: pip uninstall -y {name} && {install}"
     if not any((home / "Versions").glob("Base*")):
-        lack = "is not set and there is none in" if not os.environ.get("SC2PATH") else "has no Versions:"
-        return f"StarCraft II: SC2PATH {lack} {home}: {GAME}{home.parent} && export SC2PATH={home.parent}/StarCraftII"
+        why = "is not set and there is none in" if not os.environ.get("SC2PATH") else "has no Versions:"
+        return f"StarCraft II: SC2PATH {why} {home}: {GAME}{home.parent} && export SC2PATH={home.parent}/StarCraftII"
     maps = [file.name.lower() for file in home.glob("[Mm]aps/*/*") if file.parent.name.lower() == "smac_maps"]
     if not any(fnmatch(file, f"{package.map or short}.SC2Map".lower()) for file in maps):
         address, folder = f"https://github.com/{package.maps[0]}", home / package.maps[1]
@@ -100,7 +100,7 @@ def missing(engine: str, short: str = "*") -> str:
 
 
 def facts(engine: str) -> dict[str, str]:
-    """Versions of the package, of pysc2 and of the game, as far as they are found; nothing is imported."""
+    """Versions of the package, of pysc2 and of the game, as far as they are found, without an import."""
     package, found = PACKAGES[engine], {}
     for name in (*[package.module.split(".")[0]] * _genuine(package), "pysc2"):
         with suppress(metadata.PackageNotFoundError):
@@ -116,6 +116,6 @@ def _home() -> Path:
 
 
 def _genuine(package: Package) -> bool:
-    """Whether the package is installed, and no namesake of it."""
+    """Whether the package is installed, and not another one of its name."""
     spec = find_spec(package.module.split(".")[0])
     return any((Path(folder) / package.part).is_dir() for folder in (spec and spec.submodule_search_locations) or ())

@@ -1,1 +1,1 @@
-"""The datasets that are recorded here on first use, and the policies that play in them."""
+"""Embedded datasets, which are recorded on first use, and their behaviour policies."""

@@ -1,7 +1,7 @@
 """Behaviour policies: small trained actors, committed as half-precision weights in weights/<task>.npz.
 
-A file holds, for every quality, the actors that are recorded together and a card saying where each came from.
-`select` chooses a battle's from the snapshots of independent training runs (robots: mujoco_policies.py).
+A file holds, for every quality, the actors that are recorded together and a card with the origin of each. `select`
+chooses them from the snapshots of independent training runs (for robots: mujoco_policies.py).
 """
 
 import json
@@ -20,7 +20,7 @@ REPLAY_ACTORS_PER_RUN = 8
 
 
 class Actor:
-    """A greedy actor shared by all agents: observation and one-hot id through a ReLU perceptron.
+    """A greedy actor shared by all agents: a ReLU perceptron of observation and one-hot id.
 
     Args:
         weights: matrices and biases in turn.
@@ -46,7 +46,7 @@ def path(task: Task) -> Path:
 
 
 def load(task: Task, quality: str, kind: Callable[[list[np.ndarray]], Any] = Actor) -> list[Any]:
-    """The policies recorded for a dataset, each made from its weights by `kind`.
+    """The policies to record for a dataset, each made from its weights by `kind`.
 
     Raises:
         ValueError: when the file has none for this quality.
@@ -62,7 +62,7 @@ def load(task: Task, quality: str, kind: Callable[[list[np.ndarray]], Any] = Act
 
 
 def save(file: Path, chosen: dict[str, list[tuple[int, Any]]]) -> None:
-    """Write the chosen snapshots: for each quality, pairs of a run's number and its snapshot."""
+    """Write the chosen snapshots: for each quality, pairs of a run's number and a snapshot."""
     arrays: dict[str, np.ndarray] = {}
     card: dict[str, list[dict]] = {}
     for quality, pairs in chosen.items():
@@ -75,11 +75,11 @@ def save(file: Path, chosen: dict[str, list[tuple[int, Any]]]) -> None:
 
 
 def select(runs: list[list[Any]], targets: dict[str, float]) -> dict[str, list[tuple[int, Any]]]:
-    """Choose snapshots whose joined return comes near each target.
+    """Choose snapshots whose mean return is near each target.
 
-    For a level, the ACTORS runs that passed nearest to it, one snapshot each, every choice making up for the
-    error of those before it. For replay, evenly spaced snapshots of each run from its first to the point up to which
-    its average is nearest the target, so that the data cover the whole of a training.
+    For good, medium and poor: one snapshot of each of the ACTORS runs that came nearest to the target; each choice
+    corrects the error of those before it. For replay: evenly spaced snapshots of each run, from the first to the one up
+    to which its average is nearest to the target, so that the data cover a training from its start.
     """
     chosen: dict[str, list[tuple[int, Any]]] = {}
     for quality, target in targets.items():

@@ -1,7 +1,7 @@
-"""Scripted behaviours of the particle tasks, from the views of the three learners (layouts: benchmarks/mpe.py).
+"""Scripted behaviours of the particle tasks, from the observations of the three learners (layouts: benchmarks/mpe.py).
 
-Quality is skill: a worse behaviour has a lower gain, does not agree on who goes where, chases slowly or aims wrong.
-`noise` is the Gaussian exploration of a training that is not over; it fades out along medium-replay's ramp of gains.
+A worse behaviour has a lower gain, does not agree on who goes where, chases slowly or aims wrong. `noise` is Gaussian
+exploration, as in a training; in medium-replay it falls as the gain rises.
 Shapes: E episodes, I = 3 learners, O observation. Actions are [E,I,2] float32 in [-1,1].
 """
 
@@ -17,12 +17,12 @@ from offmarl.benchmarks.tasks import Task
 
 ORDERS = np.array(list(permutations(range(LEARNERS))))  # [6,I]: every agent's landmark
 WAVES = np.random.default_rng(0).normal(0, 300, (2 * LEARNERS, len(ORDERS)))  # of the draws in Cover
-PREY = {16: 12, 24: 18}  # where a predator's observation, by its length, tells of the prey: way, then velocity
+PREY = {16: 12, 24: 18}  # by a predator's observation length, where it has the prey's relative position, then velocity
 REACH = RULES["tag"].accel[0] ** 2 * DT  # the speed that a predator's full action adds
 
 
 def controller(task: Task, random: bool = False, **settings: Any) -> Behaviour:
-    """What a recipe's entry means: uniform actions, or the settings of `Cover` in spread and of `Chase` elsewhere."""
+    """The behaviour of a recipe's entry: uniform actions, or `Cover` in spread and `Chase` elsewhere."""
     if random:
         return uniform
     return (Cover if task.short == "spread" else Chase)(**settings)
@@ -35,15 +35,14 @@ def uniform(view: View, rng: np.random.Generator) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Cover:
-    """Spread: every agent drives to a landmark by action = gain * way - damping * velocity.
+    """Spread: every agent moves to a landmark by action = gain * way - damping * velocity.
 
-    `share` is how the agents divide the landmarks. `own`: by convention, each agent has its own wherever it lies, as a
-    team that always trained together may settle. `nearest`: each goes to its nearest, and they collide. `shortest`: on
-    a short total way. Of the assignments within `whim` of the shortest
-    (0.24 is a tenth of the usual one) they take the one that the landmarks' places draw: preferences are cosines over
-    them with a wavelength of 0.02. So the draw differs from episode to episode, stays during one, and needs no memory.
-    And since no way shortens faster than the one that is driven, the assignment stays as well (in 95 % of episodes;
-    collisions and close landmarks make the rest).
+    `share` is how the agents divide the landmarks. `own`: each agent always has the same one, a convention that a team
+    may learn. `nearest`: each goes to its nearest, and they collide. `shortest`: the total way is short. Of the
+    assignments within `whim` of the shortest (0.24 is a tenth of the usual total), the landmarks' positions choose one
+    at random: preferences are cosines of them with a wavelength of 0.02. So the choice varies between episodes, is
+    constant in each, and needs no memory. The assignment is constant too in 95 % of episodes, because no way shortens
+    faster than the one that is taken; the exceptions are collisions and close landmarks.
     """
 
     gain: float = 2.0
@@ -73,12 +72,12 @@ class Cover:
 
 @dataclass(frozen=True)
 class Chase:
-    """Tag and World: every predator drives to where the prey will be.
+    """Tag and World: every predator moves to where the prey will be.
 
     Args:
-        lead: how many seconds ahead to aim, fewer when near; 0 follows, a negative one comes late.
-        speed: of the drive. A predator can do 1; the scripted prey wants 0.92.
-        noise: deviation of the exploration.
+        lead: how many seconds ahead to aim, fewer when near; 0 follows, a negative value lags.
+        speed: desired speed. A predator's top speed is 1; the scripted prey's desired speed is 0.92.
+        noise: standard deviation of the exploration.
     """
 
     lead: float = 0.3

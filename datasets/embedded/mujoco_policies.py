@@ -1,8 +1,7 @@
 """Behaviour policies of the robots: small networks, committed as half-precision weights in weights/<task>.npz.
 
-OMIGA's agents see the whole state, so there one network drives all of them; OMAR's see only their own joints, so there
-each has a network of its own. Every actuator gets its own Gaussian noise: agents slip independently of each other.
-`train_mujoco.py` trains the networks and wrote the files.
+OMIGA's agents observe the complete state, so one network controls all of them; OMAR's observe only their own joints, so
+each has its own network. Every actuator gets independent Gaussian noise. `train_mujoco.py` wrote the files.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,17 +14,17 @@ from offmarl.benchmarks.env import View
 
 LEVEL, REPLAY = 4, 8  # snapshots joined in a level; snapshots of each run joined in a replay
 CANDIDATES = 60  # that a level is chosen from
-LONELY = 0.1  # what leaving out a run costs a level, in deviations
+MIXING_BONUS = 0.1  # for each further run in a level, in standard deviations
 NOISE = 0.05  # standard deviation, of an action range of 2
 
 
 def senses(view: View, networks: int, inputs: int) -> Any:
-    """What the networks read, [E,J,inputs]: the first entries of the state if J is 1, else each agent's observation."""
+    """The networks' inputs [E,J,inputs]: the first entries of the state if J is 1, else each agent's observation."""
     return view.state[:, None, :inputs] if networks == 1 else view.obs
 
 
 def forward(weights: Sequence[Any], x: Any, tanh: Callable[[Any], Any] = np.tanh) -> Any:
-    """Perceptrons with weights [J,in,out] and biases [J,out] in turn: [E,J,in] -> [E,J,out], numpy's or torch's."""
+    """Perceptrons with weights [J,in,out] and biases [J,out] in turn: [E,J,in] -> [E,J,out], in numpy or torch."""
     *hidden, w, b = weights
     x = x.swapaxes(0, 1)
     for matrix, bias in zip(hidden[::2], hidden[1::2]):
@@ -40,7 +39,7 @@ class Moments:
         self.count, self.mean, self.var = len(rows), rows.mean(0), rows.var(0)
 
     def add(self, rows: np.ndarray) -> None:
-        """Take in more inputs: [B,J,n]."""
+        """Add inputs: [B,J,n]."""
         shift, share = rows.mean(0) - self.mean, len(rows) / (self.count + len(rows))
         self.mean = self.mean + share * shift
         self.var = (1 - share) * self.var + share * rows.var(0) + share * (1 - share) * shift**2
@@ -51,7 +50,7 @@ class Moments:
         return ((rows - self.mean) / np.sqrt(self.var + 1e-8)).astype(np.float32)
 
     def fold(self, w: np.ndarray, b: np.ndarray | float = 0.0) -> list[np.ndarray]:
-        """A first layer [...,J,n,k] for normalised inputs, turned into one for raw inputs."""
+        """A first layer [...,J,n,k] for normalised inputs as one for raw inputs."""
         w = w / np.sqrt(self.var + 1e-8)[..., None]
         return [w, b - (self.mean[..., None] * w).sum(-2)]
 
@@ -61,7 +60,7 @@ class Pilot:
 
     Args:
         weights: as in `forward`; one network (J = 1) that reads the state, or one for each agent.
-        noise: standard deviation of what is added to every action.
+        noise: standard deviation of the noise on every action.
     """
 
     def __init__(self, weights: Sequence[np.ndarray], noise: float = NOISE):
@@ -76,7 +75,7 @@ class Pilot:
 
 
 class Snapshot(NamedTuple):
-    """A policy on its way: environment steps so far, mean and deviation of its returns as recorded, weights."""
+    """A policy in training: environment steps so far, mean and deviation of its returns as recorded, weights."""
 
     steps: int
     score: float
@@ -87,8 +86,8 @@ class Snapshot(NamedTuple):
 def choose(runs: list[list[Snapshot]], target: tuple[float, float], replay: bool) -> list[tuple[int, Snapshot]]:
     """Snapshots whose mixture comes nearest to a mean and deviation of returns.
 
-    For a level, LEVEL of them, rather from several runs than from one; for replay, of every run REPLAY from its first
-    on at even distances, up to the point that serves best, so that the data cover the whole of a training.
+    For a level, LEVEL of them, preferably from several runs. For replay, REPLAY evenly spaced ones of every run, from
+    the first to the best last one, so that the data cover a training from its start.
     """
     if replay:
         best = []
@@ -103,7 +102,7 @@ def choose(runs: list[list[Snapshot]], target: tuple[float, float], replay: bool
     teams = np.array(list(combinations(range(len(pairs)), LEVEL)))
     author = np.sort(np.array([r for r, _ in pairs])[teams])
     mixed = (np.diff(author) > 0).sum(1)
-    distance = _distance([s for _, s in pairs], teams, target) - LONELY * target[1] * mixed
+    distance = _distance([s for _, s in pairs], teams, target) - MIXING_BONUS * target[1] * mixed
     return [pairs[k] for k in teams[int(distance.argmin())]]
 
 

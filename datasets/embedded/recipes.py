@@ -1,30 +1,27 @@
-"""The embedded datasets: recorded on first use from committed behaviours, cached, and checked at every load.
+"""The embedded datasets: recorded on first use from committed behaviours, and kept in the cache.
 
 A cached dataset is two files, `<task>-<quality>-<key>.npz` and `.json`: the arrays, and the card with their SHA-256.
-The key is made of all that decides the content (recipe, behaviours, simulator), so a new version records anew.
+The key covers all that decides the content: recipe, behaviours, simulator.
 """
 
 import dataclasses
 import hashlib
 import json
-import os
-import sys
-import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
-import yaml
 
 from offmarl.benchmarks.env import Behaviour, cache_dir
 from offmarl.benchmarks.fingerprint import fingerprint
 from offmarl.benchmarks.smax.units import UNITS
-from offmarl.benchmarks.tasks import Task, make_env, tasks
-from offmarl.datasets.dataset import Dataset, file_sum, join, read
+from offmarl.benchmarks.tasks import make_env, tasks
+from offmarl.benchmarks.yaml_files import Pair, Strict, known_name, packaged
+from offmarl.datasets import Quality
+from offmarl.datasets.cache import Entry, Progress, no_progress, replacing
+from offmarl.datasets.dataset import Dataset, file_sum, join
 from offmarl.datasets.embedded import actors as behaviours
 from offmarl.datasets.embedded.controllers import controller
 from offmarl.datasets.embedded.mujoco_policies import Pilot
@@ -32,25 +29,47 @@ from offmarl.datasets.embedded.record import record
 from offmarl.datasets.embedded.tactics import Tactic
 
 LANES = 64  # episodes recorded at once; quick evaluations use as many, so a simulator compiles once for both
-SCRIPTED = {"smac": Tactic, "mpe": controller}  # what a recipe's entry is made into, by family
-TRAINED = {"smax": behaviours.Actor, "mujoco": Pilot}  # what committed weights are made into, by simulator
+SCRIPTED = {"smac": Tactic, "mpe": controller}  # makes behaviours from a recipe's entry, by family
+TRAINED = {"smax": behaviours.Actor, "mujoco": Pilot}  # makes behaviours from committed weights, by simulator
 FORMAT = 2
-COMMON = ("episodes", "epsilon", "lanes", "training")  # of all qualities of a task
+
+
+class Training(Strict):
+    """The budget behind trained behaviours."""
+
+    runs: int
+    target: float | None = None
+    steps: int
+
+
+class Team(Strict):
+    """Where the episodes of a dataset come from: trained or scripted behaviours, or a mix of other datasets."""
+
+    target: Pair
+    behaviours: Literal["trained"] | list[dict[str, Any]] | None = None
+    mix: dict[Quality, float] | None = None
+
+
+class TaskRecipes(Strict):
+    """The recipes of one task, as in recipes.yaml."""
+
+    episodes: int
+    epsilon: float
+    lanes: int = LANES
+    training: Training | None = None
+    datasets: dict[Quality, Team]
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How one dataset is made. `target` is the real dataset's mean return and its standard deviation."""
+class Recipe(Entry):
+    """How one dataset is made; `target` is the return of the real dataset that it imitates."""
 
-    task: Task
-    quality: str
+    target: tuple[float, float]
     episodes: int
     epsilon: float
-    target: tuple[float, float]
-    behaviours: Any = None  # "trained", or keyword arguments of scripted ones
-    training: dict[str, Any] | None = None  # the budget behind trained ones
-    lanes: int = LANES
-    mix: dict[str, float] | None = None  # instead of behaviours: shares of the task's other datasets
+    behaviours: Any  # "trained", or keyword arguments of scripted ones; None for a mix
+    training: dict[str, Any] | None  # the budget behind trained ones
+    lanes: int
 
     def team(self) -> list[Behaviour]:
         """The policies to record."""
@@ -58,17 +77,8 @@ class Recipe:
             return behaviours.load(self.task, self.quality, TRAINED[self.task.engine])
         return [SCRIPTED[self.task.family](self.task, **settings) for settings in self.behaviours]
 
-    def make(self, progress: Callable[[int], object]) -> Dataset:
-        """Record the dataset, or join it from others."""
-        if self.mix:
-            parts = [(catalogue()[self.task.name, q].load()[0], share) for q, share in self.mix.items()]
-            progress(self.episodes)
-            return join(parts)
-        env = make_env(self.task, self.lanes)
-        return record(env, self.team(), self.episodes, self.epsilon, self.seed(), progress)
-
     def key(self) -> str:
-        """Eight hex digits of what decides the content; FORMAT stands for the code."""
+        """Eight hex digits of what decides the content; FORMAT is the version of the code."""
         facts = [FORMAT, self.lanes, self.episodes, self.epsilon, self.behaviours, self.task.roster, self.task.limit]
         facts += [dataclasses.astuple(UNITS[name]) for name in sorted(UNITS) if name in json.dumps(self.task.roster)]
         facts += [self.mix, *(catalogue()[self.task.name, quality].key() for quality in self.mix or ())]
@@ -83,9 +93,8 @@ class Recipe:
         return int(hashlib.sha256(f"{self.task.name}:{self.quality}".encode()).hexdigest()[:7], 16)
 
     def place(self) -> Path:
-        """The cached arrays; the card lies beside them."""
-        name = f"{self.task.name.replace('/', '-')}-{self.quality}-{self.key()}.npz"
-        return cache_dir() / "data" / name
+        """The .npz file in the cache."""
+        return cache_dir() / "data" / f"{self.task.name.replace('/', '-')}-{self.quality}-{self.key()}.npz"
 
     @property
     def work(self) -> int:
@@ -98,88 +107,63 @@ class Recipe:
         row = 4 * (task.agents * task.obs + task.state) + task.agents * (task.actions + 12)
         return self.episodes * task.limit // 2 * row
 
-    def absent(self) -> str:
-        """Nothing ever is: all that it takes is part of offmarl."""
-        return ""
-
-    def missing(self) -> str:
-        """Nothing ever is."""
-        return ""
-
-    def changed(self) -> list[str]:
-        """Nothing is downloaded."""
-        return []
-
     def state(self) -> str:
-        """How it will come about."""
+        """How it will be made."""
         return "joined on first use" if self.mix else "recorded on first use"
 
-    def load(self, progress: Callable[[int], object] = lambda _: None) -> tuple[Dataset, dict[str, Any]]:
-        """The dataset and its card; recorded now if the cache has none, or a damaged one (which is said)."""
-        card = self.ready()
-        if card is None:
-            data = self.make(progress)
-            return data, _store(self, self.place(), data)
-        return read(self.place(), self.task), card
-
-    def card(self) -> dict[str, Any] | None:
-        """The card of the cached dataset, whose arrays are not looked at; None where there is none."""
-        try:
-            card = json.loads(self.place().with_suffix(".json").read_text())
-        except (OSError, ValueError):
-            return None
-        return card if isinstance(card, dict) and "return_mean" in card else None
-
-    def ready(self) -> dict[str, Any] | None:
-        """The card of an intact cached dataset; None when it must be recorded."""
-        file = self.place()
-        try:
-            card = json.loads(file.with_suffix(".json").read_text())
-            intact = file_sum(file) == card["sha256"]
-        except FileNotFoundError:
-            return None
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
-            intact, card = False, None
-        if not intact:
-            print(f"{file}: does not match its SHA-256, the file is damaged; recording it anew", file=sys.stderr)
-            return None
+    def make(self, progress: Progress = no_progress) -> dict[str, Any]:
+        """Record the dataset, or join it from others, and write it into the cache; returns its card."""
+        data, file = self.record(progress), self.place()
+        with replacing(file) as draft:
+            with draft.open("wb") as out:
+                np.savez(out, **data.arrays())  # type: ignore[arg-type]
+            sha256 = file_sum(draft)
+        card = {
+            "dataset": f"{self.task.name}:{self.quality}",
+            "source": "embedded",
+            "sha256": sha256,
+            **data.statistics(),
+            "published_mean": self.target[0],
+            "published_std": self.target[1],
+            "epsilon": self.epsilon,
+            "behaviours": self.mix or self.behaviours,
+            "engine": fingerprint(self.task),
+            "note": self.task.note,
+        }
+        with replacing(self.card_path()) as draft:
+            draft.write_text(json.dumps(card, indent=1))
         return card
+
+    def record(self, progress: Progress) -> Dataset:
+        """Record the episodes, or join other datasets' episodes."""
+        if self.mix:
+            parts = [(catalogue()[self.task.name, q].load()[0], share) for q, share in self.mix.items()]
+            progress(self.episodes)
+            return join(parts)
+        env = make_env(self.task, self.lanes)
+        return record(env, self.team(), self.episodes, self.epsilon, self.seed(), progress)
 
 
 @cache
 def catalogue() -> dict[tuple[str, str], Recipe]:
-    """Every embedded dataset by task and quality."""
-    entries = yaml.safe_load(resources.files("offmarl.datasets.embedded").joinpath("recipes.yaml").read_text())
-    epsilon = entries.pop("epsilon")
-    found = {}
-    for name, entry in entries.items():
-        common = {"epsilon": epsilon} | {key: entry.pop(key) for key in COMMON if key in entry}
-        for quality, how in entry.items():
-            facts = common | how | {"target": tuple(how["target"])}
-            found[name, quality] = Recipe(tasks()[name], quality, **facts)
-    return found
+    """Every embedded dataset by task and quality.
 
-
-def _store(recipe: Recipe, file: Path, data: Dataset) -> dict[str, Any]:
-    """Write arrays, then the card that makes them valid; both appear whole."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f".{uuid.uuid4().hex}.npz")
-    np.savez(draft, **data.arrays())  # type: ignore[arg-type]
-    sha256 = file_sum(draft)
-    card = {
-        "dataset": f"{recipe.task.name}:{recipe.quality}",
-        "source": "embedded",
-        "sha256": sha256,
-        **data.statistics(),
-        "published_mean": recipe.target[0],
-        "published_std": recipe.target[1],
-        "epsilon": recipe.epsilon,
-        "behaviours": recipe.mix or recipe.behaviours,
-        "engine": fingerprint(recipe.task),
-        "note": recipe.task.note,
+    Raises:
+        FileError: naming the key of recipes.yaml that is wrong, and the reason.
+    """
+    kind = dict[Annotated[str, known_name("task", tasks())], TaskRecipes]
+    return {
+        (name, quality): Recipe(
+            task=tasks()[name],
+            quality=quality,
+            target=(team.target[0], team.target[1]),
+            mix=team.mix,
+            episodes=entry.episodes,
+            epsilon=entry.epsilon,
+            behaviours=team.behaviours,
+            training=entry.training and entry.training.model_dump(exclude_none=True),
+            lanes=entry.lanes,
+        )
+        for name, entry in packaged(kind, "offmarl.datasets.embedded", "recipes.yaml").items()
+        for quality, team in entry.datasets.items()
     }
-    os.replace(draft, file)
-    text = file.with_name(f".{uuid.uuid4().hex}.json")
-    text.write_text(json.dumps(card, indent=1))
-    os.replace(text, file.with_suffix(".json"))
-    return card

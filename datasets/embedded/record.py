@@ -17,7 +17,7 @@ def record(
     seed: int,
     progress: Callable[[int], object] = lambda _: None,
 ) -> Dataset:
-    """Record `episodes` episodes, the behaviours taking turns.
+    """Record `episodes` episodes; the behaviours take turns.
 
     Each discrete action is replaced by a random legal one with probability `epsilon`.
 
@@ -68,7 +68,7 @@ def _wave(
         over |= step.done
     columns = {name: np.stack(part, 1) for name, part in zip(View._fields, zip(*views)) if part[0] is not None}
     joint, reward = np.stack(actions, 1), np.stack(rewards, 1).astype(np.float32)
-    if reward.ndim == 2:  # the team's reward is everyone's
+    if reward.ndim == 2:  # every agent gets the team's reward
         reward = np.repeat(reward[..., None], view.obs.shape[1], -1)
     return [
         {
@@ -83,7 +83,7 @@ def _wave(
 
 
 def _chosen(view: View, behaviours: Sequence[Behaviour], turn: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Every lane's joint action, from the behaviour whose turn it is."""
+    """Every lane's joint action, from the behaviour that plays it."""
     parts = {}
     for k in np.unique(turn):
         lanes = turn == k

@@ -1,7 +1,7 @@
-"""Scripted tactics on the SMAC-shaped view, where training behaviour policies is too slow or a clear tactic is wanted.
+"""Scripted tactics on SMAC-shaped views, where training behaviour policies is too slow or a clear tactic is wanted.
 
-They read the true state (positions of everyone), as SMAC's own heuristics do, and take turns by episode: all units of
-an episode share one tactic, which is what makes the joint action multi-modal.
+They read the true state (all positions), as SMAC's own heuristics do, and take turns by episode: all units of an
+episode share one tactic, which makes the joint action multi-modal.
 """
 
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ HALF_MAP, MAP = 16.0, 32.0
 
 @dataclass(frozen=True)
 class Tactic:
-    """Go somewhere first, then fight the nearest enemy in reach.
+    """Move to a lane first, then attack the nearest enemy in reach.
 
     Args:
         task: a task with a fixed roster.
-        lane: the y that units go to before they fight, or None; on 2c_vs_64zg a lane beyond the corridor is a cliff.
-        reach: how near an enemy must be to be shot at; a small one lets the enemy come too close.
+        lane: the y that units move to before they attack, or None; on 2c_vs_64zg beyond the corridor is a cliff.
+        reach: distance at which enemies are attacked; a small one lets them come too close.
         give_way: retreat from enemies nearer than this while the weapon reloads.
-        panic: run along the lane, without shooting, from enemies nearer than this.
+        panic: run along the lane, without an attack, from enemies nearer than this.
     """
 
     task: Task
@@ -73,10 +73,8 @@ class Tactic:
         roster, n = self.task.roster, self.task.agents
         m = self.task.actions - ATTACK
         shield = [any(UNITS[u].shield for u in roster[side]) for side in ("allies", "enemies")]
-        wide, narrow = (
-            (4 + shield[0] + roster.get("type_bits", 0)),
-            (3 + shield[1] + roster.get("type_bits", 0)),
-        )
+        bits = roster.get("type_bits", 0)
+        wide, narrow = 4 + shield[0] + bits, 3 + shield[1] + bits
         mine = state[:, : n * wide].reshape(-1, n, wide)
         theirs = state[:, n * wide : n * wide + m * narrow].reshape(-1, m, narrow)
         foes = np.where(theirs[..., :1] > 0, theirs[..., 1:3] * MAP + HALF_MAP, np.nan)

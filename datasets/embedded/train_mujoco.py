@@ -1,9 +1,9 @@
 """Train the behaviour policies behind the embedded robot data: `offmarl data train-behaviour mamujoco/3hopper`.
 
 Cheetahs and hopper learn by augmented random search (Mania et al. 2018, arXiv:1803.07055, V2-t): linear policies, no
-learner, thousands of steps a second. The ant learns by PPO (Schulman et al. 2017), which needs far fewer steps there.
-Snapshots of independent runs are measured as they will be recorded, noise included; those are kept whose mixture has
-the mean and the spread of the real dataset's returns.
+gradients, thousands of steps a second. The ant learns by PPO (Schulman et al. 2017), which needs far fewer steps there.
+Snapshots of independent runs are measured as they will be recorded, with noise; those are kept whose mixture has the
+mean and the deviation of the real dataset's returns.
 Shapes: E episodes, T steps, J networks (1, or one per agent) of n inputs and k outputs.
 """
 
@@ -22,7 +22,7 @@ from offmarl.benchmarks.tasks import Task
 from offmarl.datasets.embedded.actors import save
 from offmarl.datasets.embedded.mujoco_policies import Moments, Pilot, Snapshot, choose, forward, senses
 
-SNAPSHOTS, EPISODES = 24, 10  # measured in a run at most; that each is measured on
+SNAPSHOTS, EPISODES = 24, 10  # snapshots of a run, at most; episodes that each is measured on
 HIDDEN, LANES, BATCH, MINIBATCH, EPOCHS = 64, 4, 4096, 256, 10
 GAMMA, LAMBDA, CLIP, LEARNING_RATE, MAX_GRADIENT, REWARD_SCALE = 0.99, 0.95, 0.2, 3e-4, 0.5, 0.03
 
@@ -35,15 +35,15 @@ class Search:
     elite: int = 8
     rate: float = 0.02
     radius: float = 0.03
-    horizon: int = 250  # steps of an episode: short ones teach a cheetah sooner, to a gait that may fall later
-    bonus: float = 0.0  # reward per step for not falling, which the search does not count
+    horizon: int = 250  # steps of an episode: a cheetah learns faster from short ones, though it may fall later
+    bonus: float = 0.0  # reward per step for not falling, which the search ignores
 
 
 SEARCH = {
     "6halfcheetah": Search(),
     "2halfcheetah": Search(),
     "3hopper": Search(directions=16, elite=4, rate=0.01, radius=0.025, horizon=1000, bonus=1.0),
-}  # who is not here learns by PPO
+}  # others learn by PPO
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Budget:
 
 
 class Played(NamedTuple):
-    """Episodes side by side; after its end an episode's rows mean nothing."""
+    """Parallel episodes; rows after the end of an episode have no meaning."""
 
     view: View  # of T + 1 rows
     action: np.ndarray  # [T,E,I,A]
@@ -112,7 +112,7 @@ def play(env: MaMujocoEnv, act: Callable[[View], np.ndarray], seeds: np.ndarray)
 
 
 def _shape(task: Task) -> tuple[int, int, int]:
-    """Networks J, their inputs n and outputs k. Contact forces, which are always zero, are left out."""
+    """Networks J, their inputs n and outputs k, without contact forces, which are always zero."""
     robot = ROBOTS[task.short]
     if robot.partition:
         return task.agents, task.obs, task.actions
@@ -120,7 +120,7 @@ def _shape(task: Task) -> tuple[int, int, int]:
 
 
 def _inputs(played: Played, networks: int, inputs: int) -> np.ndarray:
-    """What was seen while episodes were under way: [B,J,n]."""
+    """The networks' inputs at all steps before the ends of episodes: [B,J,n]."""
     rows = View(*(None if part is None else part[:-1][played.live] for part in played.view))
     return senses(rows, networks, inputs).astype(np.float64)
 
@@ -183,7 +183,7 @@ class Learner:
         return [*self.seen.fold(w, b), *rest]
 
     def update(self) -> int:
-        """Play BATCH steps or more, then climb; return how many they were."""
+        """Play at least BATCH steps, then train on them; returns their number."""
         weights, std = [w.astype(np.float32) for w in self.weights()], self.log_std.detach().exp().numpy()
 
         def act(view: View) -> np.ndarray:
@@ -222,7 +222,7 @@ class Learner:
         return torch.distributions.Normal(mean, self.log_std.exp()).log_prob(action).sum((1, 2))
 
     def _advantage(self, played: Played) -> np.ndarray:
-        """Generalised advantage estimates [B] (Schulman et al. 2016); what follows a time-out counts."""
+        """Generalised advantage estimates [B] (Schulman et al. 2016); values after a time-out count."""
         facts = torch.from_numpy(self.known.normal(played.view.state[:, :, None, : self.facts]))
         with torch.no_grad():
             value = forward(self.critic, facts.flatten(0, 1), torch.tanh).reshape(facts.shape[:2]).numpy()

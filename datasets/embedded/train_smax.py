@@ -1,9 +1,9 @@
 """Train the behaviour policies behind the embedded StarCraft data: `offmarl data train-behaviour`.
 
-OG-MARL's way (its dataset cards): several independently trained runs per map, checkpoints kept at target returns,
-recorded greedily with a little noise and joined. Independent runs settle on different conventions, which is what
-makes the joint action multi-modal. Runs here are parameter-shared PPO with a central critic on SMAX battles; the
-actors are small (two layers of 64), so that all of them can live in the repository.
+As OG-MARL did (its dataset cards): several independently trained runs per map, checkpoints at target returns, recorded
+greedily with a little noise and joined. Independent runs learn different conventions, which makes the joint action
+multi-modal. Runs here are PPO with shared parameters and a central critic on SMAX battles; the actors are small (two
+layers of 64), so that all of them fit into the repository.
 """
 
 from collections.abc import Callable
@@ -26,11 +26,11 @@ GAMMA, LAMBDA, CLIP, ENTROPY, VALUE_WEIGHT = 0.99, 0.95, 0.2, 0.01, 0.5
 ACTOR, CRITIC, LEARNING_RATE, MAX_GRADIENT = 64, 128, 3e-4, 0.5
 REWARD_SCALE = 0.1
 UPDATES_PER_ROUND = 1
-EPSILON = 0.05  # of the recording, so also of the measurement here
+EPSILON = 0.05  # of the recordings, so also of the measurement here
 
 
 class Snapshot(NamedTuple):
-    """An actor on its way: environment steps so far, mean return as it will be recorded, weights."""
+    """An actor in training: environment steps so far, mean return as recorded, weights."""
 
     steps: int
     score: float
@@ -93,7 +93,7 @@ class Trainer:
         self.measure = jax.jit(self._measure)
 
     def run(self, seed: int, budget: Budget) -> list[Snapshot]:
-        """Train one run; return its snapshots, one a round, the untrained actor first."""
+        """Train one run; returns its snapshots, one a round, the untrained actor first."""
         key = jax.random.PRNGKey(seed)
         params = _init(key, self.task)
         position, view = self.reset(jax.random.split(key, LANES))
@@ -133,7 +133,7 @@ class Trainer:
         return jax.lax.scan(step, start, keys)[0][2].mean()
 
     def _advance(self, key: jax.Array, position: Any, action: jax.Array) -> Any:
-        """One step of one battle, begun anew when it ends."""
+        """One step of one battle, which is reset when it ends."""
         k_step, k_reset = jax.random.split(key)
         position, out = self.game.step(k_step, position, action)
         fresh = self.game.reset(k_reset)

@@ -1,1 +1,1 @@
-"""The datasets that others have published: where they are, how they are read and converted."""
+"""Public datasets: sources, downloads, readers of their layouts, and conversion."""

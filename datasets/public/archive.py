@@ -7,25 +7,26 @@ import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
+
+from offmarl.datasets.cache import Progress, no_progress
 
 CHUNK = 1 << 18
 MEMBERS = 1_000_000  # of a zip file
 LARGEST = 200_000_000_000  # bytes that a zip file may unpack to
 UNSAFE = re.compile(r"/|[A-Za-z]:|.*[\\\0]", re.DOTALL)  # beginnings and characters a member's name must not have
-DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)  # what zipfile makes of a bad archive
-
-Progress = Callable[[int], object]  # is told so many bytes
+DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)  # what zipfile raises over a bad archive
 
 
-def unpack(archive: Path, folder: Path, progress: Progress = lambda _: None) -> dict[str, tuple[int, str]]:
+def unpack(archive: Path, folder: Path, progress: Progress = no_progress) -> dict[str, tuple[int, str]]:
     """Unpack a zip into `folder`; returns size in bytes and SHA-256 of each file by its path there.
 
-    What is at its top appears whole or not at all, and replaces what has the same name; __MACOSX/ is left out. A
-    ValueError names what is damaged, or would lie outside of the folder, or would fill the disk; then nothing is left
-    behind. `progress` is told the bytes of each block.
+    Entries at its top level appear complete or not at all, and replace entries of the same name; __MACOSX/ is skipped.
+    `progress` is called with the bytes of each block.
+
+    Raises:
+        ValueError: naming what is damaged, is outside of the folder, or would fill the disk; nothing is left then.
     """
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / f".{archive.name}.draft"
@@ -44,7 +45,7 @@ def unpack(archive: Path, folder: Path, progress: Progress = lambda _: None) -> 
         raise ValueError(f"it is not a sound zip file ({error or type(error).__name__})") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-        with suppress(OSError):  # it is not empty, as it should be
+        with suppress(OSError):  # it is not empty, as expected
             folder.rmdir()
 
 
@@ -60,7 +61,7 @@ def _members(source: zipfile.ZipFile, free: int) -> dict[str, zipfile.ZipInfo]:
         is_folder = info.filename.endswith("/")
         outside = ".." in path.parts or not (path.parts or is_folder)
         if outside or UNSAFE.match(info.filename) or UNSAFE.match(info.orig_filename):
-            raise ValueError(f"its member {info.orig_filename!r} would lie outside of the folder")
+            raise ValueError(f"its member {info.orig_filename!r} would be outside of the folder")
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise ValueError(f"its member {info.filename!r} is a link or a device")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.flag_bits & 1:
@@ -73,23 +74,23 @@ def _members(source: zipfile.ZipFile, free: int) -> dict[str, zipfile.ZipInfo]:
             members[str(path)] = info
     for path in members:
         if not members.keys().isdisjoint(map(str, PurePosixPath(path).parents)):
-            raise ValueError(f"its member {path!r} lies in a file")
+            raise ValueError(f"its member {path!r} is inside a file")
     if not members:
         raise ValueError("it holds no files")
     return members
 
 
-def _extract(source: zipfile.ZipFile, member: zipfile.ZipInfo, file: Path, tick: Progress) -> tuple[int, str]:
+def _extract(source: zipfile.ZipFile, member: zipfile.ZipInfo, file: Path, progress: Progress) -> tuple[int, str]:
     """Write one file; returns its size and SHA-256."""
     declared, size, digest = member.file_size, 0, hashlib.sha256()
-    member.file_size += 1  # zipfile stops there without a word; one byte more tells what inflates beyond
+    member.file_size += 1  # zipfile stops there silently; one byte more shows what inflates beyond
     file.parent.mkdir(parents=True, exist_ok=True)
     with source.open(member) as stream, file.open("xb") as sink:
         while block := stream.read(CHUNK):
             sink.write(block)
             digest.update(block)
             size += len(block)
-            tick(len(block))
+            progress(len(block))
     if size != declared:
         raise ValueError(f"its member {member.filename!r} has {size} bytes where {declared} are declared")
     return size, digest.hexdigest()

@@ -1,48 +1,37 @@
 """Turn recordings of any layout into the canonical form, slice by slice, as a folder of memory-mapped arrays.
 
-Where an episode ends is settled here, once. Public data know several conventions (`Ends`):
+Public data have several conventions of episode ends (`Ends`), which become one here:
 
-    last        the flagged row is the last transition; what follows it was not recorded (OG-MARL's StarCraft)
-    delimiter   the flagged row is no transition: it holds what followed the last one (OMIGA's robots)
-    limit       flags mean nothing, episodes have the task's length (OMAR)
-    detect      `last` or `delimiter`, whichever the rows speak for (OMIGA's StarCraft)
+    last        the flagged row is the last transition; the observation after it was not recorded (OG-MARL's StarCraft)
+    delimiter   the flagged row is no transition: it holds the observation after the last one (OMIGA's robots)
+    limit       flags have no meaning, episodes have the task's length (OMAR)
+    detect      `last` or `delimiter`, as the rows indicate (OMIGA's StarCraft)
 
-A folder holds one .npy a field and `card.json`; it appears whole or not at all.
+A folder holds one .npy a field and `card.json`; it appears complete or not at all.
 """
 
 import hashlib
 import io
 import json
-import os
-import shutil
-import time
-import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from offmarl.benchmarks.tasks import Task
-from offmarl.datasets.dataset import Dataset, file_sum
-from offmarl.datasets.foreign import foreign
-from offmarl.datasets.public.boundaries import look, whole
+from offmarl.datasets.cache import Progress, no_progress, replacing
+from offmarl.datasets.dataset import index, read_folder
+from offmarl.datasets.public.boundaries import all_true, judge_ends
 from offmarl.datasets.public.layouts import Column, Recording
+from offmarl.datasets.public.sources import Ends
 
-Ends = Literal["last", "delimiter", "limit", "detect"]
 SLICE_BYTES = 2**25  # of one column read at once
-STALE_S = 3600.0  # without a byte: nobody writes this draft any more
-KINDS = {
-    "obs": "f",
-    "state": "f",
-    "rewards": "f",
-    "following": "f",
-    "legal": "fbiu",
-    "ends": "fbiu",
-    "timeouts": "fbiu",
-}
+FLAGS, FLOATS = "fbiu", "f"  # numpy's letters
+KINDS = {"obs": FLOATS, "state": FLOATS, "rewards": FLOATS, "following": FLOATS}
+KINDS |= {"legal": FLAGS, "ends": FLAGS, "timeouts": FLAGS}
 PER_ROW = ("obs", "state", "legal")  # these have one row more than an episode has transitions
 
 
@@ -69,90 +58,34 @@ def convert(
     ends: Ends,
     folder: Path,
     facts: dict[str, Any],
-    progress: Callable[[int], object] = lambda _: None,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Write recordings, each with the first share of its episodes, as one dataset into `folder`; returns its card.
 
     Args:
-        facts: what the card says besides.
-        progress: called with the number of rows that have just been converted, of one column.
+        facts: further entries of the card.
+        progress: called with the number of rows of one column that have just been converted.
 
     Raises:
         ValueError: naming file, key and row of the first fault; nothing is written then.
     """
     for recording, _ in recordings:
-        _fit(recording, task)
-    seen = look(recordings[0][0], task)
+        _check_columns(recording, task)
+    seen = judge_ends(recordings[0][0], task)
     ends = seen.ends if ends == "detect" else ends
     parts = [cut(recording, task, ends, share) for recording, share in recordings]
-    _clear_drafts(folder)
-    draft = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
-    draft.mkdir(parents=True)
-    try:
+    with replacing(folder) as draft:
+        draft.mkdir()
         sums, clipped = _write(parts, task, draft, progress)
-        data = read(draft)
-        card = facts | data.statistics()
+        card = facts | read_folder(draft).statistics()
         card |= {"sha256": hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest(), "arrays": sums}
         card |= {"ends": ends, "clipped_actions": clipped, "boundaries": asdict(seen)}
         card["rows_without_an_end"] = sum(part.rest for part in parts)
         (draft / "card.json").write_text(json.dumps(card, indent=1))
-        _appear(draft, folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return card
 
 
-def read(folder: Path) -> Dataset:
-    """The dataset of a folder, its arrays memory-mapped.
-
-    Raises:
-        ValueError: when an array is damaged.
-    """
-    arrays: dict[str, Any] = {}
-    for field in fields(Dataset):
-        file = folder / f"{field.name}.npy"
-        if file.exists() or field.name != "legal":
-            with foreign(file, "is not a whole array"):
-                arrays[field.name] = np.load(file, mmap_mode="c", allow_pickle=False)
-    return Dataset(**{"legal": None, **arrays})
-
-
-def read_card(folder: Path) -> dict[str, Any] | None:
-    """The card of a folder; None where there is none that can be read."""
-    try:
-        card = json.loads((folder / "card.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return card if isinstance(card, dict) and isinstance(card.get("arrays"), dict) else None
-
-
-def intact(folder: Path) -> dict[str, Any] | None:
-    """The card of a folder whose arrays are as they were written; None for any other."""
-    card = read_card(folder)
-    try:
-        return card if card and all(file_sum(folder / f"{n}.npy") == s for n, s in card["arrays"].items()) else None
-    except OSError:
-        return None
-
-
-def _clear_drafts(folder: Path) -> None:
-    """Remove what conversions of this dataset that were killed have left; one under way is younger."""
-    for draft in folder.parent.glob(f".{folder.name}.*"):
-        if time.time() - max((f.stat().st_mtime for f in draft.iterdir()), default=0.0) > STALE_S:
-            shutil.rmtree(draft, ignore_errors=True)
-
-
-def _appear(draft: Path, folder: Path) -> None:
-    """Let the draft be the folder, unless another process was as fast."""
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        os.replace(draft, folder)
-    except OSError:
-        if intact(folder) is None:
-            raise
-
-
-def written(recording: Recording) -> list[str]:
+def converted_columns(recording: Recording) -> list[str]:
     """The columns that the canonical form takes from a recording."""
     return [name for name in ("obs", "state", "legal", "actions", "rewards") if name in recording.columns]
 
@@ -178,14 +111,14 @@ def cut(recording: Recording, task: Task, ends: Ends, share: float = 1.0) -> Par
         raise ValueError(f"{recording.where}: no episode ends in its {recording.length} rows")
     delimited = ends == "delimiter"
     lengths = np.diff(last, prepend=-1) - delimited
-    _look_at_lengths(recording, task, delimited, last, lengths)
+    _check_lengths(recording, task, delimited, last, lengths)
     timeout = np.full(len(last), ends == "limit") | (delimited & (lengths == task.limit))
     if "timeouts" in recording.columns and ends == "last":
         timeout |= np.concatenate([*_flags(recording, "timeouts")])[last]
     return Part(recording, delimited, last, lengths, timeout, rest)
 
 
-def _look_at_lengths(recording: Recording, task: Task, delimited: bool, last: np.ndarray, lengths: np.ndarray) -> None:
+def _check_lengths(recording: Recording, task: Task, delimited: bool, last: np.ndarray, lengths: np.ndarray) -> None:
     where, key = recording.where, recording.columns["ends"].key
     if lengths.min() < 1:
         raise ValueError(f"{where}: {key}, row {last[lengths.argmin()]}: an end without a transition before it")
@@ -197,8 +130,8 @@ def _look_at_lengths(recording: Recording, task: Task, delimited: bool, last: np
         )
 
 
-def _fit(recording: Recording, task: Task) -> None:
-    """Refuse columns of the wrong type or shape. More agents than the task's are its prey, which comes last."""
+def _check_columns(recording: Recording, task: Task) -> None:
+    """Refuse columns of a wrong type or shape. Agents beyond the task's are its prey, which comes last."""
     if recording.length < 1:
         raise ValueError(f"{recording.where}: has no rows")
     agents = task.agents + task.roster.get("prey", 0)
@@ -226,7 +159,7 @@ def _fit(recording: Recording, task: Task) -> None:
 
 
 def _slices(recording: Recording, column: Column, stop: int) -> Iterator[tuple[int, np.ndarray]]:
-    """A column up to a row, slice by slice; the next one is read while the last is worked on."""
+    """A column up to a row, slice by slice; the next slice is read while one is converted."""
     step = max(1, SLICE_BYTES // (8 * max(1, int(np.prod(column.shape)))))
     starts = range(0, stop, step)
     with ThreadPoolExecutor(1) as pool:
@@ -241,19 +174,19 @@ def _slices(recording: Recording, column: Column, stop: int) -> Iterator[tuple[i
 
 
 def _flags(recording: Recording, name: str) -> Iterator[np.ndarray]:
-    """A column of flags, slice by slice: set where all agents have it set."""
+    """A column of flags, slice by slice: set where it is set for all agents."""
     column = recording.columns[name]
     for lo, values in _slices(recording, column, recording.length):
-        bad = ~whole(np.isin(values, (0, 1)))
+        bad = ~all_true(np.isin(values, (0, 1)))
         if bad.any():
             raise ValueError(f"{recording.where}: {column.key}, row {lo + bad.argmax()}: not a flag (0 or 1)")
-        yield whole(values != 0)
+        yield all_true(values != 0)
 
 
-def _write(parts: list[Part], task: Task, draft: Path, progress: Callable[[int], object]) -> tuple[dict[str, str], int]:
+def _write(parts: list[Part], task: Task, draft: Path, progress: Progress) -> tuple[dict[str, str], int]:
     """Write every field; returns their SHA-256 and the number of actions that were clipped."""
     sums, clipped = {}, 0
-    for name in written(parts[0].recording):
+    for name in converted_columns(parts[0].recording):
         rows = sum(int(part.lengths.sum()) + (name in PER_ROW) * len(part.last) for part in parts)
         with Array(draft / f"{name}.npy", rows) as out:
             for part in parts:
@@ -264,7 +197,9 @@ def _write(parts: list[Part], task: Task, draft: Path, progress: Callable[[int],
                     out.append(values)
                     progress(count)
         sums[name] = out.sha256
-    for name, values in _index(parts).items():
+    lengths, timeout = (np.concatenate([getattr(part, name) for part in parts]) for name in ("lengths", "timeout"))
+    recorded_by = np.repeat(np.arange(len(parts)), [len(part.last) for part in parts])
+    for name, values in index(lengths, ~timeout, timeout, recorded_by).items():
         with Array(draft / f"{name}.npy", len(values)) as out:
             out.append(values)
         sums[name] = out.sha256
@@ -272,26 +207,26 @@ def _write(parts: list[Part], task: Task, draft: Path, progress: Callable[[int],
 
 
 def _field(part: Part, name: str, task: Task) -> Iterator[tuple[np.ndarray, int]]:
-    """A field of the canonical form, slice by slice, with the number of rows behind it."""
+    """A field of the canonical form, slice by slice, with the number of rows it was made from."""
     column, where = part.recording.columns[name], part.recording.where
     for lo, raw in _slices(part.recording, column, part.used):
-        values = _shaped(name, raw, task)
-        bad = ~whole(np.isfinite(raw if name == "legal" else values))
+        values = _canonical(name, raw, task)
+        bad = ~all_true(np.isfinite(raw if name == "legal" else values))
         if name in ("actions", "rewards") and part.delimited:
-            bad[part.last[(part.last >= lo) & (part.last < lo + len(raw))] - lo] = False  # they mean nothing there
+            bad[part.last[(part.last >= lo) & (part.last < lo + len(raw))] - lo] = False  # they have no meaning there
         if bad.any():
             raise ValueError(f"{where}: {column.key}, row {lo + bad.argmax()}: not a finite number")
         if name == "actions" and task.discrete:
             bad = ((values < 0) | (values >= task.actions)).any(1)
             if bad.any():
                 raise ValueError(f"{where}: {column.key}, row {lo + bad.argmax()}: outside 0 to {task.actions - 1}")
-        yield _spaced(part, name, values, lo, task), len(raw)
+        yield _with_last_rows(part, name, values, lo, task), len(raw)
 
 
-def _spaced(part: Part, name: str, values: np.ndarray, lo: int, task: Task) -> np.ndarray:
-    """Rows lo and following as the canonical form has them: without delimiters, or with what follows each end.
+def _with_last_rows(part: Part, name: str, values: np.ndarray, lo: int, task: Task) -> np.ndarray:
+    """Rows from `lo` on in the canonical form: without delimiters, or with a row after each end.
 
-    What follows an end that was not recorded is its own row again; nothing is valued there.
+    If no observation was recorded after an end, the last row is repeated; no value is learnt there.
     """
     ends = part.last[(part.last >= lo) & (part.last < lo + len(values))] - lo
     if part.delimited:
@@ -301,16 +236,16 @@ def _spaced(part: Part, name: str, values: np.ndarray, lo: int, task: Task) -> n
     following = values[ends]
     if name == "obs" and "following" in part.recording.columns and len(ends):
         column = part.recording.columns["following"]
-        following = _shaped(name, column.read(lo, lo + len(values))[ends], task)
-        bad = ~whole(np.isfinite(following))
+        following = _canonical(name, column.read(lo, lo + len(values))[ends], task)
+        bad = ~all_true(np.isfinite(following))
         if bad.any():
             row = lo + ends[bad.argmax()]
             raise ValueError(f"{part.recording.where}: {column.key}, row {row}: not a finite number")
     return np.insert(values, ends + 1, following, 0)
 
 
-def _shaped(name: str, raw: np.ndarray, task: Task) -> np.ndarray:
-    """The learners' part of a column, in the canonical type."""
+def _canonical(name: str, raw: np.ndarray, task: Task) -> np.ndarray:
+    """The part of a column that belongs to the learners, in the canonical type."""
     if name == "state":
         return (raw[:, 0] if raw.ndim == 3 else raw[:, : task.state]).astype(np.float32)
     if name == "rewards":
@@ -322,23 +257,8 @@ def _shaped(name: str, raw: np.ndarray, task: Task) -> np.ndarray:
     return kept.astype(np.int64 if name == "actions" and task.discrete else np.float32)
 
 
-def _index(parts: list[Part]) -> dict[str, np.ndarray]:
-    """The fields that say which transition belongs where."""
-    lengths = np.concatenate([part.lengths for part in parts])
-    timeout = np.concatenate([part.timeout for part in parts])
-    last, count = np.cumsum(lengths) - 1, int(lengths.sum())
-    episode = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
-    flags = {"done": ~timeout, "timeout": timeout}
-    marks = {name: np.zeros(count, bool) for name in flags}
-    for name, flag in flags.items():
-        marks[name][last] = flag
-    authors = [np.full(len(part.last), k, np.int16) for k, part in enumerate(parts)]
-    rows = np.arange(count, dtype=np.int64) + episode
-    return marks | {"rows": rows, "episode": episode, "behaviour": np.concatenate(authors)}
-
-
 class Array:
-    """An .npy file that is written piece by piece, in order, and summed on the way."""
+    """An .npy file that is written in pieces, with its SHA-256 computed on the way."""
 
     def __init__(self, path: Path, rows: int):
         self.path, self.rows, self.sha256 = path, rows, ""
@@ -348,7 +268,7 @@ class Array:
         return self
 
     def append(self, values: np.ndarray) -> None:
-        """Rows that follow."""
+        """Add rows."""
         if not self._begun:
             self._begun, head = True, io.BytesIO()
             np.lib.format.write_array_header_1_0(

@@ -4,8 +4,8 @@
     hdf5    <robot>-<division>-<quality>.hdf5   OMIGA's: s, o, a, r, d
     npy     seed_<k>_data/{obs,acs,rews,next_obs,dones}_<i>.npy   OMAR's: a file for every agent i, the prey among them
 
-A recording is a set of columns on one time axis, read in slices, so that no file is ever whole in memory. Nothing here
-knows where episodes end; `convert` does. Rows are as in the file; a row's shape leaves the time axis out.
+A recording is a set of columns on one time axis, read in slices, so that no file is loaded completely. `convert`
+decides where episodes end. Rows are as in the file; the shape of a row is without the time axis.
 
 Source: flashbax 0.1.3 (vault.py); OMIGA's datasets/offline_dataset.py; OMAR's utils/buffer.py.
 """
@@ -21,9 +21,9 @@ import h5py
 import numpy as np
 import tensorstore
 
-from offmarl.datasets.foreign import foreign
+from offmarl.datasets.damaged import refuse_damaged
 
-# A column's name here, and in the file.
+# The names of columns here, and in the file.
 VAULT = {
     "obs": "observations",
     "state": "infos.state",
@@ -40,7 +40,7 @@ OPTIONAL = ("state", "legal", "timeouts", "following")
 
 @dataclass(frozen=True)
 class Column:
-    """One array of a file. `key` is its name there, `shape` that of a row, `kind` numpy's letter for its type."""
+    """One array of a file. `key` is its name there, `shape` that of a row, `kind` numpy's letter of its type."""
 
     key: str
     shape: tuple[int, ...]
@@ -58,16 +58,16 @@ class Recording:
 
 
 def open_vault(path: Path) -> list[Recording]:
-    """A vault's recordings, one for every entry of its leading axis (OMAR's five seeds lie side by side there).
+    """A vault's recordings, one for every entry of its leading axis (OMAR's five seeds).
 
     Raises:
         ValueError: when a file or a key of the vault is missing or damaged, naming it.
     """
-    with foreign(path, "is not a whole vault"):
+    with refuse_damaged(path, "is not a complete vault"):
         keys = set(_leaves(json.loads((path / "metadata.json").read_text())["structure_shape"]))
         steps = int(_store(path, "vault_index").read().result()[0])
     stores = {name: _vault_store(path, key) for name, key in VAULT.items() if key in keys}
-    _need(path, VAULT, stores, keys)
+    _check_keys(path, VAULT, stores, keys)
     if len(counts := {store.shape[0] for store in stores.values()}) > 1 or 0 in counts:
         raise ValueError(f"{path}: its arrays have leading axes of {sorted(counts)} entries")
     return [
@@ -82,13 +82,13 @@ def open_hdf5(path: Path) -> list[Recording]:
     Raises:
         ValueError: when the file is damaged, a key is missing, or lengths differ.
     """
-    with foreign(path, "is not a whole HDF5 file"):
+    with refuse_damaged(path, "is not a complete HDF5 file"):
         file = h5py.File(path, "r")
         found: dict[str, Any] = {n: file[key] for n, key in HDF5.items() if isinstance(file.get(key), h5py.Dataset)}
-        present = [str(key) for key in file]  # of a damaged name, h5py makes bytes
+        present = [str(key) for key in file]  # h5py returns bytes for a damaged name
         columns = {name: _array_column(path, HDF5[name], found[name]) for name in found}
         lengths = {HDF5[name]: len(array) for name, array in found.items()}
-    _need(path, HDF5, found, present)
+    _check_keys(path, HDF5, found, present)
     return [Recording(str(path), _one_length(path, lengths), columns)]
 
 
@@ -122,7 +122,7 @@ def _npy_seed(folder: Path, agents: int) -> Recording:
 def _npy_file(folder: Path, name: str) -> np.ndarray:
     if not (folder / name).exists():
         raise ValueError(f"{folder}: {name} is missing")
-    with foreign(folder / name, "is not a whole .npy of plain numbers"):
+    with refuse_damaged(folder / name, "is not a complete .npy of plain numbers"):
         values = np.load(folder / name, mmap_mode="r", allow_pickle=False)
     if values.ndim == 0:
         raise ValueError(f"{folder / name}: holds one number, not rows")
@@ -144,7 +144,7 @@ def _stacked(folder: Path, key: str, parts: list[np.ndarray], axis: int) -> Colu
 
 def _array_column(path: Path, key: str, array: Any) -> Column:
     def read(lo: int, hi: int) -> np.ndarray:
-        with foreign(path, f"{key}, rows {lo} to {hi}: cannot be read"):
+        with refuse_damaged(path, f"{key}, rows {lo} to {hi}: cannot be read"):
             return np.asarray(array[lo:hi])
 
     return Column(key, tuple(array.shape[1:]), array.dtype.kind, read)
@@ -152,30 +152,34 @@ def _array_column(path: Path, key: str, array: Any) -> Column:
 
 def _vault_column(path: Path, key: str, store: Any, b: int) -> Column:
     def read(lo: int, hi: int) -> np.ndarray:
-        with foreign(path, f"{key}, rows {lo} to {hi}: cannot be read"):
+        with refuse_damaged(path, f"{key}, rows {lo} to {hi}: cannot be read"):
             return np.asarray(store[b, lo:hi].read().result())
 
     return Column(key, tuple(store.shape[2:]), store.dtype.numpy_dtype.kind, read)
 
 
 def _vault_store(path: Path, key: str) -> Any:
-    with foreign(path, f"{key} cannot be opened"):
-        store = _store(path, key + ".")  # flashbax ends the names of arrays in a dot
+    with refuse_damaged(path, f"{key} cannot be opened"):
+        store = _store(path, key + ".")  # flashbax's names of arrays end in a dot
     if len(store.shape) < 2:
         raise ValueError(f"{path}: {key} has shape {tuple(store.shape)}, without a leading and a time axis")
     return store
 
 
 def _store(path: Path, key: str) -> Any:
-    base = f"file://{path.resolve()}/"  # relative paths are refused by the database
+    base = f"file://{path.resolve()}/"  # the database refuses relative paths
     place = {"driver": "ocdbt", "base": base, "path": key}
-    spec = {"driver": "zarr", "kvstore": place, "fill_missing_data_reads": False}  # or a lost chunk would read as zeros
+    spec = {
+        "driver": "zarr",
+        "kvstore": place,
+        "fill_missing_data_reads": False,
+    }  # otherwise a missing chunk reads as zeros
     return tensorstore.open(spec, read=True, context=_context()).result()
 
 
 @functools.cache
 def _context() -> tensorstore.Context:
-    """A little room for chunks: neighbouring slices share one, and should not inflate it twice."""
+    """A small cache of chunks: neighbouring slices share one, which should not be decompressed twice."""
     return tensorstore.Context({"cache_pool": {"total_bytes_limit": 2**28}})
 
 
@@ -187,7 +191,7 @@ def _leaves(tree: Mapping[str, Any], before: str = "") -> Iterator[str]:
             yield before + name
 
 
-def _need(path: Path, names: Mapping[str, str], found: Iterable[str], present: Iterable[str]) -> None:
+def _check_keys(path: Path, names: Mapping[str, str], found: Iterable[str], present: Iterable[str]) -> None:
     for name, key in names.items():
         if name not in OPTIONAL and name not in found:
             raise ValueError(f"{path}: key '{key}' is missing; it has {', '.join(sorted(present)) or 'none'}")

@@ -1,14 +1,13 @@
 """The public datasets: found in the data folder, converted once, memory-mapped from then on.
 
-The data folder is $OFFMARL_DATA, else `public` in the cache. A dataset lies in it as OG-MARL's archive unpacks
+The data folder is $OFFMARL_DATA, else `public` in the cache. A dataset is there as OG-MARL's archive unpacks
 (`omiga/mamujoco/3hopper.vlt/Expert`), or as its makers published it (`omiga/Hopper-v2-3x1-expert.hdf5`); both read the
-same. What is converted lies in the cache, named by the source's files and their sizes.
+same. Converted datasets are in the cache, named by the source's files and their sizes.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -16,25 +15,22 @@ from typing import Any
 
 from offmarl.benchmarks.env import cache_dir
 from offmarl.benchmarks.tasks import Task, tasks, unavailable
-from offmarl.datasets.dataset import Dataset, file_sum
-from offmarl.datasets.public.convert import Ends, convert, intact, read, read_card, written
-from offmarl.datasets.public.download import Download
+from offmarl.benchmarks.yaml_files import FileError, nearest
+from offmarl.datasets.cache import Entry, Progress, no_progress
+from offmarl.datasets.dataset import file_sum
+from offmarl.datasets.public.convert import convert, converted_columns
+from offmarl.datasets.public.download import Download, verify
 from offmarl.datasets.public.layouts import Recording, open_hdf5, open_npy, open_vault
-from offmarl.datasets.public.lockfile import verify
-from offmarl.datasets.public.sources import sources
+from offmarl.datasets.public.sources import Ends, PublicTask, Source, sources
 
 FORMAT = 1
-QUALITIES = ("good", "medium", "poor", "replay", "expert", "medium-expert", "medium-replay", "random")
-HUB = "https://huggingface.co"  # $HF_ENDPOINT names a mirror, as for its own tools
 DIFFERENCES = ("engine", "obs", "state")  # of a task, from the embedded one
 
 
 @dataclass(frozen=True)
-class Release:
-    """One public dataset. `target` is the published mean return and its standard deviation, None where it is a mix."""
+class Release(Entry):
+    """One public dataset."""
 
-    task: Task
-    quality: str
     source: str
     title: str
     licence: str
@@ -44,11 +40,9 @@ class Release:
     vault: str
     original: str
     ends: Ends
-    target: tuple[float, float] | None
-    mix: Mapping[str, float] | None  # instead of files: shares of the task's other datasets
 
     def paths(self) -> list[Path]:
-        """Where the dataset is looked for."""
+        """Where the dataset is searched for."""
         places = [self.vault, *([self.original] if self.original else [])]
         return [data_dir() / self.source / place for place in places]
 
@@ -62,25 +56,29 @@ class Release:
             return [(self, 1.0)]
         return [(catalogue(self.source)[self.task.name, quality], share) for quality, share in self.mix.items()]
 
-    def absent(self) -> str:
+    def data_missing(self) -> str:
         """Why the data are not here and what to do; empty where they are."""
         if all(part.found() for part, _ in self.parts()):
             return ""
         return f"no data at {self.paths()[0].parent}: {self._get()} ({self.gigabytes} GB)"
 
-    def missing(self) -> str:
-        """Why nothing can be trained on it and what to do; empty where all is here."""
-        reasons, prey = [self.absent()], self.task.roster.get("weights")
-        if prey and not Path(prey).expanduser().exists():
-            reasons.append(f"OMAR's prey is missing: {self._get()}, or put it at {prey}")
-        return "; ".join(filter(None, [*reasons, unavailable(self.task)]))
+    def unavailable(self) -> str:
+        """Why nothing can be trained on it and what to do; empty where it can."""
+        prey = f"OMAR's prey is missing: {self._get()}, or put it at {self._prey()}" if self._prey_missing() else ""
+        return "; ".join(filter(None, [self.data_missing(), prey, unavailable(self.task)]))
 
     def _get(self) -> str:
         return f"`offmarl data get --source {self.source} --tasks {self.task.name}`"
 
+    def _prey(self) -> str:
+        return self.task.roster.get("weights", "")
+
+    def _prey_missing(self) -> bool:
+        return bool(self._prey()) and not Path(self._prey()).expanduser().exists()
+
     def state(self) -> str:
-        """Where it stands, in a few words."""
-        if self.absent():
+        """Whether the data are here, in a few words."""
+        if self.data_missing():
             return f"not here, {self.gigabytes} GB to download"
         size = sum(file.stat().st_size for part, _ in self.parts() for file in files(part.found()))
         return f"here ({size / 1e9:.2f} GB), converted on first use"
@@ -90,59 +88,42 @@ class Release:
         facts: list[Any] = [FORMAT, self.task.agents, self.task.obs, self.task.state, self.task.limit, self.ends]
         for part, share in self.parts():
             path = part.found()
-            facts += [
-                share,
-                [] if path is None else [(str(f.relative_to(path)), f.stat().st_size) for f in files(path)],
-            ]
+            sizes = [(str(file.relative_to(path)), file.stat().st_size) for file in files(path)] if path else []
+            facts += [share, sizes]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
 
     def place(self) -> Path:
-        """Where the converted arrays are kept."""
+        """The folder of the converted arrays."""
         return cache_dir() / "data" / f"{self.task.name.replace('/', '-')}-{self.quality}-{self.source}-{self.key()}"
-
-    def card(self) -> dict[str, Any] | None:
-        """The card of the converted dataset, whose arrays are not looked at; None where there is none."""
-        return read_card(self.place())
-
-    def ready(self) -> dict[str, Any] | None:
-        """The card of the converted dataset; None when it must be converted."""
-        return intact(self.place())
 
     @property
     def work(self) -> int:
         """Rows to convert, of all columns together."""
-        return sum(one.length * len(written(one)) for one in self._openable())
+        return sum(one.length * len(converted_columns(one)) for one in self._readable())
 
     def disk(self) -> int:
         """Bytes of the arrays: four each number, a row more for every ten (episodes are longer)."""
         task = self.task
         row = 4 * (task.agents * (task.obs + task.actions + 1) + task.state) + 16
-        return int(1.1 * row * sum(one.length for one in self._openable()))
+        return int(1.1 * row * sum(one.length for one in self._readable()))
 
-    def _openable(self) -> list[Recording]:
-        """What can be read; whatever is wrong with it is said when it is converted."""
+    def _readable(self) -> list[Recording]:
+        """The recordings; none if one is damaged, which `make` reports."""
         try:
             return [one for one, _ in self.recordings()]
         except ValueError:
             return []
 
     def recordings(self) -> list[tuple[Recording, float]]:
-        """What is read, and the share of its episodes."""
+        """What is converted, and the share of its episodes."""
         return [(one, share) for part, share in self.parts() for one in part.open()]
 
-    def load(self, progress: Callable[[int], object] = lambda _: None) -> tuple[Dataset, dict[str, Any]]:
-        """The dataset and its card, converted now if it has not been.
+    def make(self, progress: Progress = no_progress) -> dict[str, Any]:
+        """Convert the files anew; `progress` is called with numbers of rows.
 
         Raises:
             ValueError: naming file, key and row of a fault, or what is missing.
         """
-        card = self.ready()
-        if card is None:
-            card = self.convert(progress)
-        return read(self.place()), card
-
-    def convert(self, progress: Callable[[int], object] = lambda _: None) -> dict[str, Any]:
-        """Convert the files anew; `progress` is told rows."""
         facts = {
             "dataset": f"{self.task.name}:{self.quality}",
             "source": self.source,
@@ -155,14 +136,13 @@ class Release:
         }
         return convert(self.recordings(), self.task, self.ends, self.place(), facts, progress)
 
-    def wanted(self) -> list[Download]:
+    def to_download(self) -> list[Download]:
         """What is still to be downloaded."""
-        prey = self.task.roster.get("weights")
-        lacks = {True: bool(self.absent()), False: bool(prey) and not Path(prey).expanduser().exists()}
-        return [download for download in self.downloads if lacks[download.unpack]]
+        data_missing, prey_missing = bool(self.data_missing()), self._prey_missing()
+        return [download for download in self.downloads if (data_missing if download.unpack else prey_missing)]
 
-    def changed(self) -> list[str]:
-        """Files behind the dataset that are not what was once downloaded, a line each."""
+    def changed_files(self) -> list[str]:
+        """Files behind the dataset that are not as they were downloaded, a line each."""
         paths = [path for part, _ in self.parts() if (path := part.found())]
         return verify(data_dir(), [path.relative_to(data_dir()).as_posix() for path in paths])
 
@@ -170,14 +150,14 @@ class Release:
         """The recordings behind the dataset."""
         path = self.found()
         if path is None:
-            raise ValueError(f"{self.task.name}:{self.quality}: {self.absent()}")
+            raise ValueError(f"{self.task.name}:{self.quality}: {self.data_missing()}")
         if path.suffix == ".hdf5":
             return open_hdf5(path)
         return open_vault(path) if (path / "metadata.json").exists() else open_npy(path, self.task.agents)
 
 
 def data_dir() -> Path:
-    """Where public data lie: $OFFMARL_DATA or `public` in the cache."""
+    """The folder of public data: $OFFMARL_DATA or `public` in the cache."""
     return Path(os.environ.get("OFFMARL_DATA") or cache_dir() / "public").expanduser().resolve()
 
 
@@ -197,45 +177,52 @@ def folder_sum(path: Path | None) -> str:
 
 
 def catalogue(source: str) -> dict[tuple[str, str], Release]:
-    """Every dataset of a public source by task and quality."""
-    return _catalogue(source, os.environ.get("OFFMARL_PREY") or "", data_dir(), os.environ.get("HF_ENDPOINT") or HUB)
+    """Every dataset of a public source by task and quality.
+
+    Raises:
+        FileError: when sources.yaml names an unknown task.
+    """
+    return _catalogue(source, os.environ.get("OFFMARL_PREY") or "", data_dir())
 
 
 @cache
-def _catalogue(source: str, prey: str, root: Path, hub: str) -> dict[tuple[str, str], Release]:
+def _catalogue(source: str, prey: str, root: Path) -> dict[tuple[str, str], Release]:
     publisher, found = sources()[source], {}
-    for name, entry in publisher["tasks"].items():
+    for name, entry in publisher.tasks.items():
+        if name not in tasks():
+            raise FileError(f"sources.yaml: unknown task '{name}': {nearest(name, tasks())}known: {', '.join(tasks())}")
         task = _task(name, entry, prey or str(root / source / "prey" / f"simple_{tasks()[name].short}.pt"))
-        for quality in [q for q in entry if q in QUALITIES]:
-            found[name, quality] = _release(source, publisher, task, quality, entry, hub.rstrip("/"))
+        for quality in (*entry.returns, *entry.mix):
+            found[name, quality] = _release(source, publisher, task, quality, entry)
     return found
 
 
-def _task(name: str, entry: Mapping[str, Any], prey: str) -> Task:
-    """The embedded task with what its real environment, or the data, have otherwise."""
-    task = replace(tasks()[name], note="", **{key: entry[key] for key in DIFFERENCES if key in entry})
-    roster = task.roster | ({"physics": entry["physics"]} if "physics" in entry else {})
+def _task(name: str, entry: PublicTask, prey: str) -> Task:
+    """The embedded task, with what differs in its real environment or in the data."""
+    differences = {key: value for key in DIFFERENCES if (value := getattr(entry, key)) is not None}
+    task = replace(tasks()[name], note="", **differences)
+    roster = task.roster | ({"physics": entry.physics} if entry.physics else {})
     return replace(task, roster=roster | ({"weights": prey} if "prey" in roster else {}))
 
 
-def _release(
-    source: str, publisher: Mapping[str, Any], task: Task, quality: str, entry: Mapping[str, Any], hub: str
-) -> Release:
-    archive, how = entry["archive"], entry[quality]
-    mixed = isinstance(how, Mapping)
-    url, into = publisher["url"].format(archive=archive), f"{source}/{archive.split('/')[0]}"
-    mirrors = dict.fromkeys([url.replace(HUB, hub), url])  # the user's own first
-    downloads = [Download(tuple(mirrors), into, unpack=True)]
+def _release(source: str, publisher: Source, task: Task, quality: str, entry: PublicTask) -> Release:
+    archive, returns = entry.archive, entry.returns.get(quality)
+    into, path = f"{source}/{archive.split('/')[0]}", publisher.path.format(archive=archive)
+    downloads = [Download(into, publisher.repo, path, publisher.revision)]
     if "prey" in task.roster:
-        url = publisher["prey"].format(short=task.short)
-        downloads.append(Download((url,), f"{source}/prey/simple_{task.short}.pt", unpack=False))
+        downloads.append(Download(f"{source}/prey/simple_{task.short}.pt", url=publisher.prey.format(short=task.short)))
     return Release(
-        *(task, quality, source, publisher["title"], publisher["licence"], publisher["page"]),
+        task=task,
+        quality=quality,
+        target=(returns[0], returns[1]) if returns else None,
+        mix=entry.mix.get(quality),
+        source=source,
+        title=publisher.title,
+        licence=publisher.licence,
+        page=publisher.page,
         downloads=tuple(downloads),
-        gigabytes=entry["gigabytes"],
+        gigabytes=entry.gigabytes,
         vault=f"{archive}.vlt/{quality.title()}",
-        original=entry.get("original", "").format(quality=quality),
-        ends=entry["ends"],
-        target=None if mixed else tuple(how),
-        mix=how if mixed else None,
+        original=entry.original.format(quality=quality),
+        ends=entry.ends,
     )

@@ -1,9 +1,10 @@
-"""The commands about datasets: `offmarl data`."""
+"""`offmarl data`: list, download, check and record datasets."""
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from offmarl.experiments.commands.options import (
     examples,
@@ -22,71 +23,50 @@ if TYPE_CHECKING:
 
 
 def data_options(parser: argparse.ArgumentParser) -> None:
-    """Declare them."""
-    parser.epilog = examples(("data list", "every dataset, and whether it is here"), ("data get --help", "and so on"))
-    actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
-    _list_options(actions)
-    _get_options(actions)
-    _check_options(actions)
-    _card_options(actions)
-    _record_options(actions)
-    text = "train the behaviour policies of a task anew"
-    train = subcommand(actions, "train-behaviour", text, _train, ("data train-behaviour smac/3m", "minutes to hours"))
-    train.add_argument("task", help="smac/3m")
-    train.add_argument("--out", type=Path, default=None, help="file to write (default: the package's own)")
-
-
-def _list_options(actions) -> None:
-    shown = ("data list", "every source"), ("data list --source omiga", "one of them")
-    parser = subcommand(actions, "list", "list every dataset of every source, and whether it is here", _list, *shown)
-    parser.add_argument("--source", help="embedded, og_marl, omiga or omar (default: all)")
-
-
-def _get_options(actions) -> None:
-    text = "download public datasets into $OFFMARL_DATA; resumes where it stopped"
-    shown = (
-        ("data get --source omiga --tasks mamujoco/3hopper", "one task"),
-        ("data get --source omar", "all of it"),
+    """Declare the actions and their options."""
+    parser.epilog = examples(
+        ("data list", "every dataset and where it is"), ("data get --help", "examples of an action")
     )
-    parser = subcommand(actions, "get", text, _get, *shown)
-    parser.add_argument("--source", required=True, help="og_marl, omiga or omar")
-    parser.add_argument("--tasks", help="smac/3m,mpe/tag (default: all of the source)")
-    parser.add_argument("--jobs", type=int, default=2, help="downloads side by side (default: 2)")
+    add = partial(subcommand, parser.add_subparsers(title="actions", required=True, metavar="ACTION"))
+    all_sources, one_source = ("data list", "all sources"), ("data list --source omiga", "one source")
+    one = add("list", "list every dataset of every source and where it is", _list, all_sources, one_source)
+    one.add_argument("--source", help="embedded, og_marl, omiga or omar (default: all)")
 
+    text = "download public datasets into $OFFMARL_DATA; resumes an interrupted download"
+    one_task = ("data get --source omiga --tasks mamujoco/3hopper", "one task")
+    one = add("get", text, _get, one_task, ("data get --source omar", "all tasks of a source"))
+    one.add_argument("--source", required=True, help="og_marl, omiga or omar")
+    one.add_argument("--tasks", help="smac/3m,mpe/tag (default: all tasks of the source)")
+    one.add_argument("--jobs", type=int, default=2, help="parallel downloads (default: 2)")
 
-def _check_options(actions) -> None:
-    text = "check that datasets are sound: counts, returns, ends, copies, padding"
-    shown = (
-        ("data check --source omiga", "what was downloaded"),
-        ("data check mine.npz --task mamujoco/3hopper", "a file of your own"),
-    )
-    parser = subcommand(actions, "check", text, _check, *shown)
-    parser.add_argument("what", nargs="*", help="smac/3m or smac/3m:good (default: all here), or a file.npz")
-    parser.add_argument("--source", default="embedded", help="embedded (default), og_marl, omiga or omar")
-    parser.add_argument("--task", help="the task of a file.npz: mamujoco/3hopper")
+    text = "check datasets: counts, returns, episode ends, copies, padding"
+    own = ("data check mine.npz --task mamujoco/3hopper", "a file of your own")
+    one = add("check", text, _check, ("data check --source omiga", "the datasets of a source that are here"), own)
+    one.add_argument("what", nargs="*", help="smac/3m, smac/3m:good (default: all that are here) or a file.npz")
+    one.add_argument("--source", default="embedded", help="embedded (default), og_marl, omiga or omar")
+    one.add_argument("--task", help="the task of a file.npz: mamujoco/3hopper")
 
-
-def _card_options(actions) -> None:
     text = "write a dataset's card: Markdown and a histogram of its returns"
-    parser = subcommand(actions, "card", text, _card, ("data card smac/3m:good", "into results/cards"))
-    parser.add_argument("dataset", help="smac/3m:good")
-    parser.add_argument("--source", default="embedded", help="embedded (default), og_marl, omiga or omar")
-    parser.add_argument("--out", type=Path, default=Path("results/cards"), help="folder (default: results/cards)")
+    one = add("card", text, _card, ("data card smac/3m:good", "into results/cards"))
+    one.add_argument("dataset", help="smac/3m:good")
+    one.add_argument("--source", default="embedded", help="embedded (default), og_marl, omiga or omar")
+    one.add_argument("--out", type=Path, default=Path("results/cards"), help="folder (default: results/cards)")
 
+    text = "record embedded datasets now, or a policy of your own"
+    own = ("data record --tasks smac/3m --policy random --out random.npz", "random play")
+    one = add("record", text, _record, ("data record --tasks smac/3m", "the embedded datasets of a task"), own)
+    one.add_argument("--tasks", help="smac/3m,smac/8m:good (default: all)")
+    one.add_argument("--jobs", type=int, default=core_count(), help="parallel recordings (default: number of cores)")
+    text = "random, or the folder of a run (results/runs/...): record this policy on one task"
+    one.add_argument("--policy", help=text)
+    method_file_option(one)
+    one.add_argument("--episodes", type=int, default=100, help="with --policy (default: 100)")
+    one.add_argument("--out", type=Path, help="with --policy: the file.npz to write")
 
-def _record_options(actions) -> None:
-    shown = (
-        ("data record --tasks smac/3m", "the embedded datasets of a task"),
-        ("data record --tasks smac/3m --policy random --out random.npz", "random play"),
-    )
-    text = "record embedded datasets now, or a policy of your choice"
-    parser = subcommand(actions, "record", text, _record, *shown)
-    parser.add_argument("--tasks", help="smac/3m,smac/8m:good (default: all)")
-    parser.add_argument("--jobs", type=int, default=core_count(), help="recordings side by side (default: cores)")
-    parser.add_argument("--policy", help="random, or a run's folder (results/runs/...): record it instead, on one task")
-    method_file_option(parser)
-    parser.add_argument("--episodes", type=int, default=100, help="with --policy (default: 100)")
-    parser.add_argument("--out", type=Path, help="with --policy: the file.npz to write")
+    text = "train the behaviour policies of a task again"
+    one = add("train-behaviour", text, _train, ("data train-behaviour smac/3m", "minutes to hours"))
+    one.add_argument("task", help="smac/3m")
+    one.add_argument("--out", type=Path, default=None, help="file to write (default: the package's own)")
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -100,19 +80,14 @@ def _list(args: argparse.Namespace) -> int:
             theirs = "{:.2f} ± {:.2f}".format(*entry.target) if entry.target else "a mix"
             card = entry.card()
             ours = f"{card['return_mean']:.2f} ± {card['return_std']:.2f}" if card else ""
-            print(f"{task + ':' + quality:34} {source:8} {theirs:>18} {ours:>18}  {_state(entry, card)}")
+            state = f"{card['episodes']} episodes, {entry.place()}" if card else entry.state()
+            print(f"{task + ':' + quality:34} {source:8} {theirs:>18} {ours:>18}  {state}")
     for source in chosen:
         if source != EMBEDDED:
             facts = sources()[source]
-            print(f"{source}: {facts['title']}; {facts['licence']}; {facts['page']}")
-    print(f"public data are looked for in {data_dir()} ($OFFMARL_DATA)")
+            print(f"{source}: {facts.title}; {facts.licence}; {facts.page}")
+    print(f"public data are in {data_dir()} ($OFFMARL_DATA)")
     return 0
-
-
-def _state(entry: "Entry", card: dict[str, Any] | None) -> str:
-    if card:
-        return f"{card['episodes']} episodes, {entry.place()}"
-    return entry.state()
 
 
 def _get(args: argparse.Namespace) -> int:
@@ -121,13 +96,13 @@ def _get(args: argparse.Namespace) -> int:
 
     check_name("source", args.source, sources())
     if args.jobs < 1:
-        raise UserError("--jobs: write a number of at least 1")
-    entries = [entry for entry in find_entries(args.source, listed(args.tasks)) if entry.wanted()]
-    wanted = list(dict.fromkeys(download for entry in entries for download in entry.wanted()))
+        raise UserError("--jobs: must be at least 1")
+    entries = [entry for entry in find_entries(args.source, listed(args.tasks)) if entry.to_download()]
+    wanted = list(dict.fromkeys(download for entry in entries for download in entry.to_download()))
     if not wanted:
-        print(f"nothing to download: all of it is in {data_dir() / args.source}")
+        print(f"nothing to download: everything is in {data_dir() / args.source}")
         return 0
-    sizes = {entry.task.name: entry.gigabytes for entry in entries if entry.absent()}
+    sizes = {entry.task.name: entry.gigabytes for entry in entries if entry.data_missing()}
     print(f"downloading {len(wanted)} files ({sum(sizes.values()):.2f} GB) into {data_dir()}", file=sys.stderr)
     failures = fetch(wanted, data_dir(), args.jobs)
     for failure in failures:
@@ -141,9 +116,9 @@ def _check(args: argparse.Namespace) -> int:
     if args.task is not None or any(name.endswith(".npz") for name in args.what):
         return _check_file(args)
     found = find_entries(args.source, args.what or None)
-    entries = [e for e in found if args.what or e.card() or (args.source != EMBEDDED and not e.absent())]
+    entries = [e for e in found if args.what or e.card() or (args.source != EMBEDDED and not e.data_missing())]
     if not entries:
-        print(f"offmarl: nothing to check: no dataset of {args.source} is here", file=sys.stderr)
+        print(f"offmarl: nothing to check: there is no dataset of {args.source} here", file=sys.stderr)
         return 3
     doubtful = 0
     for entry in entries:
@@ -156,19 +131,19 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _findings(entry: "Entry", source: str) -> "list[Finding]":
-    """What `datasets.check` finds on a dataset and beside the others of its task."""
+    """The findings on a dataset, alone and compared with the others of its task."""
     from offmarl.datasets.catalogue import catalogue
-    from offmarl.datasets.check import Finding, compare, look_at
+    from offmarl.datasets.check import Finding, inspect_dataset, shared_episodes
 
     try:
         data, card = entry.load()
-        found = [Finding(False, line) for line in entry.changed()]
+        found = [Finding(False, line) for line in entry.changed_files()]
     except (ValueError, OSError) as error:
         return [Finding(False, str(error))]
-    found += look_at(data, card)
+    found += inspect_dataset(data, card)
     for (task, quality), other in catalogue(source).items():
         if task == entry.task.name and quality != entry.quality and not (entry.mix or other.mix) and other.card():
-            found.append(compare(data, other.load()[0], quality))
+            found.append(shared_episodes(data, other.load()[0], quality))
     return found
 
 
@@ -177,14 +152,14 @@ def _check_file(args: argparse.Namespace) -> int:
     from offmarl.datasets.dataset import read
 
     if args.task is None:
-        raise UserError(f"{args.what[0]}: say whose data they are, for example --task mamujoco/3hopper")
+        raise UserError(f"{args.what[0]}: name the task of the data, for example --task mamujoco/3hopper")
     task = tasks()[check_name("task", args.task, tasks())]
     for name in args.what:
         try:
             facts = read(Path(name), task).statistics()
         except (OSError, ValueError) as error:
             raise UserError(str(error)) from error
-        print(f"{name}: sound, fits {task.name}; " + ", ".join(f"{key} {value}" for key, value in facts.items()))
+        print(f"{name}: valid data of {task.name}; " + ", ".join(f"{key} {value}" for key, value in facts.items()))
     return 0
 
 
@@ -193,7 +168,7 @@ def _card(args: argparse.Namespace) -> int:
     from offmarl.reports import card as page
 
     if ":" not in args.dataset:
-        raise UserError(f"{args.dataset}: write task:quality, for example smac/3m:good")
+        raise UserError(f"{args.dataset}: must be task:quality, for example smac/3m:good")
     (entry,) = find_entries(args.source, [args.dataset])
     try:
         data, card = entry.load()
@@ -226,27 +201,27 @@ def _record_policy(args: argparse.Namespace) -> int:
 
     names = listed(args.tasks) or []
     if len(names) != 1 or args.out is None or args.out.suffix != ".npz":
-        raise UserError("--policy: name one task and a file, for example --tasks smac/3m --out mine.npz")
+        raise UserError("--policy: needs one task and a file, for example --tasks smac/3m --out mine.npz")
     task = find_recipes(names)[0].task
     if args.episodes < 1:
-        raise UserError(f"--episodes {args.episodes}: write a number of at least 1")
+        raise UserError(f"--episodes {args.episodes}: must be at least 1")
     facts = playing.record_policy(task, args.policy, args.episodes, args.out)
     print(f"written: {args.out}; " + ", ".join(f"{key} {value}" for key, value in facts.items()))
     return 0
 
 
 def _train(args: argparse.Namespace) -> int:
-    taught = [r for r in find_recipes([args.task]) if r.behaviours == "trained"]
-    if not taught:
-        raise UserError(f"{args.task}: its behaviours are scripted, there is nothing to train")
+    trained = [r for r in find_recipes([args.task]) if r.behaviours == "trained"]
+    if not trained:
+        raise UserError(f"{args.task}: its behaviours are scripted; there is nothing to train")
     from importlib import import_module
 
     from offmarl.datasets.embedded import actors as behaviours
 
-    task, out = taught[0].task, args.out or behaviours.path(taught[0].task)
+    task, out = trained[0].task, args.out or behaviours.path(trained[0].task)
     trainer = import_module(f"offmarl.datasets.embedded.train_{task.engine}")
-    budget = trainer.Budget(**taught[0].training)
-    chosen = trainer.train_behaviours(task, {r.quality: r.target for r in taught}, budget, out)
+    budget = trainer.Budget(**trained[0].training)
+    chosen = trainer.train_behaviours(task, {r.quality: r.target for r in trained}, budget, out)
     for quality, picks in chosen.items():
         print(f"{quality}: " + ", ".join(f"run {r} at {n:,} steps (return {score})" for r, n, score in picks))
     print(f"written: {out}")

@@ -158,7 +158,7 @@ def _source(name: str) -> Found:
     from offmarl.datasets.public.releases import catalogue, files
 
     entries = list(catalogue(name).values())
-    absent = [entry for entry in entries if entry.absent()]
+    absent = [entry for entry in entries if entry.data_missing()]
     paths = {part.found() for entry in entries for part, _ in entry.parts()}
     size = sum(file.stat().st_size for path in paths for file in files(path)) / 1e9
     left = sum({entry.task.name: entry.gigabytes for entry in absent}.values())
@@ -198,5 +198,6 @@ def _runnable(name: str) -> Found:
     from offmarl.datasets.public.releases import catalogue
 
     entries = list(catalogue(name).values())
-    runs, games = sum(not entry.missing() for entry in entries), sum(bool(unavailable(entry.task)) for entry in entries)
+    runs = sum(not entry.unavailable() for entry in entries)
+    games = sum(bool(unavailable(entry.task)) for entry in entries)
     return "ok" if runs == len(entries) else "missing", f"{runs} of {len(entries)} datasets; {games} need StarCraft", ""

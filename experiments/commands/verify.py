@@ -123,7 +123,7 @@ def check_rollout(source: str, task: str, quality: str, rollout: str, run_id: st
     from offmarl.benchmarks.reference_rollout import reference
 
     entry = _entry(source, task, quality)
-    if entry is None or entry.missing():
+    if entry is None or entry.unavailable():
         yield Finding(f"simulator of {task} ({source})", run_id, "not here, so not compared", wrong=False)
     elif (here := reference(entry.task).get("rollout")) != rollout:
         reason = f"its reference rollout is {here} here, {rollout} in {run_id}: another simulator or processor"

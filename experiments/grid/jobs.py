@@ -155,7 +155,7 @@ def unavailable_datasets(suite: Suite, source: str) -> dict[str, str]:
     reasons = {}
     for pair in suite.datasets:
         if pair in catalogue(source):
-            reasons[":".join(pair)] = catalogue(source)[pair].missing()
+            reasons[":".join(pair)] = catalogue(source)[pair].unavailable()
         else:
             others = [other for other in SOURCES if pair in catalogue(other)]
             reasons[":".join(pair)] = f"not part of {source}; --source {' or '.join(others)} has it"

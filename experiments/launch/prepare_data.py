@@ -1,4 +1,4 @@
-"""Record or convert the datasets that a grid needs and that are missing in the cache, one process a task."""
+"""Record or convert the datasets of a grid that are not in the cache, one process a task."""
 
 import queue
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ from tqdm import tqdm
 
 from offmarl.datasets.catalogue import EMBEDDED, Entry, catalogue
 
-_counter: Any = None  # in a worker: where it reports its progress
+_counter: Any = None  # the pool's queue of finished episodes or rows
 
 
 def prepare(entries: Sequence[Entry], source: str, workers: int) -> list[str]:
-    """Make the missing and damaged datasets, with a progress bar; return the failures, one line each."""
+    """Make the datasets that are missing or damaged, with a progress bar; returns a line for each that failed."""
     missing = [entry for entry in entries if entry.ready() is None]
     if not missing:
         return []
@@ -46,7 +46,7 @@ def _open(counter: Any) -> None:
 
 
 def _make(source: str, task: str, qualities: list[str]) -> list[str]:
-    """All qualities of one task in one process: its simulator is compiled once."""
+    """Make the qualities of one task in one process, so that its simulator is compiled once."""
     failures = []
     for quality in qualities:
         try:

@@ -19,7 +19,7 @@ import torch
 from offmarl.algorithms.parts.algorithm import Algorithm
 from offmarl.algorithms.parts.cuda_graphs import Captured
 from offmarl.algorithms.parts.diffusion import shortened
-from offmarl.benchmarks.latency import Decisions, Sight, Timing, time_decisions
+from offmarl.benchmarks.latency import Decisions, Observation, Timing, time_decisions
 from offmarl.benchmarks.random_policy import uniform
 from offmarl.benchmarks.tasks import make_env, tasks
 from offmarl.experiments.grid.jobs import Job
@@ -86,7 +86,7 @@ def checkpoint(job: Job, grid: Sequence[Job], store: Store) -> Path | None:
 class Observed(NamedTuple):
     """Observations of a task, and how long its simulator takes for a step of one episode."""
 
-    moments: list[Sight]
+    moments: list[Observation]
     step_ms: float
 
 
@@ -134,7 +134,9 @@ def measure(row: Row, plan: Plan, observed: Observed, weights: Path | None) -> d
     }
 
 
-def agents_costs(method: Algorithm, joint: Timing, row: Row, plan: Plan, moments: Sequence[Sight]) -> dict[str, Any]:
+def agents_costs(
+    method: Algorithm, joint: Timing, row: Row, plan: Plan, moments: Sequence[Observation]
+) -> dict[str, Any]:
     """Time of a decision of the slowest agent, of all agents one after the other, and that the team waits."""
     if method.execution != "decentralised":
         return {"agent": None, "sum_ms": None, "headline_ms": joint.median_ms}
@@ -152,7 +154,7 @@ def agents_costs(method: Algorithm, joint: Timing, row: Row, plan: Plan, moments
 
 
 def time_method(
-    method: Algorithm, row: Row, plan: Plan, moments: Sequence[Sight]
+    method: Algorithm, row: Row, plan: Plan, moments: Sequence[Observation]
 ) -> tuple[Timing, dict[str, int] | None]:
     """Time decisions. A denoising chain too slow for the plan's seconds is timed for `plan.calls` and extrapolated."""
 
@@ -174,7 +176,7 @@ def time_method(
     return most.times(whole / most.median_ms), {"calls": plan.calls, "of": len(chain.time)}
 
 
-def _fits(method: Algorithm, row: Row, plan: Plan, moments: Sequence[Sight]) -> bool:
+def _fits(method: Algorithm, row: Row, plan: Plan, moments: Sequence[Observation]) -> bool:
     """Whether five decisions should fit the plan's seconds, by the time of two calls of the chain."""
     chain, method.chain = method.chain, shortened(method.chain, 2)
     decide = Decisions(method, row.host.device)

@@ -12,7 +12,7 @@ from offmarl.algorithms import registry
 from offmarl.algorithms.parts.algorithm import Algorithm
 from offmarl.algorithms.parts.batch import TaskSpec
 from offmarl.algorithms.parts.diffusion import shortened
-from offmarl.benchmarks.latency import Decisions, Sight, time_decisions
+from offmarl.benchmarks.latency import Decisions, Observation, time_decisions
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.timing.isolated import isolated, measure_all, provenance, text_table
 from offmarl.experiments.training.machine import Host
@@ -37,7 +37,7 @@ def measure_team(algorithm: str, agents: int, calls: int, host: Host, seconds: f
     rng = np.random.default_rng(0)
     made = team(algorithm, agents, calls, host.device)
     legal = np.ones((agents, ACTIONS), bool) if made.spec.discrete else None
-    sights: list[Sight] = [(rng.random((agents, OBS), np.float32), legal) for _ in range(SIGHTS)]
+    sights: list[Observation] = [(rng.random((agents, OBS), np.float32), legal) for _ in range(SIGHTS)]
     joint = time_decisions(Decisions(made, host.device), sights, seconds, least=1)
     point = {"agents": agents, "calls": calls, "nfe": made.nfe(), "total_ms": joint.median_ms, "n": joint.n}
     if made.execution != "decentralised":

@@ -33,7 +33,7 @@ def test_decisions_go_from_the_hosts_observation_to_the_hosts_action_and_remembe
     assert policy.seen[0][2] is None and policy.seen[4][2].item() == 3
 
 
-def test_sights_and_memory_stay_where_a_captured_decision_reads_them():
+def test_observations_and_memory_stay_where_a_captured_decision_reads_them():
     decide = Decisions(Echo(), "cpu")
     decide(*SIGHTS[0])
     places = [part.data_ptr() for part in (decide.obs, decide.legal, decide.memory)]
@@ -46,7 +46,7 @@ def test_as_many_decisions_as_there_is_time_for_are_timed_after_a_warm_up():
     calls = []
     timing = time_decisions(lambda obs, legal: calls.append(obs[0, 0]), SIGHTS, seconds=30)
     assert timing.n == MOST and len(calls) == MOST + WARM_UP
-    assert calls[:6] == [0, 1, 2, 3, 4, 0]  # the sights, cycled
+    assert calls[:6] == [0, 1, 2, 3, 4, 0]  # the observations, cycled
 
 
 def test_slow_decisions_are_few_but_never_too_few():

@@ -8,7 +8,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from offmarl.benchmarks import tasks as definitions
+from offmarl.benchmarks import fingerprint as definitions
 from offmarl.benchmarks.fingerprint import fingerprint
 from offmarl.benchmarks.mamujoco import ROBOTS, build, set_inertia
 from offmarl.benchmarks.tasks import make_env, tasks

@@ -148,5 +148,5 @@ def test_episodes_that_broke_off_are_played_anew(countdown):
 
 
 def test_games_that_always_break_off_end_in_an_error(countdown):
-    with pytest.raises(RuntimeError, match="broke off before 2 of every seed"):
+    with pytest.raises(RuntimeError, match="crashed before 2 of every seed"):
         evaluate(Listener(), Breaking(countdown(1), set(range(99))), [3], episodes=2)

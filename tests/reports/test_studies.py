@@ -70,7 +70,7 @@ def test_all_rules_in_all_seeds_hold_and_one_in_none_does_not(rules, expected):
     assert verdict(record(*rules))[0] == expected
 
 
-def test_a_missing_run_makes_a_verdict_cannot tell():
+def test_a_missing_run_makes_a_verdict_impossible():
     assert verdict(record(["A.near", "<", 2], missing=["a run: failed: x"]))[0] == "cannot tell"
 
 

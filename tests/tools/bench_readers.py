@@ -24,7 +24,8 @@ import tensorstore
 from tqdm import tqdm
 
 from offmarl.benchmarks.tasks import Task, tasks
-from offmarl.datasets.public.convert import convert, intact, read
+from offmarl.datasets.dataset import file_sum, read_folder
+from offmarl.datasets.public.convert import convert
 from offmarl.datasets.public.layouts import HDF5, VAULT, open_hdf5, open_npy, open_vault
 
 HEAD = f"{'layout':8} {'task':22} {'rows':>9} {'MB':>7} {'on disk':>8} {'convert':>10} {'load':>10} {'memory':>9}"
@@ -123,11 +124,11 @@ def _measure(layout: str, rows: int, folder: Path) -> str:
     disk = sum(f.stat().st_size for f in [source, *source.rglob("*")] if f.is_file())
     began = time.perf_counter()
     recordings = [(one, 1.0) for one in opened(source, task)]
-    convert(recordings, task, ends, folder / "arrays", {})  # type: ignore[arg-type]
+    card = convert(recordings, task, ends, folder / "arrays", {})  # type: ignore[arg-type]
     converted = time.perf_counter() - began
-    size = sum(array.nbytes for array in read(folder / "arrays").arrays().values()) / 1e6
+    size = sum(array.nbytes for array in read_folder(folder / "arrays").arrays().values()) / 1e6
     began = time.perf_counter()
-    assert intact(folder / "arrays")
+    assert all(file_sum(folder / "arrays" / f"{name}.npy") == sum_ for name, sum_ in card["arrays"].items())
     loaded = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     return (

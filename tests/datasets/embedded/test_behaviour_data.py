@@ -16,7 +16,7 @@ from offmarl.datasets.sampler import Sampler
 @pytest.mark.parametrize("quality", ["good", "medium", "poor"])
 def test_recordings_meet_their_target_and_cloning_them_by_argmax_returns_as_much(quality):
     recipe = dataclasses.replace(catalogue()["smac/3m", quality], episodes=512)
-    data, task = recipe.make(lambda _: None), recipe.task
+    data, task = recipe.record(lambda _: None), recipe.task
     assert data.returns().mean() == pytest.approx(recipe.target[0], abs=1.5)
 
     bc = registry()["bc"]

@@ -153,14 +153,19 @@ def test_drafts_of_killed_conversions_are_cleared_and_those_under_way_are_not(pu
 
 
 def test_two_conversions_at_once_leave_one_sound_dataset(public_data, forge, monkeypatch):
-    """The other process finishes first: its folder stands where ours should appear."""
-    from offmarl.datasets.public import convert
+    """The other process finishes first: its folder is where ours should appear."""
+    from offmarl.datasets import cache
 
     entry = public_data("omiga", "mamujoco/3hopper", "expert")
     forge.write_hdf5(entry.paths()[1], forge.rows(forge.episodes(entry.task, [9, 5]), delimited=True))
     _, card = entry.load()
-    monkeypatch.setattr(convert.shutil, "rmtree", lambda *_, **__: None)  # it appears after we looked
-    assert entry.convert() == card == entry.ready()
+    monkeypatch.setattr(cache.shutil, "rmtree", lambda *_, **__: None)  # it appears after we looked
+    looks = iter([None, card])
+    with monkeypatch.context() as patch:
+        patch.setattr(type(entry), "ready", lambda self: next(looks))
+        assert entry.load()[1] == card
+    assert next(looks, "asked twice") == "asked twice"
+    assert card == entry.ready()
 
 
 def test_converted_arrays_are_mapped_into_memory(public_data, forge):
@@ -189,7 +194,7 @@ def test_no_transition_joins_two_episodes(lengths, delimited, slice_rows, public
     forge.write_hdf5(tmp_path / "x" / "file.hdf5", forge.rows(story, delimited))
     recordings = [(one, 1.0) for one in open_hdf5(tmp_path / "x" / "file.hdf5")]
     convert.convert(recordings, task, "delimiter" if delimited else "last", tmp_path / "x" / "out", {})
-    data = convert.read(tmp_path / "x" / "out")
+    data = convert.read_folder(tmp_path / "x" / "out")
     assert np.array_equal(data.obs[data.rows, 0, 0], data.obs[data.rows + 1, 0, 0])
     assert np.array_equal(data.obs[data.rows, 0, 0], data.episode)
     assert (data.done | data.timeout).sum() == len(lengths)
@@ -209,9 +214,9 @@ def lose(entry):
 
 
 VAULT = {
-    "truncated": (cut_short, {}, "not a whole vault"),
+    "truncated": (cut_short, {}, "not a complete vault"),
     "a file lost": (lose, {}, "cannot be"),
-    "no metadata": (lambda entry: (entry.found() / "metadata.json").write_text("{"), {}, "not a whole vault"),
+    "no metadata": (lambda entry: (entry.found() / "metadata.json").write_text("{"), {}, "not a complete vault"),
     "missing key": (None, {"actions": None}, "'actions' is missing"),
     "no state": (None, {"state": None}, "has no state"),
     "wrong type": (None, {"obs": lambda v: v.astype(np.int64)}, "observations has values of type 'i'"),
@@ -265,7 +270,7 @@ def rewrite(entry, key, change):
 
 
 HDF5 = {
-    "truncated": (None, None, "not a whole HDF5 file"),
+    "truncated": (None, None, "not a complete HDF5 file"),
     "missing key": ("a", None, "'a' is missing"),
     "wrong type": ("a", lambda v: v.astype(np.int64), "a has values of type 'i'"),
     "text": ("o", lambda v: v.astype("S4"), "o has values of type 'S'"),
@@ -290,9 +295,9 @@ def test_faults_of_an_hdf5_file_are_named(what, public_data, forge):
 
 
 NPY = {
-    "truncated": ("obs_1", "cut", "obs_1.npy: is not a whole .npy"),
+    "truncated": ("obs_1", "cut", "obs_1.npy: is not a complete .npy"),
     "missing file": ("acs_2", "remove", "acs_2.npy is missing"),
-    "pickled": ("rews_0", lambda v: v.astype(object), "rews_0.npy: is not a whole .npy"),
+    "pickled": ("rews_0", lambda v: v.astype(object), "rews_0.npy: is not a complete .npy"),
     "agents of different types": ("obs_0", lambda v: v.astype(np.int64), "obs_<i>.npy have values of different types"),
     "agents of different shapes": ("obs_0", lambda v: v[:, :5], "different shapes"),
     "shorter": ("acs_1", lambda v: v[:-2], "acs_1.npy has 48 rows"),
@@ -339,7 +344,7 @@ def test_little_of_a_large_recording_is_in_memory_at_once(public_data, forge, mo
     size = entry.found().stat().st_size
     entry.load()
     shutil.rmtree(entry.place())
-    monkeypatch.setattr("offmarl.datasets.public.boundaries.LOOKED_AT", 500)
+    monkeypatch.setattr("offmarl.datasets.public.boundaries.INSPECTED", 500)
     tracemalloc.start()
     entry.load()
     peak = tracemalloc.get_traced_memory()[1]

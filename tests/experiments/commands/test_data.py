@@ -84,7 +84,7 @@ def test_check_names_the_fault_of_a_broken_file_and_goes_on(public_data, forge, 
     broken.found().write_bytes(broken.found().read_bytes()[:-200])
     assert main(["data", "check", "--source", "omiga"]) == 1
     shown = capsys.readouterr().out
-    assert "is not a whole HDF5 file" in shown and "mamujoco/3hopper:medium (omiga)" in shown
+    assert "is not a complete HDF5 file" in shown and "mamujoco/3hopper:medium (omiga)" in shown
 
 
 def test_nothing_to_check_is_said(public_data, capsys):
@@ -94,41 +94,46 @@ def test_nothing_to_check_is_said(public_data, capsys):
 
 @pytest.fixture
 def host(tmp_path, monkeypatch):
-    """A server of a folder, and sources that point to it."""
+    """A folder that a hub on this machine serves, at one commit."""
 
-    class Quiet(SimpleHTTPRequestHandler):
+    class Hub(SimpleHTTPRequestHandler):
+        def translate_path(self, path):
+            return super().translate_path("/" + path.split("/resolve/")[-1].partition("/")[2])
+
+        def end_headers(self):
+            self.send_header("X-Repo-Commit", "c0ffee" + "0" * 34)
+            self.send_header("ETag", '"1"')
+            super().end_headers()
+
         def log_message(self, *words):
             pass
 
     served = tmp_path / "served"
     served.mkdir()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(served)))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Hub, directory=str(served)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    sources = public.sources()
-    for facts in sources.values():
-        facts["url"] = f"http://127.0.0.1:{server.server_port}/{{archive}}.zip"
-    monkeypatch.setattr(public, "sources", lambda: sources)
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    public._catalogue.cache_clear()
     yield served
     server.shutdown()
-    public._catalogue.cache_clear()
+    server.server_close()
 
 
 def test_get_downloads_unpacks_and_remembers_what_came(host, public_data, forge, tmp_path, capsys):
     entry = public_data("omiga", "mamujoco/3hopper", "expert")
     forge.write_vault(entry.paths()[0], [forge.rows(forge.episodes(entry.task, [9, 5]), delimited=True)])
     root = entry.paths()[0].parent.parent
-    (host / "mamujoco").mkdir()
-    with zipfile.ZipFile(host / "mamujoco" / "3hopper.zip", "w") as archive:
+    (host / "prior_work/omiga/mamujoco").mkdir(parents=True)
+    with zipfile.ZipFile(host / "prior_work/omiga/mamujoco/3hopper.zip", "w") as archive:
         for file in entry.paths()[0].rglob("*"):
             archive.write(file, file.relative_to(root))
     shutil.rmtree(root)
     get = ["data", "get", "--source", "omiga", "--tasks", "mamujoco/3hopper"]
     assert main(get) == 0
     assert len(entry.load()[0]) == 14
-    assert json.loads((public.data_dir() / "offmarl-lock.json").read_text())
-    capsys.readouterr()
+    (recorded,) = json.loads((public.data_dir() / "offmarl-lock.json").read_text()).values()
+    assert (recorded["revision"], recorded["commit"]) == ("main", "c0ffee" + "0" * 34)
+    assert "1 files (0.60 GB)" in capsys.readouterr().err
     assert main([*get[:-1], "mamujoco/3hopper:expert"]) == 0
     assert "nothing to download" in capsys.readouterr().out
     changed = entry.found() / "metadata.json"
@@ -159,13 +164,13 @@ def test_get_asks_for_what_is_not_here_only(public_data, forge, tmp_path, monkey
     assert asked == [] and "nothing to download" in capsys.readouterr().out
 
 
-def test_a_mirror_of_the_hub_is_asked_first(monkeypatch):
+def test_a_mirror_is_asked_instead_of_the_hub(monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "https://mirror.example/")
     (download,) = public.catalogue("og_marl")["smac/3m", "good"].downloads
     path = "/datasets/InstaDeepAI/og-marl/resolve/main/core/smac_v1/3m.zip"
-    assert download.urls == (f"https://mirror.example{path}", f"https://huggingface.co{path}")
+    assert download.address() == f"https://mirror.example{path}"
     monkeypatch.delenv("HF_ENDPOINT")
-    assert public.catalogue("og_marl")["smac/3m", "good"].downloads[0].urls == (f"https://huggingface.co{path}",)
+    assert download.address() == f"https://huggingface.co{path}"
 
 
 def test_what_cannot_be_downloaded_is_said_with_the_way_by_hand(host, public_data, capsys):
@@ -245,7 +250,7 @@ def test_damaged_public_data_fail_their_cells_with_the_reason_and_no_others(publ
     records = [json.loads(file.read_text()) for file in tmp_path.glob("results/runs/*/run.json")]
     by_quality = {record["cell"]["quality"]: record for record in records}
     assert by_quality["medium"]["status"] == "done"
-    assert "is not a whole HDF5 file" in by_quality["expert"]["reason"]
+    assert "is not a complete HDF5 file" in by_quality["expert"]["reason"]
     assert "Traceback" not in capsys.readouterr().err
 
 
@@ -332,7 +337,7 @@ def test_the_wrong_task_a_missing_field_and_a_torn_file_are_refused(spread, caps
     refused(check(file, {k: v for k, v in arrays.items() if k != "state"}), capsys, file, "missing: ['state']")
     np.savez(file, **arrays)
     file.write_bytes(file.read_bytes()[:-200])
-    refused(main(["data", "check", str(file), "--task", "mpe/spread"]), capsys, file, "whole .npz")
+    refused(main(["data", "check", str(file), "--task", "mpe/spread"]), capsys, file, "complete .npz")
 
 
 def refused(code, capsys, *words):

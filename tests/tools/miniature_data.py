@@ -2,12 +2,8 @@
 
 from types import SimpleNamespace
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-
-from offmarl.datasets.dataset import from_episodes
 
 
 def episodes(task, lengths, seed=0):
@@ -47,6 +43,8 @@ def rows(story, delimited=False):
 
 def canonical(story, unseen, timeout=False):
     """What a reader should make of the episodes. In the columns `unseen` the last row stands in for what follows."""
+    from offmarl.datasets.dataset import from_episodes
+
     seen = [
         {name: np.concatenate([v[:-1], v[-2:-1]]) if name in unseen else v for name, v in one.items()}
         | {"done": not timeout, "timeout": timeout}
@@ -61,6 +59,8 @@ NAMES = {"obs": "observations", "ends": "terminals", "legal": "infos.legals", "s
 def write_vault(folder, recordings):
     """A flashbax vault of recordings (columns by our names) side by side on its leading axis."""
     import flashbax
+    import jax
+    import jax.numpy as jnp
     from flashbax.vault import Vault
 
     tree = {}
