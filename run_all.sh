@@ -49,7 +49,7 @@ check() {
     # Types are checked on what a user installs: pyright cannot see through the editable install.
     cp -r pyproject.toml README.md LICENSE algorithms benchmarks datasets experiments reports tests "$built"
     "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --target "$built/wheel" "$built"
-    (cd "$built/wheel" && "$venv/bin/pyright" --pythonpath "$venv/bin/python" offmarl)
+    (cd "$built/wheel" && "$venv/bin/pyright" --pythonpath "$venv/bin/python" offmarl/{algorithms,benchmarks,datasets,experiments,reports})
     # Bytecode is kept, whatever the user says of his own programs: tests start many processes.
     OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= "$venv/bin/python" -m pytest -n 2 --dist worksteal "$@"
 }

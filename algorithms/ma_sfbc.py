@@ -34,8 +34,8 @@ from offmarl.algorithms.parts.streams import SeedStreams
 
 EMBEDDING = 32  # of the time, and of the observation
 FREQUENCY = 30.0  # standard deviation of the random frequencies of the time
-EARLIEST = 1e-5  # diffusion time in training
-LEAST_STD = 0.1  # of returns, in their normalisation
+EARLIEST = 1e-5  # smallest diffusion time in training
+LEAST_STD = 0.1  # smallest standard deviation of returns in their normalisation
 PLANNED_ROWS = 1024  # actions of each agent that planning samples at once
 
 

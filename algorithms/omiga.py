@@ -19,7 +19,7 @@ from offmarl.algorithms.parts.gaussian import tanh_gaussian
 from offmarl.algorithms.parts.mixers import StateWeights
 from offmarl.algorithms.parts.nets import AgentNet, policy_net, target_copy, twin_critic
 
-BOUND = 10.0  # of the exponents
+BOUND = 10.0  # of exponents
 
 
 @dataclass(frozen=True)
