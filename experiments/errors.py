@@ -1,4 +1,4 @@
-"""Errors that a user can mend: one clear line, exit code 2."""
+"""Errors that a user can correct: one clear line, exit code 2."""
 
 import difflib
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,7 @@ from offmarl.datasets.damaged import short_message
 
 
 class UserError(ValueError):
-    """The input was wrong. The message says what, where, and how to mend it, in one line whatever it quotes."""
+    """Wrong input. The message says what, where, and how to correct it, in one line whatever it quotes."""
 
     in_a_line = True  # for the command line: say no more than the message
 
@@ -16,12 +16,17 @@ class UserError(ValueError):
         super().__init__(" ".join(message.splitlines()))
 
 
+def first_line(error: BaseException) -> str:
+    """The error's type and the first line of its message."""
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
+
+
 @contextmanager
 def refusing(fault: str) -> Iterator[None]:
-    """Work on what somebody else may have written, a record or a checkpoint: whatever it raises, the fault is theirs.
+    """Read a record or checkpoint that others may have written: any exception of the block becomes a `UserError`.
 
     Raises:
-        UserError: the fault with the first words of what was raised; one from inside as it is.
+        UserError: the fault with the first words of the exception; a UserError of the block as it is.
     """
     try:
         yield

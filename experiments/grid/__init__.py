@@ -1,1 +1,1 @@
-"""From a suite, a profile and the command line to jobs."""
+"""From a suite, a profile and the command line to jobs, and the estimate of their time."""

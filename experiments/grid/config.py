@@ -4,12 +4,12 @@ import contextlib
 import dataclasses
 import functools
 import re
-import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import yaml
+from pydantic import ConfigDict, TypeAdapter
 
 from offmarl.algorithms import registry
 from offmarl.algorithms.parts.algorithm import Algorithm
@@ -69,39 +69,30 @@ def resolve(
 
 def _checked(method: type[Algorithm], key: str, value: Any) -> Any:
     """The value as the field's type, or a clear refusal."""
-    field, kind = _fields(method.Config)[key]
-    place = f"{method.name}.{key}={value}"
+    field, kind, adapter = _fields(method.Config)[key]
     if choices := field.metadata.get("choices"):
         check_name(f"value of {method.name}.{key}:", str(value), choices)
-    if typing.get_origin(kind) is tuple:
-        return _checked_list(place, value, whole=typing.get_args(kind)[0] is int)
-    if kind is float and isinstance(value, str):  # YAML reads 1e-4 as a string
-        with contextlib.suppress(ValueError):
-            value = float(value)
-    if kind is float and type(value) is int:
-        value = float(value)
-    expected = kind if isinstance(kind, type) and not isinstance(kind, types.GenericAlias) else object
-    if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
-        raise UserError(f"{place}: write a value of type {expected.__name__}, as {field.default!r}")
-    return value
+    is_list = typing.get_origin(kind) is tuple
+    whole = is_list and typing.get_args(kind)[0] is int
+    given = tuple(value) if is_list and isinstance(value, list) else value
+    with contextlib.suppress(ValueError):
+        if kind is float and isinstance(value, str):  # YAML reads 1e-4 as a string
+            given = float(value)
+        checked = adapter.validate_python(given)
+        if not is_list or (checked and not (whole and min(checked) < 1)):
+            return checked
+    what = f"a value of type {getattr(kind, '__name__', kind)}, as {field.default!r}"
+    if is_list:
+        what = f"a list of {'positive integers, for example [256,256]' if whole else 'numbers, for example [-5.0]'}"
+    raise UserError(f"{method.name}.{key}={value}: write {what}")
 
 
 @functools.cache
-def _fields(config: type) -> dict[str, tuple[dataclasses.Field, Any]]:
-    """The fields of a Config and their types."""
-    types_ = typing.get_type_hints(config)
-    return {field.name: (field, types_[field.name]) for field in dataclasses.fields(config)}
-
-
-def _checked_list(place: str, value: Any, whole: bool) -> tuple:
-    """The value as a tuple of positive integers (`whole`) or of numbers, or a clear refusal."""
-    items = value if isinstance(value, (list, tuple)) else []
-    if whole and items and all(type(v) is int and v > 0 for v in items):
-        return tuple(items)
-    if not whole and items and all(type(v) in (int, float) for v in items):
-        return tuple(map(float, items))
-    what = "positive integers, for example [256,256]" if whole else "numbers, for example [-5.0]"
-    raise UserError(f"{place}: write a list of {what}")
+def _fields(config: type) -> dict[str, tuple[dataclasses.Field, Any, TypeAdapter]]:
+    """The fields of a Config, their types, and what checks these."""
+    types = typing.get_type_hints(config)
+    rules = ConfigDict(strict=True, arbitrary_types_allowed=True)
+    return {f.name: (f, types[f.name], TypeAdapter(types[f.name], config=rules)) for f in dataclasses.fields(config)}
 
 
 def config_from(method: type[Algorithm], stored: Mapping[str, Any]) -> Any:

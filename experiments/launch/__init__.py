@@ -1,1 +1,1 @@
-"""Run the jobs of a grid: in this process, or side by side under Ray."""
+"""Run the jobs of a grid: in this process, or several at once by Ray."""

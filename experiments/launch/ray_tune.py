@@ -27,6 +27,7 @@ from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig
 
 from offmarl.algorithms import PATHS
 from offmarl.benchmarks.tasks import tasks
+from offmarl.experiments.errors import first_line
 from offmarl.experiments.grid.jobs import Job, pending
 from offmarl.experiments.launch.exclusive import train_alone
 from offmarl.experiments.launch.interrupt import interruptible
@@ -66,7 +67,7 @@ class Trial(tune.Trainable):
         except Busy as busy:
             result["busy"] = str(busy)
         except Exception as error:
-            result["failure"] = f"{type(error).__name__}: {error}".splitlines()[0]
+            result["failure"] = first_line(error)
         return {"at": self.at, **result}
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
@@ -128,16 +129,12 @@ def run_ray(grid: Sequence[Job], results: Path, host: Host, workers: int) -> lis
     gpus = torch.cuda.device_count() if host.cuda else 0
     share = {"cpu": host.threads, "gpu": min(1.0, gpus / workers)}
     if os.environ.get("RAY_ADDRESS"):
-        runtime = {"env_vars": {PATHS: os.environ.get(PATHS, "")}}  # the user's method files, on every node
-        ray.init(runtime_env=runtime, logging_level=logging.ERROR, log_to_driver=False)
-    else:
-        ray.init(
-            "local",  # not another Ray that runs on this machine
-            num_cpus=workers * host.threads,
-            include_dashboard=False,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-        )
+        where: dict[str, Any] = {
+            "runtime_env": {"env_vars": {PATHS: os.environ.get(PATHS, "")}}
+        }  # method files, on every node
+    else:  # "local": not another Ray that runs on this machine
+        where = {"address": "local", "num_cpus": workers * host.threads, "include_dashboard": False}
+    ray.init(**where, logging_level=logging.ERROR, log_to_driver=False)
     largest_first = sorted(grid, key=_size, reverse=True)  # a long job that starts last leaves workers idle
     bar = ProgressBar(grid, workers)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the progress bar names a worker that died

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from offmarl.experiments.errors import first_line
 from offmarl.experiments.grid.jobs import Job
 from offmarl.experiments.launch.exclusive import train_alone
 from offmarl.experiments.launch.interrupt import interruptible
@@ -25,15 +26,12 @@ def launch(grid: Sequence[Job], results: Path, host: Host, workers: int) -> list
 def run_serial(grid: Sequence[Job], results: Path, host: Host) -> list[str]:
     """Train every job; return the failures, one line each."""
     host.set_up()
-    bar = ProgressBar(grid, workers=1)
-    try:
+    with contextlib.closing(ProgressBar(grid, workers=1)) as bar:
         for job in grid:
             try:
                 bar.finish(job, run_one(job, results, host, bar))
             except Busy as busy:
                 bar.leave(job, str(busy))
-    finally:
-        bar.close()
     return bar.failures
 
 
@@ -52,5 +50,5 @@ def run_one(job: Job, results: Path, host: Host, bar: ProgressBar) -> str | None
     except Busy:
         raise
     except Exception as error:  # stored as a record; the other jobs go on
-        return f"{type(error).__name__}: {error}".splitlines()[0]
+        return first_line(error)
     return None

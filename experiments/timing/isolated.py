@@ -11,7 +11,6 @@ from tqdm import tqdm
 
 from offmarl.experiments.grid.jobs import Job
 from offmarl.experiments.store.store import Store
-from offmarl.experiments.training.machine import Host, code
 
 T = TypeVar("T")
 Record = dict[str, Any]
@@ -50,6 +49,7 @@ def measure_all(
         except (Killed, RuntimeError, MemoryError) as error:
             failures.append(f"{row}: not measured: {error}")
             continue
+        record["finished"] = datetime.now(UTC).isoformat()
         store.write_measurement(kind, key(record), record)
         found.append(record)
     return found, failures
@@ -66,11 +66,6 @@ def one_each(grid: Sequence[Job]) -> list[Job]:
 def job_facts(job: Job) -> Record:
     """The part of a record that names its job."""
     return {name: getattr(job, name) for name in ("task", "algorithm", "variant", "profile")}
-
-
-def provenance(host: Host) -> Record:
-    """The part of a record that says where it comes from."""
-    return {"machine": host.facts(), "code": code(), "finished": datetime.now(UTC).isoformat()}
 
 
 def text_table(rows: Sequence[Mapping[str, object]]) -> str:

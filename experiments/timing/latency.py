@@ -24,8 +24,8 @@ from offmarl.benchmarks.random_policy import uniform
 from offmarl.benchmarks.tasks import make_env, tasks
 from offmarl.experiments.grid.jobs import Job
 from offmarl.experiments.store.store import Store
-from offmarl.experiments.timing.isolated import isolated, job_facts, measure_all, one_each, provenance, text_table
-from offmarl.experiments.training.machine import Host
+from offmarl.experiments.timing.isolated import isolated, job_facts, measure_all, one_each, text_table
+from offmarl.experiments.training.machine import Host, provenance
 from offmarl.experiments.training.method import build, describe
 
 OBSERVATIONS = 256

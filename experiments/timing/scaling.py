@@ -14,8 +14,8 @@ from offmarl.algorithms.parts.batch import TaskSpec
 from offmarl.algorithms.parts.diffusion import shortened
 from offmarl.benchmarks.latency import Decisions, Observation, time_decisions
 from offmarl.experiments.store.store import Store
-from offmarl.experiments.timing.isolated import isolated, measure_all, provenance, text_table
-from offmarl.experiments.training.machine import Host
+from offmarl.experiments.timing.isolated import isolated, measure_all, text_table
+from offmarl.experiments.training.machine import Host, provenance
 from offmarl.reports.tables.speed import exponent
 
 AGENTS, CALLS = (2, 4, 8, 16, 32, 64), (1, 2, 4, 8)

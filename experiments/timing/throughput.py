@@ -14,8 +14,8 @@ from offmarl.datasets.dataset import Dataset, from_episodes
 from offmarl.experiments.grid.estimate import duration, time_left
 from offmarl.experiments.grid.jobs import Job
 from offmarl.experiments.store.store import Store
-from offmarl.experiments.timing.isolated import isolated, job_facts, measure_all, one_each, provenance, text_table
-from offmarl.experiments.training.machine import Host
+from offmarl.experiments.timing.isolated import isolated, job_facts, measure_all, one_each, text_table
+from offmarl.experiments.training.machine import Host, provenance
 from offmarl.experiments.training.method import describe, job_trainer
 
 
@@ -96,7 +96,7 @@ def _changed(job: Job, count: int, changed: Mapping[str, Any]) -> Job:
 
 
 def measure_training(row: Row, seconds: float) -> dict[str, Any]:
-    """One row's record. Runs in a process of its own."""
+    """One row's record; to be called in a fresh process."""
     job, host = row.job, row.host
     host.set_up()
     before = host.peak_mb()

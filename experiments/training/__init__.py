@@ -1,1 +1,1 @@
-"""The one training loop, and what it trains with."""
+"""The one training loop."""

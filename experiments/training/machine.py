@@ -1,4 +1,4 @@
-"""Where a process computes, and how; with the facts that records keep of it."""
+"""Where and how a process computes, and the facts about it in records."""
 
 import contextlib
 import os
@@ -25,7 +25,7 @@ class Host:
     threads: int = 1  # of the CPU
     tf32: bool = False  # on CUDA: matrix products and convolutions with ten bits of mantissa
     eager: bool = False  # on CUDA: launch every operation of an update, instead of replaying its captured graph
-    deterministic: bool = False  # only algorithms that give the same bits again, even where they are slower
+    deterministic: bool = False  # only operations that give the same bits every time, even where they are slower
 
     @property
     def cuda(self) -> bool:
@@ -38,7 +38,7 @@ class Host:
         return self.cuda and not self.eager
 
     def set_up(self) -> None:
-        """Make this process compute so."""
+        """Apply these settings to this process."""
         torch.set_num_threads(self.threads)
         if self.deterministic:
             os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when CUDA begins
@@ -49,15 +49,15 @@ class Host:
         torch.backends.cudnn.allow_tf32 = self.tf32
 
     def synchronise(self) -> None:
-        """Wait until the device has done what it was told."""
+        """Wait until the device has finished its work."""
         if self.cuda:
             torch.cuda.synchronize(self.device)
 
     def peak_mb(self) -> float:
-        """The most memory that this process has held, in MiB: of the device's on CUDA, else resident."""
+        """Peak memory of this process in MiB: on the device on CUDA, else resident."""
         if self.cuda:
             return torch.cuda.max_memory_allocated(self.device) / 2**20
-        with contextlib.suppress(OSError):  # Linux: ru_maxrss would begin with the parent's
+        with contextlib.suppress(OSError):  # Linux: ru_maxrss starts from the parent's
             if found := re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text()):
                 return int(found[1]) / 2**10
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
@@ -77,7 +77,7 @@ class Host:
 
 @cache
 def processor() -> str:
-    """The processor's name as the system tells it."""
+    """The processor's name, as the system reports it."""
     with contextlib.suppress(OSError):
         found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
         if found:
@@ -95,3 +95,8 @@ def code() -> dict[str, str]:
     except (OSError, subprocess.SubprocessError):
         commit = "unknown"
     return {"version": version("offmarl"), "commit": commit}
+
+
+def provenance(host: Host) -> dict[str, Any]:
+    """The part of a record that says which machine and code it comes from."""
+    return {"machine": host.facts(), "code": code()}

@@ -20,9 +20,10 @@ from offmarl.benchmarks.latency import Decisions, time_decisions
 from offmarl.benchmarks.reference_rollout import reference
 from offmarl.benchmarks.rollout import Episodes, evaluate, lane_seeds
 from offmarl.benchmarks.tasks import make_env
+from offmarl.experiments.errors import first_line
 from offmarl.experiments.grid.jobs import REPEATED, Job, OnlinePhase
 from offmarl.experiments.store.store import Store
-from offmarl.experiments.training.machine import Host, code
+from offmarl.experiments.training.machine import Host, provenance
 from offmarl.experiments.training.method import build, describe, job_trainer
 from offmarl.experiments.training.online import OnlineSampler
 from offmarl.experiments.training.updates import Updates
@@ -178,7 +179,7 @@ class Run:
             if self.store.status(run_id) in ("done", "diverged"):
                 continue
             record = {
-                **provenance(self.job, run_id, self.host),
+                **origin(self.job, run_id, self.host),
                 "status": "diverged" if k in self.diverged else "done",
                 "reason": self.diverged.get(k),
                 "algorithm": facts,
@@ -257,23 +258,22 @@ def storing_failure(job: Job, store: Store, host: Host) -> Iterator[None]:
 
 def fail(job: Job, store: Store, error: BaseException, host: Host) -> None:
     """Record why seeds of a job have no result. Those that were stored before it failed keep theirs."""
-    reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    reason = first_line(error)
     tail = "".join(traceback.format_exception(error))[-4000:]
     for cell, run_id in zip(job.cells(), job.run_ids()):
         if store.status(run_id) in ("done", "diverged"):
             continue
-        record = {**provenance(job, run_id, host), "status": "failed", "reason": reason, "traceback": tail}
+        record = {**origin(job, run_id, host), "status": "failed", "reason": reason, "traceback": tail}
         store.write(cell, {**record, "evaluations": [], "finished": datetime.now(UTC).isoformat()})
 
 
-def provenance(job: Job, run_id: str, host: Host) -> dict[str, Any]:
-    """The part of a record that says where it comes from."""
+def origin(job: Job, run_id: str, host: Host) -> dict[str, Any]:
+    """The part of a record that says which settings, machine and code it comes from."""
     config, protocol = job.settings["config"], job.settings["protocol"]
     return {
         "run_id": run_id,
         "config": config,
         "config_hash": job.hash,
         "protocol": {**protocol, **{key: config[key] for key in REPEATED}},
-        "machine": host.facts(),
-        "code": code(),
+        **provenance(host),
     }

@@ -5,6 +5,7 @@ import shutil
 import pytest
 import soak
 
+from offmarl.algorithms import registry
 from offmarl.experiments.store.store import Store
 
 FAULTS = ("lost", "twice", "damaged", "different")
@@ -55,3 +56,11 @@ def test_a_run_that_is_lost_or_different_or_stored_twice_is_counted(fault, spoil
     monkeypatch.setattr(soak, "_attempt", attempt)
     counts = soak.rounds(0.002, seed=0)
     assert counts["rounds"] >= 1 and counts[fault] == counts["rounds"]
+
+
+def test_the_watched_training_prepares_its_data(monkeypatch):
+    calls, method = [], registry()[soak.grid()[-1].algorithm]
+    monkeypatch.setattr(method, "prepare", lambda self, data: calls.append(type(self).name) or data)
+    monkeypatch.setattr(soak, "UPDATES", 2)
+    monkeypatch.setattr(soak, "SETTLED", 1)
+    assert soak.growth() > -1 and calls == [method.name]
