@@ -120,14 +120,12 @@ def time_left(unfinished: Iterable[Record], running: Mapping[str, Record], recor
         if record["status"] == "done" and times and steps:
             spent = sum(times.get(part) or 0.0 for part in ("data_s", "update_s", "evaluate_s"))
             paces[record["cell"]["algorithm"]].append(spent / steps)
-    steps_left: dict[str, float] = defaultdict(float)
-    for job in unfinished:
-        steps_left[job["algorithm"]] += job["steps"] - running.get(job["lease"], {}).get("step", 0)
-    if not steps_left or not paces:
-        return None if steps_left else 0.0
+    steps = [(job["algorithm"], job["steps"] - running.get(job["lease"], {}).get("step", 0)) for job in unfinished]
+    if not steps or not paces:
+        return None if steps else 0.0
     pace = {name: mean(found) for name, found in paces.items()}
-    total = sum(steps * pace.get(name, mean(pace.values())) for name, steps in steps_left.items())
-    return total / max(1, len(running))
+    usual = mean(pace.values())
+    return sum(count * pace.get(name, usual) for name, count in steps) / max(1, len(running))
 
 
 def hours(records: Iterable[Record]) -> dict[str, float]:

@@ -36,9 +36,11 @@ def test_tensorboard_holds_every_metric_and_evaluation_of_every_run(tmp_path):
         assert [each[2] for each in found] == pytest.approx([each[2] for each in sorted(expected)], rel=1e-6)
 
 
-@pytest.mark.parametrize(("name", "reason"), [("tensorbord", "'tensorboard'"), ("tensorboard", "pip install absent")])
+@pytest.mark.parametrize(
+    ("name", "reason"), [("tensorbord", "'tensorboard'"), ("tensorboard", "pip install no_such_package")]
+)
 def test_an_unknown_or_missing_logger_is_refused_before_anything_runs(tmp_path, name, reason, capsys, monkeypatch):
-    monkeypatch.setitem(loggers.PACKAGES, "tensorboard", "absent")
+    monkeypatch.setitem(loggers.PACKAGES, "tensorboard", "no_such_package")
     assert main([*RUN, "--log", name, "--results", str(tmp_path / "r")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert reason in line and not (tmp_path / "r").exists()
