@@ -47,7 +47,7 @@ check() {
     "$venv/bin/ruff" check .
     "$venv/bin/ruff" format --check .
     # Types are checked on what a user installs: pyright cannot see through the editable install.
-    cp -r pyproject.toml README.md LICENSE algorithms benchmarks datasets experiments reports "$built"
+    cp -r pyproject.toml README.md LICENSE algorithms benchmarks datasets experiments reports tests "$built"
     "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --target "$built/wheel" "$built"
     (cd "$built/wheel" && "$venv/bin/pyright" --pythonpath "$venv/bin/python" offmarl)
     # Bytecode is kept, whatever the user says of his own programs: tests start many processes.

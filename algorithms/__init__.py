@@ -1,7 +1,7 @@
-"""Methods, one file each. A new file here is a new method: nothing else needs to know.
+"""Methods, one file each. A new file in this folder is a new method; nothing else has to change.
 
-Methods may also lie elsewhere: in files that OFFMARL_ALGORITHMS names (joined as in PATH; `--algorithm FILE` adds one),
-and in installed packages, as entry points of the group `offmarl.algorithms` that name a module.
+Methods may also be in files named by OFFMARL_ALGORITHMS (separated as in PATH; `--method-file FILE` adds one), and in
+installed packages, as modules named by entry points of the group `offmarl.algorithms`.
 """
 
 import hashlib
@@ -23,74 +23,75 @@ PATHS, GROUP = "OFFMARL_ALGORITHMS", "offmarl.algorithms"
 
 
 class MethodError(TypeError):
-    """What was named as a method is none; the message says which file and why."""
+    """A file or entry point has no usable method; the message says where and why."""
 
-    in_a_line = True  # for the command line: say no more than the message
+    in_a_line = True  # the command line prints the message without a traceback
 
 
 @cache
 def registry() -> dict[str, type[Algorithm]]:
-    """Every method by name: of this folder, of named files, of installed packages.
+    """All methods by name: of this folder, of OFFMARL_ALGORITHMS and of entry points.
 
     Raises:
-        MethodError: when two files claim one name, or one from elsewhere cannot be used.
+        MethodError: if two methods have one name, or a method from elsewhere cannot be used.
     """
     found: dict[str, type[Algorithm]] = {}
     for place, module in _modules():
-        where = place if place != __name__ else module.__name__
-        own = [item for item in vars(module).values() if _is_method(item, module)]
-        if not own and place != __name__:
-            raise MethodError(f"{where}: holds no subclass of Algorithm that has a name")
-        for method in own:
+        where = module.__name__ if place == __name__ else place
+        methods = [item for item in vars(module).values() if _is_method(item, module)]
+        if not methods and place != __name__:
+            raise MethodError(f"{where}: has no subclass of Algorithm with a name")
+        for method in methods:
+            _check(where, method)
             if method.name in found:
                 raise MethodError(f"{where}: the name '{method.name}' is taken by {found[method.name].__module__}")
-            found[method.name] = _whole(where, method)
+            found[method.name] = method
     return found
 
 
-def _whole(where: str, method: type[Algorithm]) -> type[Algorithm]:
-    """The method, if it has all that the harness asks of one."""
+def _check(where: str, method: type[Algorithm]) -> None:
+    """Check a method's name, and that no class attribute or function is missing."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", str(method.name)):
-        raise MethodError(f"{where}: '{method.name}' is no name: small letters, digits and underscores, as my_method")
-    facts = [fact for fact in ("title", "paper", "source_code", "actions") if not hasattr(method, fact)]
-    if missing := [*facts, *sorted(getattr(method, "__abstractmethods__", ()))]:
-        raise MethodError(f"{where}: {method.name} lacks {', '.join(missing)}")
-    return method
+        raise MethodError(f"{where}: the name '{method.name}' must have small letters, digits and underscores only")
+    missing = [fact for fact in ("title", "paper", "source_code", "actions") if not hasattr(method, fact)]
+    if missing := [*missing, *sorted(getattr(method, "__abstractmethods__", ()))]:
+        raise MethodError(f"{where}: {method.name}: missing {', '.join(missing)}")
 
 
 def _modules() -> Iterator[tuple[str, ModuleType]]:
-    """Where methods may be, and what was imported from there."""
+    """The modules that may have methods, each with the place that messages name."""
     for module in pkgutil.iter_modules(__path__):
         yield __name__, importlib.import_module(f"{__name__}.{module.name}")
     for path in filter(None, os.environ.get(PATHS, "").split(os.pathsep)):
-        yield path, _imported(path, Path(path))
+        yield path, _import_file(path)
     for entry in entry_points(group=GROUP):
         try:
             module = entry.load()
         except (Exception, SystemExit) as error:
-            raise MethodError(f"entry point {entry.value}: cannot be imported ({_told(error)})") from error
+            raise MethodError(f"entry point {entry.value}: cannot be imported ({_first_line(error)})") from error
         yield f"entry point {entry.value}", module
 
 
-def _imported(place: str, path: Path) -> ModuleType:
-    """A module of a file that lies anywhere."""
-    folder = hashlib.sha256(str(path.parent).encode()).hexdigest()[:8]  # files of one name in two folders
+def _import_file(name: str) -> ModuleType:
+    """Import a file by its path."""
+    path = Path(name)
+    folder = hashlib.sha256(str(path.parent).encode()).hexdigest()[:8]  # two folders may have files of one name
     spec = importlib.util.spec_from_file_location(f"{__name__}.elsewhere_{folder}.{path.stem}", path)
     if spec is None or spec.loader is None or not path.is_file():
-        raise MethodError(f"{place}: is not a Python file")
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look there
+        raise MethodError(f"{name}: is not a Python file")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look it up there
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        raise MethodError(f"{place}: cannot be imported ({_told(error)})") from error
+        raise MethodError(f"{name}: cannot be imported ({_first_line(error)})") from error
     return module
 
 
-def _told(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _is_method(item: object, module: ModuleType) -> bool:
-    """Whether it is a concrete method that this module defines."""
-    mine = isinstance(item, type) and issubclass(item, Algorithm) and item.__module__ == module.__name__
-    return mine and getattr(item, "name", None) is not None
+    """Whether `item` is a method that this module defines: a subclass of Algorithm with a name."""
+    own = isinstance(item, type) and issubclass(item, Algorithm) and item.__module__ == module.__name__
+    return own and getattr(item, "name", None) is not None

@@ -1,9 +1,9 @@
 """Behavioural cloning.
 
-Paper: MAC-Flow (ICLR 2026), Appendix F.1. No official code for this baseline. Discrete actions: cross-entropy on logits
-without an illegal-action mask, as og-marl's discrete BC, but with an MLP instead of a recurrent network and with the
-most likely legal action at evaluation instead of a sample (`act_by: sample` restores that, always with fresh draws).
-Continuous actions: a Gaussian of unit variance, so half the squared error, and its mean at evaluation.
+Paper: MAC-Flow (ICLR 2026), Appendix F.1. Official code: none for this baseline. Discrete actions: cross-entropy,
+without a mask, as in og-marl's discrete BC, but with an MLP instead of a recurrent network, and evaluated by the most
+likely legal action instead of a sample (`act_by: sample` samples, always with fresh noise). Continuous actions: a
+Gaussian of unit variance, so half the squared error, evaluated by its mean.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from offmarl.algorithms.parts.nets import policy_net
 class Config(BaseConfig):
     """Settings of BC."""
 
-    act_by: str = choice("argmax", "sample")  # the most likely legal action, or a draw from the softmax
+    act_by: str = choice("argmax", "sample")  # the most likely legal action, or a sample from the softmax
 
 
 class BC(Algorithm):
@@ -37,25 +37,25 @@ class BC(Algorithm):
     Config = Config
 
     def build(self) -> None:
-        """One policy network for all agents."""
+        """The policy."""
         self.nets["policy"] = policy_net(self.init_streams, self.spec, self.config, self.spec.actions)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Negative log-likelihood of the data's actions, up to a constant."""
-        logits = self.nets["policy"](batch.obs)
-        if not self.spec.discrete:
-            return {"policy": 0.5 * (logits - batch.actions).pow(2).sum(-1).mean((1, 2))}
-        error = F.cross_entropy(logits.flatten(0, 2), batch.actions.flatten(), reduction="none")
-        return {"policy": error.view(len(self.seeds), -1).mean(1)}
+        """Cloning."""
+        return {"policy": self.policy_loss(batch)}
 
     @torch.no_grad()
     def act(self, obs: Tensor, legal: Tensor | None = None, memory: None = None) -> tuple[Tensor, None]:
-        """The most likely legal actions, or a draw (of discrete ones)."""
+        """The most likely legal actions; a sample to explore discrete actions."""
         logits = self.nets["policy"](obs)
         if self.spec.discrete and (self.explores or self.config.act_by == "sample"):
             logits = logits + self.acting.gumbel(*logits.shape[1:])
         return to_actions(self.spec, logits, legal), memory
 
-    def nfe(self) -> int:
-        """One pass of the policy."""
-        return 1
+    def policy_loss(self, batch: Batch) -> Tensor:
+        """Negative log-likelihood of the data's actions, up to a constant."""
+        out = self.nets["policy"](batch.obs)
+        if not self.spec.discrete:
+            return 0.5 * (out - batch.actions).pow(2).sum(-1).mean((1, 2))
+        error = F.cross_entropy(out.flatten(0, 2), batch.actions.flatten(), reduction="none")
+        return error.view(len(self.seeds), -1).mean(1)

@@ -1,9 +1,9 @@
-"""Diffusion BC: every agent's action by denoising, given its own observation.
+"""Diffusion BC: behavioural cloning with individual diffusion models.
 
-Paper: MAC-Flow (ICLR 2026), Appendix F.1, which gives the prediction of noise, 200 steps, networks of 4 x 512 with a
-sinusoidal embedding of the step, and one-hot vectors for discrete actions. No code is released; what the text leaves
-open is chosen here: cosine schedule (`linear` is what MAC-Flow's repository holds unused), clipping of the data's
-estimate to [-1, 1], an embedding of 64, no moving average, and the legal mask only after sampling.
+Paper: MAC-Flow (ICLR 2026), Appendix F.1: prediction of the noise, 200 steps, networks of 4 x 512 with a sinusoidal
+embedding of the step, one-hot discrete actions. Official code: not released. What the text leaves open is our choice:
+cosine schedule (MAC-Flow's repository has `linear`, unused), clipping of the predicted data to [-1, 1], an embedding of
+64, no moving average of the weights, and the mask of illegal actions only after sampling.
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Config(BaseConfig):
 
 
 class DiffusionBC(Algorithm):
-    """Individual denoising policies on local observations."""
+    """Individual denoisers on local observations."""
 
     name = "diffusion_bc"
     title = "Diffusion BC"
@@ -43,27 +43,21 @@ class DiffusionBC(Algorithm):
     variants = {"quick": {"diffusion_steps": 20}}
 
     def build(self) -> None:
-        """One network for the noise in every agent's action."""
+        """The denoiser: of observation, noisy action and embedded step."""
         spec, config = self.spec, self.config
-        self.nets["denoiser"] = AgentNet(
-            *(self.init_streams, spec.agents, spec.obs + spec.actions + EMBEDDING, config.hidden, spec.actions),
-            share_parameters=config.share_parameters,
-        )
+        n_in = spec.obs + spec.actions + EMBEDDING
+        self.nets["denoiser"] = AgentNet(self.init_streams, spec, config, n_in, spec.actions)
         abar = SCHEDULES[config.schedule](config.diffusion_steps)
         self.chain = sampler(abar, config.sampler, config.ddim_calls, self.device)
         self.abar = abar.float().to(self.device)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Squared error of the predicted noise, every agent at a step of its own."""
-        target = to_points(self.spec, batch.actions, 1.0)
-        noise = self.streams.normal(*target.shape[1:])
-        time = self.streams.integers(self.config.diffusion_steps, *target.shape[1:-1])
-        noisy = diffuse(target, noise, self.abar[time][..., None])
-        return {"denoiser": (self.predict(batch.obs, noisy, time) - noise).square().flatten(1).mean(1)}
+        """Denoising."""
+        return {"denoiser": self.denoiser_loss(batch)}
 
     @torch.no_grad()
     def act(self, obs: Tensor, legal: Tensor | None = None, memory: None = None) -> tuple[Tensor, None]:
-        """The whole chain from noise."""
+        """The whole chain of each agent, from its own noise."""
 
         def predict(x: Tensor, time: Tensor) -> Tensor:
             return self.predict(obs, x, time.expand(x.shape[:-1]))
@@ -71,12 +65,20 @@ class DiffusionBC(Algorithm):
         def noise(k: int) -> Tensor:
             return self.acting_noise(*obs.shape[1:-1], self.spec.actions, call=k)
 
-        ends = denoise(self.chain, predict, noise)
-        return to_actions(self.spec, ends, legal), memory
+        points = denoise(self.chain, predict, noise)
+        return to_actions(self.spec, points, legal), memory
 
     def nfe(self) -> int:
-        """One pass a step of the chain."""
+        """One pass for each step of the chain."""
         return len(self.chain.time)
+
+    def denoiser_loss(self, batch: Batch) -> Tensor:
+        """Squared error of the predicted noise, with an own step for each agent."""
+        target = to_points(self.spec, batch.actions, 1.0)
+        noise = self.streams.normal(*target.shape[1:])
+        time = self.streams.integers(self.config.diffusion_steps, *target.shape[1:-1])
+        noisy = diffuse(target, noise, self.abar[time][..., None])
+        return (self.predict(batch.obs, noisy, time) - noise).square().flatten(1).mean(1)
 
     def predict(self, obs: Tensor, noisy: Tensor, time: Tensor) -> Tensor:
         """The noise in noisy actions [S,B,I,A] at steps [S,B,I]."""

@@ -1,14 +1,14 @@
-"""DoF: every agent denoises its own future; their noise is joined by one weight an agent.
+"""DoF: every agent denoises its own future; the noise of each agent has a learnt weight.
 
 Paper: DoF: A Diffusion Factorization Framework for Offline Multi-Agent RL (ICLR 2025), DoF-Trajectory with W-concat.
-Official code: xmu-rl-3dv/DoF, which does not import as published. Differences are in `planner`, and these:
+Official code: xmu-rl-3dv/DoF, which cannot be imported as published. Differences: those of `planner`, and
 
-* every row is conditioned on its own agent; the code conditions one random row a sample and trains the others, which
-  acting never uses, without;
-* the unconditioned pass of guidance hides the return; the code hides it with training's dropout, one time in four;
-* an agent denoises its own row; the code's evaluation denoises all of them for each, and keeps one.
+* every row is conditioned on its own agent's observations; the code conditions one random row per sample and trains the
+  others unconditioned, although acting never uses them;
+* the unconditioned pass of guidance hides the return; the code hides it by the dropout of training, one time in four;
+* an agent denoises its own row; the code's evaluation denoises all rows for each agent and keeps one.
 
-The variant `released` does as the code does in all three.
+The `released` variant follows the code in all three.
 """
 
 from dataclasses import dataclass
@@ -27,31 +27,31 @@ from offmarl.algorithms.parts.unet import UNet
 class Config(planner.Config):
     """Settings of DoF."""
 
-    rows: str = choice("own", "all")  # that an agent denoises; "all": each sample and each decision as MADiff's views
-    null_pass: str = choice("hidden", "dropout")  # of guidance: without the return, or with training's dropout
+    rows: str = choice("own", "all")  # that an agent denoises; all: views as in MADiff
+    null_pass: str = choice("hidden", "dropout")  # of guidance: the return hidden, or by training's dropout
 
 
 class WeightedUNet(UNet):
-    """W-concat: the noise of agent i is scaled by w_i / (w_1 + ... + w_I), weights that are learnt."""
+    """W-concat: the noise of agent i is scaled by w_i / (w_1 + ... + w_I), with learnt weights w."""
 
     def __init__(self, streams: SeedStreams, slot: int, config: Config, agents: int):
         super().__init__(streams, slot, config.width, config.multipliers, config.norm_groups)
         self.weights = nn.Parameter(torch.ones(self.seeds, agents))
-        self.kept = slice(None)  # agents whose rows come in
+        self.kept = slice(None)  # agents whose rows are the input
 
     def keep_agent(self, agent: int) -> None:
-        """Only this agent's rows come in from now on."""
+        """The input is this agent's rows only, from now on."""
         self.kept = slice(agent, agent + 1)
 
     def forward(self, x: Tensor, time: Tensor, returns: Tensor, keep: Tensor) -> Tensor:
-        """As the U-Net's; agents lie in neighbouring rows."""
+        """As the U-Net; agents are in neighbouring rows."""
         noise = super().forward(x, time, returns, keep)
         share = (self.weights / self.weights.sum(1, keepdim=True))[:, self.kept]
         return noise * share.repeat(1, x.shape[1] // share.shape[1])[..., None, None]
 
 
 class DoF(Planner):
-    """Rows that never meet."""
+    """One row per agent, without attention between rows."""
 
     name = "dof"
     title = "DoF"
@@ -59,24 +59,21 @@ class DoF(Planner):
     source_code = "https://github.com/xmu-rl-3dv/DoF"
     attention = False
     Config = Config
-    variants = {
-        "released": {"rows": "all", "null_pass": "dropout"},
-        "quick": SMALL,
-    }
+    variants = {"released": {"rows": "all", "null_pass": "dropout"}, "quick": SMALL}
 
     def views(self) -> Tensor:
-        """One with everybody's observations, each in a row of its own; released: one an agent."""
+        """[1, I], every agent's observations, each in its own row; released: [I, I], one view per agent."""
         if self.config.rows == "all":
             return torch.eye(self.spec.agents, dtype=torch.bool)
         return torch.ones(1, self.spec.agents, dtype=torch.bool)
 
     def denoiser(self, slot: int) -> UNet:
-        """With the agents' weights."""
+        """The U-Net with a weight for each agent."""
         return WeightedUNet(self.init_streams, slot, self.config, self.spec.agents)
 
-    def null_keep(self, wanted: Tensor) -> Tensor:
-        """Nowhere; released: wherever training's dropout would not hide the return."""
+    def null_keep(self, returns: Tensor) -> Tensor:
+        """0, without the return; released: 1 where training's dropout would keep the return."""
         if self.config.null_pass == "hidden":
-            return super().null_keep(wanted)
-        draws = torch.special.ndtr(self.acting_noise(wanted.shape[1], call=len(self.chain.time) + 1))
+            return super().null_keep(returns)
+        draws = torch.special.ndtr(self.acting_noise(returns.shape[1], call=len(self.chain.time) + 1))
         return (draws >= self.config.condition_dropout).float()

@@ -1,8 +1,8 @@
 """Flow BC: behavioural cloning with individual flows.
 
-Paper: MAC-Flow (ICLR 2026), Appendix F.1. Official code: agents/flowbc.py of DongsuLeeTech/mac-flow, which trains a
-distilled head and acts with it, against the paper's text; ours follows the text: the full Euler integration acts,
-without distillation and without Q. No discrete file is released: one-hot targets and a masked argmax, as for MAC-Flow.
+Paper: MAC-Flow (ICLR 2026), Appendix F.1. Official code: agents/flowbc.py of DongsuLeeTech/mac-flow, which acts with a
+distilled policy. Ours follows the paper's text: the full Euler integration acts, without distillation and without Q. No
+code is released for discrete actions: one-hot targets and a masked argmax, as in MAC-Flow.
 """
 
 from dataclasses import dataclass
@@ -23,11 +23,11 @@ class Config(BaseConfig):
 
     flow_steps: int = size(10, tiny=3)  # Euler steps
     layer_norm: bool = True  # in the flow
-    action_scale: float = 1.0  # of actions as points of the flow, whose noise has unit variance
+    action_scale: float = 1.0  # of actions as points of the flow; its noise has unit variance
 
 
 class FlowBC(Algorithm):
-    """One vector field per agent on its local observation."""
+    """Individual vector fields on local observations."""
 
     name = "flow_bc"
     title = "Flow BC"
@@ -38,36 +38,33 @@ class FlowBC(Algorithm):
     variants = {"quick": {"flow_steps": 5, "action_scale": 4.0}}
 
     def build(self) -> None:
-        """A field of observation, noisy action and time."""
+        """The vector field: of observation, noisy action and time."""
         spec, config = self.spec, self.config
-        self.nets["flow"] = AgentNet(
-            self.init_streams,
-            spec.agents,
-            spec.obs + spec.actions + 1,
-            config.hidden,
-            spec.actions,
-            config.layer_norm,
-            share_parameters=config.share_parameters,
-        )
+        n_in = spec.obs + spec.actions + 1
+        self.nets["flow"] = AgentNet(self.init_streams, spec, config, n_in, spec.actions, config.layer_norm)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Flow matching to the data's actions (Eq. 5), every agent at a time of its own."""
-        target = to_points(self.spec, batch.actions, self.config.action_scale)
-        noise = self.streams.normal(*target.shape[1:])
-        time = self.streams.uniform(*target.shape[1:-1], 1)
-        return {"flow": flow_matching_loss(self.field(batch.obs), target, noise, time)}
+        """Flow matching."""
+        return {"flow": self.flow_loss(batch)}
 
     @torch.no_grad()
     def act(self, obs: Tensor, legal: Tensor | None = None, memory: None = None) -> tuple[Tensor, None]:
-        """Integrate every agent's flow from noise."""
+        """The integrated flow of each agent, from its own noise."""
         noise = self.acting_noise(*obs.shape[1:-1], self.spec.actions)
-        ends = euler(self.field(obs), noise, self.config.flow_steps)
-        return to_actions(self.spec, ends, legal, self.config.action_scale), memory
+        points = euler(self.field(obs), noise, self.config.flow_steps)
+        return to_actions(self.spec, points, legal, self.config.action_scale), memory
 
     def nfe(self) -> int:
-        """One pass a step of the integration."""
+        """One pass of the flow for each of its steps."""
         return self.config.flow_steps
 
+    def flow_loss(self, batch: Batch) -> Tensor:
+        """Flow matching to the data's actions (Eq. 5), with an own time for each agent."""
+        target = to_points(self.spec, batch.actions, self.config.action_scale)
+        noise = self.streams.normal(*target.shape[1:])
+        time = self.streams.uniform(*target.shape[1:-1], 1)
+        return flow_matching_loss(self.field(batch.obs), target, noise, time)
+
     def field(self, obs: Tensor) -> Field:
-        """The agents' vector fields at these observations."""
+        """The vector field at these observations: x [S,B,I,A], t [S,B,I,1] -> [S,B,I,A]."""
         return lambda x, t: self.nets["flow"](obs, x, t)

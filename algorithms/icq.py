@@ -1,13 +1,13 @@
-"""ICQ: implicit constraint Q-learning, which never asks for an action outside the data.
+"""ICQ: implicit constraint Q-learning, which evaluates no action outside the data.
 
-Paper: Yang et al. 2021 (ICQ and ICQ-MA). Official code: YiqinYang/ICQ. MAC-Flow prints its column without describing
-it. Discrete actions follow ICQ-MA with a one-step target, as og-marl's maicq; ours has feed-forward networks on local
-observations, no dueling heads, and Adam for RMSprop. Continuous actions are our composition of the same target and
-weights with the Gaussian policy of the single-agent code (squashed mean, log-deviation in [-6, 0] that does not depend
-on the observation); the temperature of its weights, which is made for SMAC, is taken relative to the mean magnitude of
-Q, or one sample of a batch would take all the weight. The team's value is sum_i k_i(s) Q_i with weights k that sum to
-one (the official code has its mixer's bias commented out); `mixer: mean` sets them equal. `released` has the official
-code's sizes and rates.
+Paper: Yang et al. 2021 (ICQ and ICQ-MA). Official code: YiqinYang/ICQ. MAC-Flow reports ICQ without describing its
+version. Discrete actions: ICQ-MA with a one-step target, as in og-marl's maicq, but with feed-forward networks on local
+observations, without dueling heads, and with Adam for RMSprop. Continuous actions: our combination of the same target
+and weights with the Gaussian policy of the single-agent code (squashed mean, log-deviation in [-6, 0], constant in the
+observation). Its temperature was chosen for SMAC; for continuous actions it is relative to the mean |Q|, otherwise one
+sample would get all the weight of a batch. The team's value is sum_i k_i(s) Q_i with weights k that sum to one (the
+official code has its mixer's bias commented out); `mixer: mean` makes them equal. `released` has the sizes and rates of
+the official code.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from offmarl.algorithms.parts.config import BaseConfig, choice
 from offmarl.algorithms.parts.flow import decode, masked
 from offmarl.algorithms.parts.gaussian import log_normal
 from offmarl.algorithms.parts.mixers import StateWeights
-from offmarl.algorithms.parts.nets import index_of_both, policy_net, polyak, target_copy, twin_critic
+from offmarl.algorithms.parts.nets import index_of_both, policy_net, target_copy, twin_critic
 
 LOG_STD = (-6.0, 0.0)
 
@@ -30,15 +30,15 @@ LOG_STD = (-6.0, 0.0)
 class Config(BaseConfig):
     """Settings of ICQ."""
 
-    policy_beta: float = 0.1  # temperature of the policy's weights over the batch
-    beta_unit: str = choice("by_space", "reward", "value")  # what that is measured in; value: mean |Q| of the batch
-    value_beta: float = 1000.0  # temperature of the target's
-    mixer: str = choice("state", "mean")  # weights of the agents' values: learnt from the state, or equal
+    policy_beta: float = 0.1  # temperature of the weights in the policy's loss
+    beta_unit: str = choice("by_space", "reward", "value")  # of policy_beta; value: mean |Q| of the batch
+    value_beta: float = 1000.0  # temperature of the weights in the TD target
+    mixer: str = choice("state", "mean")  # weights of the agents' values: of the state, or equal
     max_grad_norm: float = 20.0
 
 
 class ICQ(Algorithm):
-    """Policies cloned by advantage, critics that learn from the data's next actions."""
+    """Advantage-weighted policies, twin critics trained on the data's next actions."""
 
     name = "icq"
     title = "ICQ"
@@ -58,7 +58,7 @@ class ICQ(Algorithm):
     }
 
     def build(self) -> None:
-        """Policy, twin critics, the agents' weights and their targets."""
+        """The policy, twin critics, the mixer's weights and their targets."""
         spec, config, streams = self.spec, self.config, self.init_streams
         self.nets["policy"] = policy_net(streams, spec, config, spec.actions)
         self.nets["critic"] = twin_critic(streams, spec, config)
@@ -70,12 +70,12 @@ class ICQ(Algorithm):
             self.nets["log_std"] = nn.ParameterList([torch.full((len(self.seeds), 1, spec.agents, spec.actions), -1.0)])
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """TD error on the data's next actions, and weighted cloning."""
-        share = self.weights("mixer", batch.state)
+        """TD error on the data's next actions, and advantage-weighted cloning."""
+        weights = self.weights("mixer", batch.state)
         q = self.nets["critic"](batch.obs, *([] if self.spec.discrete else [batch.actions]))
         return {
-            "critic": self.critic_loss(batch, self.chosen(q, batch.actions), share),
-            "policy": self.policy_loss(batch, q.detach().mean(1), share.detach()),
+            "critic": self.critic_loss(batch, self.chosen(q, batch.actions), weights),
+            "policy": self.policy_loss(batch, q.detach().mean(1), weights.detach()),
         }
 
     @torch.no_grad()
@@ -84,28 +84,18 @@ class ICQ(Algorithm):
         out = self.nets["policy"](obs)
         return (decode(out, legal) if self.spec.discrete else out.tanh()), memory
 
-    def nfe(self) -> int:
-        """One pass of the policy."""
-        return 1
-
-    def after_update(self) -> None:
-        """Polyak averaging."""
-        for name in ("critic", "mixer"):
-            if name in self.nets:
-                polyak(self.nets[f"target_{name}"], self.nets[name], self.config.polyak)
-
-    def critic_loss(self, batch: Batch, q: Tensor, share: Tensor) -> Tensor:
-        """The next value counts by its share of a softmax over the batch, which stands for the unknown optimum."""
+    def critic_loss(self, batch: Batch, q: Tensor, weights: Tensor) -> Tensor:
+        """TD error of the team's value; a softmax over the batch weights the next values (implicit constraint)."""
         with torch.no_grad():
             next_q = self.values("target_critic", batch.next_obs, batch.next_actions).mean(1)
-            following = (self.weights("target_mixer", batch.next_state) * next_q).sum(-1)  # [S, B]
-            following = batch_weights(following / self.config.value_beta) * following
-            target = batch.rewards.mean(-1) + self.config.discount * (1.0 - batch.done) * following
-        team = (share[:, None] * q).sum(-1)
-        return (team - target[:, None]).square().mean(2).sum(1)
+            next_value = (self.weights("target_mixer", batch.next_state) * next_q).sum(-1)  # [S, B]
+            next_value = batch_softmax(next_value / self.config.value_beta) * next_value
+            target = batch.rewards.mean(-1) + self.config.discount * (1.0 - batch.done) * next_value
+        value = (weights[:, None] * q).sum(-1)
+        return (value - target[:, None]).square().mean(2).sum(1)
 
-    def policy_loss(self, batch: Batch, q: Tensor, share: Tensor) -> Tensor:
-        """Log-likelihood of the data, weighted by a softmax of the advantage over the batch."""
+    def policy_loss(self, batch: Batch, q: Tensor, weights: Tensor) -> Tensor:
+        """Negative log-likelihood of the data, weighted by a softmax of the advantage over the batch."""
         out = self.nets["policy"](batch.obs)
         if self.spec.discrete:
             log_policy = masked(out, batch.legal).log_softmax(-1)
@@ -118,31 +108,31 @@ class ICQ(Algorithm):
             with torch.no_grad():
                 expected = self.values("critic", batch.obs, out.tanh()).mean(1)
             value = q[..., 0]
-        weight = batch_weights((value - expected) / (self.config.policy_beta * self.unit(value)))
-        return -(share * weight * log_density).sum(-1).mean(1)
+        advantage = batch_softmax((value - expected) / (self.config.policy_beta * self.unit(value)))
+        return -(weights * advantage * log_density).sum(-1).mean(1)
 
     def unit(self, q: Tensor) -> Tensor | float:
-        """SMAC's returns are 20 at most; the temperature must grow with those of other tasks."""
+        """The unit of the policy's temperature: 1, as for SMAC's returns of at most 20, or the mean |Q|."""
         if self.config.beta_unit == "reward" or (self.config.beta_unit == "by_space" and self.spec.discrete):
             return 1.0
         return q.abs().mean((1, 2), keepdim=True)
 
     def values(self, net: str, obs: Tensor, actions: Tensor) -> Tensor:
-        """Of given actions, by both members: [S,2,B,I]."""
+        """Values of actions by both critics: [S,2,B,I]."""
         return self.chosen(self.nets[net](obs, *([] if self.spec.discrete else [actions])), actions)
 
     def chosen(self, q: Tensor, actions: Tensor) -> Tensor:
-        """Of a critic's output [S,2,B,I,A], or with a last axis of 1, the values of given actions: [S,2,B,I]."""
+        """The values of actions in a critic's output [S,2,B,I,A], or [S,2,B,I,1] if continuous: [S,2,B,I]."""
         return (q.gather(-1, index_of_both(actions)) if self.spec.discrete else q)[..., 0]
 
     def weights(self, net: str, state: Tensor) -> Tensor:
-        """The agents' shares in the team's value, which sum to one: [S,B,I]."""
+        """The weights of the agents' values, which sum to one: [S,B,I]."""
         if self.config.mixer == "mean":
             return torch.full((*state.shape[:2], self.spec.agents), 1.0 / self.spec.agents, device=self.device)
         weights, _ = self.nets[net](state)
         return weights / (weights.sum(-1, keepdim=True) + 1e-8)
 
 
-def batch_weights(scores: Tensor) -> Tensor:
-    """Softmax over the batch times its size, so that the mean weight is one: [S,B,...]."""
+def batch_softmax(scores: Tensor) -> Tensor:
+    """Softmax over the batch times its size, so that the mean is one: [S,B,...]."""
     return scores.softmax(1) * scores.shape[1]

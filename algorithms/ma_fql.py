@@ -1,9 +1,9 @@
-"""MA-FQL: flow Q-learning, every agent apart.
+"""MA-FQL: independent flow Q-learning.
 
-Papers: MAC-Flow (ICLR 2026), Appendix H.1, where it is the ablation without joint flow and without IGM; OM2P, where it
-is the decentralised baseline (variant `om2p`). Official code: agents/fql.py of lizr16/OM2P; MAC-Flow's is not released.
-The difference from `mac_flow` is this file: individual flows, and TD on every agent's own reward with the one-step
-policy's action, as in FQL (Park et al. 2025).
+Papers: MAC-Flow (ICLR 2026), Appendix H.1, as the ablation without joint flow and IGM; OM2P, as the decentralised
+baseline (variant `om2p`). Official code: agents/fql.py of lizr16/OM2P; MAC-Flow's is not released. It differs from
+`mac_flow` in the settings below: individual flows, and for each agent its own TD error, with the one-step policy's
+action in the target, as in FQL (Park et al. 2025).
 """
 
 from dataclasses import dataclass
@@ -30,13 +30,7 @@ class MAFQL(mac_flow.MACFlow):
     source_code = "https://github.com/lizr16/OM2P"
     Config = Config
     variants = {
-        # The released teacher takes a single Euler step; ten is fql's own number.
-        "om2p": {
-            "share_parameters": False,
-            "layer_norm": False,
-            "batch_size": 256,
-            "discount": 0.99,
-            "alpha": 10.0,
-        },
+        # flow_steps stays 10, as in fql; OM2P's code takes a single Euler step.
+        "om2p": {"share_parameters": False, "layer_norm": False, "batch_size": 256, "discount": 0.99, "alpha": 10.0},
         "quick": mac_flow.MACFlow.variants["quick"],
     }

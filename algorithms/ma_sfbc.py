@@ -1,17 +1,17 @@
-"""MA-SfBC: every agent draws actions from a diffusion model of the data's and takes one that its critic values highly.
+"""MA-SfBC: every agent samples actions from a diffusion model of the data and selects by its critic.
 
-Paper: Chen et al. 2023 (SfBC), as the baseline of OM2P (AAMAS 2026), Table 1, which says no more than that every agent
-has an actor and a critic of its own. Official code: ChenDRAG/SfBC (single agent). Ours differs in this:
+Paper: Chen et al. 2023 (SfBC), as the baseline of OM2P (AAMAS 2026), Table 1, which only says that each agent has its
+own actor and critic. Official code: ChenDRAG/SfBC (single agent). Differences:
 
-* score network and critic train side by side; the code trains the first, stores 16 of its actions for every state, and
-  then trains the critic, which begins every round anew. Here the critic goes on from the last round's;
+* score network and critic train at the same time; the code trains the score network, stores 16 of its actions for each
+  state, and then trains a new critic in each round. Here the critic continues from the last round;
 * the target of planning is R_t = r_t + discount max(R_{t+1}, V_{t+1}), as in the paper; the code's max(r_t + discount
-  R_{t+1}, V_t) also raises the target of a bad action to what the model's other actions are worth;
-* one learning rate and batches of 256, as for OM2P's methods; the code takes 4,096 transitions, 1e-4 and 1e-3 (critic);
-* the solver is a multistep one of second order that keeps the data's estimate within [-1, 1]; the code's is DPM-Solver
-  of third order, singlestep, without bounds. Both call the network 15 times;
-* one candidate acts (`select`), as in the code outside locomotion; where it averages four, the suite does too;
-* the critic has SfBC's two layers of 256, with GELU for SiLU; OM2P says in general that critics have four of 512.
+  R_{t+1}, V_t) also raises the target of a bad action to the value of the model's other actions;
+* one learning rate and batches of 256, as in OM2P's methods; the code has batches of 4,096, 1e-4 and 1e-3 (critic);
+* the solver is multistep, second order, and clips the predicted data to [-1, 1]; the code's DPM-Solver is singlestep,
+  third order, and does not clip. Both call the network 15 times;
+* one candidate acts (`select`), as in the code outside locomotion; where the code averages four, so does the suite;
+* the critic has SfBC's two layers of 256, with GELU for SiLU; OM2P gives critics four layers of 512 in general.
 """
 
 import math
@@ -33,10 +33,10 @@ from offmarl.algorithms.parts.returns import returns_to_go
 from offmarl.algorithms.parts.streams import SeedStreams
 
 EMBEDDING = 32  # of the time, and of the observation
-FREQUENCY = 30.0  # deviation of the time's random frequencies
-EARLIEST = 1e-5  # diffusion time that is trained
+FREQUENCY = 30.0  # standard deviation of the random frequencies of the time
+EARLIEST = 1e-5  # diffusion time in training
 LEAST_STD = 0.1  # of returns, in their normalisation
-PLANNED_ROWS = 1024  # actions of every agent that planning draws at once
+PLANNED_ROWS = 1024  # actions of each agent that planning samples at once
 
 
 @dataclass(frozen=True)
@@ -44,21 +44,21 @@ class Config(BaseConfig):
     """Settings of MA-SfBC."""
 
     hidden: tuple[int, ...] = size((256, 256), tiny=(16, 16))  # of the critic
-    widths: tuple[int, ...] = size((512, 256, 128), tiny=(16, 8, 8))  # of the score network, on the way down
+    widths: tuple[int, ...] = size((512, 256, 128), tiny=(16, 8, 8))  # of the score network, going down
     batch_size: int = 256
     discount: float = 0.99
-    share_parameters: bool = False  # a network of its own for every agent
-    solver_calls: int = size(15, tiny=3)  # of the score network for one action
-    candidates: int = size(32, tiny=4)  # actions among which an agent chooses
-    select: int = 1  # of them, drawn without replacement and averaged
+    share_parameters: bool = False  # fully decentralised
+    solver_calls: int = size(15, tiny=3)  # of the score network per action
+    candidates: int = size(32, tiny=4)  # sampled actions of one decision
+    select: int = 1  # of the candidates, sampled without replacement and averaged
     act_weight: float = 100.0  # of the normalised value in a candidate's logit
-    rounds: int = 2  # of the critic: the first learns the data's returns, the others plan
-    round_updates: int = 500_000  # of one round: half of OM2P's updates
-    plan_candidates: int = size(16, tiny=2)  # actions whose values make a state's
-    plan_weight: float = 20.0  # of the normalised value in this average
+    rounds: int = 2  # of the critic: the first learns returns of the data, the others plan
+    round_updates: int = 500_000  # per round: half of OM2P's updates
+    plan_candidates: int = size(16, tiny=2)  # sampled actions for the value of a state
+    plan_weight: float = 20.0  # of the normalised value in the average over them
 
     def __post_init__(self) -> None:
-        """Refuse to take more actions than are drawn.
+        """Check that enough actions are sampled.
 
         Raises:
             ValueError: naming the setting.
@@ -69,7 +69,7 @@ class Config(BaseConfig):
 
 
 class MASfBC(Algorithm):
-    """Diffusion models of behaviour and critics, each agent on its own."""
+    """Independent diffusion models of the behaviour policy, and critics."""
 
     name = "ma_sfbc"
     title = "MA-SfBC"
@@ -78,32 +78,25 @@ class MASfBC(Algorithm):
     actions = frozenset({"continuous"})
     Config = Config
     variants = {
-        "quick": {
-            "widths": (32, 16),
-            "solver_calls": 8,
-            "candidates": 8,
-            "round_updates": 600,
-            "plan_candidates": 4,
-        }
+        "quick": {"widths": (32, 16), "solver_calls": 8, "candidates": 8, "round_updates": 600, "plan_candidates": 4}
     }
 
     def build(self) -> None:
-        """Score network and critic."""
+        """The score network and the critic."""
         spec, config, streams = self.spec, self.config, self.init_streams
         self.nets["score"] = ScoreNet(streams, spec, config.widths, config.share_parameters)
-        self.nets["critic"] = AgentNet(
-            *(streams, spec.agents, spec.obs + spec.actions, config.hidden, 1),
-            share_parameters=config.share_parameters,
-        )
+        self.nets["critic"] = AgentNet(streams, spec, config, spec.obs + spec.actions, 1)
         self.chain = solver(config.solver_calls, self.device)
 
     def prepare(self, data: Data) -> Data:
-        """The first round's targets: the data's own returns."""
+        """The targets of the first round: returns of the data."""
         self.data = data
         returns = returns_to_go(data.rewards, data.last, self.config.discount).expand(len(self.seeds), -1, -1)
-        self.targets = torch.empty_like(returns, memory_format=torch.contiguous_format)  # captured updates read it here
+        self.targets = torch.empty_like(
+            returns, memory_format=torch.contiguous_format
+        )  # at a fixed address, for CUDA graphs
         self.mean, self.std = torch.empty(2, len(self.seeds), 1, self.spec.agents, device=self.device)
-        self.aim_at(returns)
+        self.set_targets(returns)
         return data
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -112,7 +105,7 @@ class MASfBC(Algorithm):
 
     @torch.no_grad()
     def act(self, obs: Tensor, legal: Tensor | None = None, memory: None = None) -> tuple[Tensor, None]:
-        """Draw by softmax(act_weight Q), without replacement through Gumbel noise, and average."""
+        """Candidates sampled by softmax(act_weight Q), without replacement by Gumbel noise, and averaged."""
         shape = (obs.shape[1], self.config.candidates, obs.shape[2])
         actions, q = self.propose(obs, self.acting_noise(*shape, self.spec.actions))
         logits = self.config.act_weight * q + gumbel(self.acting_noise(*shape, call=1))
@@ -120,77 +113,77 @@ class MASfBC(Algorithm):
         return actions.take_along_dim(chosen, 2).mean(2).clamp(-1.0, 1.0), memory
 
     def nfe(self) -> int:
-        """The solver's calls, and one of the critic for all candidates."""
+        """The calls of the solver, and one of the critic for all candidates."""
         return self.config.solver_calls + 1
 
     def begin_update(self) -> None:
-        """At the start of a round but the first, plan its targets."""
+        """Plan new targets at the start of each round but the first."""
         rounds, updates = divmod(self.updates, self.config.round_updates)
         if updates == 0 and 0 < rounds < self.config.rounds:
             self.plan()
         super().begin_update()
 
+    def critic_loss(self, batch: Batch) -> Tensor:
+        """Squared error of the normalised return of each agent."""
+        target = self.targets.take_along_dim(batch.number[..., None], 1)
+        return (self.nets["critic"](batch.obs, batch.actions)[..., 0] - target).square().mean((1, 2))
+
     def score_loss(self, batch: Batch) -> Tensor:
-        """Squared error of the noise, summed over an action's coordinates; every agent at a time of its own."""
+        """Squared error of the predicted noise, summed over coordinates, with an own time for each agent."""
         noise = self.streams.normal(*batch.actions.shape[1:])
         time = EARLIEST + (1.0 - EARLIEST) * self.streams.uniform(*batch.actions.shape[1:-1])
         noisy = diffuse(batch.actions, noise, vp(time)[..., None])
         return (self.nets["score"](batch.obs, noisy, time) - noise).square().sum(-1).mean((1, 2))
 
-    def critic_loss(self, batch: Batch) -> Tensor:
-        """Squared error of the normalised return, every agent's own."""
-        target = self.targets.take_along_dim(batch.number[..., None], 1)
-        return (self.nets["critic"](batch.obs, batch.actions)[..., 0] - target).square().mean((1, 2))
-
     @torch.no_grad()
     def plan(self) -> None:
-        """Targets from returns that break off where the model's actions are worth more (Eq. 12 of SfBC)."""
+        """Set targets by in-sample planning: returns, or values where those are higher (Eq. 12 of SfBC)."""
         states = max(1, PLANNED_ROWS // self.config.plan_candidates)
         values = [self.value(self.data.obs[rows]) for rows in self.data.rows.split(states)]
         values = (self.mean + self.std * torch.cat(values, 1)).transpose(0, 1)  # [N, S, I]
         rewards = self.data.rewards[:, None].expand_as(values)
-        self.aim_at(returns_to_go(rewards, self.data.last, self.config.discount, values).transpose(0, 1))
+        self.set_targets(returns_to_go(rewards, self.data.last, self.config.discount, values).transpose(0, 1))
 
     def value(self, obs: Tensor) -> Tensor:
-        """Normalised values of observations [N,I,O]: the mean over candidates by softmax(plan_weight Q), [S,N,I]."""
+        """Normalised values of obs [N,I,O]: averages over sampled actions by softmax(plan_weight Q), [S,N,I]."""
         noise = self.streams.normal(len(obs), self.config.plan_candidates, self.spec.agents, self.spec.actions)
         _, q = self.propose(obs.expand(len(self.seeds), *obs.shape), noise)
         return ((self.config.plan_weight * q).softmax(2) * q).sum(2)
 
     def propose(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """The model's actions [S,E,C,I,A] from noise of that shape, at obs [S,E,I,O], and their values [S,E,C,I]."""
+        """Actions of the model [S,E,C,I,A] from noise of that shape at obs [S,E,I,O], and their values [S,E,C,I]."""
         E, C = noise.shape[1:3]
         start = noise.flatten(1, 2)
 
         def predict(x: Tensor, time: Tensor) -> Tensor:
             return self.nets["score"](obs, x, time.expand(obs.shape[:-1]))
 
-        actions = denoise(self.chain, predict, lambda k: start)  # the solver adds no noise on its way
+        actions = denoise(self.chain, predict, lambda k: start)  # the solver adds no noise
         q = self.nets["critic"](obs.repeat_interleave(C, 1), actions)[..., 0]
         return actions.unflatten(1, (E, C)), q.unflatten(1, (E, C))
 
-    def aim_at(self, returns: Tensor) -> None:
-        """Make returns [S,N,I] the targets, normalised for every agent."""
+    def set_targets(self, returns: Tensor) -> None:
+        """Set the targets to returns [S,N,I], normalised for each agent."""
         self.mean.copy_(returns.mean(1, keepdim=True))
         self.std.copy_(returns.std(1, correction=0, keepdim=True).clamp(min=LEAST_STD))
         self.targets.copy_((returns - self.mean) / self.std)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a bit-exact continuation needs: the targets too."""
+        """All that a bit-exact resume needs, with the targets."""
         return super().state_dict() | {"targets": self.targets, "mean": self.mean, "std": self.std}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where `state_dict` stood."""
+        """Resume from a `state_dict`."""
         super().load_state_dict(state)
         for name in ("targets", "mean", "std"):
             getattr(self, name).copy_(state[name])
 
 
 class ScoreNet(nn.Module):
-    """The noise in an agent's noisy action: residual blocks through the widths and back, with skips.
+    """The noise in an agent's noisy action: residual blocks down and up through the widths, with skip connections.
 
-    Observation and time are the condition of every block, worked out once for all candidates. Weights are shared among
-    agents, or not, as in `AgentNet`.
+    Observation and time condition every block, computed once for all candidates. Agents share weights or not, as in
+    `AgentNet`.
     """
 
     def __init__(self, streams: SeedStreams, spec: TaskSpec, widths: tuple[int, ...], share_parameters: bool):
@@ -200,7 +193,7 @@ class ScoreNet(nn.Module):
         def linear(n_in: int, n_out: int) -> Linear:
             return Linear(streams, copies, n_in, n_out)
 
-        narrow = widths[-1]  # in the middle, and of the condition
+        narrow = widths[-1]  # width of the middle block and of the condition
         self.ids: Tensor
         self.frequencies: Tensor
         self.register_buffer("ids", torch.eye(spec.agents), persistent=False)
@@ -214,7 +207,7 @@ class ScoreNet(nn.Module):
         self.head = linear(2 * widths[0], spec.actions)
 
     def keep_agent(self, agent: int) -> None:
-        """Be the network of this agent alone: inputs are [S, B, 1, *] from now on."""
+        """Keep only this agent's part: inputs are [S, B, 1, *] from now on."""
         if self.shared:
             self.ids = self.ids[agent : agent + 1]
         else:
@@ -223,29 +216,29 @@ class ScoreNet(nn.Module):
             self.frequencies = self.frequencies.unflatten(0, (-1, agents))[:, agent]
 
     def forward(self, obs: Tensor, noisy: Tensor, time: Tensor) -> Tensor:
-        """Noise in noisy actions [S,B*C,I,A], C for each observation [S,B,I,O], at times [S,B,I] in [0, 1]."""
+        """The noise in actions [S,B*C,I,A], C for each observation [S,B,I,O], at times [S,B,I] in [0, 1]."""
         S, B, I, _ = obs.shape
         obs = torch.cat([obs, self.ids.expand(S, B, -1, -1)], -1) if self.shared else obs
-        obs, x, time = (self.rows(part) for part in (obs, noisy, time[..., None]))
+        obs, x, time = (self.grouped(part) for part in (obs, noisy, time[..., None]))
         angle = 2.0 * math.pi * time * self.frequencies  # [G, N, EMBEDDING / 2]
         known = torch.cat([F.silu(self.obs(obs)), self.time(torch.cat([angle.sin(), angle.cos()], -1))], -1)
         condition = F.silu(self.condition[1](F.silu(self.condition[0](known))))
-        passed = []
+        skips = []
         for block in self.down:
             x = block(x, condition)
-            passed.append(x)
+            skips.append(x)
         x = self.middle(x, condition)
         for block in self.up:
-            x = block(torch.cat([passed.pop(), x], -1), condition)
-        return self.head(torch.cat([passed.pop(), x], -1)).view(S, I, -1, noisy.shape[-1]).transpose(1, 2)
+            x = block(torch.cat([skips.pop(), x], -1), condition)
+        return self.head(torch.cat([skips.pop(), x], -1)).view(S, I, -1, noisy.shape[-1]).transpose(1, 2)
 
-    def rows(self, part: Tensor) -> Tensor:
-        """An input of the agents by groups of weights: [S,B,I,*] -> [G,N,*]."""
+    def grouped(self, part: Tensor) -> Tensor:
+        """Inputs of the agents by groups of weights: [S,B,I,*] -> [G,N,*]."""
         return part.transpose(1, 2).reshape(len(self.frequencies), -1, part.shape[-1])
 
 
 class Block(nn.Module):
-    """Two layers, the condition added between them, and what came in."""
+    """Two layers with the condition added between them, and a residual connection."""
 
     def __init__(self, linear: Callable[[int, int], Linear], n_in: int, n_out: int, n_condition: int):
         super().__init__()
@@ -253,11 +246,11 @@ class Block(nn.Module):
         self.residual = linear(n_in, n_out) if n_in != n_out else nn.Identity()
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """[G,N*C,in], the condition [G,N,*] -> [G,N*C,out]."""
+        """x [G,N*C,in], condition [G,N,*] -> [G,N*C,out]."""
         between = F.silu(self.first(x)).unflatten(1, (condition.shape[1], -1)) + self.condition(condition)[:, :, None]
         return F.silu(self.second(between.flatten(1, 2))) + self.residual(x)
 
 
 def gumbel(normal: Tensor) -> Tensor:
-    """Standard Gumbel draws from standard normal ones: the largest of logits so shifted is a draw of their softmax."""
+    """Standard Gumbel draws from standard normal ones: the argmax of logits plus these samples their softmax."""
     return -(-torch.special.log_ndtr(normal)).log()

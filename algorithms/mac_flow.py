@@ -1,19 +1,18 @@
-"""MAC-Flow: a joint flow, factorised into one-step policies that also follow the critic.
+"""MAC-Flow: a joint flow, distilled into one-step policies that also maximise Q.
 
 Paper: Multi-Agent Coordination via Flow Matching (ICLR 2026), Eq. 6-9, Algorithms 1-2, Appendix E.
-Official code: DongsuLeeTech/mac-flow. The `paper` settings follow the text, the `released` variant the code. In which
-the two differ:
+Official code: DongsuLeeTech/mac-flow. The default settings follow the paper's text, the `released` variant the code:
 
-* the released flow is individual (own observation, own action, own time); Eq. 6 is joint, and so is ours;
-* for discrete actions the released Q guidance passes an argmax and has no gradient; ours is the expected Q over the
+* the flow of the code is individual (own observation, action and time); Eq. 6 is joint, and so is ours;
+* for discrete actions the code's Q term goes through an argmax and has no gradient; ours is the expected Q over the
   legal actions;
-* released TD targets take the one-step policy's action, without a legal mask; Algorithm 1 samples the flow;
-* the released discrete critic sums over agents and averages its members before the error; ours mixes by the mean and
+* TD targets of the code use the one-step policy without a mask of illegal actions; Algorithm 1 samples the flow;
+* the code's discrete critic sums over agents and averages its two members before the error; ours mixes by the mean and
   trains each member (Appendix E);
-* the released recurrent encoder is never trained, so it is left out here in both.
+* the code's recurrent encoder is never trained; neither variant has it.
 
-The released critic's sum and the missing mask in its distillation labels are not reproduced by the variant: the first
-only rescales a loss, the second concerns actions that the data never take.
+`released` does not reproduce that sum, which only rescales a loss, nor the missing mask in the code's distillation
+labels, which concerns actions that the data never take.
 """
 
 from dataclasses import dataclass
@@ -42,7 +41,6 @@ from offmarl.algorithms.parts.nets import (
     central_critic,
     frozen,
     index_of_both,
-    polyak,
     target_copy,
     twin_critic,
 )
@@ -54,22 +52,22 @@ class Config(BaseConfig):
 
     flow_steps: int = size(10, tiny=3)  # Euler steps of the teacher
     layer_norm: bool = True  # in the flow and the policy; critics always have it
-    action_scale: float = 1.0  # of actions as points of the flow, whose noise has unit variance
+    action_scale: float = 1.0  # of actions as points of the flow; its noise has unit variance
     alpha: float = 3.0  # weight of the distillation (Eq. 9)
-    q_weight: float = 1.0  # of Q maximisation (Eq. 9); 0: the policies only repeat the flow
-    acts_by: str = choice("policy", "flow")  # flow: the integrated flow itself, without distillation
+    q_weight: float = 1.0  # of Q maximisation (Eq. 9); 0: distillation only
+    acts_by: str = choice("policy", "flow")  # flow: the integrated flow, without distillation
     joint_flow: bool = True  # False: one field per agent on its own observation (released)
-    critic: str = choice("individual", "central")  # of each agent, or of the joint observation and action (no mixer)
-    mixer: str = choice("mean", "none")  # of the critics; none: every agent learns from its own reward (no IGM)
-    td_action: str = choice("flow", "policy")  # whose action the TD target takes: Algorithm 1, or released
+    critic: str = choice("individual", "central")  # individual, or of the joint observation and action (no mixer)
+    mixer: str = choice("mean", "none")  # none: each agent has its own TD error (no IGM)
+    td_action: str = choice("flow", "policy")  # proposes the action of the TD target (flow: Algorithm 1)
     mask_td: bool = True  # only legal actions in TD targets
-    q_guidance: str = choice("expected", "straight_through", "argmax")  # how -Q reaches the policy; argmax: not at all
-    normalise_q: bool = False  # divide the Q term by the mean magnitude of the critic's values on the batch
-    distillation: str = choice("mse", "cross_entropy")  # to the integrated flow (Eq. 7), or to its argmax (released)
+    q_guidance: str = choice("expected", "straight_through", "argmax")  # of discrete actions; argmax: no gradient
+    normalise_q: bool = False  # divide the Q term by the mean |Q| of the batch
+    distillation: str = choice("mse", "cross_entropy")  # to the flow (Eq. 7), or to its argmax
 
 
 class MACFlow(Algorithm):
-    """Joint flow teacher, twin individual critics under the mean mixer, one-step policies."""
+    """A joint flow as the teacher, twin individual critics with the mean mixer, one-step policies."""
 
     name = "mac_flow"
     title = "MAC-Flow"
@@ -99,38 +97,27 @@ class MACFlow(Algorithm):
     }
 
     def build(self) -> None:
-        """Teacher, policies, critics and their targets."""
+        """The flow, the policy, twin critics and their targets."""
         spec, config, streams = self.spec, self.config, self.init_streams
-        shared = {"share_parameters": config.share_parameters}
+        n_in = spec.obs + spec.actions
         if config.joint_flow:
-            width = spec.agents * spec.actions
-            n_in = spec.agents * spec.obs + width + 1
-            self.nets["flow"] = MLP(streams, n_in, config.hidden, width, config.layer_norm)
+            n_joint, n_out = spec.agents * n_in + 1, spec.agents * spec.actions
+            self.nets["flow"] = MLP(streams, n_joint, config.hidden, n_out, config.layer_norm)
         else:
-            n_in = spec.obs + spec.actions + 1
-            self.nets["flow"] = AgentNet(
-                streams, spec.agents, n_in, config.hidden, spec.actions, config.layer_norm, **shared
-            )
-        self.nets["policy"] = AgentNet(
-            streams,
-            spec.agents,
-            spec.obs + spec.actions,
-            config.hidden,
-            spec.actions,
-            config.layer_norm,
-            **shared,
-        )
-        self.nets["critic"] = (central_critic if config.critic == "central" else twin_critic)(streams, spec, config)
+            self.nets["flow"] = AgentNet(streams, spec, config, n_in + 1, spec.actions, config.layer_norm)
+        self.nets["policy"] = AgentNet(streams, spec, config, n_in, spec.actions, config.layer_norm)
+        critic = central_critic if config.critic == "central" else twin_critic
+        self.nets["critic"] = critic(streams, spec, config)
         self.nets["target_critic"] = target_copy(self.nets["critic"])
-        self.tabular = spec.discrete and config.critic == "individual"  # one pass values every action
+        self.tabular = spec.discrete and config.critic == "individual"  # one pass gives the values of all actions
         if config.acts_by == "flow" and config.joint_flow:
             self.execution = "centralised"
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """All three networks learn from the same batch (Algorithm 1)."""
+        """TD error, flow matching, distillation and Q maximisation on the same batch (Algorithm 1)."""
         noise = self.streams.normal(*batch.obs.shape[1:-1], self.spec.actions)
         taught, next_actions = self.teach(batch, noise)
-        # [S, 2, B, I, A], or with a last axis of 1 for the data's actions, and without agents for a central critic
+        # [S, 2, B, I, A] if tabular, else the values of the data's actions: [S, 2, B, I or 1, 1]
         q = self.nets["critic"](batch.obs, *([] if self.tabular else [self.weights(batch.actions)]))
         return {
             "critic": self.critic_loss(batch, q, next_actions),
@@ -140,7 +127,7 @@ class MACFlow(Algorithm):
 
     @torch.no_grad()
     def act(self, obs: Tensor, legal: Tensor | None = None, memory: None = None) -> tuple[Tensor, None]:
-        """One pass of each agent's policy on its own observation and noise, or the integrated flow."""
+        """The policy of each agent on its own observation and noise, or the integrated flow."""
         noise = self.acting_noise(*obs.shape[1:-1], self.spec.actions)
         if self.config.acts_by == "flow":
             return self.decide(euler(self.field(obs), noise, self.config.flow_steps), legal), memory
@@ -150,38 +137,20 @@ class MACFlow(Algorithm):
         """One pass of the policy, or one of the flow for each of its steps."""
         return self.config.flow_steps if self.config.acts_by == "flow" else 1
 
-    def after_update(self) -> None:
-        """Polyak averaging of the critics."""
-        polyak(self.nets["target_critic"], self.nets["critic"], self.config.polyak)
-
-    @torch.no_grad()
-    def teach(self, batch: Batch, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """The flow's end points at this batch [S,B,I,A], and the actions of the TD target."""
-        next_noise = self.streams.normal(*noise.shape[1:])
-        next_legal = batch.next_legal if self.config.mask_td else None
-        if self.config.td_action == "policy":
-            taught = euler(self.field(batch.obs), noise, self.config.flow_steps)
-            proposed = self.nets["policy"](batch.next_obs, next_noise)
-            return taught, self.decide(proposed, next_legal)
-        # Both integrations in one pass: the step count, not the batch, is what costs.
-        obs, noise = torch.cat([batch.obs, batch.next_obs], 1), torch.cat([noise, next_noise], 1)
-        taught, proposed = euler(self.field(obs), noise, self.config.flow_steps).chunk(2, 1)
-        return taught, self.decide(proposed, next_legal)
-
     def critic_loss(self, batch: Batch, q: Tensor, next_actions: Tensor) -> Tensor:
-        """TD error of the mixed value, for each member of the ensemble (Appendix E)."""
+        """TD error of the mixed value, for each of the twins (Appendix E)."""
         with torch.no_grad():
             if self.tabular:
                 next_q = self.nets["target_critic"](batch.next_obs).gather(-1, index_of_both(next_actions))
             else:
                 next_q = self.nets["target_critic"](batch.next_obs, self.weights(next_actions))
-            live = (1.0 - batch.done)[..., None]
-            target = self.mix(batch.rewards) + self.config.discount * live * self.mix(next_q[..., 0].mean(1))
+            not_done = (1.0 - batch.done)[..., None]
+            target = self.mix(batch.rewards) + self.config.discount * not_done * self.mix(next_q[..., 0].mean(1))
         chosen = q.gather(-1, index_of_both(batch.actions)) if self.tabular else q
         return (self.mix(chosen[..., 0]) - target[:, None]).pow(2).mean((2, 3)).sum(1)
 
     def flow_loss(self, batch: Batch) -> Tensor:
-        """Flow matching to the data's joint action (Eq. 6): one time for the whole team."""
+        """Flow matching to the data's joint actions (Eq. 6), with one time for the whole team."""
         target = to_points(self.spec, batch.actions, self.config.action_scale)
         noise = self.streams.normal(*target.shape[1:])
         joint = self.config.joint_flow
@@ -189,14 +158,14 @@ class MACFlow(Algorithm):
         return flow_matching_loss(self.field(batch.obs), target, noise, time.expand(*target.shape[:-1], 1))
 
     def policy_losses(self, batch: Batch, noise: Tensor, taught: Tensor, q: Tensor) -> dict[str, Tensor]:
-        """Distillation and Q maximisation (Eq. 9), teacher and critic held fixed."""
+        """Distillation and Q maximisation (Eq. 9), with the flow and the critic fixed."""
         out = self.nets["policy"](batch.obs, noise)
         if self.config.distillation == "mse" or not self.spec.discrete:
             error = (out - taught).pow(2).mean(-1)
         else:
             labels = decode(taught, batch.legal)
             error = F.cross_entropy(out.flatten(0, 2), labels.flatten(), reduction="none").view(labels.shape)
-        actions = self.choice(out, batch.legal) if self.spec.discrete else self.decide(out, None)
+        actions = self.action_weights(out, batch.legal) if self.spec.discrete else self.decide(out, None)
         if self.tabular:
             value = (actions * q).sum(-1)  # [S, B, I]
         else:
@@ -208,12 +177,26 @@ class MACFlow(Algorithm):
             "q": -self.config.q_weight * self.mix(value).flatten(1).mean(1) / scale,
         }
 
+    @torch.no_grad()
+    def teach(self, batch: Batch, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """The integrated flow [S,B,I,A], as the target of the distillation, and the actions of the TD target."""
+        next_noise = self.streams.normal(*noise.shape[1:])
+        next_legal = batch.next_legal if self.config.mask_td else None
+        if self.config.td_action == "policy":
+            taught = euler(self.field(batch.obs), noise, self.config.flow_steps)
+            proposed = self.nets["policy"](batch.next_obs, next_noise)
+            return taught, self.decide(proposed, next_legal)
+        # Both integrations in one: the number of steps costs more than the size of the batch.
+        obs, noise = torch.cat([batch.obs, batch.next_obs], 1), torch.cat([noise, next_noise], 1)
+        taught, proposed = euler(self.field(obs), noise, self.config.flow_steps).chunk(2, 1)
+        return taught, self.decide(proposed, next_legal)
+
     def weights(self, actions: Tensor) -> Tensor:
-        """Actions as the critics take them [S,B,I,A]: discrete ones as weights of all actions."""
+        """Actions as inputs of the critic [S,B,I,A]: one-hot if discrete."""
         return encode(actions, self.spec.actions, 1.0) if self.spec.discrete else actions
 
-    def choice(self, out: Tensor, legal: Tensor | None) -> Tensor:
-        """Weights of the actions [S,B,I,A] through which the Q term reaches the policy."""
+    def action_weights(self, out: Tensor, legal: Tensor | None) -> Tensor:
+        """Weights of the discrete actions in the Q term [S,B,I,A]."""
         scores = masked(out, legal)
         soft = scores.softmax(-1)
         if self.config.q_guidance == "expected":
@@ -222,11 +205,11 @@ class MACFlow(Algorithm):
         return hard + (soft - soft.detach() if self.config.q_guidance == "straight_through" else 0.0)
 
     def mix(self, values: Tensor) -> Tensor:
-        """What one TD error is about: the team [..., I] -> [..., 1], or every agent apart."""
+        """The values of a TD error: the team's mean [..., I] -> [..., 1], or every agent's own."""
         return mix(values, "mean" if self.config.critic == "central" else self.config.mixer)
 
     def decide(self, points: Tensor, legal: Tensor | None) -> Tensor:
-        """The actions that points of the flow or the policy stand for."""
+        """The actions of points of the flow or of the policy's output."""
         return to_actions(self.spec, points, legal, self.config.action_scale)
 
     def field(self, obs: Tensor) -> Field:

@@ -3,12 +3,13 @@
 Paper: Kumar et al. 2020 (CQL), as MAC-Flow's baseline (Appendix F.1, H.2). Official code: aviralkumar2907/CQL (single
 agent).
 
-Discrete actions: double Q-learning on local observations, the conservative term over all actions (`cql_legal_only`
-restricts it), target networks copied every 200 updates; the composition follows og-marl's iql_cql. Continuous actions:
-a tanh-Gaussian policy, conservative term by importance sampling from the uniform distribution and from the policy here
-and at the next observation, without Lagrange multiplier, targets without entropy and moved by Polyak averaging.
-MAC-Flow's Appendix F.1 speaks of a mixer; its H.2 says that discrete CQL learns independently. `mixer: by_space` is
-that: none for discrete actions, the mean for continuous ones.
+Discrete actions follow og-marl's iql_cql: double Q-learning on local observations, the conservative term over all
+actions (`cql_legal_only`: over legal ones), targets copied every 200 updates. Continuous actions: soft actor-critic
+with a tanh-Gaussian policy; the conservative term by importance sampling from the uniform distribution and from the
+policy at the current and the next observation, without a Lagrange multiplier; targets without entropy, moved by Polyak
+averaging.
+MAC-Flow's Appendix F.1 mentions a mixer, but H.2 says that discrete CQL learns independently. Hence `mixer: by_space`:
+none for discrete actions, the mean for continuous ones.
 """
 
 import math
@@ -23,7 +24,7 @@ from offmarl.algorithms.parts.config import BaseConfig, choice
 from offmarl.algorithms.parts.flow import decode, masked
 from offmarl.algorithms.parts.gaussian import TanhGaussian, tanh_gaussian
 from offmarl.algorithms.parts.mixers import mix
-from offmarl.algorithms.parts.nets import frozen, index_of_both, policy_net, polyak, target_copy, twin_critic
+from offmarl.algorithms.parts.nets import frozen, index_of_both, policy_net, target_copy, twin_critic
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,15 @@ class Config(BaseConfig):
     """Settings of MACQL."""
 
     cql_weight: float = 3.0  # of the conservative term
-    cql_legal_only: bool = False  # discrete: leave illegal actions out of the conservative term
-    cql_actions: int = 10  # continuous: actions of each of the three proposals in the conservative term
+    cql_legal_only: bool = False  # discrete: conservative term over legal actions only
+    cql_actions: int = 10  # continuous: samples from each of the three proposals of the conservative term
     target_period: int = 200  # discrete: updates between copies of the target network
-    mixer: str = choice("by_space", "none", "mean")  # independent targets, or one for the team
-    act_entropy: bool = True  # continuous: learn a weight of the policy's entropy, towards -A; False: none
+    mixer: str = choice("by_space", "none", "mean")  # none: each agent has its own TD error
+    act_entropy: bool = True  # continuous: entropy term with a learnt weight, target entropy -A
 
 
 class MACQL(Algorithm):
-    """Twin Q networks with a penalty on actions outside the data."""
+    """Twin critics with a penalty on the values of actions outside the data."""
 
     name = "macql"
     title = "MACQL"
@@ -50,7 +51,7 @@ class MACQL(Algorithm):
     variants = {"quick": {"cql_actions": 1}}
 
     def build(self) -> None:
-        """Twin critics and their targets; for continuous actions a policy and the weight of its entropy."""
+        """Twin critics and their targets; for continuous actions the policy and the weight of its entropy."""
         spec, config, streams = self.spec, self.config, self.init_streams
         self.mixer = config.mixer
         if config.mixer == "by_space":
@@ -63,49 +64,65 @@ class MACQL(Algorithm):
                 self.nets["temperature"] = nn.ParameterList([torch.zeros(len(self.seeds))])
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """TD error and conservative term; for continuous actions the policy's."""
+        """TD error and conservative term; for continuous actions also those of the policy."""
         if self.spec.discrete:
             return self.critic_losses(batch, *self.discrete_values(batch))
-        here, there = (tanh_gaussian(self.nets["policy"](obs)) for obs in (batch.obs, batch.next_obs))
-        values = self.continuous_values(batch, *(TanhGaussian(*(p.detach() for p in each)) for each in (here, there)))
-        return self.critic_losses(batch, *values) | self.policy_losses(batch, here)
+        policy, next_policy = (tanh_gaussian(self.nets["policy"](obs)) for obs in (batch.obs, batch.next_obs))
+        fixed = (TanhGaussian(p.mean.detach(), p.log_std.detach()) for p in (policy, next_policy))
+        return self.critic_losses(batch, *self.continuous_values(batch, *fixed)) | self.policy_losses(batch, policy)
 
     @torch.no_grad()
     def act(self, obs: Tensor, legal: Tensor | None = None, memory: None = None) -> tuple[Tensor, None]:
-        """The legal actions of highest value (to explore, a draw from the values' softmax), or the policy's mode."""
+        """The legal actions of the highest value (to explore: samples of the values' softmax), or the policy's mode."""
         if self.spec.discrete:
             values = self.nets["critic"](obs).mean(1)
             values = values + self.acting.gumbel(*values.shape[1:]) if self.explores else values
             return decode(values, legal), memory
         return tanh_gaussian(self.nets["policy"](obs)).mode(), memory
 
-    def nfe(self) -> int:
-        """One pass of the critic or of the policy."""
-        return 1
-
     def after_update(self) -> None:
-        """Move the critic's target."""
-        if rate := self.kind():
-            polyak(self.nets["target_critic"], self.nets["critic"], rate)
+        """Copy the target now and then (discrete), or Polyak averaging."""
+        if rate := self.step_variant():
+            self.move_targets(rate)
 
-    def kind(self) -> float:
-        """How far the target moves in this update: all the way now and then, or always a little."""
+    def step_variant(self) -> float:
+        """The rate of the target in this update: 1 or 0 (discrete), or the constant of Polyak averaging."""
         if self.spec.discrete:
             return float(self.updates % self.config.target_period == 0)
         return self.config.polyak
 
-    def critic_losses(self, batch: Batch, chosen: Tensor, soft: Tensor, following: Tensor) -> dict[str, Tensor]:
-        """From values of the data's actions [S,2,B,I], their soft maximum [S,2,B,I] and the next values [S,B,I]."""
-        live = (1.0 - batch.done)[..., None]
-        target = mix(batch.rewards, self.mixer) + self.config.discount * live * mix(following, self.mixer)
-        error = mix(chosen, self.mixer) - target[:, None]
+    def critic_losses(self, batch: Batch, q: Tensor, soft_max: Tensor, next_q: Tensor) -> dict[str, Tensor]:
+        """TD error and conservative term.
+
+        Args:
+            q: values of the data's actions [S,2,B,I].
+            soft_max: log-sum-exp of the values of all actions [S,2,B,I].
+            next_q: values of the next actions [S,B,I].
+        """
+        not_done = (1.0 - batch.done)[..., None]
+        target = mix(batch.rewards, self.mixer) + self.config.discount * not_done * mix(next_q, self.mixer)
+        error = mix(q, self.mixer) - target[:, None]
         return {
             "critic": 0.5 * error.square().mean((2, 3)).sum(1),
-            "conservative": self.config.cql_weight * (soft - chosen).mean((2, 3)).sum(1),
+            "conservative": self.config.cql_weight * (soft_max - q).mean((2, 3)).sum(1),
+        }
+
+    def policy_losses(self, batch: Batch, policy: TanhGaussian) -> dict[str, Tensor]:
+        """Those of soft actor-critic, with the critic fixed."""
+        actions, log_density = policy.sample(self.streams.normal(*batch.actions.shape[1:]))
+        with frozen(self.nets["critic"]):
+            value = self.nets["critic"](batch.obs, actions)[..., 0].amin(1)
+        if not self.config.act_entropy:
+            return {"policy": -value.mean((1, 2))}
+        log_weight = self.nets.get_parameter("temperature.0")
+        negative_entropy = log_density.mean((1, 2))
+        return {
+            "policy": log_weight.detach().exp() * negative_entropy - value.mean((1, 2)),
+            "temperature": -log_weight * (negative_entropy.detach() - self.spec.actions),
         }
 
     def discrete_values(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Double Q-learning: the online network selects among legal actions, the target network values."""
+        """The arguments of `critic_losses`, by double Q-learning."""
         q = self.nets["critic"](batch.obs)  # [S, 2, B, I, A]
         chosen = q.gather(-1, index_of_both(batch.actions))[..., 0]
         legal = batch.legal[:, None] if self.config.cql_legal_only and batch.legal is not None else None
@@ -114,32 +131,20 @@ class MACQL(Algorithm):
             next_q = self.nets["target_critic"](batch.next_obs).amin(1)
         return chosen, masked(q, legal).logsumexp(-1), next_q.gather(-1, selected[..., None])[..., 0]
 
-    def continuous_values(self, batch: Batch, here: TanhGaussian, there: TanhGaussian) -> tuple[Tensor, Tensor, Tensor]:
-        """The same with an integral for the sum, estimated from three proposals. The policy is held fixed."""
+    def continuous_values(
+        self, batch: Batch, policy: TanhGaussian, next_policy: TanhGaussian
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The arguments of `critic_losses`, the soft maximum estimated by importance sampling."""
         S, B, I, A = batch.actions.shape
         N = self.config.cql_actions
         uniform = 2.0 * self.streams.uniform(N, B, I, A) - 1.0
         proposals = [(uniform, torch.full((S, N, B, I), -A * math.log(2.0), device=self.device))]
-        proposals += [p.expand(N).sample(self.streams.normal(N, B, I, A)) for p in (here, there)]
+        proposals += [p.expand(N).sample(self.streams.normal(N, B, I, A)) for p in (policy, next_policy)]
         actions, log_density = (torch.cat(parts, 1) for parts in zip(*proposals))
-        # One pass for the data's actions and the 3 N proposed ones: as rows of the batch.
+        # One pass for the data's actions and the 3 N samples, as rows of the batch.
         actions = torch.cat([batch.actions[:, None], actions], 1).flatten(1, 2)
         q = self.nets["critic"](batch.obs.repeat(1, 3 * N + 1, 1, 1), actions)[..., 0].unflatten(2, (-1, B))
         with torch.no_grad():
-            next_actions, _ = there.sample(self.streams.normal(B, I, A))
-            following = self.nets["target_critic"](batch.next_obs, next_actions)[..., 0].amin(1)
-        return q[:, :, 0], (q[:, :, 1:] - log_density[:, None]).logsumexp(2), following
-
-    def policy_losses(self, batch: Batch, policy: TanhGaussian) -> dict[str, Tensor]:
-        """Soft actor-critic's, the critic held fixed."""
-        actions, log_density = policy.sample(self.streams.normal(*batch.actions.shape[1:]))
-        with frozen(self.nets["critic"]):
-            value = self.nets["critic"](batch.obs, actions)[..., 0].amin(1)
-        if not self.config.act_entropy:
-            return {"policy": -value.mean((1, 2))}
-        log_weight = self.nets.get_parameter("temperature.0")
-        surprise = log_density.mean((1, 2))
-        return {
-            "policy": log_weight.detach().exp() * surprise - value.mean((1, 2)),
-            "temperature": -log_weight * (surprise.detach() - self.spec.actions),
-        }
+            next_actions, _ = next_policy.sample(self.streams.normal(B, I, A))
+            next_q = self.nets["target_critic"](batch.next_obs, next_actions)[..., 0].amin(1)
+        return q[:, :, 0], (q[:, :, 1:] - log_density[:, None]).logsumexp(2), next_q

@@ -1,8 +1,8 @@
-"""MADiff-C: one plan for the whole team, from all its observations.
+"""MADiff-C: one plan for the whole team, from all observations.
 
 Paper: MADiff: Offline Multi-agent Learning with Diffusion Models (NeurIPS 2024), centralised execution. Official code:
-zbzhu99/madiff (`SharedConvAttentionDeconv` with the "all" mask). The differences are in `planner`. An upper bound: its
-agents act on each other's observations.
+zbzhu99/madiff (`SharedConvAttentionDeconv` with the "all" mask). Differences: those of `planner`. An upper bound for
+decentralised methods, since agents act on each other's observations.
 """
 
 import torch
@@ -12,7 +12,7 @@ from offmarl.algorithms.parts.planner import SMALL, Planner
 
 
 class MADiffC(Planner):
-    """A single view, which holds everybody's observations."""
+    """A single view with all agents' observations, and attention between agents."""
 
     name = "madiff_c"
     title = "MADiff-C"
@@ -23,5 +23,5 @@ class MADiffC(Planner):
     variants = {"quick": SMALL}
 
     def views(self) -> Tensor:
-        """[1, I]: everybody."""
+        """[1, I]: all agents."""
         return torch.ones(1, self.spec.agents, dtype=torch.bool)

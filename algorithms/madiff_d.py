@@ -1,8 +1,8 @@
-"""MADiff-D: every agent imagines the whole team's future from its own observations, and follows its own part.
+"""MADiff-D: every agent plans for the whole team from its own observations, and follows its own part.
 
 Paper: MADiff: Offline Multi-agent Learning with Diffusion Models (NeurIPS 2024), decentralised execution. Official
-code: zbzhu99/madiff (`SharedConvAttentionDeconv` with the "single" mask). The differences are in `planner`. MAC-Flow's
-MADiff is this one (Appendix F.1).
+code: zbzhu99/madiff (`SharedConvAttentionDeconv` with the "single" mask). Differences: those of `planner`. It is
+MAC-Flow's MADiff (Appendix F.1).
 """
 
 import torch
@@ -12,7 +12,7 @@ from offmarl.algorithms.parts.planner import SMALL, Planner
 
 
 class MADiffD(Planner):
-    """One view an agent, which holds that agent's observations alone."""
+    """One view per agent, with that agent's observations, and attention between agents."""
 
     name = "madiff_d"
     title = "MADiff"
@@ -22,5 +22,5 @@ class MADiffD(Planner):
     variants = {"quick": SMALL}
 
     def views(self) -> Tensor:
-        """[I, I]: of view i, agent i."""
+        """[I, I]: agent i in view i."""
         return torch.eye(self.spec.agents, dtype=torch.bool)

@@ -1,10 +1,10 @@
-"""MATD3BC: deterministic policies that climb the critic and stay close to the data.
+"""MATD3BC: deterministic policies that maximise Q and stay close to the data.
 
 Paper: Fujimoto & Gu 2021 (TD3+BC), as MAC-Flow's baseline (Appendix F.1). Official code: sfujim/TD3_BC (single agent),
-which the default follows: clipped double Q-learning with a smoothed target policy, and a policy that moves in every
-second update, on a Q term that is normalised by a detached magnitude. The mean mixer makes it multi-agent. Observations
-are not standardised here, as in none of MAC-Flow's agents. `released` is td3bc.py of MAC-Flow's authors
-(DongsuLeeTech/scout): no mixer, no target policy, no smoothing, no delay, and a magnitude that is not detached.
+which the default follows: clipped double Q-learning, target policy smoothing, a policy step in every second update, and
+a Q term divided by its mean magnitude, without gradient. The mean mixer makes it multi-agent. Observations are not
+standardised, as in all of MAC-Flow's agents. `released` is td3bc.py of MAC-Flow's authors (DongsuLeeTech/scout): no
+mixer, no target policy, no smoothing, no delay, and a magnitude with gradient.
 """
 
 from dataclasses import dataclass
@@ -16,24 +16,24 @@ from offmarl.algorithms.parts.algorithm import Algorithm
 from offmarl.algorithms.parts.batch import Batch
 from offmarl.algorithms.parts.config import BaseConfig, choice
 from offmarl.algorithms.parts.mixers import mix
-from offmarl.algorithms.parts.nets import frozen, policy_net, polyak, target_copy, twin_critic
+from offmarl.algorithms.parts.nets import frozen, policy_net, target_copy, twin_critic
 
 
 @dataclass(frozen=True)
 class Config(BaseConfig):
     """Settings of MATD3BC."""
 
-    alpha: float = 2.5  # weight of the normalised Q term against the squared distance to the data
-    target_noise: float = 0.2  # deviation of the target policy's smoothing
-    target_clip: float = 0.5  # its largest size
-    policy_delay: int = 2  # updates of the critic for each one of the policy and of the targets
-    target_policy: bool = True  # False: the policy itself acts in TD targets
-    mixer: str = choice("mean", "none")
-    detach_magnitude: bool = True  # of Q in the Q term's weight
+    alpha: float = 2.5  # weight of the normalised Q term
+    target_noise: float = 0.2  # standard deviation of the smoothing noise
+    target_clip: float = 0.5  # of the smoothing noise
+    policy_delay: int = 2  # updates of the critic per update of the policy and the targets
+    target_policy: bool = True  # False: TD targets use the policy itself
+    mixer: str = choice("mean", "none")  # none: each agent has its own TD error
+    detach_magnitude: bool = True  # of Q, in the weight of the Q term
 
 
 class MATD3BC(Algorithm):
-    """Deterministic policies on local observations, twin critics under the mean mixer."""
+    """Deterministic policies on local observations, twin critics with the mean mixer."""
 
     name = "matd3bc"
     title = "MATD3BC"
@@ -52,7 +52,7 @@ class MATD3BC(Algorithm):
     }
 
     def build(self) -> None:
-        """Policy, twin critics and their targets."""
+        """The policy, twin critics and their targets."""
         spec, config, streams = self.spec, self.config, self.init_streams
         self.nets["policy"] = policy_net(streams, spec, config, spec.actions)
         self.nets["critic"] = twin_critic(streams, spec, config)
@@ -61,45 +61,39 @@ class MATD3BC(Algorithm):
             self.nets["target_policy"] = target_copy(self.nets["policy"])
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """The critic's, and now and then the policy's."""
+        """TD error; in every `policy_delay`-th update also those of the policy."""
         losses = {"critic": self.critic_loss(batch)}
-        return losses | self.policy_losses(batch) if self.kind() else losses
+        return losses | self.policy_losses(batch) if self.step_variant() else losses
 
     @torch.no_grad()
     def act(self, obs: Tensor, legal: Tensor | None = None, memory: None = None) -> tuple[Tensor, None]:
-        """What the policy says."""
+        """The output of the policy."""
         return self.nets["policy"](obs).tanh(), memory
 
-    def nfe(self) -> int:
-        """One pass of the policy."""
-        return 1
-
     def after_update(self) -> None:
-        """Polyak averaging, when the policy has moved."""
-        if self.kind():
-            for name in ("critic", "policy"):
-                if f"target_{name}" in self.nets:
-                    polyak(self.nets[f"target_{name}"], self.nets[name], self.config.polyak)
+        """Polyak averaging, when the policy is updated."""
+        if self.step_variant():
+            self.move_targets(self.config.polyak)
 
-    def kind(self) -> bool:
-        """Whether this update, counted from one, is one of the policy's."""
+    def step_variant(self) -> bool:
+        """Whether this update, counted from one, updates the policy."""
         return (self.updates - 1) % self.config.policy_delay == 0
 
     def critic_loss(self, batch: Batch) -> Tensor:
-        """TD error of the team's value, the lesser of the twins in the target."""
+        """TD error of the mixed value, with the minimum of the twins in the target."""
         with torch.no_grad():
             policy = self.nets["target_policy" if self.config.target_policy else "policy"]
             noise = self.config.target_noise * self.streams.normal(*batch.actions.shape[1:])
             noise = noise.clamp(-self.config.target_clip, self.config.target_clip)
             next_actions = (policy(batch.next_obs).tanh() + noise).clamp(-1.0, 1.0)
             next_q = self.nets["target_critic"](batch.next_obs, next_actions)[..., 0].amin(1)
-            live = (1.0 - batch.done)[..., None]
-            target = self.mix(batch.rewards) + self.config.discount * live * self.mix(next_q)
+            not_done = (1.0 - batch.done)[..., None]
+            target = self.mix(batch.rewards) + self.config.discount * not_done * self.mix(next_q)
         q = self.nets["critic"](batch.obs, batch.actions)[..., 0]  # [S, 2, B, I]
         return (self.mix(q) - target[:, None]).square().mean((2, 3)).sum(1)
 
     def policy_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Squared distance to the data, and minus the first critic's value over its mean magnitude."""
+        """Squared distance to the data, and Q maximisation by the first critic, divided by its mean magnitude."""
         actions = self.nets["policy"](batch.obs).tanh()
         with frozen(self.nets["critic"]):
             value = self.mix(self.nets["critic"](batch.obs, actions)[:, 0, ..., 0])
@@ -111,5 +105,5 @@ class MATD3BC(Algorithm):
         }
 
     def mix(self, values: Tensor) -> Tensor:
-        """What one TD error is about: the team [..., I] -> [..., 1], or every agent apart."""
+        """The values of a TD error: the team's mean [..., I] -> [..., 1], or every agent's own."""
         return mix(values, self.config.mixer)

@@ -1,10 +1,10 @@
-"""OMIGA: in-sample learning with a local value regularisation that sums to a global one.
+"""OMIGA: in-sample learning with implicit global-to-local value regularisation.
 
 Paper: Wang et al. 2023 (OMIGA), Eq. 9-15; hyperparameters of MAC-Flow's Appendix F.1. Official code:
-ZhengYinan-AIR/OMIGA. Twin critics with the lesser one in weights and targets and a mixer of width 128 are MAC-Flow's;
-the `released` variant is the official code: one critic, mixer width 64, networks of 2 x 256, learning rate 5e-4,
-discount 0.99, batch 128, and weights bounded by e^10 alone. All three losses take one gradient step together here;
-the code takes three in turn.
+ZhengYinan-AIR/OMIGA. MAC-Flow adds twin critics, with the minimum in weights and targets, and a mixer of width 128. The
+`released` variant follows the official code: one critic, mixer width 64, networks of 2 x 256, learning rate 5e-4,
+discount 0.99, batch 128, and weights bounded by e^10 only. Here all three losses share one gradient step; the code
+takes three steps in turn.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from offmarl.algorithms.parts.batch import Batch
 from offmarl.algorithms.parts.config import BaseConfig, size
 from offmarl.algorithms.parts.gaussian import tanh_gaussian
 from offmarl.algorithms.parts.mixers import StateWeights
-from offmarl.algorithms.parts.nets import AgentNet, policy_net, polyak, target_copy, twin_critic
+from offmarl.algorithms.parts.nets import AgentNet, policy_net, target_copy, twin_critic
 
 BOUND = 10.0  # of the exponents
 
@@ -29,12 +29,12 @@ class Config(BaseConfig):
     alpha: float = 10.0  # strength of the regularisation
     max_weight: float = 100.0  # of one sample in the policy's loss
     mixer_width: int = size(128, tiny=16)
-    twin: bool = True  # the lesser of two critics; False: the first alone
+    twin: bool = True  # the minimum of the twins; False: the first critic only
     max_grad_norm: float = 1.0
 
 
 class OMIGA(Algorithm):
-    """Policies, critics and values of every agent, under a linear mixer of the state."""
+    """Policies, critics and values of each agent, with a linear mixer of the state."""
 
     name = "omiga"
     title = "OMIGA"
@@ -56,24 +56,20 @@ class OMIGA(Algorithm):
     }
 
     def build(self) -> None:
-        """Policy, critic, value, mixer and the targets of the last three."""
+        """The policy, the critic, the value, the mixer, and targets of the last three."""
         spec, config, streams = self.spec, self.config, self.init_streams
         self.nets["policy"] = policy_net(streams, spec, config, 2 * spec.actions)
         self.nets["critic"] = twin_critic(streams, spec, config)
-        self.nets["value"] = AgentNet(
-            *(streams, spec.agents, spec.obs, config.hidden, 1),
-            layer_norm=True,
-            share_parameters=config.share_parameters,
-        )
+        self.nets["value"] = AgentNet(streams, spec, config, spec.obs, 1, layer_norm=True)
         self.nets["mixer"] = StateWeights(streams, spec.agents, spec.state, (config.mixer_width,))
         for name in ("critic", "value", "mixer"):
             self.nets[f"target_{name}"] = target_copy(self.nets[name])
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Critic, value and policy, from one residual."""
+        """TD error, regularised value and weighted cloning."""
         with torch.no_grad():
             weights, _ = self.nets["target_mixer"](batch.state)  # [S, B, I]
-            q = self.lesser(self.nets["target_critic"](batch.obs, batch.actions)[..., 0])
+            q = self.minimum(self.nets["target_critic"](batch.obs, batch.actions)[..., 0])
         value = self.nets["value"](batch.obs)[..., 0]
         residual = (weights * (q - value) / self.config.alpha).clamp(-BOUND, BOUND)
         return {
@@ -87,21 +83,12 @@ class OMIGA(Algorithm):
         """The mode of the policy."""
         return tanh_gaussian(self.nets["policy"](obs)).mode(), memory
 
-    def nfe(self) -> int:
-        """One pass of the policy."""
-        return 1
-
-    def after_update(self) -> None:
-        """Polyak averaging."""
-        for name in ("critic", "value", "mixer"):
-            polyak(self.nets[f"target_{name}"], self.nets[name], self.config.polyak)
-
     def critic_loss(self, batch: Batch) -> Tensor:
-        """TD error of the mixed critics towards the mixed value of what follows."""
+        """TD error of the mixed critics, with the mixed next value in the target."""
         with torch.no_grad():
             weights, bias = self.nets["target_mixer"](batch.next_state)
-            following = (weights * self.nets["target_value"](batch.next_obs)[..., 0]).sum(-1) + bias
-            target = batch.rewards.mean(-1) + self.config.discount * (1.0 - batch.done) * following
+            next_value = (weights * self.nets["target_value"](batch.next_obs)[..., 0]).sum(-1) + bias
+            target = batch.rewards.mean(-1) + self.config.discount * (1.0 - batch.done) * next_value
         weights, bias = self.nets["mixer"](batch.state)
         q = self.nets["critic"](batch.obs, batch.actions)[..., 0]  # [S, 2, B, I]
         error = ((weights[:, None] * q).sum(-1) + bias[:, None] - target[:, None]).square().mean(2)
@@ -109,16 +96,16 @@ class OMIGA(Algorithm):
 
     @staticmethod
     def value_loss(residual: Tensor, value: Tensor) -> Tensor:
-        """E[exp(z) + w V / alpha], whose minimum is the soft value; scaled by exp(-m) so that it cannot overflow."""
+        """E[exp(z) + w V / alpha], minimised by the soft value; scaled by exp(-max z) against overflow."""
         largest = residual.detach().flatten(1).amax(1).clamp(min=-1.0)[:, None, None]
         return (torch.exp(residual - largest) + torch.exp(-largest) * value).mean((1, 2))
 
     def policy_loss(self, batch: Batch, residual: Tensor) -> Tensor:
-        """Weighted cloning, every agent by its own residual."""
+        """Cloning, weighted by each agent's own residual."""
         policy = tanh_gaussian(self.nets["policy"](batch.obs))
         weight = residual.exp().clamp(max=self.config.max_weight)
         return -(weight * policy.log_density(batch.actions)).mean((1, 2))
 
-    def lesser(self, q: Tensor) -> Tensor:
-        """Of the twins [S,2,B,I] -> [S,B,I], or the first."""
+    def minimum(self, q: Tensor) -> Tensor:
+        """The minimum of the twins [S,2,B,I] -> [S,B,I], or the first critic."""
         return q.amin(1) if self.config.twin else q[:, 0]

@@ -17,6 +17,9 @@ class FileError(ValueError):
 
     in_a_line = True  # for the command line: say no more than the message
 
+    def __init__(self, message: str):
+        super().__init__(" ".join(message.splitlines()))
+
 
 class Strict(BaseModel):
     """A part of a file: every key is known, and nothing changes it afterwards."""

@@ -81,12 +81,12 @@ def write(
         "training_time": speed_figures.training_time(measured["training"], colour),
         "growth": speed_figures.growth(measured["growth"], colour),
     }
-    paths = _save(folder, texts, drawn | speeds)
+    paths = save(folder, texts, drawn | speeds)
     notes = [f"{stem}: not drawn, {NOTHING[stem]}" for stem, figure in drawn.items() if figure is None]
     return {"paths": paths, "text": writers.plain(table), "notes": notes}
 
 
-def _save(folder: Path, texts: dict[str, str | None], drawn: dict[str, Figure | None]) -> list[Path]:
+def save(folder: Path, texts: dict[str, str | None], drawn: dict[str, Figure | None]) -> list[Path]:
     """Writes what there is, and removes of an earlier report what is no longer true; the paths written."""
     paths = []
     for file, text in texts.items():

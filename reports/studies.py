@@ -1,10 +1,9 @@
-"""The papers' other experiments: verdict, figure, table and page, from what `offmarl experiment` stored.
+"""The papers' other experiments: verdict, figure and tables, from what `offmarl experiment` stored.
 
-The verdict follows from the stored rules and nothing else. Reads `<results>/measurements/experiment/`; writes
-`<results>/reports/experiments/<name>.{md,html,csv,png,pdf}`.
+The verdict follows from the stored rules alone. Reads `<results>/measurements/experiment/`; writes
+`<results>/reports/experiments/<name>.{md,csv,png,pdf}`. The site has a page of each.
 """
 
-import html
 import json
 import operator
 import re
@@ -16,8 +15,9 @@ from typing import Any
 import pandas as pd
 from scipy.stats import spearmanr
 
-from offmarl.reports.figures.studies import draw, foot
-from offmarl.reports.report import whole
+from offmarl.reports.figures.studies import Record, draw, foot, last_evaluations
+from offmarl.reports.report import save
+from offmarl.reports.tables.markdown import table as markdown_table
 
 COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     ">": operator.gt,
@@ -26,37 +26,35 @@ COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "<=": operator.le,
 }
 HOWS = ("last", "first", "least", "most", "mean", "worst", "rise", "trend", "before", "gain")
-LISTS = ["gaps", "distances", "bounds"]  # of the rows, for figures
-Record = dict[str, Any]
+LISTS = ["gaps", "distances", "bounds"]  # in a row, for figures only
+BRACKETS = "Means over seeds at the last evaluation [lowest, highest seed]."
+CLOSING = (
+    "Holds: every rule in every seed. Does not hold: a rule in no seed. Otherwise, or with a run missing: cannot tell."
+)
+Check = tuple[str, list[bool], str]  # a rule, whether it holds in each seed, its numbers
 
 
 def write(results: Path, name: str) -> dict[str, Any]:
-    """Write an experiment's page, table and figure; returns `paths`, `verdict` and the page's `text`.
+    """Write an experiment's text, table and figure; returns `paths`, `verdict` and the `text`.
 
     Raises:
-        FileNotFoundError: when the experiment has not been conducted.
+        FileNotFoundError: when the experiment has not been run.
     """
-    record = json.loads((results / "measurements" / "experiment" / f"{name}.json").read_text())
+    record = json.loads((results / "measurements" / "experiment" / f"{name}.json").read_text(encoding="utf-8"))
     folder = results / "reports" / "experiments"
     folder.mkdir(parents=True, exist_ok=True)
     outcome, checks = verdict(record)
     text = _markdown(record, name, outcome, checks)
     rows = pd.DataFrame(record["rows"]).drop(columns=LISTS, errors="ignore")
-    texts = {"md": text, "html": _page(record, name, outcome, checks), "csv": rows.to_csv(index=False)}
-    for kind, content in texts.items():
-        whole(folder / f"{name}.{kind}", lambda place, t=content: place.write_text(t, encoding="utf-8"))
-    figure = draw(record)
-    for kind in ("png", "pdf"):
-        facts = {"CreationDate": None} if kind == "pdf" else {}
-        whole(folder / f"{name}.{kind}", lambda p, k=kind, f=facts: figure.savefig(p, format=k, dpi=160, metadata=f))
-    paths = [folder / f"{name}.{kind}" for kind in (*texts, "png", "pdf")]
+    texts = {f"{name}.md": text, f"{name}.csv": rows.to_csv(index=False)}
+    paths = save(folder, texts, {name: draw(record)})
     return {"paths": paths, "verdict": outcome, "text": text}
 
 
-def verdict(record: Record) -> tuple[str, list[tuple[str, list[bool], str]]]:
-    """`holds`, `does not hold` or `cannot tell`; and every rule with what it came to in each seed, and its numbers.
+def verdict(record: Record) -> tuple[str, list[Check]]:
+    """`holds`, `does not hold` or `cannot tell`; and every rule with its outcome in each seed, and its numbers.
 
-    Where a run is missing nothing can be told.
+    Inconclusive where a run is missing.
     """
     checks = []
     for left, sign, right in record["rules"]:
@@ -65,9 +63,8 @@ def verdict(record: Record) -> tuple[str, list[tuple[str, list[bool], str]]]:
         values = ", ".join(f"{value:.3g}" for value in ones)
         if isinstance(right, str):
             values += " against " + ", ".join(f"{value:.3g}" for value in others)
-        told = [bool(COMPARE[sign](a, b)) for a, b in zip(ones, others)]
-        checks.append((f"{left} {sign} {right}", told, values))
-    seeds = [told for _, told, _ in checks]
+        checks.append((f"{left} {sign} {right}", [bool(COMPARE[sign](a, b)) for a, b in zip(ones, others)], values))
+    seeds = [held for _, held, _ in checks]
     if record.get("missing"):
         return "cannot tell", checks
     if all(map(all, seeds)):
@@ -78,9 +75,9 @@ def verdict(record: Record) -> tuple[str, list[tuple[str, list[bool], str]]]:
 def numbers(record: Record, word: Any, settings: set | None = None) -> list[float]:
     """What a rule's word means in each seed: a constant, or [factor ]arm.quantity[.how], averaged over settings.
 
-    `how`: last (default), first, least, most or mean of the looks; before: the last before online play, gain: what came
-    after. Of the last look, over the settings instead of the mean: worst, the least; trend, the rank correlation with
-    the setting; rise, the last setting's minus the first's.
+    `how`, over the evaluations of a run: last (default), first, least, most or mean; before: the last before online
+    training, gain: the change since. Over the settings, of the last evaluation, instead of the mean: worst: the
+    lowest; trend: the rank correlation with the setting; rise: the last setting's minus the first's.
     """
     rows: Any = pd.DataFrame(record["rows"])
     seeds = sorted(rows["seed"].unique())
@@ -91,8 +88,9 @@ def numbers(record: Record, word: Any, settings: set | None = None) -> list[floa
     half = record["budget"].get("steps", 0) // 2 if record.get("online") else None
     found = []
     for seed in seeds:
-        own = [(setting, _one(part[quantity], part["step"], how, half)) for setting, part in _by_setting(rows, seed)]
-        found.append(factor * _over(own, how))
+        runs = rows[rows["seed"] == seed].groupby("setting", dropna=False, sort=True)
+        own = [(setting, _over_evaluations(run[quantity], run["step"], how, half)) for setting, run in runs]
+        found.append(factor * _over_settings(own, how))
     return found
 
 
@@ -106,26 +104,22 @@ def _parts(word: str) -> tuple[float, str, str, str]:
 
 
 def _settings(record: Record, word: Any) -> set:
-    """The settings in which a word's arm was seen; all of them for a constant."""
+    """The settings in which a word's arm was run; all of them for a constant."""
     rows = record["rows"]
     return {row["setting"] for row in rows if not isinstance(word, str) or row["arm"] == _parts(word)[1]}
 
 
-def _by_setting(rows: pd.DataFrame, seed: int) -> Any:
-    return rows[rows["seed"] == seed].groupby("setting", dropna=False, sort=True)
-
-
-def _one(values: Any, steps: Any, how: str, half: int | None) -> float:
-    """One seed's number in one setting, from its looks in order."""
+def _over_evaluations(values: Any, steps: Any, how: str, half: int | None) -> float:
+    """One number of a run, from its evaluations in order."""
     if how in ("before", "gain"):
         before = float(values[steps <= half].iloc[-1])
         return before if how == "before" else float(values.iloc[-1]) - before
-    whole_run = {"first": values.iloc[0], "least": values.min(), "most": values.max(), "mean": values.mean()}
-    return float(whole_run.get(how, values.iloc[-1]))
+    found = {"first": values.iloc[0], "least": values.min(), "most": values.max(), "mean": values.mean()}
+    return float(found.get(how, values.iloc[-1]))
 
 
-def _over(found: list[tuple[Any, float]], how: str) -> float:
-    """One seed's number over the settings; not a number where it was not seen."""
+def _over_settings(found: list[tuple[Any, float]], how: str) -> float:
+    """One number of a seed, from (setting, number) in order; NaN where there is none."""
     if not found:
         return float("nan")
     settings, values = zip(*found)
@@ -138,14 +132,13 @@ def _over(found: list[tuple[Any, float]], how: str) -> float:
 
 
 def results_table(record: Record) -> tuple[list[str], list[list[str]]]:
-    """The table: head and rows of what each arm came to in each setting, means over seeds of the last look."""
+    """Head and rows: each arm in each setting, every quantity as mean over seeds and range at the last evaluation."""
     words = [word for left, _, right in record["rules"] for word in (left, right) if isinstance(word, str)]
     names = dict.fromkeys([*record.get("quantities", []), *(_parts(word)[2] for word in words)])
-    rows: Any = pd.DataFrame(record["rows"])
-    rows["setting"] = rows["setting"].astype(object).where(rows["setting"].notna(), "")
-    last = rows[rows["step"] == rows.groupby(["setting", "arm", "seed"])["step"].transform("max")]
+    last = last_evaluations(pd.DataFrame(record["rows"]))
+    last = last.assign(setting=last["setting"].astype(object).where(last["setting"].notna(), ""))
     table = []
-    for setting, arm in product(*(dict.fromkeys(rows[name]) for name in ("setting", "arm"))):
+    for setting, arm in product(*(dict.fromkeys(last[name]) for name in ("setting", "arm"))):
         part = last[(last["setting"] == setting) & (last["arm"] == arm)]
         if not part.empty:
             spans = [f"{part[name].mean():.3g} [{part[name].min():.3g}, {part[name].max():.3g}]" for name in names]
@@ -153,66 +146,23 @@ def results_table(record: Record) -> tuple[list[str], list[list[str]]]:
     return ["setting", "arm", "seeds", *(name.replace("_", " ") for name in names)], table
 
 
-def rules_table(record: Record, checks: list[tuple[str, list[bool], str]]) -> tuple[list[str], list[list[str]]]:
-    """The table: head and rows of what each rule came to."""
-    rows = [[text, f"{sum(seeds)} of {len(seeds)}", values] for text, seeds, values in checks]
+def rules_table(checks: list[Check]) -> tuple[list[str], list[list[str]]]:
+    """Head and rows: every rule, in how many seeds it holds, and its numbers."""
+    rows = [[rule, f"{sum(held)} of {len(held)}", values] for rule, held, values in checks]
     return ["rule", "seeds in which it holds", "values"], rows
-
-
-CLOSING = "All rules in all seeds: holds; a rule in no seed: does not hold; else, or with a run missing: cannot tell."
-BRACKETS = "Means over seeds at the last look [least, largest]."
-
-
-def _markdown(record: Record, name: str, outcome: str, checks: list[tuple[str, list[bool], str]]) -> str:
-    """Claim, verdict, figure, rules and results."""
-    parts = [f"# {record['title']}", f"**Claim.** {record['claim']}", f"**Verdict: {outcome}.** {foot(record)}."]
-    parts += [f"![{record['title']}]({name}.png)"]
-    for head, rows in (rules_table(record, checks), results_table(record)):
-        lines = [head, ["---"] * len(head), *rows]
-        parts.append("\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |" for row in lines))
-    return "\n\n".join([*parts, *below(record)]) + "\n"
 
 
 def below(record: Record) -> list[str]:
     """The paragraphs below the tables."""
-    missing = ["Missing: " + "; ".join(record["missing"]) + "."] if record.get("missing") else []
-    return [BRACKETS, *([record["note"]] if record.get("note") else []), CLOSING, *missing]
+    missing = f"Missing: {'; '.join(record['missing'])}." if record.get("missing") else ""
+    return [text for text in (BRACKETS, record.get("note"), CLOSING, missing) if text]
 
 
-def _page(record: Record, name: str, outcome: str, checks: list[tuple[str, list[bool], str]]) -> str:
-    """The same as HTML; whatever comes from the store is escaped."""
-    title = html.escape(record["title"])
-    tables = []
-    for head, rows in (rules_table(record, checks), results_table(record)):
-        cells = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
-        body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>\n" for row in rows)
-        tables.append(f"<div><table><thead><tr>{cells}</tr></thead>\n<tbody>{body}</tbody></table></div>")
-    notes = "\n".join(f"<p>{html.escape(note)}</p>" for note in below(record))
-    claim, what = html.escape(record["claim"]), html.escape(foot(record))
-    above = f"<p><b>Claim.</b> {claim}</p>\n<p><b>Verdict: {outcome}.</b> {what}.</p>"
-    picture = f'<img src="{html.escape(name)}.png" alt="{title}">'
-    return PAGE.format(title=title, above=above, picture=picture, tables="\n".join(tables), below=notes)
-
-
-PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>{title}</title>
-<style>
-:root {{ color-scheme: light dark }}
-body {{ font: 15px/1.5 system-ui, sans-serif; margin: 1.5rem auto; max-width: 60rem; padding: 0 1rem }}
-h1 {{ font-size: 1.3rem }}
-img {{ max-width: 100%; background: white }}
-div {{ overflow-x: auto }}
-table {{ border-collapse: collapse; margin: 1rem 0; font-size: 13px; font-variant-numeric: tabular-nums }}
-th, td {{ border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent) }}
-th, td {{ padding: .3rem .6rem; text-align: left }}
-</style>
-<h1>{title}</h1>
-{above}
-{picture}
-{tables}
-{below}
-</html>
-"""
+def _markdown(record: Record, name: str, outcome: str, checks: list[Check]) -> str:
+    """Claim, verdict, figure, rules and results."""
+    parts = [f"# {record['title']}", f"**Claim.** {record['claim']}", f"**Verdict: {outcome}.** {foot(record)}."]
+    parts += [f"![{record['title']}]({name}.png)"]
+    for head, rows in (rules_table(checks), results_table(record)):
+        head, *rows = ([cell.replace("|", "&#124;") for cell in row] for row in (head, *rows))
+        parts.append(markdown_table(head, rows))
+    return "\n\n".join([*parts, *below(record)]) + "\n"

@@ -5,6 +5,7 @@ to be made here and in the READMEs.
 """
 
 import ast
+import tomllib
 from collections import defaultdict
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -136,3 +137,10 @@ def test_files_and_functions_stay_short(module):
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
             assert node.end_lineno - node.lineno < LONGEST_FUNCTION, node.name
+
+
+def test_the_wheel_holds_every_package():
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {path.parent.relative_to(ROOT) for path in FILES}
+    assert set(setuptools["packages"]) == {f"offmarl.{'.'.join(f.parts)}" for f in folders} | {"offmarl.contract"}
+    assert setuptools["package-dir"] == {"offmarl": ".", "offmarl.contract": "tests/contract"}

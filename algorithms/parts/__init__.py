@@ -1,14 +1,17 @@
-"""What methods are made of.
+"""What methods are built from.
 
-algorithm     the interface of every method and its gradient step
-nets          networks that carry the seeds' axis
+algorithm     the interface of every method, and its gradient step
+batch         task sizes, datasets and batches
+config        settings that every method has, and how a method declares its own
+streams       random generators, one per seed
+nets          networks with the seed axis
 mixers        team values from agents' values
-flow          flow matching, Euler integration, actions as points
+flow          flow matching, Euler integration, actions as points of a flow
 diffusion     noise schedules and denoising chains
-unet          the planners' temporal U-Net
+unet          the temporal U-Net of the planners
 planner       what MADiff and DoF share
-gaussian      squashed normal policies
-normalise     the planners' normalisers
+gaussian      squashed Gaussian policies
+normalise     the planners' normalisation of observations and actions
 returns       discounted returns-to-go
-cuda_graphs   a step captured and replayed
+cuda_graphs   a function captured as a CUDA graph and replayed
 """

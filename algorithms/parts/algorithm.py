@@ -1,8 +1,8 @@
-"""The one interface of every method, and the seed axis.
+"""The interface of every method, and the seed axis.
 
-Every parameter, batch and action carries a leading axis S: the seeds of a cell train in lock step in one process, as
-batched matrix products. Losses are per seed and summed, so gradients do not mix; each seed draws from generators of
-its own, so its numbers do not depend on which seeds share the process.
+Every parameter, batch and action has a leading axis S: the seeds of a cell train in lock step in one process, as
+batched matrix products. Losses are per seed and summed, so gradients do not mix. Each seed draws from its own random
+generators, so its numbers do not depend on which seeds share the process.
 """
 
 from abc import ABC, abstractmethod
@@ -16,26 +16,28 @@ from torch import Tensor, nn
 from offmarl.algorithms.parts.batch import Batch, Data, TaskSpec
 from offmarl.algorithms.parts.config import BaseConfig
 from offmarl.algorithms.parts.diffusion import NO_CHAIN, Chain
+from offmarl.algorithms.parts.nets import polyak
 from offmarl.algorithms.parts.streams import SeedStreams
 
-LARGEST_Q, MEAN_Q = "largest_q", "mean_q"  # metrics of methods with a critic: of the values of its last pass
+LARGEST_Q, MEAN_Q = "largest_q", "mean_q"  # metrics of the critic's last forward pass, for methods that have a critic
 
 
 class Algorithm(ABC):
-    """A method of offline multi-agent RL. Subclasses state their facts and fill in four functions.
+    """A method of offline multi-agent RL. A subclass sets the class attributes and has `build`, `losses` and `act`.
 
-    Shapes: S seeds, B batch, E parallel episodes, I agents, O observation, A actions.
+    Shapes: S seeds, B batch, E parallel episodes, I agents, O observation, A actions. A function `x_loss` returns one
+    loss term [S], `x_losses` several of them by name.
     """
 
     name: ClassVar[str]
-    title: ClassVar[str]  # as the papers' tables print it
+    title: ClassVar[str]  # as in the papers' tables
     paper: ClassVar[str]
     source_code: ClassVar[str]
-    actions: ClassVar[frozenset[str]]  # of "discrete", "continuous"
-    capturable: ClassVar[bool] = True  # False: a gradient step asks the host something, so no CUDA graph can hold it
+    actions: ClassVar[frozenset[str]]  # a subset of "discrete", "continuous"
+    capturable: ClassVar[bool] = True  # False: a gradient step needs the host, so no CUDA graph can capture it
     execution: str = "decentralised"  # or "centralised": acting needs other agents' observations
-    Config: ClassVar[type] = BaseConfig  # a frozen dataclass, a subclass of the one above
-    chain: Chain = NO_CHAIN  # of methods that denoise: the network calls of a decision
+    Config: ClassVar[type] = BaseConfig  # a frozen dataclass, a subclass of BaseConfig
+    chain: Chain = NO_CHAIN  # the network calls of one decision, for methods that denoise
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # named differences from the paper's settings
 
     def __init__(self, spec: TaskSpec, config: Any, seeds: Sequence[int], device: torch.device | str = "cpu"):
@@ -49,7 +51,7 @@ class Algorithm(ABC):
         self.build()
         self.nets.to(self.device)
         self.watched: dict[str, Tensor] = {}
-        if "critic" in self.nets:  # so that a diverging one is caught, whatever the method
+        if "critic" in self.nets:  # so that a diverging critic of any method is noticed
             self.nets["critic"].register_forward_hook(self._watch)
         self.learning_rate = torch.tensor(config.learning_rate, device=self.device)
         self.optimiser = torch.optim.Adam(
@@ -65,44 +67,55 @@ class Algorithm(ABC):
         """Put the networks into `self.nets`, initialised from `self.init_streams`."""
 
     def prepare(self, data: Data) -> Data:
-        """See the whole dataset once, before the first update; return it as batches shall show it."""
+        """Read the whole dataset once, before the first update; return it as batches shall show it."""
         return data
 
     @abstractmethod
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Loss terms [S] whose sum one gradient step descends."""
+        """Loss terms [S] by name; one gradient step descends their sum."""
 
     @abstractmethod
     def act(self, obs: Tensor, legal: Tensor | None = None, memory: Any = None) -> tuple[Tensor, Any]:
-        """Joint actions of every episode: obs [S,E,I,O], legal [S,E,I,A] -> [S,E,I] or [S,E,I,A]."""
+        """Joint actions of every episode, and the memory for the next call.
 
-    @abstractmethod
+        Args:
+            obs: [S,E,I,O].
+            legal: [S,E,I,A] bool; None if every action is legal.
+            memory: a tensor that the last call returned; None at the start of an episode.
+
+        Returns:
+            [S,E,I] int64, or [S,E,I,A] in [-1, 1]; and the memory.
+        """
+
     def nfe(self) -> int:
-        """Network evaluations, one after the other, that an agent needs for one decision."""
+        """Network evaluations, one after the other, that an agent needs for one decision: by default one."""
+        return 1
 
-    def after_update(self) -> None:  # noqa: B027 - optional
-        """Move target networks."""
+    def after_update(self) -> None:
+        """Move target networks: by default Polyak averaging in every update."""
+        self.move_targets(self.config.polyak)
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
-        """One gradient step of every seed; returns the loss terms [S]."""
+        """One gradient step of every seed; returns the loss terms and the metrics of the critic [S]."""
         self.begin_update()
         return self.gradient_step(batch)
 
     def begin_update(self) -> None:
-        """The host's part of an update: it counts, and whatever happens between two gradient steps happens here."""
+        """The host's part of an update: count it and set the learning rate. Work between two updates goes here."""
         if self.config.decay_steps:
             self.learning_rate.fill_(self.config.learning_rate * max(0.0, 1.0 - self.updates / self.config.decay_steps))
         self.updates += 1
 
-    def kind(self) -> Hashable:
-        """Which gradient step the update that has begun takes, of methods whose steps are not all alike.
+    def step_variant(self) -> Hashable:
+        """Which variant of the gradient step the current update takes, for methods whose steps are not all alike.
 
-        Steps of one kind do the same operations with the same numbers from the host, so that they can be captured.
+        Steps of one variant run the same operations with the same numbers from the host, so that a CUDA graph can
+        capture them.
         """
         return None
 
     def gradient_step(self, batch: Batch) -> dict[str, Tensor]:
-        """The device's part of an update, without a question to the host."""
+        """The device's part of an update, which never waits for the host."""
         losses = self.losses(batch)
         self.optimiser.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
@@ -117,13 +130,19 @@ class Algorithm(ABC):
         values = values.detach().flatten(1)
         self.watched = {LARGEST_Q: values.abs().amax(1), MEAN_Q: values.mean(1)}
 
-    def stand_alone(self, agent: int) -> None:
-        """Become one agent on a device of its own: `act` then takes obs [S,E,1,O] and gives that agent's actions.
+    def move_targets(self, rate: float) -> None:
+        """Polyak averaging: move every network `target_x` towards `x`; rate 1 copies it."""
+        for name, net in self.nets.items():
+            if name.startswith("target_"):
+                polyak(net, self.nets[name.removeprefix("target_")], rate)
 
-        For acting only: what remains cannot be trained.
+    def keep_agent(self, agent: int) -> None:
+        """Become the policy of one agent: `act` then takes obs [S,E,1,O] and returns that agent's actions.
+
+        For acting only: the method cannot be trained any more.
 
         Raises:
-            ValueError: where an agent needs what its teammates observe.
+            ValueError: if execution is centralised.
         """
         if self.execution != "decentralised":
             raise ValueError(f"{self.name}: execution is {self.execution}, so no agent can act alone")
@@ -133,9 +152,9 @@ class Algorithm(ABC):
 
     @contextmanager
     def exploring(self, streams: SeedStreams) -> Iterator[None]:
-        """Within this, `act` plays to learn: with fresh noise from these streams, or a draw from its distribution.
+        """Within this context `act` explores: with fresh noise from `streams`, or a sample from its distribution.
 
-        Methods that act without either play as ever.
+        Methods whose actions use neither act as always.
         """
         self.explores, acting, self.acting = True, self.acting, streams
         try:
@@ -144,35 +163,35 @@ class Algorithm(ABC):
             self.explores, self.acting = False, acting
 
     def acting_noise(self, *shape: int, call: int = 0) -> Tensor:
-        """Noise [S, *shape] for acting, by `eval_noise`: fresh each time, one fixed draw, or zero; fresh to explore.
+        """Noise [S, *shape] for acting, by `eval_noise`: fresh, one fixed draw, or zero. Exploration is always fresh.
 
         Args:
-            call: tells the draws of one decision apart, so that fixed ones are not all the same.
+            call: numbers the draws of one decision, so that fixed ones differ.
         """
-        kind = "fresh" if self.explores else self.config.eval_noise
-        if kind == "zero":
+        noise = "fresh" if self.explores else self.config.eval_noise
+        if noise == "zero":
             return torch.zeros(len(self.seeds), *shape, device=self.device)
-        if kind == "fixed":
+        if noise == "fixed":
             draw = SeedStreams(self.seeds, f"fixed noise {call}", self.device).normal(*shape[1:])
             return draw[:, None].expand(-1, *shape)
         return self.acting.normal(*shape)
 
     def seed_state(self, k: int) -> dict[str, Tensor]:
-        """The networks of the k-th seed alone; a method built for that one seed loads them with `load_nets`."""
+        """The networks of the k-th seed; a method built for that seed alone loads them with `load_nets`."""
         S = len(self.seeds)
         state = self.nets.state_dict()
         return {n: v.unflatten(0, (S, -1))[k].clone() if v.ndim else v.clone() for n, v in state.items()}
 
     def load_nets(self, state: Mapping[str, Tensor]) -> None:
-        """Take over networks, not the optimiser."""
+        """Load networks, without the optimiser."""
         self.nets.load_state_dict(state)
 
     def parameters(self) -> int:
-        """Trainable parameters of one seed."""
+        """Number of trainable parameters of one seed."""
         return sum(p.numel() for p in self.nets.parameters() if p.requires_grad) // len(self.seeds)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a bit-exact continuation needs."""
+        """All that a bit-exact resume needs."""
         return {
             "updates": self.updates,
             "nets": self.nets.state_dict(),
@@ -182,7 +201,7 @@ class Algorithm(ABC):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where `state_dict` stood."""
+        """Resume from a `state_dict`."""
         self.updates = state["updates"]
         self.nets.load_state_dict(state["nets"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -193,7 +212,7 @@ class Algorithm(ABC):
 
 @torch.no_grad()
 def clip_gradients(net: nn.Module, seeds: int, limit: float) -> None:
-    """Shorten the gradient of each seed to `limit` where it is longer."""
+    """Scale the gradient of each seed to the norm `limit` where it is longer."""
     gradients = [p.grad for p in net.parameters() if p.grad is not None]
     squares = [g.view(seeds, -1).square().sum(1) for g in gradients]
     if squares:

@@ -1,4 +1,4 @@
-"""What methods see: sizes of a task, whole datasets, batches."""
+"""What methods are given: the sizes of a task, a whole dataset, batches."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """What a method may know of a task: sizes. `actions` is a count when `discrete`, else a dimension."""
+    """Sizes of a task. `actions` is their number if `discrete`, else the dimension of one action."""
 
     agents: int
     obs: int
@@ -18,16 +18,16 @@ class TaskSpec:
 
 
 class Window(NamedTuple):
-    """What a method sees of an episode: T = history + horizon steps, the transition's own at number `history`."""
+    """The part of an episode around a transition: T = history + horizon steps, with its own step at index `history`."""
 
     history: int
     horizon: int
 
 
 class Data(NamedTuple):
-    """A whole dataset on the device: episodes end to end, N transitions, R rows (one more than transitions each).
+    """A whole dataset on the device: episodes one after the other, with N transitions and R rows of observations.
 
-    What follows transition k of row `rows[k]` is in row `rows[k] + 1`; no transition joins two episodes.
+    An episode has one more row than transitions. Transition k leads from row `rows[k]` to row `rows[k] + 1`.
     """
 
     obs: Tensor  # [R, I, O]
@@ -36,22 +36,22 @@ class Data(NamedTuple):
     actions: Tensor  # [N, I] int64, or [N, I, A]
     rewards: Tensor  # [N, I]
     done: Tensor  # [N] float, as in a batch
-    last: Tensor  # [N] bool: the last transition of its episode, whatever ended it
+    last: Tensor  # [N] bool: the last transition of its episode, by terminal or time-out
     rows: Tensor  # [N] int64
 
 
 class Batch(NamedTuple):
-    """Transitions of S seeds, B each. Masks are None in continuous tasks, windows where a method wants none."""
+    """B transitions for each of S seeds. Masks are None in continuous tasks, `window` if the method has none."""
 
     obs: Tensor  # [S, B, I, O]
     actions: Tensor  # [S, B, I] int64, or [S, B, I, A] in [-1, 1]
     rewards: Tensor  # [S, B, I]
     next_obs: Tensor  # [S, B, I, O]
-    done: Tensor  # [S, B] float, 1 where nothing follows
+    done: Tensor  # [S, B] float, 1 at terminal transitions, which are not bootstrapped
     legal: Tensor | None  # [S, B, I, A] bool
     next_legal: Tensor | None  # [S, B, I, A] bool
     state: Tensor  # [S, B, G]
     next_state: Tensor  # [S, B, G]
-    next_actions: Tensor  # as actions: the data's next ones; an episode's last transition repeats its own
-    number: Tensor  # [S, B] int64: which transitions of the data these are
-    window: Tensor | None = None  # [S, B, T, I, O]: an episode is continued by its first and its last observation
+    next_actions: Tensor  # as actions: the next ones in the data; the last transition of an episode repeats its own
+    number: Tensor  # [S, B] int64: the indices of these transitions in the data
+    window: Tensor | None = None  # [S, B, T, I, O]; padded with the first and the last observation of the episode

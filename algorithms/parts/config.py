@@ -7,15 +7,15 @@ from offmarl.algorithms.parts.batch import Window
 
 
 def size(paper: Any, tiny: Any) -> Any:
-    """A setting that makes a method larger or smaller: the paper's value, and one that tests can afford.
+    """A setting that makes a method larger or smaller: the paper's value, and a small one for tests.
 
-    A run with less than the paper's is marked as reduced wherever it is shown.
+    Reports mark runs with less than the paper's value as reduced.
     """
     return field(default=paper, metadata={"tiny": tiny})
 
 
 def choice(*values: str) -> Any:
-    """A setting that takes one of these words; the first is the default."""
+    """A setting that takes one of these values; the first is the default."""
     return field(default=values[0], metadata={"choices": values})
 
 
@@ -24,18 +24,18 @@ class BaseConfig:
     """Settings that every method has; defaults are MAC-Flow's (Appendix E and G.4)."""
 
     hidden: tuple[int, ...] = size((512, 512, 512, 512), tiny=(16, 16))  # widths of the hidden layers
-    batch_size: int = 64  # transitions of one update, per seed
-    learning_rate: float = 3e-4  # of Adam, for policies and critics alike
-    decay_steps: int = 0  # updates in which the learning rate falls to zero, evenly; 0 keeps it
+    batch_size: int = 64  # transitions per seed in one update
+    learning_rate: float = 3e-4  # of Adam, for all networks
+    decay_steps: int = 0  # updates over which the learning rate falls linearly to zero; 0: constant
     adam_epsilon: float = 1e-5
     discount: float = 0.995
-    polyak: float = 0.005  # how far target networks move in one update
-    max_grad_norm: float = 0.0  # of each network of each seed, beyond which a gradient is shortened; 0: no limit
-    share_parameters: bool = True  # one network for all agents, told apart by a one-hot id
-    eval_noise: str = choice("fresh", "fixed", "zero")  # noise of sampling methods when they act
+    polyak: float = 0.005  # rate of the target networks
+    max_grad_norm: float = 0.0  # of one network of one seed; 0: gradients are not clipped
+    share_parameters: bool = True  # one network for all agents, with their one-hot id as an input
+    eval_noise: str = choice("fresh", "fixed", "zero")  # when acting, for methods that sample actions
 
     def __post_init__(self) -> None:
-        """Refuse what no method can run with.
+        """Check the settings that all methods share.
 
         Raises:
             ValueError: naming the setting.
@@ -45,11 +45,11 @@ class BaseConfig:
 
     @property
     def window(self) -> Window | None:
-        """What batches must show around each transition; None: nothing."""
+        """The window that batches show around each transition; None: no window."""
         return None
 
     def reduced(self) -> dict[str, Any]:
-        """The sizes that fall short of the paper's, by setting."""
+        """The sizes that are below the paper's, by setting."""
         sizes = {f.name: (getattr(self, f.name), f.default) for f in fields(self) if "tiny" in f.metadata}
         return {name: value for name, (value, paper) in sizes.items() if _less(value, paper)}
 

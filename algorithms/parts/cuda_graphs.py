@@ -1,4 +1,4 @@
-"""CUDA graphs: what a device does in a function, recorded once and replayed without the host's part of the cost."""
+"""CUDA graphs: the device's work in a function, captured once and replayed without the host's overhead."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
@@ -6,18 +6,18 @@ from typing import Any, Generic, TypeVar
 import torch
 
 T = TypeVar("T")
-WARM_UP = 3  # calls before the capture, so that whatever is made once has been made
+WARM_UP = 3  # eager calls before the capture, in which everything is allocated
 
 
 class Captured(Generic[T]):
-    """A function without arguments; from its fourth call on, the replay of a CUDA graph.
+    """A function without arguments that, from its fourth call on, replays a CUDA graph.
 
-    The function must do the same each time, on tensors that stay where they are, without a question to the host; its
-    random numbers must come from `generators`, and are those of a run without a capture. Results are the same tensors
-    in every replay: read them before the next. The first calls run as they are, on a stream aside.
+    The function must run the same operations on the same memory each time, without synchronising with the host, and
+    draw random numbers from `generators` only; they are the same as without capture. Every replay writes into the same
+    result tensors: read them before the next call. The first calls run eagerly on a side stream.
 
     Args:
-        pool: `torch.cuda.graph_pool_handle()` of graphs that share their memory, which must not run at once.
+        pool: `torch.cuda.graph_pool_handle()` of graphs that share memory and never run at the same time.
     """
 
     def __init__(self, function: Callable[[], T], generators: Sequence[torch.Generator], pool: Any = None):
@@ -26,10 +26,10 @@ class Captured(Generic[T]):
         self.calls = 0
 
     def __call__(self) -> T:
-        """Run, record or replay."""
+        """Run, capture or replay."""
         self.calls += 1
         if self.calls <= WARM_UP:
-            return self._aside()
+            return self._on_side_stream()
         if self.graph is None:
             self.graph = torch.cuda.CUDAGraph()
             for generator in self.generators:
@@ -39,10 +39,10 @@ class Captured(Generic[T]):
         self.graph.replay()
         return self.results
 
-    def _aside(self) -> T:
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
+    def _on_side_stream(self) -> T:
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
             results = self.function()
-        torch.cuda.current_stream().wait_stream(aside)
+        torch.cuda.current_stream().wait_stream(side)
         return results

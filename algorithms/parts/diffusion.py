@@ -1,7 +1,7 @@
-"""Denoising diffusion: forward processes, and reverse chains as tables of coefficients.
+"""Denoising diffusion: noise schedules, and reverse chains as tables of coefficients.
 
-Steps are numbered t = 0..K-1 from data to noise: x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) e. A chain's tables lie on
-the device and its length is fixed, so running it never asks the host.
+Steps are numbered t = 0..K-1 from data to noise: x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) e. A chain has a fixed
+length and its tables are on the device, so it runs without synchronising with the host.
 """
 
 import math
@@ -23,7 +23,7 @@ def cosine(steps: int) -> Tensor:
 
 
 def linear(steps: int) -> Tensor:
-    """abar of Ho et al.'s linear schedule, rescaled from 1,000 steps to K: [K], float64."""
+    """abar of the linear schedule (Ho et al. 2020), rescaled from 1,000 steps to K: [K], float64."""
     scale = 1000.0 / steps
     return (1.0 - torch.linspace(1e-4 * scale, 2e-2 * scale, steps, dtype=torch.float64).clamp(max=0.999)).cumprod(0)
 
@@ -37,7 +37,7 @@ def vp(time: Tensor, low: float = 0.1, high: float = 20.0) -> Tensor:
 
 
 def vp_time(abar: Tensor, low: float = 0.1, high: float = 20.0) -> Tensor:
-    """When the variance-preserving process has this abar."""
+    """The inverse of `vp`: the time at which the process has this abar."""
     rise = high - low
     return ((low**2 - 2.0 * rise * abar.log()).sqrt() - low) / rise
 
@@ -45,12 +45,12 @@ def vp_time(abar: Tensor, low: float = 0.1, high: float = 20.0) -> Tensor:
 class Chain(NamedTuple):
     """A reverse chain of n network calls; every field [n].
 
-    With d = clip(x / sqrt(abar) - noise_part e), the data as this call sees them, and d' as the last call did,
-    x <- from_data (d + extrapolate (d - d')) + from_x x + from_noise e + deviation z.
+    Each call predicts the noise e in x, and with it the data d = clip(x / sqrt(abar) - noise_part e). With d' of the
+    call before and new noise z, x <- from_data (d + extrapolate (d - d')) + from_x x + from_noise e + deviation z.
     """
 
-    time: Tensor  # falling: what the network is told
-    scale: Tensor
+    time: Tensor  # input of the network, decreasing
+    scale: Tensor  # 1 / sqrt(abar)
     noise_part: Tensor
     from_data: Tensor
     from_x: Tensor
@@ -63,7 +63,7 @@ NO_CHAIN = Chain(*torch.empty(len(Chain._fields), 0))
 
 
 def shortened(chain: Chain, calls: int) -> Chain:
-    """The first calls of a chain; for timing, since what they lead to is not data yet."""
+    """The first `calls` calls of a chain, for timing only: they do not reach the data."""
     return Chain(*(part[:calls] for part in chain))
 
 
@@ -72,7 +72,9 @@ def ddpm(abar: Tensor, device: torch.device | str = "cpu") -> Chain:
     before = _before(abar)
     alpha = abar / before
     return _chain(
-        *(torch.arange(len(abar)), abar, device),
+        torch.arange(len(abar)),
+        abar,
+        device,
         from_data=before.sqrt() * (1 - alpha) / (1 - abar),
         from_x=alpha.sqrt() * (1 - before) / (1 - abar),
         deviation=((1 - alpha) * (1 - before) / (1 - abar)).sqrt(),
@@ -80,59 +82,60 @@ def ddpm(abar: Tensor, device: torch.device | str = "cpu") -> Chain:
 
 
 def ddim(abar: Tensor, calls: int, device: torch.device | str = "cpu") -> Chain:
-    """Deterministic sampling in fewer calls, evenly spaced from step 0 (Song et al. 2021, eta = 0)."""
+    """Deterministic sampling in fewer calls, evenly spaced from step 0 (DDIM, Song et al. 2021, eta = 0)."""
     time = torch.arange(calls) * (len(abar) // calls)
     before = _before(abar[time])
     return _chain(time, abar[time], device, from_data=before.sqrt(), from_noise=(1 - before).sqrt())
 
 
 def sampler(abar: Tensor, name: str, calls: int, device: torch.device | str = "cpu") -> Chain:
-    """The chain of a sampler: "ddpm" takes every step, "ddim" so many calls, or every step if there are fewer."""
+    """The chain of a sampler: "ddpm" takes every step, "ddim" takes `calls` steps, at most all."""
     return ddpm(abar, device) if name == "ddpm" else ddim(abar, min(calls, len(abar)), device)
 
 
 def solver(calls: int, device: torch.device | str = "cpu", start: float = 1.0, end: float = 1e-3) -> Chain:
-    """DPM-Solver++ (2M) on the variance-preserving process (Lu et al. 2022): second order, one call a step.
+    """DPM-Solver++ (2M) on the variance-preserving process (Lu et al. 2022): second order, one call per step.
 
-    Times are even in log(signal / noise) from `start` to `end`; the last call goes on to the data.
+    Times are evenly spaced in log(signal / noise) from `start` to `end`; the last call steps to the data.
     """
     ends = vp(torch.tensor([end, start], dtype=torch.float64)).logit() / 2  # log(sqrt(abar) / sqrt(1 - abar))
     ratio = torch.linspace(float(ends[0]), float(ends[1]), calls, dtype=torch.float64)
     abar = torch.sigmoid(2 * ratio)
-    step = torch.cat([torch.full_like(ratio[:1], torch.inf), -ratio.diff()])  # of the log ratio, taken by each call
-    before, nothing = _before(abar), torch.zeros_like(abar[:1])
+    step = torch.cat([torch.full_like(ratio[:1], torch.inf), -ratio.diff()])  # of the log ratio
+    before, zero = _before(abar), torch.zeros_like(abar[:1])
     return _chain(
-        *(vp_time(abar).float(), abar, device),
+        vp_time(abar).float(),
+        abar,
+        device,
         from_data=before.sqrt() * -torch.expm1(-step),
         from_x=((1 - before) / (1 - abar)).sqrt(),
-        extrapolate=torch.cat([nothing, step[1:-1] / (2 * step[2:]), nothing])[:calls],
+        extrapolate=torch.cat([zero, step[1:-1] / (2 * step[2:]), zero])[:calls],
     )
 
 
 def _before(abar: Tensor) -> Tensor:
-    """abar of where each call of a chain leads: of the next less noisy one, and 1 for the data."""
+    """abar after each call: that of the next, less noisy time; 1 for the data."""
     return torch.cat([torch.ones_like(abar[:1]), abar[:-1]])
 
 
 def _chain(time: Tensor, abar: Tensor, device: torch.device | str, **parts: Tensor) -> Chain:
-    """The table at rising times, turned round; coefficients that are not given are zero."""
-    columns = dict.fromkeys(Chain._fields[1:], torch.zeros_like(abar))
-    columns |= {"scale": abar.rsqrt(), "noise_part": (1.0 / abar - 1.0).sqrt(), **parts}
-    turned = {name: column.float().flip(0).to(device) for name, column in columns.items()}
-    return Chain(time.flip(0).to(device), **turned)
+    """The chain of coefficients given for increasing times; missing ones are zero."""
+    parts |= {"scale": abar.rsqrt(), "noise_part": (1.0 / abar - 1.0).sqrt()}
+    columns = (parts.get(name, torch.zeros_like(abar)).float() for name in Chain._fields[1:])
+    return Chain(time.flip(0).to(device), *(column.flip(0).to(device) for column in columns))
 
 
 def diffuse(x: Tensor, noise: Tensor, abar: Tensor) -> Tensor:
-    """The forward process: x_t of data x, with abar_t that broadcasts."""
+    """The forward process: x_t of data x; abar_t broadcasts."""
     return abar.sqrt() * x + (1.0 - abar).sqrt() * noise
 
 
 def denoise(chain: Chain, predict: Predict, noise: Noise, hold: Callable[[Tensor], Tensor] = lambda x: x) -> Tensor:
-    """Run the chain.
+    """Run the chain from noise to data.
 
     Args:
-        noise: of its k-th call; number n is where it starts.
-        hold: puts back what is known of x, before every call and at the end.
+        noise: the noise of call k; call n is the start.
+        hold: overwrites the known part of x, before every call and at the end.
     """
     calls = len(chain.time)
     x, last = noise(calls), None

@@ -1,4 +1,4 @@
-"""Flow matching on straight paths, and actions as points that a flow can reach."""
+"""Flow matching on straight paths, and actions as points of a flow."""
 
 from collections.abc import Callable
 
@@ -11,9 +11,9 @@ Field = Callable[[Tensor, Tensor], Tensor]  # (x, t) -> velocity; t broadcasts o
 
 
 def flow_matching_loss(field: Field, target: Tensor, noise: Tensor, time: Tensor) -> Tensor:
-    """Squared error of the velocity on x_t = (1 - t) x_0 + t x_1, averaged over all but the seed axis: [S].
+    """Squared error of the velocity on x_t = (1 - t) x_0 + t x_1, averaged over all axes but the seeds: [S].
 
-    Source: MAC-Flow Eq. 5 and 6, with a mean where the paper prints a sum over coordinates (as its code does).
+    Source: MAC-Flow Eq. 5 and 6, with the code's mean over coordinates instead of the paper's sum.
     """
     velocity = field(torch.lerp(noise, target, time), time)
     return (velocity - (target - noise)).pow(2).flatten(1).mean(1)
@@ -33,25 +33,25 @@ def encode(actions: Tensor, count: int, scale: float) -> Tensor:
 
 
 def to_points(spec: TaskSpec, actions: Tensor, scale: float) -> Tensor:
-    """The data's actions as targets of a flow [..., A]: one-hot points or continuous actions, `scale` times as long.
+    """Actions of the data as targets of a flow [..., A]: one-hot or continuous, multiplied by `scale`.
 
-    Against noise of unit variance, an error of the flow is then `scale` times smaller in the action.
+    The noise has unit variance, so a larger scale makes an error of the flow smaller in the action.
     """
     return encode(actions, spec.actions, scale) if spec.discrete else scale * actions
 
 
 def to_actions(spec: TaskSpec, x: Tensor, legal: Tensor | None, scale: float = 1.0) -> Tensor:
-    """The actions that points stand for: the largest legal coordinate, or the point in [-1, 1]."""
+    """The actions of points [..., A]: the legal action with the largest coordinate, or the point clipped to [-1, 1]."""
     return decode(x, legal) if spec.discrete else (x / scale).clamp(-1.0, 1.0)
 
 
 def masked(scores: Tensor, legal: Tensor | None) -> Tensor:
-    """Scores with illegal actions out of reach."""
+    """Scores with -inf for illegal actions."""
     if legal is None:
         return scores
     return scores.clamp(min=torch.finfo(scores.dtype).min).masked_fill(~legal, -torch.inf)
 
 
 def decode(x: Tensor, legal: Tensor | None) -> Tensor:
-    """The legal action whose coordinate is largest: [..., A] -> [...]."""
+    """The legal action with the largest coordinate: [..., A] -> [...]."""
     return masked(x, legal).argmax(-1)

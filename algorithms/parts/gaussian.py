@@ -1,4 +1,4 @@
-"""Gaussian policies of continuous actions."""
+"""Gaussian policies for continuous actions."""
 
 import math
 from typing import NamedTuple
@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-EDGE = 1.0 - 1e-6  # of the data's actions, whose inverse tanh must be finite
-MEAN, LOG_STD = 9.0, (-5.0, 2.0)  # before tanh, as far as OMIGA's code lets them go
+EDGE = 1.0 - 1e-6  # of actions of the data, so that their inverse tanh is finite
+MEAN, LOG_STD = 9.0, (-5.0, 2.0)  # bounds before tanh, as in OMIGA's code
 
 
 class TanhGaussian(NamedTuple):
@@ -18,16 +18,16 @@ class TanhGaussian(NamedTuple):
     log_std: Tensor
 
     def expand(self, copies: int) -> "TanhGaussian":
-        """The same for N draws of each: [S, ..., A] -> [S, N, ..., A]."""
+        """The distribution repeated for N samples: [S, ..., A] -> [S, N, ..., A]."""
         return TanhGaussian(*(p[:, None].expand(-1, copies, *p.shape[1:]) for p in self))
 
     def sample(self, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Actions [..., A] made of standard normal noise, and their log-densities [...]."""
+        """Actions [..., A] from standard normal noise, and their log-densities [...]."""
         x = self.mean + self.log_std.exp() * noise
         return x.tanh(), self._log_density(x, noise)
 
     def log_density(self, actions: Tensor) -> Tensor:
-        """Of given actions in [-1, 1]: [..., A] -> [...]."""
+        """Log-density of actions in [-1, 1]: [..., A] -> [...]."""
         x = actions.clamp(-EDGE, EDGE).atanh()
         return self._log_density(x, (x - self.mean) / self.log_std.exp())
 
@@ -36,12 +36,12 @@ class TanhGaussian(NamedTuple):
         return self.mean.tanh()
 
     def _log_density(self, x: Tensor, noise: Tensor) -> Tensor:
-        shrunk = 2.0 * (math.log(2.0) - x - F.softplus(-2.0 * x))  # log of the derivative of tanh at x
-        return (-0.5 * noise.square() - self.log_std - 0.5 * math.log(2.0 * math.pi) - shrunk).sum(-1)
+        log_slope = 2.0 * (math.log(2.0) - x - F.softplus(-2.0 * x))  # log of the derivative of tanh at x
+        return (-0.5 * noise.square() - self.log_std - 0.5 * math.log(2.0 * math.pi) - log_slope).sum(-1)
 
 
 def tanh_gaussian(out: Tensor) -> TanhGaussian:
-    """What a network of 2 A outputs stands for: [..., 2 A]."""
+    """The distribution of a network's output [..., 2 A]."""
     mean, log_std = out.chunk(2, -1)
     return TanhGaussian(mean.clamp(-MEAN, MEAN), log_std.clamp(*LOG_STD))
 

@@ -1,4 +1,4 @@
-"""How agents' values become the team's. S seeds, K members of an ensemble, B batch, I agents, G state."""
+"""Team values from agents' values. Shapes: S seeds, K members of an ensemble, B batch, I agents, G state."""
 
 from collections.abc import Sequence
 
@@ -11,12 +11,12 @@ from offmarl.algorithms.parts.streams import SeedStreams
 
 
 def mix(values: Tensor, mixer: str) -> Tensor:
-    """What one TD error is about: the team's mean [..., I] -> [..., 1] (MAC-Flow, Appendix E), or every agent apart."""
+    """The values of a TD error: the team's mean [..., I] -> [..., 1] (MAC-Flow, Appendix E), or every agent's own."""
     return values.mean(-1, keepdim=True) if mixer == "mean" else values
 
 
 class Monotonic(nn.Module):
-    """QMIX (Rashid et al. 2018): a network of the values whose weights, made from the state, are never negative."""
+    """QMIX (Rashid et al. 2018): non-negative weights of the values, from hypernetworks of the state."""
 
     def __init__(self, streams: SeedStreams, agents: int, state: int, width: int = 32, hidden: Sequence[int] = (64,)):
         super().__init__()
@@ -35,7 +35,7 @@ class Monotonic(nn.Module):
 
 
 class StateWeights(nn.Module):
-    """OMIGA's linear mixer: Q_tot = sum_i w_i(s) Q_i + b(s), with weights that are never negative."""
+    """OMIGA's linear mixer: Q_tot = sum_i w_i(s) Q_i + b(s), with non-negative weights."""
 
     def __init__(self, streams: SeedStreams, agents: int, state: int, hidden: Sequence[int] = (64,), bias: bool = True):
         super().__init__()

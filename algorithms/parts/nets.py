@@ -1,4 +1,4 @@
-"""Networks with the seed axis. Shapes: S seeds, K copies (an ensemble), I agents; G groups of weights."""
+"""Networks with the seed axis. Shapes: S seeds, K members of an ensemble, B batch, I agents, G groups of weights."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -27,12 +27,12 @@ class Linear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(self.weight.shape[0], 1, n_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply the maps, each to its own rows."""
+        """Apply each map to its rows."""
         return torch.baddbmm(self.bias, x, self.weight)
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation with weights of its own for each group."""
+    """Layer normalisation with separate weights for each group."""
 
     def __init__(self, groups: int, width: int):
         super().__init__()
@@ -45,7 +45,7 @@ class LayerNorm(nn.Module):
 
 
 class MLP(nn.Module):
-    """GELU perceptron; layer normalisation, where wanted, follows each hidden activation (as in fql)."""
+    """GELU perceptron, with optional layer normalisation after each hidden activation (as in fql)."""
 
     def __init__(
         self,
@@ -72,31 +72,29 @@ class MLP(nn.Module):
 
 
 class AgentNet(nn.Module):
-    """A network that every agent runs on inputs of its own: [S, B, I, in] -> [S, B, I, out].
+    """A network that each agent applies to its own input: [S, B, I, in] -> [S, B, I, out].
 
-    With shared parameters the agents' one-hot id is appended; otherwise each agent has weights of its own.
+    It has the hidden layers of the settings. With `share_parameters` the agent's one-hot id is appended to the input;
+    otherwise each agent has its own weights.
     An ensemble (`copies` > 1) returns [S, K, B, I, out].
     """
 
     def __init__(
         self,
         streams: SeedStreams,
-        agents: int,
+        spec: TaskSpec,
+        config: BaseConfig,
         n_in: int,
-        hidden: Sequence[int],
         n_out: int,
         layer_norm: bool = False,
         copies: int = 1,
-        share_parameters: bool = True,
     ):
         super().__init__()
-        self.agents, self.copies, self.shared = agents, copies, share_parameters
+        self.agents, self.copies, self.shared = spec.agents, copies, config.share_parameters
         self.ids: Tensor
-        self.register_buffer("ids", torch.eye(agents), persistent=False)
-        if share_parameters:
-            self.mlp = MLP(streams, n_in + agents, hidden, n_out, layer_norm, copies)
-        else:
-            self.mlp = MLP(streams, n_in, hidden, n_out, layer_norm, copies * agents)
+        self.register_buffer("ids", torch.eye(spec.agents), persistent=False)
+        n_in, groups = (n_in + spec.agents, copies) if self.shared else (n_in, copies * spec.agents)
+        self.mlp = MLP(streams, n_in, config.hidden, n_out, layer_norm, groups)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Inputs [S, B, I, *] are concatenated."""
@@ -111,7 +109,7 @@ class AgentNet(nn.Module):
         return out if self.copies > 1 else out[:, 0]
 
     def keep_agent(self, agent: int) -> None:
-        """Be the network of this agent alone: inputs are [S, B, 1, *] from now on."""
+        """Keep only this agent's part: inputs are [S, B, 1, *] from now on."""
         if self.shared:
             self.ids = self.ids[agent : agent + 1]
         else:
@@ -120,7 +118,7 @@ class AgentNet(nn.Module):
 
 
 class TeamNet(nn.Module):
-    """An ensemble that sees the whole team at once: inputs [S, B, I, *] -> [S, K, B, 1, out]."""
+    """An ensemble on the concatenated inputs of all agents: [S, B, I, *] -> [S, K, B, 1, out]."""
 
     def __init__(self, streams: SeedStreams, n_in: int, hidden: Sequence[int], n_out: int, copies: int):
         super().__init__()
@@ -135,29 +133,24 @@ class TeamNet(nn.Module):
 
 
 def keep_weights(net: nn.Module, agents: int, agent: int) -> None:
-    """Of weights that have a group for each agent [S * K * I, ...], keep one agent's."""
+    """Keep one agent's part of weights with a group per agent [S * K * I, ...]."""
     for weight in net.parameters():
         weight.data = weight.data.unflatten(0, (-1, agents))[:, agent].contiguous()
 
 
 def policy_net(streams: SeedStreams, spec: TaskSpec, config: BaseConfig, n_out: int) -> AgentNet:
-    """Every agent on its own observation: [S,B,I,O] -> [S,B,I,n_out]."""
-    return AgentNet(streams, spec.agents, spec.obs, config.hidden, n_out, share_parameters=config.share_parameters)
+    """A network of every agent on its own observation: [S,B,I,O] -> [S,B,I,n_out]."""
+    return AgentNet(streams, spec, config, spec.obs, n_out)
 
 
 def twin_critic(streams: SeedStreams, spec: TaskSpec, config: BaseConfig) -> AgentNet:
-    """Two critics of every agent. One pass values each discrete action [S,2,B,I,A]; a continuous one is an input."""
+    """Two critics of every agent: values of all discrete actions [S,2,B,I,A], or of a continuous one, A = 1."""
     n_in, n_out = (spec.obs, spec.actions) if spec.discrete else (spec.obs + spec.actions, 1)
-    return AgentNet(
-        *(streams, spec.agents, n_in, config.hidden, n_out),
-        layer_norm=True,
-        copies=2,
-        share_parameters=config.share_parameters,
-    )
+    return AgentNet(streams, spec, config, n_in, n_out, layer_norm=True, copies=2)
 
 
 def central_critic(streams: SeedStreams, spec: TaskSpec, config: BaseConfig) -> TeamNet:
-    """Two critics of the joint observation and action [S,B,I,A], discrete ones as weights of the actions."""
+    """Two critics of the joint observation and action [S,B,I,A]; discrete actions are one-hot or weights."""
     return TeamNet(streams, spec.agents * (spec.obs + spec.actions), config.hidden, 1, copies=2)
 
 
@@ -167,13 +160,13 @@ def index_of_both(actions: Tensor) -> Tensor:
 
 
 def target_copy(net: nn.Module) -> nn.Module:
-    """A copy that no optimiser touches."""
+    """A copy without gradients, for a target network."""
     return copy.deepcopy(net).requires_grad_(False)
 
 
 @contextmanager
 def frozen(net: nn.Module) -> Iterator[None]:
-    """Within this, gradients pass through the network but not into its weights."""
+    """Within this context, gradients flow through the network but not into its weights."""
     net.requires_grad_(False)
     try:
         yield
@@ -183,6 +176,6 @@ def frozen(net: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def polyak(target: nn.Module, net: nn.Module, rate: float) -> None:
-    """Move the target's weights towards the network's: target += rate * (net - target)."""
+    """Polyak averaging: target += rate * (net - target)."""
     for slow, fast in zip(target.parameters(), net.parameters()):
         slow.lerp_(fast, rate)

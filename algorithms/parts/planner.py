@@ -1,16 +1,16 @@
-"""What the diffusion planners share: they denoise the team's next observations and act by inverse dynamics.
+"""What the diffusion planners share: they denoise the team's future observations and act by inverse dynamics.
 
 Paper: MADiff (Zhu et al., NeurIPS 2024) and DoF (Li et al., ICLR 2025). Official code: zbzhu99/madiff and
-xmu-rl-3dv/DoF, whose configurations are the authority where a text is silent. A sample is the window of observations
-around a transition, one row an agent: `history` slots, the present, and the slots to come. What a planner is given of
-it (a view) is held in place through the whole chain. In which ours differs from the official code:
+xmu-rl-3dv/DoF; where the papers are silent, the code's configurations decide. A sample is the window of observations
+around a transition, one row per agent: `history` slots, the present slot and the future ones. A view says which agents'
+observations are given; they stay fixed through the whole chain. Differences from the official code:
 
-* the wanted return is constant; the code lowers it by the rewards seen in some of its configurations, for which agents
-  need their reward at execution;
-* returns are scaled by the least and the largest of the data, not by a table of constants, and 1 asks for the largest;
+* the target return is constant; some configurations of the code lower it by the rewards received, so that agents need
+  their reward at execution;
+* returns are scaled by their minimum and maximum in the data, not by a table of constants; 1 asks for the maximum;
 * a batch of 64 instead of two of 32 with accumulated gradients;
-* inverse dynamics learn from the transitions of the batch, with GELU, as every perceptron here;
-* each guided step is one call on twice the rows, conditioned and not (the function is the same).
+* inverse dynamics learn from the transitions of the batch, and with GELU, as all perceptrons here;
+* a guided step is one call on twice the rows, conditioned and unconditioned (the result is the same).
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from offmarl.algorithms.parts.normalise import Normaliser
 from offmarl.algorithms.parts.returns import returns_to_go
 from offmarl.algorithms.parts.unet import UNet
 
-# What a laptop's cores can train and roll out by the dozen.
+# The `quick` variant: small enough to train and roll out on a laptop.
 SMALL = {
     "width": 16,
     "multipliers": (1,),
@@ -40,11 +40,11 @@ SMALL = {
     "diffusion_steps": 20,
     "sampler": "ddim",
     "ddim_calls": 2,
-    "guidance": 1.0,  # half the rows
+    "guidance": 1.0,  # no unconditioned rows
     "normaliser": "limits",
     "batch_size": 16,
     "learning_rate": 4e-3,
-    "decay_steps": 300,  # as many as the quick profile gives planners
+    "decay_steps": 300,  # updates of planners in the quick profile
 }
 
 
@@ -56,68 +56,72 @@ class Config(BaseConfig):
     learning_rate: float = 2e-4
     discount: float = 0.99  # of returns-to-go
     width: int = size(128, tiny=8)  # of the U-Net: channels at the first level
-    multipliers: tuple[int, ...] = size((1, 4, 8), tiny=(1, 2))  # of the width, one a level
-    norm_groups: int = size(8, tiny=2)  # of its channels
+    multipliers: tuple[int, ...] = size((1, 4, 8), tiny=(1, 2))  # of the width, one per level
+    norm_groups: int = size(8, tiny=2)  # of the group normalisation
     history: int = 20  # slots before the present
-    horizon: int = 4  # slots from the present on
+    horizon: int = 4  # slots from the present slot on
     diffusion_steps: int = size(200, tiny=4)  # of the forward process
     schedule: str = choice("cosine", "linear")
     sampler: str = choice("ddpm", "ddim")  # ddpm takes every step
     ddim_calls: int = size(15, tiny=2)  # network calls of ddim
-    start_temperature: float = 0.5  # of the noise that a chain starts from
+    start_temperature: float = 0.5  # of the initial noise of a chain
     step_temperature: float = 1.0  # of the noise that its steps add
-    guidance: float = size(1.2, tiny=1.2)  # how far to go from the unconditioned noise towards the conditioned one
-    condition_dropout: float = 0.25  # how often training hides the return
-    target_return: float = 1.0  # asked for when acting; -1 is the least return-to-go of the data, 1 the largest
+    guidance: float = size(1.2, tiny=1.2)  # weight of the conditioned against the unconditioned noise
+    condition_dropout: float = 0.25  # probability that training hides the return
+    target_return: float = 1.0  # when acting; -1 is the smallest return-to-go of the data, 1 the largest
     normaliser: str = choice("cdf", "limits")  # of observations and continuous actions
-    ema: float = 0.995  # decay of the averaged weights that act
+    ema: float = 0.995  # decay of the averaged weights, which act
     ema_period: int = 10  # updates between two steps of the average
-    ema_start: int = 2000  # updates before which it is a copy
+    ema_start: int = 2000  # before this update the average is a copy
 
     def __post_init__(self) -> None:
-        """Refuse windows that the U-Net cannot halve as often as it wants to."""
+        """Check that the U-Net can halve the windows once per level.
+
+        Raises:
+            ValueError: naming the settings.
+        """
         super().__post_init__()
         length, halvings = self.history + self.horizon, len(self.multipliers) - 1
         if self.horizon < 2 or length % 2**halvings:
-            wanted = f"{len(self.multipliers)} levels need a multiple of {2**halvings}, and a horizon of 2 or more"
-            raise ValueError(
-                f"history={self.history} and horizon={self.horizon} make windows of {length} slots; {wanted}"
-            )
+            sizes = f"history={self.history} and horizon={self.horizon} make windows of {length} slots"
+            rule = f"{len(self.multipliers)} levels need a multiple of {2**halvings}, and a horizon of 2 or more"
+            raise ValueError(f"{sizes}; {rule}")
         if self.width % max(self.norm_groups, 4):
-            raise ValueError(f"width={self.width}: write a multiple of 4 and of norm_groups={self.norm_groups}")
+            raise ValueError(f"width={self.width}: must be a multiple of 4 and of norm_groups={self.norm_groups}")
 
     @property
     def window(self) -> Window:
-        """All that a row shows."""
+        """The slots of a row."""
         return Window(self.history, self.horizon)
 
 
 class Planner(Algorithm):
-    """A diffusion model of windows, and inverse dynamics. S seeds, R rows, T slots, N numbers a slot, V views."""
+    """A diffusion model of windows, and inverse dynamics.
+
+    Shapes: S seeds, B batch, E episodes, I agents, R rows, T slots, N numbers per slot, V views.
+    """
 
     actions = frozenset({"discrete", "continuous"})
-    attention: ClassVar[bool]  # between the agents' rows
+    attention: ClassVar[bool]  # between the rows of the agents
     Config = Config
 
     def views(self) -> Tensor:
-        """The copies of a joint window that are denoised for one decision: [V, I] bool, whose observations each holds.
+        """The views of a joint window: [V, I] bool, which agents' observations are given.
 
-        With as many views as agents, agent i takes its plan from the i-th. Training draws a view for each sample.
+        A decision denoises a copy of the window for each view; agent i follows view i, or the only one. Training draws
+        a view for each sample.
         """
         raise NotImplementedError
 
     def build(self) -> None:
-        """Denoiser and its average, inverse dynamics, normalisers."""
+        """The denoiser and its moving average, inverse dynamics, normalisers."""
         spec, config, S = self.spec, self.config, len(self.seeds)
-        slot = spec.obs + spec.agents  # an observation and whose it is
+        slot = spec.obs + spec.agents  # an observation and its agent's one-hot id
         self.nets["denoiser"] = self.denoiser(slot)
         self.nets["ema_denoiser"] = target_copy(self.nets["denoiser"])
-        self.nets["inverse"] = AgentNet(
-            *(self.init_streams, spec.agents, 2 * slot, config.hidden, spec.actions),
-            share_parameters=config.share_parameters,
-        )
+        self.nets["inverse"] = AgentNet(self.init_streams, spec, config, 2 * slot, spec.actions)
         self.obs_range = Normaliser(S, spec.obs, config.normaliser)
-        self.action_range = Normaliser(S, spec.actions, config.normaliser)  # of continuous ones
+        self.action_range = Normaliser(S, spec.actions, config.normaliser)  # of continuous actions
         self.return_range = Normaliser(S, 1, "limits")
         self.nets.update({"obs": self.obs_range, "actions": self.action_range, "returns": self.return_range})
         abar = SCHEDULES[config.schedule](config.diffusion_steps)
@@ -125,10 +129,10 @@ class Planner(Algorithm):
         self.abar = abar.float().to(self.device)
         self.view = self.views().to(self.device)
         self.ids = torch.eye(spec.agents, device=self.device)
-        self.absent = (0, 0)  # agents before and after those that act here
+        self.padding = (0, 0)  # agents before and after those that act here; see `keep_agent`
 
     def prepare(self, data: Data) -> Data:
-        """Fit the normalisers, and normalise once and for all; keep every transition's return-to-go [S,N,I]."""
+        """Fit the normalisers and normalise the data; keep the return-to-go of every transition [S,N,I]."""
         self.obs_range.fit(data.obs)
         returns = returns_to_go(data.rewards, data.last, self.config.discount)[..., None]
         self.return_range.fit(returns)
@@ -140,39 +144,13 @@ class Planner(Algorithm):
         return data._replace(actions=self.action_range.encode(data.actions))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Half the error of the noise in what a view leaves open, and half that of inverse dynamics."""
-        assert batch.window is not None
-        x = self.signed(batch.window).transpose(2, 3)  # [S, B, I, T, N]
-        S, B, I, T, N = x.shape
-        seen = self.view[self.streams.integers(len(self.view), B)]  # [S, B, I]
-        time = self.streams.integers(self.config.diffusion_steps, B)
-        noise = self.streams.normal(B, I, T, N)
-        keep = (self.streams.uniform(B, I) >= self.config.condition_dropout).float()
-        known = self.known(seen)
-        noisy = diffuse(x, noise, self.abar[time][..., None, None, None])
-        noisy = torch.where(known[..., None], x * seen[..., None, None], noisy)
-        wanted = self.returns.take_along_dim(batch.number[..., None], 1)
-        rows = (time[..., None].expand(S, B, I), wanted, keep)
-        found = self.nets["denoiser"](noisy.flatten(1, 2), *(part.flatten(1) for part in rows)).view_as(x)
-        open_slots = (~known).float()
-        error = ((found - noise).square().mean(-1) * open_slots).flatten(2).sum(2) / open_slots.flatten(2).sum(2)
-        return {"denoiser": 0.5 * error.mean(1), "inverse": 0.5 * self.inverse_loss(batch)}
-
-    def after_update(self) -> None:
-        """Move the averaged weights."""
-        if rate := self.kind():
-            polyak(self.nets["ema_denoiser"], self.nets["denoiser"], rate)
-
-    def kind(self) -> float:
-        """How far the averaged weights move in this update."""
-        if self.updates % self.config.ema_period:
-            return 0.0
-        return 1.0 if self.updates < self.config.ema_start else 1.0 - self.config.ema
+        """Denoising, and inverse dynamics."""
+        return {"denoiser": self.denoiser_loss(batch), "inverse": self.inverse_loss(batch)}
 
     @torch.no_grad()
     def act(self, obs: Tensor, legal: Tensor | None = None, memory: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Plan anew in every step; memory is what was seen so far: [S, E, history + 1, I, N]."""
-        now = self.signed(self.obs_range.encode(obs))[:, :, None]
+        """Plan in every step; the memory holds the last observations: [S, E, history + 1, I, N]."""
+        now = self.with_ids(self.obs_range.encode(obs))[:, :, None]
         if memory is None:
             memory = now.expand(-1, -1, self.config.history + 1, -1, -1)
         else:
@@ -182,78 +160,108 @@ class Planner(Algorithm):
             actions = self.action_range.decode(actions)
         return to_actions(self.spec, actions, legal), memory
 
-    def stand_alone(self, agent: int) -> None:
-        """With its own view of the team; where rows never meet, with its own row of the only view."""
-        super().stand_alone(agent)
+    def nfe(self) -> int:
+        """One pass per step of the chain (guidance doubles its rows), and one of inverse dynamics."""
+        return len(self.chain.time) + 1
+
+    def keep_agent(self, agent: int) -> None:
+        """Keep the agent's own view, or its row of the only view."""
+        super().keep_agent(agent)
         self.ids = self.ids[agent : agent + 1]
         if len(self.view) == 1:
             self.view = self.view[:, agent : agent + 1]
         else:
             self.view = self.view[agent : agent + 1]
-            self.absent = (agent, self.spec.agents - 1 - agent)
+            self.padding = (agent, self.spec.agents - 1 - agent)
 
-    def nfe(self) -> int:
-        """A pass a step of the chain (twice as many rows, for guidance), and one of inverse dynamics."""
-        return len(self.chain.time) + 1
+    def after_update(self) -> None:
+        """Move the averaged weights."""
+        if rate := self.step_variant():
+            polyak(self.nets["ema_denoiser"], self.nets["denoiser"], rate)
+
+    def step_variant(self) -> float:
+        """The rate of the averaged weights in this update: 0, 1 (a copy) or 1 - ema."""
+        if self.updates % self.config.ema_period:
+            return 0.0
+        return 1.0 if self.updates < self.config.ema_start else 1.0 - self.config.ema
+
+    def denoiser_loss(self, batch: Batch) -> Tensor:
+        """The error of the noise in the slots that a view does not give."""
+        assert batch.window is not None
+        x = self.with_ids(batch.window).transpose(2, 3)  # [S, B, I, T, N]
+        S, B, I, T, N = x.shape
+        given = self.view[self.streams.integers(len(self.view), B)]  # [S, B, I]
+        time = self.streams.integers(self.config.diffusion_steps, B)
+        noise = self.streams.normal(B, I, T, N)
+        keep = (self.streams.uniform(B, I) >= self.config.condition_dropout).float()
+        known = self.known(given)
+        noisy = diffuse(x, noise, self.abar[time][..., None, None, None])
+        noisy = torch.where(known[..., None], x * given[..., None, None], noisy)
+        returns = self.returns.take_along_dim(batch.number[..., None], 1)
+        rows = (time[..., None].expand(S, B, I), returns, keep)
+        predicted = self.nets["denoiser"](noisy.flatten(1, 2), *(part.flatten(1) for part in rows)).view_as(x)
+        free = (~known).float()
+        error = ((predicted - noise).square().mean(-1) * free).flatten(2).sum(2) / free.flatten(2).sum(2)
+        return 0.5 * error.mean(1)
+
+    def inverse_loss(self, batch: Batch) -> Tensor:
+        """The error of the action predicted from two observations: squared, or cross-entropy over legal actions."""
+        out = self.nets["inverse"](self.with_ids(batch.obs), self.with_ids(batch.next_obs))
+        if not self.spec.discrete:
+            return 0.5 * (out - batch.actions).square().flatten(1).mean(1)
+        error = F.cross_entropy(masked(out, batch.legal).flatten(0, 2), batch.actions.flatten(), reduction="none")
+        return 0.5 * error.view(len(self.seeds), -1).mean(1)
 
     def denoiser(self, slot: int) -> UNet:
-        """A network for the noise in windows of so many numbers a slot."""
+        """The network that predicts the noise in windows of `slot` numbers per slot."""
         config = self.config
         agents = self.spec.agents if self.attention else 1
         return UNet(self.init_streams, slot, config.width, config.multipliers, config.norm_groups, agents)
 
-    def signed(self, obs: Tensor) -> Tensor:
-        """Normalised observations [..., I, O] as slots of a window [..., I, N]: with the agent's one-hot id."""
+    def with_ids(self, obs: Tensor) -> Tensor:
+        """Normalised observations [..., I, O] as slots of a window [..., I, N], with the agent's one-hot id."""
         return torch.cat([obs, self.ids.expand(*obs.shape[:-1], -1)], -1)
 
-    def known(self, seen: Tensor) -> Tensor:
-        """Which slots are held: [..., I] bool -> [..., I, T] bool.
+    def known(self, given: Tensor) -> Tensor:
+        """Which slots stay fixed in a view: [..., I] bool -> [..., I, T] bool.
 
-        The past of every agent is (that of unseen ones at zero), and the present of the seen ones.
+        The past of every agent (zero where it is not given), and the present of the given ones.
         """
-        slot = torch.arange(sum(self.config.window), device=seen.device)
-        return torch.where(seen[..., None], slot <= self.config.history, slot < self.config.history)
-
-    def inverse_loss(self, batch: Batch) -> Tensor:
-        """How badly two observations tell the action between them: [S]."""
-        found = self.nets["inverse"](self.signed(batch.obs), self.signed(batch.next_obs))
-        if not self.spec.discrete:
-            return (found - batch.actions).square().flatten(1).mean(1)
-        error = F.cross_entropy(masked(found, batch.legal).flatten(0, 2), batch.actions.flatten(), reduction="none")
-        return error.view(len(self.seeds), -1).mean(1)
+        slot = torch.arange(sum(self.config.window), device=given.device)
+        return torch.where(given[..., None], slot <= self.config.history, slot < self.config.history)
 
     def plan(self, memory: Tensor) -> Tensor:
-        """Every agent's next slot, as its view of the team's future has it: [S, E, I, N]."""
+        """Every agent's next slot in the plan of its view: [S, E, I, N]."""
         S, E, _, acting, N = memory.shape
         T, (V, I) = sum(self.config.window), self.view.shape
         rows = (E, V * I, T, N)
-        past = F.pad(memory, (0, 0, *self.absent, 0, self.config.horizon - 1)).transpose(2, 3)  # [S, E, I, T, N]
-        held = (past[:, :, None] * self.view[..., None, None]).flatten(1, 3)  # [S, R, T, N]
+        past = F.pad(memory, (0, 0, *self.padding, 0, self.config.horizon - 1)).transpose(2, 3)  # [S, E, I, T, N]
+        fixed = (past[:, :, None] * self.view[..., None, None]).flatten(1, 3)  # [S, R, T, N]
         known = self.known(self.view).expand(E, V, I, T).flatten(0, 2)[..., None]
-        wanted = torch.full((S, E * V * I), self.config.target_return, device=memory.device)
+        returns = torch.full((S, E * V * I), self.config.target_return, device=memory.device)
         calls = len(self.chain.time)
 
         def predict(x: Tensor, time: Tensor) -> Tensor:
-            return self.guided(x, time, wanted)
+            return self.guided(x, time, returns)
 
         def noise(k: int) -> Tensor:
             temperature = self.config.start_temperature if k == calls else self.config.step_temperature
             return temperature * self.acting_noise(*rows, call=k).flatten(1, 2)
 
-        ends = denoise(self.chain, predict, noise, lambda x: torch.where(known, held, x))
+        ends = denoise(self.chain, predict, noise, lambda x: torch.where(known, fixed, x))
         future = ends[..., self.config.history + 1, :].view(S, E, V, I, N)
         own = torch.arange(acting, device=memory.device)
-        return future[:, :, own if V > 1 else 0 * own, self.absent[0] + own]
+        return future[:, :, own if V > 1 else 0 * own, self.padding[0] + own]
 
-    def guided(self, x: Tensor, time: Tensor, wanted: Tensor) -> Tensor:
+    def guided(self, x: Tensor, time: Tensor, returns: Tensor) -> Tensor:
         """The noise in x [S,R,T,N] under classifier-free guidance, both passes in one call."""
-        time, hear = time.expand(wanted.shape), torch.ones_like(wanted)
+        time, keep = time.expand(returns.shape), torch.ones_like(returns)
         if self.config.guidance == 1.0:  # the unconditioned pass cancels out
-            return self.nets["ema_denoiser"](x, time, wanted, hear)
-        parts = ((x, x), (time, time), (wanted, wanted), (hear, self.null_keep(wanted)))
+            return self.nets["ema_denoiser"](x, time, returns, keep)
+        parts = ((x, x), (time, time), (returns, returns), (keep, self.null_keep(returns)))
         conditioned, null = self.nets["ema_denoiser"](*(torch.cat(part, 1) for part in parts)).chunk(2, 1)
         return null + self.config.guidance * (conditioned - null)
 
-    def null_keep(self, wanted: Tensor) -> Tensor:
-        """Where the unconditioned pass hears the return: nowhere."""
-        return torch.zeros_like(wanted)
+    def null_keep(self, returns: Tensor) -> Tensor:
+        """`keep` of the unconditioned pass: 0, without the return."""
+        return torch.zeros_like(returns)

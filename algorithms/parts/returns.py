@@ -7,17 +7,17 @@ from torch import Tensor
 def returns_to_go(rewards: Tensor, last: Tensor, discount: float, values: Tensor | None = None) -> Tensor:
     """Discounted rewards from each transition to the end of its episode.
 
-    With `values` of the states, what follows is worth their value where that is more: R_t = r_t + discount
-    max(R_{t+1}, V_{t+1}), the in-sample planning of SfBC (Chen et al. 2023, Eq. 12).
+    With `values` of the states, R_t = r_t + discount max(R_{t+1}, V_{t+1}): the implicit in-sample planning of SfBC
+    (Chen et al. 2023, Eq. 12).
 
     Args:
-        rewards: [N, ...], episodes end to end.
+        rewards: [N, ...], episodes one after the other.
         last: [N] bool, true at the last transition of each episode.
-        values: as rewards, of the state that each transition starts from.
+        values: [N, ...], of the state that each transition starts from.
     """
     number = torch.arange(len(last), device=last.device)
     ends = torch.where(last, number, len(last)).flip(0).cummin(0).values.flip(0)
-    left = ends - number  # transitions to the end: all that have as many are worked out together
+    left = ends - number  # transitions to the end; those with equally many are computed together
     by_left = left.argsort(stable=True).split(left.bincount().tolist())
     total = rewards.clone()
     for group in by_left[1:]:

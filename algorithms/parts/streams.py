@@ -1,4 +1,4 @@
-"""Random draws: one generator a seed."""
+"""Random draws, with one generator per seed."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ class SeedStreams:
 
     Args:
         seeds: the seeds that train together.
-        purpose: separates the streams of one seed (initialisation, training, acting, batches).
+        purpose: gives one seed different streams for initialisation, training, acting and batches.
     """
 
     def __init__(self, seeds: Sequence[int], purpose: str, device: torch.device | str = "cpu"):
@@ -35,14 +35,14 @@ class SeedStreams:
         return torch.stack([torch.randint(high, shape, generator=g, device=self.device) for g in self.generators])
 
     def gumbel(self, *shape: int) -> Tensor:
-        """Standard Gumbel draws: the largest of scores plus these is a draw from the scores' softmax."""
+        """Standard Gumbel draws: the argmax of logits plus these is a sample from the softmax of the logits."""
         return -torch.log(-torch.log(self.uniform(*shape).clamp(1e-20, 1 - 1e-7)))
 
     def state_dict(self) -> list[Tensor]:
-        """Where each stream stands."""
+        """The state of each generator."""
         return [g.get_state() for g in self.generators]
 
     def load_state_dict(self, states: Sequence[Tensor]) -> None:
-        """Continue where `state_dict` stood."""
+        """Resume from a `state_dict`."""
         for generator, state in zip(self.generators, states, strict=True):
             generator.set_state(state.cpu())

@@ -2,7 +2,7 @@
 
 Architecture: Diffuser (Janner et al. 2022) as in MADiff's models/temporal.py, without the first skip, which is stored
 there and never used. Inside, features are [R, S * C, T]: R rows (one agent's window each), C channels for every seed,
-T steps in time (divisible by four); convolutions have a group of weights for each seed.
+T time steps (a multiple of four). Convolutions have a group of weights for each seed.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ KERNEL, HEADS = 5, 4
 
 
 class Conv(nn.Module):
-    """A convolution in time for every seed; with `up`, its transpose that doubles the length."""
+    """A convolution over time for every seed; with `up`, a transposed convolution that doubles the length."""
 
     def __init__(
         self,
@@ -39,10 +39,10 @@ class Conv(nn.Module):
         self.bias = nn.Parameter(((2 * streams.uniform(n_out) - 1) * bound).flatten()) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """[R, S * in, T] -> [R, S * out, T], T / stride or 2 T."""
+        """[R, S * in, T] -> [R, S * out, T / stride], or [R, S * out, 2 T] with `up`."""
         if self.up:
             return F.conv_transpose1d(x, self.weight, self.bias, self.stride, self.padding, groups=self.seeds)
-        # As batched matrix products of what each step sees: faster than grouped convolutions of short sequences.
+        # Batched matrix products are faster than grouped convolutions on short sequences.
         S, kernel = self.seeds, self.weight.shape[-1]
         seen = F.pad(x, (self.padding, self.padding)).unflatten(1, (S, -1)).unfold(3, kernel, self.stride)
         R, T = seen.shape[0], seen.shape[3]
@@ -67,7 +67,7 @@ class Block(nn.Module):
 
 
 class Conditioned(nn.Module):
-    """Two blocks with the condition added between them, and what came in."""
+    """Two blocks with the condition added between them, and a residual connection."""
 
     def __init__(self, streams: SeedStreams, n_in: int, n_out: int, n_condition: int, groups: int):
         super().__init__()
@@ -77,12 +77,12 @@ class Conditioned(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """x [R, S * in, T], condition [S, R, n_condition] -> [R, S * out, T]."""
-        heard = over_time(self.condition(F.mish(condition)))
-        return self.second(self.first(x) + heard) + self.residual(x)
+        added = over_time(self.condition(F.mish(condition)))
+        return self.second(self.first(x) + added) + self.residual(x)
 
 
 class Stage(nn.Module):
-    """Two of them at one resolution."""
+    """Two conditioned blocks at one resolution."""
 
     def __init__(self, streams: SeedStreams, n_in: int, n_out: int, n_condition: int, groups: int):
         super().__init__()
@@ -95,10 +95,9 @@ class Stage(nn.Module):
 
 
 class AgentAttention(nn.Module):
-    """Agents look at each other's features; a gate that starts at zero makes it the identity at first.
+    """Attention between agents, with a gate that starts at zero, so that it starts as the identity.
 
-    Source: MADiff's models/ma_temporal.py. Every agent asks, all answer; one score for each pair and head, over
-    channels and time together.
+    Source: MADiff's models/ma_temporal.py. One score for each pair of agents and head, over channels and time.
     """
 
     def __init__(self, streams: SeedStreams, agents: int, channels: int, n_condition: int):
@@ -109,7 +108,7 @@ class AgentAttention(nn.Module):
             "key": max(1, channels // 16) * HEADS,
             "value": channels // 4 * HEADS,
         }
-        # A bias of the keys would add the same to all of a query's scores, which the softmax takes out again.
+        # Keys have no bias: it would add a constant to all scores of a query, which the softmax cancels.
         self.features = nn.ModuleDict(
             {name: Conv(streams, channels, n, 1, bias=name != "key") for name, n in widths.items()}
         )
@@ -118,10 +117,10 @@ class AgentAttention(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """x [B * I, S * C, T] with the agents of a sample in neighbouring rows -> the same shape."""
-        heard = F.mish(condition)
+        active = F.mish(condition)
 
         def part(name: str) -> Tensor:  # [B, S, heads, I, channels of a head * T]
-            out = self.features[name](x) + over_time(self.conditions[name](heard))
+            out = self.features[name](x) + over_time(self.conditions[name](active))
             out = out.view(-1, self.agents, self.seeds, HEADS, out.shape[1] // (self.seeds * HEADS) * out.shape[2])
             return out.permute(0, 2, 3, 1, 4)
 
@@ -133,12 +132,12 @@ class AgentAttention(nn.Module):
 
 
 class UNet(nn.Module):
-    """Noise in windows, given the diffusion step and the wanted return.
+    """The noise in windows, given the diffusion step and the target return.
 
     Args:
         size: numbers per time step of a window.
-        groups: of channels that are normalised together.
-        agents: above one, agents attend to each other in three places.
+        groups: of the group normalisation.
+        agents: with more than one, agents attend to each other after the middle and at every skip.
     """
 
     def __init__(
@@ -173,7 +172,7 @@ class UNet(nn.Module):
         self.attention = nn.ModuleList(AgentAttention(streams, agents, c, n_condition) for c in places)
 
     def forward(self, x: Tensor, time: Tensor, returns: Tensor, keep: Tensor) -> Tensor:
-        """Windows x [S,R,T,N] at steps [S,R], with wanted returns [S,R] that count where `keep` [S,R] is 1."""
+        """The noise in windows x [S,R,T,N] at steps [S,R], for target returns [S,R] where `keep` [S,R] is 1."""
         S, R, T, N = x.shape
         condition = self.condition(time, returns, keep)
         h, skips = x.permute(1, 0, 3, 2).reshape(R, S * N, T), []
@@ -189,23 +188,23 @@ class UNet(nn.Module):
         return h.view(R, S, N, T).permute(1, 0, 3, 2)
 
     def condition(self, time: Tensor, returns: Tensor, keep: Tensor) -> Tensor:
-        """[S, R, 2 * width]."""
+        """Embeddings of step and return [S, R, 2 * width]."""
         first, last = self.time
-        when = last(F.mish(first(embed(time, self.width))))
-        wanted = returns[..., None]
+        step = last(F.mish(first(embed(time, self.width))))
+        target = returns[..., None]
         for k, layer in enumerate(self.returns):
-            wanted = layer(F.mish(wanted) if k else wanted)
-        return torch.cat([when, wanted * keep[..., None]], -1)
+            target = layer(F.mish(target) if k else target)
+        return torch.cat([step, target * keep[..., None]], -1)
 
     def _attend(self, place: int, x: Tensor, condition: Tensor) -> Tensor:
         return self.attention[place](x, condition) if len(self.attention) else x
 
     def _beside(self, x: Tensor, skip: Tensor) -> Tensor:
-        """Channels of both, seed by seed."""
+        """The channels of x and skip, concatenated for each seed."""
         both = torch.cat([x.unflatten(1, (self.seeds, -1)), skip.unflatten(1, (self.seeds, -1))], 2)
         return both.flatten(1, 2)
 
 
 def over_time(x: Tensor) -> Tensor:
-    """[S, R, C] -> [R, S * C, 1]."""
+    """A condition for all time steps: [S, R, C] -> [R, S * C, 1]."""
     return x.transpose(0, 1).flatten(1)[..., None]

@@ -5,6 +5,8 @@ trained.
 """
 
 import importlib
+import os
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,7 +39,9 @@ def write(name: str, results: Path, run_ids: Sequence[str]) -> None:
     for run_id in run_ids:
         record, folder = store.peek(run_id), store.root / name / run_id
         if record and record["status"] == "done" and not folder.exists():
-            LOGGERS[name](folder, list(scalars(record, store.runs / run_id)))
+            draft = folder.with_name(f".{run_id}.{uuid.uuid4().hex[:8]}")
+            LOGGERS[name](draft, list(scalars(record, store.runs / run_id)))
+            os.replace(draft, folder)
 
 
 def scalars(record: dict[str, Any], folder: Path) -> Iterator[tuple[int, str, float]]:

@@ -1,4 +1,4 @@
-"""A method of one's own: `offmarl new` writes its file, `offmarl validate` tells whether it keeps the contract."""
+"""A method of your own: `offmarl new` writes its file, `offmarl validate` runs the contract tests on it."""
 
 import argparse
 import os
@@ -9,6 +9,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -16,32 +17,31 @@ from xml.etree import ElementTree
 from offmarl.experiments.commands.options import examples
 from offmarl.experiments.errors import UserError, check_name
 
-TESTS = Path(__file__).parents[2] / "tests" / "algorithms"
-CONTRACT = ("test_settings.py", "test_contract.py", "test_acting.py", "test_graphs.py")
-PLACES = {"continuous": ("continuous", "mpe/spread:medium"), "discrete": ("smac", "smac/3m:medium")}
+CONTRACT = ("test_settings.py", "test_training.py", "test_acting.py", "test_graphs.py")  # of offmarl.contract
+SMOKE_RUNS = {"continuous": ("continuous", "mpe/spread:medium"), "discrete": ("smac", "smac/3m:medium")}
 
 
 def new_options(parser: argparse.ArgumentParser) -> None:
-    """Declare them."""
-    parser.epilog = examples(("new my_method", "here"), ("new my_method --dir algorithms", "in a checkout"))
-    parser.add_argument("name", help="as the command line will call it: my_method")
-    parser.add_argument("--dir", type=Path, default=Path(), help="where to (default: here; algorithms/ in a checkout)")
+    """Declare the options of `offmarl new`."""
+    parser.epilog = examples(("new my_method", "in this folder"), ("new my_method --dir algorithms", "in a clone"))
+    parser.add_argument("name", help="the method's name on the command line, as my_method")
+    parser.add_argument("--dir", type=Path, default=Path(), help="folder of the new file (default: this folder)")
     parser.set_defaults(command=_new)
 
 
 def validate_options(parser: argparse.ArgumentParser) -> None:
-    """Declare them."""
+    """Declare the options of `offmarl validate`."""
     parser.epilog = examples(("validate my_method.py", "a file"), ("validate mac_flow", "a method by name"))
+    parser.add_argument("name", help="a method's file or name")
+    parser.add_argument("--keep", type=Path, help="keep the smoke run in this results directory (default: delete it)")
     parser.set_defaults(command=_validate)
-    parser.add_argument("name", help="a method's name, or its file")
-    parser.add_argument("--keep", type=Path, help="results directory of the smoke run (default: none is kept)")
 
 
 def register_files(paths: Sequence[str]) -> None:
-    """Let these files be methods, in this process and in those that it starts.
+    """Register the methods of these files, in this process and in those that it starts.
 
     Raises:
-        MethodError: when one is none, or its name is taken.
+        MethodError: when a file holds no method, or its name is taken.
     """
     from offmarl.algorithms import PATHS, registry
 
@@ -54,78 +54,87 @@ def register_files(paths: Sequence[str]) -> None:
 def _new(args: argparse.Namespace) -> int:
     from offmarl.algorithms import registry
 
-    place = args.dir / f"{args.name}.py"
+    file = args.dir / f"{args.name}.py"
     if not re.fullmatch(r"[a-z][a-z0-9_]*", args.name):
-        raise UserError(f"new {args.name}: write a name of small letters, digits and underscores, as my_method")
+        raise UserError(f"new {args.name}: a name has small letters, digits and underscores, as my_method")
     if args.name in registry():
-        raise UserError(f"new {args.name}: there is a method of this name; choose another")
+        raise UserError(f"new {args.name}: a method of this name exists; choose another")
     if not args.dir.is_dir():
-        raise UserError(f"--dir {args.dir}: there is no such directory")
-    words = args.name.split("_")
-    text = resources.files("offmarl.experiments.commands").joinpath("template.py").read_text()
-    text = text.replace('"template"', f'"{args.name}"').replace("Template", "".join(map(str.capitalize, words)))
+        raise UserError(f"--dir {args.dir}: no such directory")
+    words = [word.capitalize() for word in args.name.split("_")]
+    text = resources.files("offmarl.experiments.commands").joinpath("template.py").read_text(encoding="utf-8")
+    for placeholder, value in (("template", args.name), ("Template", "".join(words)), ("TITLE", " ".join(words))):
+        text = text.replace(placeholder, value)
     try:
-        with place.open("x", encoding="utf-8") as file:
-            file.write(text.replace("TITLE", " ".join(map(str.capitalize, words))))
+        with file.open("x", encoding="utf-8") as new:
+            new.write(text)
     except FileExistsError as error:
-        raise UserError(f"new {args.name}: {place} is there already; it was left alone") from error
-    print(f"written: {place}\nnext: offmarl validate {place}")
+        raise UserError(f"new {args.name}: {file} exists; it was not changed") from error
+    print(f"wrote {file}\nnext: offmarl validate {file}")
     return 0
 
 
 def _validate(args: argparse.Namespace) -> int:
     from offmarl.algorithms import registry
 
-    if args.name.endswith(".py"):
-        before = set(registry())
-        register_files([args.name])
+    if find_spec("pytest") is None:
+        raise UserError("validate: pytest is missing; install it with: pip install 'offmarl[test]'")
+    is_file, before = args.name.endswith(".py"), set(registry())
+    register_files([args.name] if is_file else [])  # by absolute paths, which the tests' process needs
+    if is_file:
         chosen = sorted(set(registry()) - before) or [Path(args.name).stem]
     else:
         chosen = [check_name("algorithm", args.name, registry())]
-    if not TESTS.is_dir():
-        raise UserError("validate: the contract tests are part of the repository; run it from a clone")
-    if not all([_contract(name) for name in chosen]):  # noqa: C419 - all of them, though one fails
+    passed = [_passes_contract(name) for name in chosen]
+    if not all(passed):
         return 1
     for name in chosen:
-        _smoke(name, args.keep)
+        _smoke_run(name, args.keep)
     return 0
 
 
-def _contract(name: str) -> bool:
-    """Run the tests on one method, print a line for each, and tell whether all passed."""
+def _passes_contract(name: str) -> bool:
+    """Run the contract tests on one method, print a line for each test; whether all passed.
+
+    No pytest settings and plugins of the user's take part.
+    """
     with tempfile.TemporaryDirectory(prefix="offmarl-validate-") as scratch:
-        report = Path(scratch) / "report.xml"
-        files = [str(TESTS / file) for file in CONTRACT]
-        words = [sys.executable, "-m", "pytest", *files, "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
-        surroundings = {**os.environ, "OFFMARL_METHOD": name, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(words, cwd=TESTS.parents[1], env=surroundings, capture_output=True, text=True)
+        report, settings = Path(scratch) / "report.xml", Path(scratch) / "pytest.ini"
+        settings.write_text("[pytest]\naddopts = --import-mode=importlib\n")
+        folder = str(resources.files("offmarl.contract"))
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
+        command += [f"-c={settings}", f"--rootdir={scratch}", f"--confcutdir={folder}"]
+        command += [os.path.join(folder, file) for file in CONTRACT]
+        variables = {**os.environ, "OFFMARL_METHOD": name, "OMP_NUM_THREADS": "1"}
+        variables |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "", "PYTEST_PLUGINS": ""}
+        done = subprocess.run(command, cwd=scratch, env=variables, capture_output=True, text=True)
         if done.returncode not in (0, 1) or not report.exists():
-            last = (done.stdout + done.stderr).strip().splitlines()[-1:]
-            reason = f"the contract tests did not run ({' '.join(last)}); `./run_all.sh validate` sets them up"
-            raise UserError(f"validate {name}: {reason}")
-        checks = _checks(report)
-    for text, (count, faults) in checks.items():
-        print(f"{'✗' if faults else '✓'} {text} ({count})" + "".join(f"\n    {fault}" for fault in faults[:3]))
-    return not any(faults for _, faults in checks.values())
+            last = " ".join((done.stdout + done.stderr).strip().splitlines()[-1:])
+            raise UserError(f"validate {name}: the contract tests did not run ({last})")
+        results = _read_report(report)
+    for test, (count, failures) in results.items():
+        print("\n    ".join([f"{'✗' if failures else '✓'} {test} ({count})", *failures[:3]]))
+    return not any(failures for _, failures in results.values())
 
 
-def _checks(report: Path) -> dict[str, tuple[int, list[str]]]:
-    """Every test in words, to the number of its cases and the first line of each that failed."""
-    found: dict[str, tuple[int, list[str]]] = defaultdict(lambda: (0, []))
+def _read_report(report: Path) -> dict[str, tuple[int, list[str]]]:
+    """From a test's name in words to the number of its cases, and the first line of each failure."""
+    results: dict[str, tuple[int, list[str]]] = defaultdict(lambda: (0, []))
     for case in ElementTree.parse(report).iter("testcase"):
-        text = case.get("name", "").partition("[")[0].removeprefix("test_").replace("_", " ")
+        test, _, parameters = case.get("name", "").partition("[")
         if case.find("skipped") is not None:
             continue
-        count, faults = found[text]
-        for fault in [*case.findall("failure"), *case.findall("error")]:
-            where = case.get("name", "").partition("[")[2].rstrip("]")
-            faults.append(f"{where}: {(fault.get('message') or 'failed').splitlines()[0][:200]}")
-        found[text] = count + 1, faults
-    return found
+        words = test.removeprefix("test_").replace("_", " ")
+        count, failures = results[words]
+        for failure in [*case.findall("failure"), *case.findall("error")]:
+            reason = (failure.get("message") or "failed").splitlines()[0][:200]
+            failures.append(f"{parameters.rstrip(']')}: {reason}")
+        results[words] = count + 1, failures
+    return results
 
 
-def _smoke(name: str, keep: Path | None) -> None:
-    """Train the method at smoke in every space that it plays in, and print its card."""
+def _smoke_run(name: str, keep: Path | None) -> None:
+    """Train the method with the smoke profile on a task for each kind of its actions, and print its card."""
     from offmarl.algorithms import registry
     from offmarl.experiments.grid import jobs as grid
     from offmarl.experiments.launch.prepare_data import prepare
@@ -135,8 +144,8 @@ def _smoke(name: str, keep: Path | None) -> None:
 
     with tempfile.TemporaryDirectory(prefix="offmarl-validate-") as scratch:
         results = keep.resolve() if keep else Path(scratch)
-        places = [PLACES[space] for space in sorted(registry()[name].actions)]
-        requests = [grid.Request(suite, "smoke", algorithms=[name], tasks=[data]) for suite, data in places]
+        runs = [SMOKE_RUNS[kind] for kind in sorted(registry()[name].actions)]
+        requests = [grid.Request(suite, "smoke", algorithms=[name], tasks=[data]) for suite, data in runs]
         jobs = [job for request in requests for job in grid.jobs(request)]
         prepare([job.entry for job in jobs], "embedded", 1)
         for failure in launch(grid.pending(jobs, Store(results)), results, Host(), 1):
@@ -146,16 +155,15 @@ def _smoke(name: str, keep: Path | None) -> None:
 
 
 def _card(name: str, records: list[dict[str, Any]]) -> Iterator[str]:
-    """What there is to know of a method, from its runs."""
+    """The lines of a method's card: its facts, and what its smoke runs measured."""
     facts = records[0]["algorithm"]
     yield f"\n{facts['title']} ({name})"
-    for word in ("paper", "source_code", "execution"):
-        yield f"  {word.replace('_', ' '):12} {facts[word]}"
+    for fact in ("paper", "source_code", "execution"):
+        yield f"  {fact.replace('_', ' '):12} {facts[fact]}"
     for record in records:
-        cell, last, time = record["cell"], record["evaluations"][-1], record["time"]
+        cell, returns, time = record["cell"], record["evaluations"][-1]["returns"], record["time"]
+        update = 1e3 * time["update_s"] / record["protocol"]["steps"] / time["seeds_together"]
         yield f"  {cell['task']}:{cell['quality']}"
         yield f"    parameters {record['algorithm']['parameters']:,}, network calls {record['algorithm']['nfe']}"
-        update = 1e3 * time["update_s"] / record["protocol"]["steps"] / time["seeds_together"]
-        yield f"    an update {update:.2f} ms a seed, a joint decision {record['latency']['joint_ms']:.2f} ms"
-        data = record["dataset"]["return_mean"]
-        yield f"    return at smoke {sum(last['returns']) / len(last['returns']):.1f}, the data's {data:.1f}"
+        yield f"    update {update:.2f} ms per seed, joint decision {record['latency']['joint_ms']:.2f} ms"
+        yield f"    mean return {sum(returns) / len(returns):.1f}, of the data {record['dataset']['return_mean']:.1f}"

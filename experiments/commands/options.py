@@ -1,24 +1,28 @@
-"""What the commands' options share: how they are declared, read and refused."""
+"""Options that several commands share: how they are declared, read and checked."""
 
 import argparse
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from offmarl.experiments.errors import UserError, check_name
+
+if TYPE_CHECKING:
+    from offmarl.experiments.grid.jobs import Request
 
 VARIANT = "paper, released, quick, or several: quick+without_igm (default: the profile's)"
 SUITES = "smac, continuous, om2p, or all of them"
 
 
 def examples(*lines: tuple[str, str]) -> str:
-    """The end of a command's help: its own few examples, each with a word on what it does."""
-    width = max(len(call) for call, told in lines if told) if any(told for _, told in lines) else 0
-    return "examples:\n" + "\n".join(f"  offmarl {call:{width}}  {told}".rstrip() for call, told in lines)
+    """The end of a command's help: pairs of an example and what it does."""
+    width = max((len(call) for call, text in lines if text), default=0)
+    return "examples:\n" + "\n".join(f"  offmarl {call:{width}}  {text}".rstrip() for call, text in lines)
 
 
 def subcommand(commands, name: str, text: str, function, *shown: tuple[str, str]) -> argparse.ArgumentParser:
-    """A subcommand, as `data list`, with its own examples."""
+    """A subcommand, such as `data list`, with its own examples."""
     formatter = argparse.RawDescriptionHelpFormatter
     sub = commands.add_parser(name, help=text, description=text, epilog=examples(*shown), formatter_class=formatter)
     sub.set_defaults(command=function)
@@ -26,40 +30,68 @@ def subcommand(commands, name: str, text: str, function, *shown: tuple[str, str]
 
 
 def results_option(options: argparse.ArgumentParser, text: str = "results directory") -> None:
-    """Where the store is."""
+    """--results: the directory of the store."""
     options.add_argument("--results", type=Path, default=Path("results"), help=f"{text} (default: results)")
 
 
 def method_file_option(options: argparse.ArgumentParser) -> None:
-    """Methods of one's own; --algorithm is the option's old name."""
-    text = "the file of a method that lies elsewhere; repeatable"
+    """--method-file: the user's own methods. --algorithm is its old name."""
+    text = "a file with a method of your own; repeatable"
     options.add_argument("--method-file", action="append", default=[], metavar="FILE", help=text)
     options.add_argument("--algorithm", action="append", dest="method_file", help=argparse.SUPPRESS)
 
 
 def jobs_option(options: argparse.ArgumentParser) -> None:
-    """How many trainings at once."""
-    text = "trainings side by side; 1 runs without Ray (default: cores)"
+    """--jobs: how many jobs train at once."""
+    text = "jobs that train at once; 1 runs without Ray (default: cores)"
     options.add_argument("--jobs", type=int, default=None, help=text)
 
 
 def device_options(options: argparse.ArgumentParser) -> None:
-    """On what to compute."""
+    """--device and --tf32: where to compute."""
     options.add_argument("--device", default="auto", help="cpu, cuda or auto: cuda where there is one (default)")
     options.add_argument("--tf32", action="store_true", help="on CUDA, multiply in TF32: faster, ten bits of mantissa")
 
 
 def host_options(options: argparse.ArgumentParser) -> None:
-    """Where and how to train."""
+    """The device, its threads, and whether updates are captured as CUDA graphs."""
     device_options(options)
-    options.add_argument("--threads", type=int, default=1, help="CPU threads of each training (default: 1)")
-    options.add_argument(
-        "--eager", action="store_true", help="on CUDA, do without captured graphs: slower, same numbers"
-    )
+    options.add_argument("--threads", type=int, default=1, help="CPU threads of each job (default: 1)")
+    options.add_argument("--eager", action="store_true", help="on CUDA, use no CUDA graphs: slower, same numbers")
+
+
+def selection_options(options: argparse.ArgumentParser, profile: str, tasks: str) -> None:
+    """The suite, and what is chosen and changed of it.
+
+    Args:
+        profile: the default.
+        tasks: which tasks are the default, for the help.
+    """
+    options.add_argument("--suite", required=True, help=SUITES)
+    text = f"how much work: smoke, quick or paper (default: {profile})"
+    options.add_argument("--profile", default=profile, help=text)
+    options.add_argument("--algorithms", help="comma-separated methods (default: those of the suite)")
+    method_file_option(options)
+    text = f"comma-separated tasks or datasets: smac/3m,smac/8m:good (default: {tasks})"
+    options.add_argument("--tasks", help=text)
+    options.add_argument("--variant", help=VARIANT)
+    text = "change a setting; repeatable"
+    options.add_argument("--set", action="append", default=[], metavar="METHOD.KEY=VALUE", help=text)
+    results_option(options)
+
+
+def request_of(args: argparse.Namespace, **others: Any) -> "Request":
+    """What `selection_options` ask for; `others` are parts of the request that they do not decide."""
+    from offmarl.experiments.grid.config import parse_overrides
+    from offmarl.experiments.grid.jobs import Request
+
+    asked = {name: getattr(args, name) for name in ("suite", "profile", "variant")}
+    asked |= {"algorithms": listed(args.algorithms), "tasks": listed(args.tasks)}
+    return Request(**asked | {"overrides": parse_overrides(args.set)} | others)
 
 
 def workers_of(args: argparse.Namespace, device: str) -> int:
-    """How many trainings run at once, by --jobs and --threads.
+    """How many jobs train at once, by --jobs and --threads.
 
     Raises:
         UserError: for less than one.
@@ -73,7 +105,7 @@ def workers_of(args: argparse.Namespace, device: str) -> int:
 
 
 def listed(text: str | None) -> list[str] | None:
-    """Comma-separated names; None where nothing is said."""
+    """Comma-separated names; None for None."""
     return None if text is None else [part for part in text.split(",") if part]
 
 
@@ -98,7 +130,7 @@ def find_device(name: str) -> str:
     """The device that a name means, as torch calls it.
 
     Raises:
-        UserError: for an unknown one, and for one that is not there.
+        UserError: for an unknown or unavailable device.
     """
     import torch
 
@@ -112,27 +144,28 @@ def find_device(name: str) -> str:
 
 
 def existing(results: Path, option: str = "--results") -> Path:
-    """The results directory that an option names, which must be there.
+    """The results directory that an option names, which must exist.
 
     Raises:
-        UserError: where it is not.
+        UserError: where it does not.
     """
     if not results.is_dir():
-        raise UserError(f"{option} {results}: there is no such directory; `offmarl run` makes it")
+        raise UserError(f"{option} {results}: there is no such directory; `offmarl run` creates it")
     return results.resolve()
 
 
 def writable(results: Path) -> Path:
-    """The results directory, made where it is missing.
+    """The results directory, created where it is missing.
 
     Raises:
-        UserError: where that cannot be done.
+        UserError: where it cannot be created or written.
     """
     results = results.expanduser().resolve()
     try:
         results.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--results {results}: cannot be made ({error.strerror}); choose another directory") from error
+        reason = f"cannot be created ({error.strerror})"
+        raise UserError(f"--results {results}: {reason}; choose another directory") from error
     if not os.access(results, os.W_OK):
         raise UserError(f"--results {results}: is not writable; choose another directory")
     return results
@@ -156,9 +189,5 @@ def find_entries(source: str, wanted: list[str] | None) -> list:
 
 
 def find_recipes(wanted: list[str] | None) -> list:
-    """The embedded datasets of tasks, or of task:quality; None means all.
-
-    Raises:
-        UserError: for an unknown one.
-    """
+    """`find_entries` of the embedded datasets."""
     return find_entries("embedded", wanted)

@@ -49,8 +49,9 @@ def suite_facts(name: str, source: str) -> tuple[dict[str, Any], dict[str, str],
     from offmarl.experiments.grid.suite import load_suite, suite_names
 
     suite = load_suite(name)
-    elsewhere = {method for other in suite_names() for method in load_suite(other)["algorithms"]}
-    return suite, grid.unavailable(suite) | grid.lacking(suite, source), elsewhere
+    elsewhere = {method for other in suite_names() for method in load_suite(other).algorithms}
+    reasons = grid.unavailable_methods(suite) | grid.unavailable_datasets(suite, source)
+    return suite.model_dump(exclude_unset=True), reasons, elsewhere
 
 
 def print_report(name: str, profile: str, source: str, results: Path) -> None:
@@ -93,13 +94,13 @@ def write_site(results: Path, folder: Path, suites: Sequence[str], profile: str 
 
 def paper_settings(suite: str) -> dict[tuple[str, str], dict[str, Any]]:
     """Task and method to the settings and the protocol of the paper profile, as a run would store them."""
-    from offmarl.experiments.grid import jobs as grid
+    from offmarl.experiments.grid.jobs import Request, jobs
 
-    jobs = grid.jobs(grid.Request(suite, profile="paper"))
-    return {
-        (job.task, job.algorithm): json.loads(json.dumps(dict(job.config) | dict(job.protocol), default=str))
-        for job in jobs
-    }
+    found = {}
+    for job in jobs(Request(suite, profile="paper")):
+        settings = job.settings["config"] | job.settings["protocol"]
+        found[job.task, job.algorithm] = json.loads(json.dumps(settings, default=str))
+    return found
 
 
 def _absent(name: str, source: str) -> dict[str, str]:
@@ -108,4 +109,4 @@ def _absent(name: str, source: str) -> dict[str, str]:
     from offmarl.experiments.grid import jobs as grid
     from offmarl.experiments.grid.suite import load_suite
 
-    return suite_facts(name, source)[1] if source in SOURCES else grid.unavailable(load_suite(name))
+    return suite_facts(name, source)[1] if source in SOURCES else grid.unavailable_methods(load_suite(name))

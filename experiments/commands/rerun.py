@@ -43,7 +43,7 @@ def _rerun(args: argparse.Namespace) -> int:
     cannot = refusing(f"{run_id}: cannot be trained again")
     with cannot, tempfile.TemporaryDirectory(prefix="offmarl-rerun-") as scratch:
         host.set_up()
-        with tqdm(total=job.protocol["steps"], desc=job.title, unit="update", disable=None) as bar:
+        with tqdm(total=job.protocol.steps, desc=job.title, unit="update", disable=None) as bar:
             for progress in train(job, scratch, host):
                 bar.update(progress.step - bar.n)
         rows = compare(store, Store(scratch), run_id)
@@ -61,7 +61,7 @@ def _job(record: dict[str, Any], run_id: str, alone: bool) -> "Job":
     job = stored_job(record, [seed] if alone else record.get("seeds") or [seed])
     if run_id not in job.run_ids():
         raise UserError(f"{run_id}: the settings in its run.json are those of {job.run_ids()[0]}")
-    if job.entry.key() != job.protocol["data"]:
+    if job.entry.key() != job.protocol.data:
         raise UserError(f"{run_id}: was trained on another version of its data, which is unavailable here")
     return job
 

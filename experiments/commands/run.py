@@ -4,53 +4,30 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from offmarl.experiments.commands.options import (
-    SUITES,
-    VARIANT,
-    examples,
-    find_device,
-    host_options,
-    jobs_option,
-    listed,
-    method_file_option,
-    parse_seeds,
-    results_option,
-    workers_of,
-    writable,
-)
+from offmarl.experiments.commands import options
 from offmarl.experiments.errors import UserError
 
 if TYPE_CHECKING:
     from offmarl.experiments.grid.jobs import Request
 
-SOURCE = "where data and simulator come from: embedded (default), or og_marl, omiga, omar: the public data"
+SOURCE = "where data and simulator come from: embedded (default), or og_marl, omiga, omar: public data"
 
 
 def run_options(parser: argparse.ArgumentParser) -> None:
     """Declare them."""
-    parser.epilog = examples(
+    parser.epilog = options.examples(
         ("run --suite smac", "Table 1, quick profile, everything on this machine"),
         ("run --suite smac --profile smoke", "two maps in four minutes"),
         ("run --suite smac --tasks smac/3m,smac/8m:good --algorithms bc,mac_flow --seeds 0-5", ""),
         ("run --suite smac --method-file my_method.py --algorithms my_method,mac_flow", ""),
     )
-    parser.add_argument("--suite", required=True, help=SUITES)
-    parser.add_argument("--profile", default="quick", help="how much work: smoke, quick (default) or paper")
+    options.selection_options(parser, profile="quick", tasks="all of the suite")
     parser.add_argument("--source", default="embedded", help=SOURCE)
-    parser.add_argument("--algorithms", help="comma-separated methods (default: those of the suite)")
-    method_file_option(parser)
-    parser.add_argument("--tasks", help="comma-separated tasks or datasets: smac/3m,smac/8m:good (default: all)")
     parser.add_argument("--seeds", help="0-5 or 0,2,4 (default: the profile's)")
-    parser.add_argument("--variant", help=VARIANT)
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="METHOD.KEY=VALUE", help="change a setting; repeatable"
-    )
-    jobs_option(parser)
-    host_options(parser)
-    parser.add_argument(
-        "--deterministic", action="store_true", help="the same bits from the same seed on the same machine; slower"
-    )
-    results_option(parser)
+    options.jobs_option(parser)
+    options.host_options(parser)
+    text = "the same bits from the same seed on the same machine; slower"
+    parser.add_argument("--deterministic", action="store_true", help=text)
     parser.add_argument("--log", default=None, help="write curves there too: tensorboard")
     parser.add_argument("--dry-run", action="store_true", help="print the cells, the estimated time and disk, and stop")
     parser.set_defaults(command=_run)
@@ -63,39 +40,33 @@ def _run(args: argparse.Namespace) -> int:
     from offmarl.experiments.grid.suite import expand
     from offmarl.experiments.launch.prepare_data import prepare
     from offmarl.experiments.launch.serial import launch
+    from offmarl.experiments.store.leftovers import clear_leftovers
     from offmarl.experiments.store.store import Store
     from offmarl.experiments.training.machine import Host
 
     _check(args)
-    request = grid.Request(
-        suite=args.suite,
-        profile=args.profile,
-        source=args.source,
-        algorithms=listed(args.algorithms),
-        tasks=listed(args.tasks),
-        seeds=parse_seeds(args.seeds),
-        variant=args.variant,
-        overrides=args.set,
-    )
-    jobs, device = grid.jobs(request), find_device(args.device)
-    workers = workers_of(args, device)
+    request = options.request_of(args, source=args.source, seeds=options.parse_seeds(args.seeds))
+    jobs, device = grid.jobs(request), options.find_device(args.device)
+    workers = options.workers_of(args, device)
     if not jobs:
         print("offmarl: nothing to run: no dataset of this selection is available here", file=sys.stderr)
-        _print_left_out(request)
+        _print_unavailable(request)
         return 3
     host = Host(device, args.threads, args.tf32, args.eager, args.deterministic)
-    results = writable(args.results)
+    results = options.writable(args.results)
+    if not args.dry_run:
+        clear_leftovers(results)
     left = grid.pending(jobs, Store(results))
     if args.dry_run:
         from offmarl.experiments.timing.dry_run import describe
 
         print(describe(jobs, left, host, workers))
-        _print_left_out(request)
+        _print_unavailable(request)
         return 0
     note_grid(results, request, jobs)
     entries = {(job.task, job.quality): job.entry for job in left}
     for fault in prepare(list(entries.values()), args.source, min(workers, 2)):
-        print(f"offmarl: {fault}", file=sys.stderr)  # its jobs will fail, and say so in the table
+        print(f"offmarl: {fault}", file=sys.stderr)  # its jobs fail, and the table says why
     failures = launch(left, results, host, workers)
     if args.log:
         from offmarl.experiments.commands import loggers
@@ -105,28 +76,28 @@ def _run(args: argparse.Namespace) -> int:
         print_report(suite, args.profile, args.source, results)
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
-    _print_left_out(request)
+    _print_unavailable(request)
     return 1 if failures else 0
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Refuse options that do not go together, before anything is read."""
+    """Refuse options that exclude each other, before anything is read."""
     if args.method_file and args.algorithms is None:
-        raise UserError("--method-file: name what shall run too, for example --algorithms my_method,mac_flow")
+        raise UserError("--method-file: choose what runs as well, for example --algorithms my_method,mac_flow")
     if args.log:
         from offmarl.experiments.commands import loggers
 
         loggers.check(args.log)
     if args.deterministic and args.tf32:
-        raise UserError("--deterministic and --tf32: TF32 rounds products; leave one of them out")
+        raise UserError("--deterministic and --tf32: TF32 rounds products; use one of them")
 
 
-def _print_left_out(request: "Request") -> None:
-    """The datasets of the selection that are not available here: each reason once, with its datasets."""
-    from offmarl.experiments.grid.jobs import left_out
+def _print_unavailable(request: "Request") -> None:
+    """Print the datasets of the selection that are unavailable here: each reason once, with its datasets."""
+    from offmarl.experiments.grid.jobs import unavailable
 
     by_reason: dict[str, dict[str, list[str]]] = {}
-    for name, reason in left_out(request).items():
+    for name, reason in unavailable(request).items():
         task, quality = name.split(":")
         by_reason.setdefault(reason, {}).setdefault(task, []).append(quality)
     for reason, datasets in by_reason.items():

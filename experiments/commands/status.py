@@ -10,6 +10,7 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from offmarl.experiments.commands.options import examples, existing, results_option
+from offmarl.experiments.grid import estimate
 
 if TYPE_CHECKING:
     from offmarl.experiments.grid.jobs import Job, Request
@@ -45,8 +46,8 @@ def note_grid(results: Path, request: "Request", grid: Sequence["Job"]) -> None:
     path = results / "grids" / f"{request.suite}-{request.profile}-{request.source}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     jobs = [
-        {name: getattr(job, name) for name in ("title", "task", "quality", "algorithm", "lease")}
-        | {"steps": job.protocol["steps"], "run_ids": job.run_ids()}
+        {name: getattr(job, name) for name in ("title", "task", "quality", "algorithm")}
+        | {"steps": job.protocol.steps, "run_ids": job.run_ids(), "lease": job.lock_name}
         for job in grid
     ]
     text = json.dumps({"asked": datetime.now(UTC).isoformat(), "jobs": jobs}, indent=1)
@@ -94,19 +95,14 @@ def _count(states: Iterable[str]) -> dict[str, int]:
 
 
 def _running(store: "Store") -> dict[str, Record]:
-    """The jobs in training, by the name of their lock."""
-    from offmarl.experiments.store.lock import alive, read_lease
+    """What is being trained, by job."""
+    from offmarl.experiments.store.lock import running
 
-    found = {}
-    for path in sorted((store.root / "work").glob("[!.]*.lease")):
-        try:
-            lock = read_lease(path)
-        except OSError:  # the job has just ended
-            continue
-        if alive(lock):
-            facts = {key: lock[key] for key in ("host", "pid", "step", "steps")}
-            found[path.stem] = {"job": path.stem, **facts, "heartbeat_s": round(max(0.0, lock["age"]), 1)}
-    return found
+    return {
+        job: {"job": job, **{key: facts[key] for key in ("host", "pid", "step", "steps")}}
+        | {"heartbeat_s": round(max(0.0, facts["age"]), 1)}
+        for job, facts in running(store.root).items()
+    }
 
 
 def time_left(unfinished: Iterable[Record], running: Mapping[str, Record], records: Iterable[Record]) -> float | None:
@@ -120,12 +116,10 @@ def time_left(unfinished: Iterable[Record], running: Mapping[str, Record], recor
         if record["status"] == "done" and times and steps:
             spent = sum(times.get(part) or 0.0 for part in ("data_s", "update_s", "evaluate_s"))
             paces[record["cell"]["algorithm"]].append(spent / steps)
-    steps = [(job["algorithm"], job["steps"] - running.get(job["lease"], {}).get("step", 0)) for job in unfinished]
-    if not steps or not paces:
-        return None if steps else 0.0
     pace = {name: mean(found) for name, found in paces.items()}
-    usual = mean(pace.values())
-    return sum(count * pace.get(name, usual) for name, count in steps) / max(1, len(running))
+    steps = [(job["algorithm"], job["steps"] - running.get(job["lease"], {}).get("step", 0)) for job in unfinished]
+    seconds = estimate.time_left(steps, pace)
+    return None if seconds is None else seconds / max(1, len(running))
 
 
 def hours(records: Iterable[Record]) -> dict[str, float]:
@@ -158,11 +152,8 @@ def _text(found: Record) -> str:
     lines += [f"{row['status']}: {row['run_id']}: {row['reason']}" for row in found["lost"]]
     seconds, spent = found["time_left_s"], found["hours"]
     if found["grids"]:
-        lines.append(f"time left: {'unknown until a run has finished' if seconds is None else _duration(seconds)}")
+        lines.append(
+            f"time left: {'unknown until a run has finished' if seconds is None else estimate.duration(seconds)}"
+        )
     lines.append(f"spent: {spent['gpu']:.2f} GPU-hours, {spent['cpu']:.2f} CPU-hours (finished runs)")
     return "\n".join(lines)
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"about {minutes // 60} h {minutes % 60} min" if seconds >= 60 else "a minute" if seconds else "none"

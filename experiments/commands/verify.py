@@ -76,7 +76,8 @@ def _checks(store: "Store", records: dict[str, Record]) -> list[Callable[[], Ite
 
 def check_run(store: "Store", run_id: str) -> Iterator[Finding]:
     """A run's files against their sums, and its settings against its name."""
-    from offmarl.experiments.grid.jobs import stored_job
+    from offmarl.experiments.grid.jobs import stored_hash
+    from offmarl.experiments.store.store import Cell
     from offmarl.reports.records import checksums as sums
 
     folder, record = f"runs/{run_id}", store.peek(run_id)
@@ -89,17 +90,18 @@ def check_run(store: "Store", run_id: str) -> Iterator[Finding]:
         yield Finding(f"{folder}/run.json", run_id, "is damaged; the next run sets it aside and trains the cell again")
         return
     try:
-        job = stored_job(record, [record["cell"]["seed"]])
+        expected = stored_hash(record)
+        name_by_settings = Cell(**record["cell"]).run_id(expected)
         names = {"name of its folder": run_id, "run_id": record["run_id"]}
         settings = record["config_hash"]
     except (KeyError, TypeError, AttributeError) as error:
         yield Finding(f"{folder}/run.json", run_id, f"lacks what its name is made of ({error!r})", wrong=False)
         return
     for key, name in names.items():
-        if name != job.run_ids()[0]:
-            yield Finding(f"{folder}/run.json", key, f"is {name}, the stored settings give {job.run_ids()[0]}")
-    if settings != job.hash:
-        yield Finding(f"{folder}/run.json", "config_hash", f"is {settings}, should be {job.hash}")
+        if name != name_by_settings:
+            yield Finding(f"{folder}/run.json", key, f"is {name}, the stored settings give {name_by_settings}")
+    if settings != expected:
+        yield Finding(f"{folder}/run.json", "config_hash", f"is {settings}, should be {expected}")
 
 
 def check_data(source: str, task: str, quality: str, key: str, sha256: str, run_id: str) -> Iterator[Finding]:

@@ -1,7 +1,8 @@
-"""A method's settings: defaults, profile, suite, variant and command line, layer on layer."""
+"""A method's settings: its defaults, then profile, suite, variant and command line, each layer over those before."""
 
 import contextlib
 import dataclasses
+import functools
 import re
 import types
 import typing
@@ -12,15 +13,17 @@ import yaml
 
 from offmarl.algorithms import registry
 from offmarl.algorithms.parts.algorithm import Algorithm
+from offmarl.algorithms.parts.config import BaseConfig
 from offmarl.experiments.errors import UserError, check_name
-from offmarl.experiments.grid.suite import ALL, expand, load_suite, profiles, suite_names  # noqa: F401 - a part of the grid
+
+Overrides = Mapping[str, Mapping[str, Any]]  # settings by method; "all" for every method that has them
 
 
 def parse_overrides(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
     """`mac_flow.alpha=1.0` or `all.batch_size=128` -> settings by method.
 
     Raises:
-        UserError: when one does not have that form, or names no method.
+        UserError: when a text has another form, or names no method.
     """
     found: dict[str, dict[str, Any]] = {}
     for text in texts:
@@ -37,52 +40,57 @@ def parse_overrides(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def resolve(
-    method: type[Algorithm], variant: str, common: Sequence[Mapping[str, Any]], overrides: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The method's full config: its defaults, then `common`, the variant, and the command line.
+    method: type[Algorithm], variant: str, common: Sequence[Mapping[str, Any]], overrides: Overrides
+) -> BaseConfig:
+    """The method's config: its defaults, then `common`, the variant, and the overrides.
 
     Settings for all methods reach those that have them. A variant may join several: quick+without_igm.
+
+    Raises:
+        UserError: for an unknown setting, or a value that it cannot have.
     """
     names = {f.name for f in dataclasses.fields(method.Config)}
-    shared = [*common, overrides.get("all", {})]
-    for key in overrides.get("all", {}):
-        known = {f.name for m in registry().values() for f in dataclasses.fields(m.Config)}
-        check_name("setting", key, sorted(known))
-    layers: list[Mapping[str, Any]] = [{k: v for k, v in layer.items() if k in names} for layer in shared]
-    layers[-1:-1] = [method.variants.get(name, {}) for name in variant.split("+")]
-    layers.append(overrides.get(method.name, {}))
+    for_all = overrides.get("all", {})
+    for key in for_all:
+        check_name("setting", key, sorted({f.name for m in registry().values() for f in dataclasses.fields(m.Config)}))
+    *common, for_all = ({k: v for k, v in layer.items() if k in names} for layer in (*common, for_all))
+    variants = [method.variants.get(name, {}) for name in variant.split("+")]
     config = dataclasses.asdict(method.Config())
-    for layer in layers:
+    for layer in (*common, *variants, for_all, overrides.get(method.name, {})):
         for key, value in layer.items():
             check_name(f"setting of {method.name}", key, sorted(names))
             config[key] = value
     config = {key: _checked(method, key, value) for key, value in config.items()}
     try:
-        method.Config(**config)
+        return method.Config(**config)
     except ValueError as error:
         raise UserError(f"{method.name}: {error}") from error
-    return config
 
 
 def _checked(method: type[Algorithm], key: str, value: Any) -> Any:
     """The value as the field's type, or a clear refusal."""
-    field = next(f for f in dataclasses.fields(method.Config) if f.name == key)
-    kind = typing.get_type_hints(method.Config)[key]
+    field, kind = _fields(method.Config)[key]
     place = f"{method.name}.{key}={value}"
-    choices = field.metadata.get("choices")
-    if choices:
+    if choices := field.metadata.get("choices"):
         check_name(f"value of {method.name}.{key}:", str(value), choices)
     if typing.get_origin(kind) is tuple:
         return _checked_list(place, value, whole=typing.get_args(kind)[0] is int)
     if kind is float and isinstance(value, str):  # YAML reads 1e-4 as a string
         with contextlib.suppress(ValueError):
             value = float(value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and type(value) is int:
         value = float(value)
     expected = kind if isinstance(kind, type) and not isinstance(kind, types.GenericAlias) else object
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
         raise UserError(f"{place}: write a value of type {expected.__name__}, as {field.default!r}")
     return value
+
+
+@functools.cache
+def _fields(config: type) -> dict[str, tuple[dataclasses.Field, Any]]:
+    """The fields of a Config and their types."""
+    types_ = typing.get_type_hints(config)
+    return {field.name: (field, types_[field.name]) for field in dataclasses.fields(config)}
 
 
 def _checked_list(place: str, value: Any, whole: bool) -> tuple:

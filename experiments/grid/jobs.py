@@ -4,8 +4,10 @@ A job trains all seeds of one dataset x algorithm x variant in lock step; each s
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from tqdm import tqdm
@@ -15,11 +17,49 @@ from offmarl.algorithms.parts.algorithm import Algorithm
 from offmarl.benchmarks.tasks import tasks
 from offmarl.datasets.catalogue import EMBEDDED, SOURCES, Entry, catalogue
 from offmarl.experiments.errors import UserError, check_name
-from offmarl.experiments.grid.config import parse_overrides, resolve
-from offmarl.experiments.grid.suite import ALL, expand, load_suite, profiles, suite_names  # noqa: F401 - a part of the grid
+from offmarl.experiments.grid.config import Overrides, config_from, resolve
+from offmarl.experiments.grid.suite import ALL, Profile, Suite, load_suite, suite_names
 from offmarl.experiments.store.store import Cell, Store, config_hash
 
 REPEATED = ("eval_noise", "batch_size")  # of the config, which a record's protocol repeats
+
+
+@dataclass(frozen=True)
+class OnlinePhase:
+    """Online fine-tuning after the offline updates."""
+
+    start: int  # updates before it
+    lanes: int  # parallel episodes of each seed
+    share: float  # of every batch that is offline data
+    noise: float  # standard deviation of normal noise on continuous actions
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How long a job trains, how it is evaluated, and on which data. The order of fields is that of records."""
+
+    eval_every: int  # updates
+    eval_episodes: int  # of each seed
+    timeout_bootstrap: bool  # value what follows a time-out
+    steps: int  # updates
+    data: str  # key of the dataset's content
+    online: OnlinePhase | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As records hold it: an online phase only where there is one, its start called `from`."""
+        facts = dataclasses.asdict(self)
+        if online := facts.pop("online"):
+            facts["online"] = {"from": online.pop("start"), **online}
+        return facts
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> "Protocol":
+        """From a record's protocol. TypeError or KeyError where it has other keys."""
+        facts = {key: value for key, value in stored.items() if key not in REPEATED}
+        if "online" in facts:
+            online = dict(facts["online"])
+            facts["online"] = OnlinePhase(online.pop("from"), **online)
+        return cls(**facts)
 
 
 @dataclass(frozen=True)
@@ -33,13 +73,27 @@ class Job:
     variant: str
     profile: str
     seeds: tuple[int, ...]
-    config: Mapping[str, Any]
-    protocol: Mapping[str, Any]
+    config: Any  # the method's Config
+    protocol: Protocol
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled by its settings: another process cannot import the Config of a method file by name."""
+        return stored_job, ({"cell": self._cell, **self.settings}, self.seeds)
 
     @property
+    def _cell(self) -> dict[str, str]:
+        """What names a cell, but for its seed."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(Cell) if f.name != "seed"}
+
+    @property
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """Config and protocol as records hold them: everything that decides the result of a seed."""
+        return {"config": dataclasses.asdict(self.config), "protocol": self.protocol.to_json()}
+
+    @cached_property
     def hash(self) -> str:
-        """Of everything that decides the result of a seed."""
-        return config_hash({"config": dict(self.config), "protocol": dict(self.protocol)})
+        """Of the settings."""
+        return config_hash(self.settings)
 
     @property
     def key(self) -> str:
@@ -47,7 +101,7 @@ class Job:
         return f"{self.run_ids()[0]}+{','.join(map(str, self.seeds))}"
 
     @property
-    def lease(self) -> str:
+    def lock_name(self) -> str:
         """Names the job whatever its seeds."""
         name, _, settings = self.run_ids()[0].rsplit(".", 2)
         return f"{name}.{settings}"
@@ -64,21 +118,16 @@ class Job:
 
     def cells(self) -> list[Cell]:
         """A cell for each seed."""
-        names = (self.task, self.quality, self.source, self.algorithm, self.variant, self.profile)
-        return [Cell(*names, seed) for seed in self.seeds]
+        return [Cell(**self._cell, seed=seed) for seed in self.seeds]
 
     def run_ids(self) -> list[str]:
         """The store's names of the cells."""
         return [cell.run_id(self.hash) for cell in self.cells()]
 
-    def algorithm_config(self) -> Any:
-        """The method's Config."""
-        return registry()[self.algorithm].Config(**self.config)
-
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for; None means all."""
+    """What is to run; None means all."""
 
     suite: str
     profile: str = "quick"
@@ -87,13 +136,13 @@ class Request:
     tasks: Sequence[str] | None = None
     seeds: Sequence[int] | None = None
     variant: str | None = None
-    overrides: Sequence[str] = ()
+    overrides: Overrides = field(default_factory=dict)
 
 
-def unavailable(suite: Mapping[str, Any]) -> dict[str, str]:
+def unavailable_methods(suite: Suite) -> dict[str, str]:
     """The suite's methods that cannot run on any of its tasks, with the reason."""
     reasons = {}
-    for name in suite["algorithms"]:
+    for name in suite.algorithms:
         if name not in registry():
             reasons[name] = "this method is not implemented yet"
         elif not _fits(registry()[name], suite):
@@ -101,15 +150,15 @@ def unavailable(suite: Mapping[str, Any]) -> dict[str, str]:
     return reasons
 
 
-def lacking(suite: Mapping[str, Any], source: str) -> dict[str, str]:
+def unavailable_datasets(suite: Suite, source: str) -> dict[str, str]:
     """The suite's datasets (task:quality) that this source cannot offer here, with the reason and what to do."""
     reasons = {}
-    for task, quality in _pairs(suite):
-        if (task, quality) in catalogue(source):
-            reasons[f"{task}:{quality}"] = catalogue(source)[task, quality].missing()
+    for pair in suite.datasets:
+        if pair in catalogue(source):
+            reasons[":".join(pair)] = catalogue(source)[pair].missing()
         else:
-            others = [other for other in SOURCES if (task, quality) in catalogue(other)]
-            reasons[f"{task}:{quality}"] = f"not part of {source}; --source {' or '.join(others)} has it"
+            others = [other for other in SOURCES if pair in catalogue(other)]
+            reasons[":".join(pair)] = f"not part of {source}; --source {' or '.join(others)} has it"
     return {name: reason for name, reason in reasons.items() if reason}
 
 
@@ -120,25 +169,20 @@ def by_suite(request: Request) -> list[Request]:
         UserError: for a task or algorithm that no suite has.
     """
     suites = {name: load_suite(name) for name in suite_names()}
-    known = {name: _qualities(suite) for name, suite in suites.items()}
-    union: dict[str, set[str]] = {}
-    for own in known.values():
-        for task, qualities in own.items():
-            union.setdefault(task, set()).update(qualities)
-    check_datasets(request.tasks or (), union)
+    known: dict[str, set[str]] = {}
+    for suite in suites.values():
+        for task, quality in suite.datasets:
+            known.setdefault(task, set()).add(quality)
+    check_datasets(request.tasks or (), known)
     for method in request.algorithms or ():
         check_name("algorithm", method, registry())
-
-    def has(suite: str, dataset: str) -> bool:
-        task, colon, quality = dataset.partition(":")
-        return task in known[suite] and (not colon or quality in known[suite][task])
-
     found = []
     for name, suite in suites.items():
-        names = None if request.tasks is None else [dataset for dataset in request.tasks if has(name, dataset)]
+        names = {f"{task}:{quality}" for task, quality in suite.datasets} | suite.qualities.keys()
+        wanted = None if request.tasks is None else [dataset for dataset in request.tasks if dataset in names]
         methods = request.algorithms and [m for m in request.algorithms if _fits(registry()[m], suite)]
-        if names != [] and methods != []:
-            found.append(dataclasses.replace(request, suite=name, tasks=names, algorithms=methods))
+        if wanted != [] and methods != []:
+            found.append(dataclasses.replace(request, suite=name, tasks=wanted, algorithms=methods))
     return found
 
 
@@ -151,62 +195,50 @@ def jobs(request: Request) -> list[Job]:
     if request.suite == ALL:
         return list({job.key: job for one in by_suite(request) for job in jobs(one)}.values())
     suite = load_suite(request.suite)
-    profile = _profile(suite, request)
+    profile = suite.profile(request.profile)
     check_name("source", request.source, SOURCES)
     methods = _methods(suite, request)
-    overrides = parse_overrides(request.overrides)
-    variant = request.variant or profile["variant"]
+    variant = request.variant or profile.variant
     for name in variant.split("+"):
         check_name("variant", name, sorted({"paper", *(v for m in registry().values() for v in m.variants)}))
-    steps = dict.fromkeys((m.name for m in methods), profile["steps"]) | profile.get("own_steps", {})
-    protocol = {k: profile[k] for k in ("eval_every", "eval_episodes")}
-    protocol |= {"timeout_bootstrap": False}
-    seeds = tuple(profile["seeds"] if request.seeds is None else request.seeds)
-    variants = {m.name: suite.get("variants", {}).get(m.name, {}).get(variant, variant) for m in methods}
-    layers = (profile["config"], suite["protocol"])
-    configs = {
-        (method.name, task): resolve(method, variants[method.name], [*layers, _of_task(suite, method, task)], overrides)
-        for method in methods
-        for task in _qualities(suite)
-        if acts_in(method, task)
-    }
-    return [
-        Job(
-            *(task, quality, request.source, method.name, variants[method.name], request.profile, seeds),
-            config=configs[method.name, task],
-            protocol=protocol | {"steps": steps[method.name], "data": key},
-        )
-        for task, quality in _datasets(suite, profile, request)
-        for key in [catalogue(request.source)[task, quality].key()]
-        for method in methods
-        if acts_in(method, task)
-    ]
+    variants = {m.name: suite.variants.get(m.name, {}).get(variant, variant) for m in methods}
+    configs = {}
+    for method, task in itertools.product(methods, suite.qualities):
+        if acts_in(method, task):
+            layers = (profile.config, suite.protocol, _task_settings(suite, method, task))
+            configs[method.name, task] = resolve(method, variants[method.name], layers, request.overrides)
+    seeds = tuple(profile.seeds if request.seeds is None else request.seeds)
+    skipped = unavailable_datasets(suite, request.source)
+    found = []
+    for task, quality in _selected(suite, profile, request):
+        if f"{task}:{quality}" in skipped:
+            continue
+        data = catalogue(request.source)[task, quality].key()
+        for name in [m.name for m in methods if acts_in(m, task)]:
+            steps = profile.own_steps.get(name, profile.steps)
+            protocol = Protocol(profile.eval_every, profile.eval_episodes, False, steps, data)
+            cell = (task, quality, request.source, name, variants[name], request.profile)
+            found.append(Job(*cell, seeds, configs[name, task], protocol))
+    return found
 
 
-def left_out(request: Request) -> dict[str, str]:
-    """The datasets (task:quality) that a request asks for and that are not there, with the reason and what to do."""
+def unavailable(request: Request) -> dict[str, str]:
+    """The datasets (task:quality) of a request that are unavailable here, with the reason and what to do."""
     if request.suite == ALL:
-        return {name: reason for one in by_suite(request) for name, reason in left_out(one).items()}
+        return {name: reason for one in by_suite(request) for name, reason in unavailable(one).items()}
     suite = load_suite(request.suite)
-    wanted = {f"{task}:{quality}" for task, quality in _selected(suite, _profile(suite, request), request)}
-    return {name: reason for name, reason in lacking(suite, request.source).items() if name in wanted}
+    wanted = {f"{task}:{quality}" for task, quality in _selected(suite, suite.profile(request.profile), request)}
+    return {name: reason for name, reason in unavailable_datasets(suite, request.source).items() if name in wanted}
 
 
-def _profile(suite: Mapping[str, Any], request: Request) -> dict[str, Any]:
-    """The profile, with what the suite's file has otherwise."""
-    profile = profiles()[check_name("profile", request.profile, profiles())]
-    differences = suite.get("profiles", {}).get(request.profile, {})
-    return profile | differences | {"config": profile["config"] | differences.get("config", {})}
-
-
-def _of_task(suite: Mapping[str, Any], method: type[Algorithm], task: str) -> dict[str, Any]:
+def _task_settings(suite: Suite, method: type[Algorithm], task: str) -> dict[str, Any]:
     """What the suite sets for a method on a task: for its family first, then for itself."""
-    own = suite.get("settings", {}).get(method.name, {})
+    own = suite.settings.get(method.name, {})
     return own.get(task.split("/")[0], {}) | own.get(task, {})
 
 
-def _fits(method: type[Algorithm], suite: Mapping[str, Any]) -> bool:
-    return any(acts_in(method, task) for task in _qualities(suite))
+def _fits(method: type[Algorithm], suite: Suite) -> bool:
+    return any(acts_in(method, task) for task in suite.qualities)
 
 
 def acts_in(method: type[Algorithm], task: str) -> bool:
@@ -214,25 +246,15 @@ def acts_in(method: type[Algorithm], task: str) -> bool:
     return ("discrete" if tasks()[task].discrete else "continuous") in method.actions
 
 
-def _methods(suite: Mapping[str, Any], request: Request) -> list[type[Algorithm]]:
+def _methods(suite: Suite, request: Request) -> list[type[Algorithm]]:
     if request.algorithms is None:
-        return [registry()[name] for name in suite["algorithms"] if name in registry()]
+        return [registry()[name] for name in suite.algorithms if name in registry()]
     for name in request.algorithms:
         method = registry()[check_name("algorithm", name, registry())]
         if not _fits(method, suite):
-            raise UserError(
-                f"--algorithms {name}: acts in {'/'.join(method.actions)} spaces, unlike this suite's tasks"
-            )
+            spaces = "/".join(method.actions)
+            raise UserError(f"--algorithms {name}: acts in {spaces} spaces, unlike this suite's tasks")
     return [registry()[name] for name in dict.fromkeys(request.algorithms)]
-
-
-def _qualities(suite: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Task to the qualities of it that the suite has."""
-    return {task: qualities for group in suite["groups"].values() for task, qualities in group.items()}
-
-
-def _pairs(suite: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(task, quality) for task, qualities in _qualities(suite).items() for quality in qualities]
 
 
 def check_datasets(names: Iterable[str], known: Mapping[str, Iterable[str]]) -> None:
@@ -244,30 +266,33 @@ def check_datasets(names: Iterable[str], known: Mapping[str, Iterable[str]]) -> 
             check_name(f"quality of {task}", quality, sorted(known[task]))
 
 
-def _datasets(suite: Mapping[str, Any], profile: Mapping[str, Any], request: Request) -> list[tuple[str, str]]:
-    absent = lacking(suite, request.source)
-    return [(t, q) for t, q in _selected(suite, profile, request) if f"{t}:{q}" not in absent]
-
-
-def _selected(suite: Mapping[str, Any], profile: Mapping[str, Any], request: Request) -> list[tuple[str, str]]:
-    known = _qualities(suite)
+def _selected(suite: Suite, profile: Profile, request: Request) -> list[tuple[str, str]]:
     if request.tasks is not None and not request.tasks:
         raise UserError("--tasks: names no task; leave it out for all of the suite")
-    wanted = request.tasks or profile.get("tasks") or list(known)
-    check_datasets(wanted, known)
-    return [(t, q) for t, q in _pairs(suite) if t in wanted or f"{t}:{q}" in wanted]
+    wanted = request.tasks or profile.tasks or list(suite.qualities)
+    check_datasets(wanted, suite.qualities)
+    return [(t, q) for t, q in suite.datasets if t in wanted or f"{t}:{q}" in wanted]
+
+
+def stored_hash(record: Mapping[str, Any]) -> str:
+    """The hash of a record's settings, whether or not its method is known here. KeyError where it has none."""
+    protocol = {key: value for key, value in record["protocol"].items() if key not in REPEATED}
+    return config_hash({"config": record["config"], "protocol": protocol})
 
 
 def stored_job(record: Mapping[str, Any], seeds: Sequence[int]) -> Job:
-    """The job that made a stored run, for these seeds. KeyError where the record does not say."""
+    """The job that made a stored run, for these seeds.
+
+    Raises:
+        KeyError, TypeError: where the record does not say, or its method is unknown or has other settings today.
+    """
     cell = {key: value for key, value in record["cell"].items() if key != "seed"}
-    config = {key: tuple(value) if isinstance(value, list) else value for key, value in record["config"].items()}
-    protocol = {key: value for key, value in record["protocol"].items() if key not in REPEATED}
-    return Job(**cell, seeds=tuple(seeds), config=config, protocol=protocol)
+    config = config_from(registry()[cell["algorithm"]], record["config"])
+    return Job(**cell, seeds=tuple(seeds), config=config, protocol=Protocol.from_json(record["protocol"]))
 
 
 def pending(grid: Sequence[Job], store: Store, retry_failed: bool = True) -> list[Job]:
-    """The jobs with the seeds that are not done yet. It reads what is done, to see that it is whole."""
+    """The jobs with the seeds that are not done yet. Reads every stored run, to see that it is intact."""
     open_status = ("pending", "failed") if retry_failed else ("pending",)
     left = []
     for job in tqdm(grid, desc="checking runs", unit="job", leave=False, disable=None, delay=1):

@@ -1,71 +1,115 @@
-"""What stands in YAML: profiles and suites, read strictly, because somebody may have edited them."""
+"""Suites and profiles: what their YAML files hold, checked when they are read."""
 
 from importlib import resources
-from typing import Any
+from typing import Annotated, Any
 
-import yaml
+from pydantic import Field, field_validator
 
 from offmarl.benchmarks.tasks import tasks
-from offmarl.experiments.errors import UserError, check_name
+from offmarl.benchmarks.yaml_files import Strict, nearest, packaged
+from offmarl.experiments.errors import check_name
 
 ALL = "all"  # every suite
-SUITE_KEYS = {
-    **dict.fromkeys(("title", "paper", "published", "headline"), str),
-    **dict.fromkeys(("algorithms", "groups", "profiles", "protocol", "settings", "variants", "bench", "scaling"), dict),
-    "normalised": list,
-}
-NEEDED = {"title", "paper", "published", "algorithms", "groups", "protocol"}
+PACKAGE = "offmarl.experiments.grid"
+Count = Annotated[int, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0)]
+Settings = dict[str, Any]  # of a method, by name
 
 
-def _yaml(*path: str) -> Any:
-    return parse_yaml("/".join(path), resources.files("offmarl.experiments.grid").joinpath(*path).read_text())
+class ProfileChanges(Strict):
+    """What a suite changes of a profile."""
+
+    variant: str | None = None
+    seeds: list[Seed] | None = None
+    steps: Count | None = None  # updates
+    own_steps: dict[str, Count] = {}  # of methods that take another number of updates
+    eval_every: Count | None = None  # updates
+    eval_episodes: Count | None = None  # of each seed
+    config: Settings = {}  # of every method that has them
+    tasks: list[str] | None = None  # None: all of the suite
+
+    @field_validator("tasks")
+    @classmethod
+    def _known_tasks(cls, names: list[str] | None) -> list[str] | None:
+        return names and [_check("task", name, tasks()) for name in names]
 
 
-def parse_yaml(place: str, text: str) -> dict[str, Any]:
-    """A mapping from a file of ours that somebody may have edited.
+class Profile(ProfileChanges):
+    """How much work: seeds, updates, evaluations and sizes of networks."""
+
+    variant: str  # type: ignore[assignment]
+    seeds: list[Seed]  # type: ignore[assignment]
+    steps: Count  # type: ignore[assignment]
+    eval_every: Count  # type: ignore[assignment]
+    eval_episodes: Count  # type: ignore[assignment]
+
+    def changed(self, changes: ProfileChanges) -> "Profile":
+        """The profile with a suite's changes."""
+        values = self.model_dump() | changes.model_dump(exclude_unset=True)
+        return Profile(**values | {"config": self.config | changes.config})
+
+
+class Suite(Strict):
+    """A table of a paper: its methods, its datasets, and what it sets otherwise."""
+
+    title: str
+    paper: str
+    published: str  # table in reports/published
+    algorithms: dict[str, str]  # to the name in the table
+    groups: dict[str, dict[str, list[str]]]  # of columns: task to qualities
+    protocol: Settings  # of every method that has them
+    headline: str = ""  # the method that others are compared with
+    normalised: list[str] = []  # tasks with scores for returns
+    profiles: dict[str, ProfileChanges] = {}
+    settings: dict[str, dict[str, Settings]] = {}  # by method, then by family or task
+    variants: dict[str, dict[str, str]] = {}  # by method: another variant in place of one
+    bench: dict[str, list[Settings]] = {}  # settings of a method that `bench train` compares
+    scaling: dict[str, dict[str, list[int]]] = {}  # by method and cost: exponents of agents and denoising steps
+
+    @field_validator("groups")
+    @classmethod
+    def _known_tasks(cls, groups: dict[str, dict[str, list[str]]]) -> dict[str, dict[str, list[str]]]:
+        for task in (task for group in groups.values() for task in group):
+            _check("task", task, tasks())
+        return groups
+
+    @field_validator("profiles")
+    @classmethod
+    def _known_profiles(cls, changes: dict[str, ProfileChanges]) -> dict[str, ProfileChanges]:
+        return {_check("profile", name, profiles()): own for name, own in changes.items()}
+
+    @property
+    def qualities(self) -> dict[str, list[str]]:
+        """The qualities of each task."""
+        return {task: qualities for group in self.groups.values() for task, qualities in group.items()}
+
+    @property
+    def datasets(self) -> list[tuple[str, str]]:
+        """Pairs of task and quality, in the order of the table."""
+        return [(task, quality) for task, qualities in self.qualities.items() for quality in qualities]
+
+    def profile(self, name: str) -> Profile:
+        """A profile as this suite has it.
+
+        Raises:
+            UserError: for an unknown profile.
+        """
+        profile = profiles()[check_name("profile", name, profiles())]
+        return profile.changed(self.profiles.get(name, ProfileChanges()))
+
+
+def profiles() -> dict[str, Profile]:
+    """Every profile by name.
 
     Raises:
-        UserError: naming file and line when it is none.
+        FileError: where profiles.yaml is not as `Profile` says.
     """
-    try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{place}{where}: is not YAML ({getattr(error, 'problem', None) or 'unreadable'})") from error
-    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
-        raise UserError(f"{place}: write a mapping of names")
-    return found
-
-
-def check_suite(place: str, suite: dict[str, Any]) -> dict[str, Any]:
-    """The suite, if every key is known and has the shape that it must have.
-
-    Raises:
-        UserError: naming file and key.
-    """
-    for key, value in suite.items():
-        kind = SUITE_KEYS[check_name(f"key of {place}", key, SUITE_KEYS)]
-        if not isinstance(value, kind):
-            raise UserError(f"{place}: {key}: write a {'mapping' if kind is dict else kind.__name__}")
-    if missing := sorted(NEEDED - suite.keys()):
-        raise UserError(f"{place}: lacks {', '.join(missing)}")
-    for group, own in suite["groups"].items():
-        for task, qualities in own.items() if isinstance(own, dict) else [(group, own)]:
-            check_name(f"task in {place}, groups", str(task), tasks())
-            if not isinstance(qualities, list):
-                raise UserError(f"{place}: groups: {task}: write a list of qualities")
-    return suite
-
-
-def profiles() -> dict[str, dict[str, Any]]:
-    """Every profile by name."""
-    return _yaml("profiles.yaml")
+    return packaged(dict[str, Profile], PACKAGE, "profiles.yaml")
 
 
 def suite_names() -> list[str]:
     """Every suite."""
-    folder = resources.files("offmarl.experiments.grid").joinpath("suites")
+    folder = resources.files(PACKAGE).joinpath("suites")
     return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
 
 
@@ -78,11 +122,18 @@ def expand(name: str) -> list[str]:
     return suite_names() if check_name("suite", name, [*suite_names(), ALL]) == ALL else [name]
 
 
-def load_suite(name: str) -> dict[str, Any]:
-    """A suite's file.
+def load_suite(name: str) -> Suite:
+    """A suite by name.
 
     Raises:
         UserError: for an unknown suite.
+        FileError: where its file is not as `Suite` says.
     """
-    file = check_name("suite", name, suite_names()) + ".yaml"
-    return check_suite(f"suites/{file}", _yaml("suites", file))
+    return packaged(Suite, PACKAGE, "suites", check_name("suite", name, suite_names()) + ".yaml")
+
+
+def _check(kind: str, name: str, known: Any) -> str:
+    """The name, if it is known; ValueError with the nearest one otherwise."""
+    if name not in known:
+        raise ValueError(f"unknown {kind} '{name}': {nearest(name, known)}known: {', '.join(known)}")
+    return name

@@ -1,4 +1,4 @@
-"""Ctrl-C that waits for a safe moment."""
+"""Ctrl-C that takes effect at a safe moment."""
 
 import contextlib
 import signal
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[list[int]]:
-    """A list that the first Ctrl-C fills, instead of breaking in anywhere; the second breaks in."""
+    """A list that the first Ctrl-C fills, instead of raising; the second raises KeyboardInterrupt."""
     seen: list[int] = []
 
     def note(number: int, frame: object) -> None:

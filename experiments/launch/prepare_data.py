@@ -1,4 +1,4 @@
-"""Record or convert the datasets that a grid needs and the cache lacks, one process a task."""
+"""Record or convert the datasets that a grid needs and that are missing in the cache, one process a task."""
 
 import queue
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ from tqdm import tqdm
 
 from offmarl.datasets.catalogue import EMBEDDED, Entry, catalogue
 
-_counter: Any = None  # the pool's queue of episodes recorded
+_counter: Any = None  # in a worker: where it reports its progress
 
 
 def prepare(entries: Sequence[Entry], source: str, workers: int) -> list[str]:
-    """Make what is missing or damaged, with a progress bar; returns what could not be made, a line each."""
+    """Make the missing and damaged datasets, with a progress bar; return the failures, one line each."""
     missing = [entry for entry in entries if entry.ready() is None]
     if not missing:
         return []

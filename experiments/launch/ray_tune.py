@@ -1,7 +1,7 @@
-"""Fan the jobs of a grid out with Ray Tune: one trial a job, actors reused from job to job.
+"""Train the jobs of a grid with Ray Tune: one trial a job, actors reused from job to job.
 
-The store stays the truth about what is done, so Tune's own experiment state is not used to resume: a second start
-runs the pending cells. A worker that dies is tried once more and continues from its last checkpoint.
+The store says what is done, so Tune's own experiment state is not used to resume: a second start trains the pending
+cells. A job whose worker dies is retried once, and continues from its last checkpoint.
 """
 
 import logging
@@ -16,7 +16,7 @@ from typing import Any
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the board is the progress display
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # ProgressBar shows the progress
 if not os.environ.get("RAY_ADDRESS"):  # a Ray of our own listens on the loopback device alone
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
@@ -30,7 +30,7 @@ from offmarl.benchmarks.tasks import tasks
 from offmarl.experiments.grid.jobs import Job, pending
 from offmarl.experiments.launch.exclusive import train_alone
 from offmarl.experiments.launch.interrupt import interruptible
-from offmarl.experiments.launch.progress import Board
+from offmarl.experiments.launch.progress import ProgressBar
 from offmarl.experiments.store.lock import Busy
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.training.machine import Host
@@ -40,7 +40,7 @@ REPORT_SECONDS = 2.0
 
 
 class Trial(tune.Trainable):
-    """One job; a step of the trial is a few seconds of training."""
+    """Trains one job; a step of the trial is a few seconds of training."""
 
     def setup(self, config: dict[str, Any]) -> None:
         """Begin a job in a fresh actor."""
@@ -54,20 +54,20 @@ class Trial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train on for a while. A failure of the job ends the trial in order: it is in the store already."""
+        """Train for REPORT_SECONDS. A failure of the job is in the store already, so it ends the trial as a result."""
         until = time.monotonic() + REPORT_SECONDS
-        said = {"failure": "", "busy": "", "done": True}
+        result = {"failure": "", "busy": "", "done": True}
         try:
             for progress in self.progress:
                 self.at = progress.step
                 if time.monotonic() > until:
-                    said["done"] = False
+                    result["done"] = False
                     break
         except Busy as busy:
-            said["busy"] = str(busy)
+            result["busy"] = str(busy)
         except Exception as error:
-            said["failure"] = f"{type(error).__name__}: {error}".splitlines()[0]
-        return {"at": self.at, **said}
+            result["failure"] = f"{type(error).__name__}: {error}".splitlines()[0]
+        return {"at": self.at, **result}
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         """Nothing: jobs keep their own checkpoints in the results directory."""
@@ -81,8 +81,8 @@ class Trial(tune.Trainable):
         self.progress.close()
 
 
-class ByHand(tune.Stopper):
-    """Stops every trial in order when Ctrl-C was seen, so that they save."""
+class StopOnInterrupt(tune.Stopper):
+    """Stops every trial after Ctrl-C, so that they save."""
 
     def __init__(self, interrupted: list[int]):
         self.interrupted = interrupted
@@ -97,50 +97,50 @@ class ByHand(tune.Stopper):
 
 
 class Watcher(Callback):
-    """Carries Tune's events to the board."""
+    """Shows Tune's events in the progress bar."""
 
-    def __init__(self, board: Board, grid: Sequence[Job], results: Path, host: Host):
-        self.board, self.grid, self.results, self.host = board, grid, results, host
+    def __init__(self, bar: ProgressBar, results: Path, host: Host):
+        self.bar, self.results, self.host = bar, results, host
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
         """Progress of a running job."""
         job = trial.config["job"]
-        self.board.advance(job, result["at"])
+        self.bar.advance(job, result["at"])
         if result.get("busy"):
-            self.board.leave(job, result["busy"])
+            self.bar.leave(job, result["busy"])
         elif result.get("done"):
-            self.board.finish(job, result["failure"] or None)
+            self.bar.finish(job, result["failure"] or None)
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        """A worker died for good: record it."""
+        """A worker died twice: record the failure."""
         job = trial.config["job"]
         error = RuntimeError("the worker process died twice (killed, or out of memory)")
         for left in pending([job], Store(self.results)):
             fail(left, Store(self.results), error, self.host)
-        self.board.finish(job, str(error))
+        self.bar.finish(job, str(error))
 
 
 def run_ray(grid: Sequence[Job], results: Path, host: Host, workers: int) -> list[str]:
-    """Train the jobs on a local Ray, or on the cluster that RAY_ADDRESS names; return the failures."""
+    """Train the jobs on a local Ray, or on the cluster that RAY_ADDRESS names; return the failures, one line each."""
     # Workers put the driver's directory first on sys.path; from a checkout that would shadow packages by our folders.
     results.mkdir(parents=True, exist_ok=True)
     os.chdir(results)
     gpus = torch.cuda.device_count() if host.cuda else 0
     share = {"cpu": host.threads, "gpu": min(1.0, gpus / workers)}
     if os.environ.get("RAY_ADDRESS"):
-        elsewhere = {"env_vars": {PATHS: os.environ.get(PATHS, "")}}  # methods of one's own, on every node
-        ray.init(runtime_env=elsewhere, logging_level=logging.ERROR, log_to_driver=False)
+        runtime = {"env_vars": {PATHS: os.environ.get(PATHS, "")}}  # the user's method files, on every node
+        ray.init(runtime_env=runtime, logging_level=logging.ERROR, log_to_driver=False)
     else:
         ray.init(
-            "local",  # not one that happens to run here
+            "local",  # not another Ray that runs on this machine
             num_cpus=workers * host.threads,
             include_dashboard=False,
             logging_level=logging.ERROR,
             log_to_driver=False,
         )
-    largest_first = sorted(grid, key=_size, reverse=True)  # a long job begun last would leave the other workers idle
-    board = Board(grid, workers)
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a worker that died is told by the board
+    largest_first = sorted(grid, key=_size, reverse=True)  # a long job that starts last leaves workers idle
+    bar = ProgressBar(grid, workers)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the progress bar names a worker that died
     config = {"host": host, "results": results, "driver": uuid.uuid4().hex}
     try:
         with tempfile.TemporaryDirectory(prefix="offmarl-tune-") as scratch, interruptible() as interrupted:
@@ -152,19 +152,19 @@ def run_ray(grid: Sequence[Job], results: Path, host: Host, workers: int) -> lis
                     storage_path=scratch,
                     verbose=0,
                     failure_config=FailureConfig(max_failures=1),
-                    callbacks=[Watcher(board, grid, results, host)],
-                    stop=ByHand(interrupted),
+                    callbacks=[Watcher(bar, results, host)],
+                    stop=StopOnInterrupt(interrupted),
                 ),
             ).fit()
         if interrupted:
             raise KeyboardInterrupt
     finally:
-        board.close()
+        bar.close()
         ray.shutdown()
-    return board.failures
+    return bar.failures
 
 
 def _size(job: Job) -> int:
-    """How many numbers a team looks at in a step."""
+    """Numbers in the observations of a team."""
     task = tasks()[job.task]
     return task.agents * task.obs

@@ -1,4 +1,4 @@
-"""Run the jobs of a grid: one after the other in this process, or side by side by `launch_ray`."""
+"""Train the jobs of a grid: one after the other in this process, or several at once by Ray."""
 
 import contextlib
 from collections.abc import Sequence
@@ -7,13 +7,13 @@ from pathlib import Path
 from offmarl.experiments.grid.jobs import Job
 from offmarl.experiments.launch.exclusive import train_alone
 from offmarl.experiments.launch.interrupt import interruptible
-from offmarl.experiments.launch.progress import Board
+from offmarl.experiments.launch.progress import ProgressBar
 from offmarl.experiments.store.lock import Busy
 from offmarl.experiments.training.machine import Host
 
 
 def launch(grid: Sequence[Job], results: Path, host: Host, workers: int) -> list[str]:
-    """Train every job, so many side by side; return the failures, one line each. One worker needs no Ray."""
+    """Train every job, `workers` at once; return the failures, one line each. One worker needs no Ray."""
     workers = min(workers, len(grid))
     if workers <= 1:
         return run_serial(grid, results, host) if grid else []
@@ -25,20 +25,20 @@ def launch(grid: Sequence[Job], results: Path, host: Host, workers: int) -> list
 def run_serial(grid: Sequence[Job], results: Path, host: Host) -> list[str]:
     """Train every job; return the failures, one line each."""
     host.set_up()
-    board = Board(grid, workers=1)
+    bar = ProgressBar(grid, workers=1)
     try:
         for job in grid:
             try:
-                board.finish(job, run_one(job, results, host, board))
+                bar.finish(job, run_one(job, results, host, bar))
             except Busy as busy:
-                board.leave(job, str(busy))
+                bar.leave(job, str(busy))
     finally:
-        board.close()
-    return board.failures
+        bar.close()
+    return bar.failures
 
 
-def run_one(job: Job, results: Path, host: Host, board: Board) -> str | None:
-    """Train one job; return why it failed, or None. Ctrl-C waits for the end of an update, and saves.
+def run_one(job: Job, results: Path, host: Host, bar: ProgressBar) -> str | None:
+    """Train one job; return why it failed, or None. Ctrl-C takes effect after an update, and saves a checkpoint.
 
     Raises:
         Busy: when another driver trains it.
@@ -46,11 +46,11 @@ def run_one(job: Job, results: Path, host: Host, board: Board) -> str | None:
     try:
         with contextlib.closing(train_alone(job, results, host)) as training, interruptible() as interrupted:
             for progress in training:
-                board.advance(job, progress.step)
+                bar.advance(job, progress.step)
                 if interrupted:
                     raise KeyboardInterrupt
     except Busy:
         raise
-    except Exception as error:  # it is recorded in the store; the others go on
+    except Exception as error:  # stored as a record; the other jobs go on
         return f"{type(error).__name__}: {error}".splitlines()[0]
     return None

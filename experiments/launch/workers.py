@@ -1,8 +1,8 @@
-"""How many trainings run side by side."""
+"""How many jobs train at once."""
 
 import os
 
-JOBS_PER_GPU = 6  # small networks share a card well; --jobs says otherwise
+JOBS_PER_GPU = 6  # small networks share a GPU well; --jobs overrides it
 
 
 def core_count() -> int:
@@ -11,7 +11,7 @@ def core_count() -> int:
 
 
 def side_by_side(device: str, threads: int) -> int:
-    """How many trainings: as many as the cores feed, and on CUDA not more than a few share a card."""
+    """Jobs to train at once: by the cores, and on CUDA at most JOBS_PER_GPU for each GPU."""
     most = max(1, core_count() // max(1, threads))
     if not device.startswith("cuda"):
         return most

@@ -1,139 +1,184 @@
 """Locks of a results store, which several drivers, on one machine or many, may share.
 
-    <results>/work/<job>.lease    JSON: host, pid, driver, token, step, steps; its heartbeat is its time of change
+    <results>/work/<job>.lock    JSON: host, pid, driver, seeds, step, steps; its modification time is its heartbeat
 
-A lease whose holder is gone is taken over: at once where that can be seen, else when its heart has not beaten for STALE
-seconds by the file system's own clock.
+A lock whose holder has died is removed and taken over: at once where the process can be seen, else when the heartbeat
+is older than STALE_SECONDS by the clock of the file system. A lock whose runs are all done belongs to nobody.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import socket
 import tempfile
 import threading
 import time
-import uuid
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-BEAT, STALE = 10.0, 120.0  # seconds
-WIDTH = 400  # bytes of a lease: written over in place, it is never torn
+from offmarl.experiments.store.store import Store
+
+HEARTBEAT_SECONDS, STALE_SECONDS = 10.0, 120.0
+WIDTH = 400  # bytes of a lock at least: it is written over in place and never half-written
+SUFFIXES = (".lock", ".lease")  # of a new lock, and of one by an older version
 
 
 class Busy(Exception):
-    """Another driver has the job, or has done it."""
+    """Another driver trains the job, or has finished it."""
 
 
-class Lost(BaseException):
-    """Another driver has taken the job over; nothing may be saved any more."""
+class TakenOver(BaseException):
+    """Another driver has taken the job over: nothing may be saved any more."""
 
 
-class Lease:
-    """The right to train the cells of a job, for a worker of a driver (empty: the driver itself).
+class Lock:
+    """The exclusive right to train a job, for a worker of a driver (empty: the driver itself).
 
     Raises:
-        Busy: when another has it; says who.
+        Busy: when another process holds it; says which.
     """
 
     def __init__(self, path: Path, driver: str = ""):
         self.path = path
-        self.facts: dict[str, Any] = {**me(), "driver": driver, "token": uuid.uuid4().hex}
+        self.facts: dict[str, Any] = {**this_process(), "driver": driver}
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
-            try:
+            for suffix in SUFFIXES:
+                if holder := remove(path.with_suffix(suffix), driver):
+                    raise Busy(f"is being run by {holder['host']} pid {holder['pid']}")
+            with contextlib.suppress(FileExistsError):
                 self.file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
                 break
-            except FileExistsError:
-                _make_way(path, driver)
-        self._ended = threading.Event()
-        self.beat()
-        self._heart = threading.Thread(target=self._live, daemon=True)
-        self._heart.start()
+        self._released = threading.Event()
+        self.write_heartbeat()
+        self._heartbeat = threading.Thread(target=self._keep_alive, daemon=True)
+        self._heartbeat.start()
 
-    def beat(self) -> None:
-        """Write how far the job is into the file that was made here, even if another has taken its place."""
+    def write_heartbeat(self) -> None:
+        """Write the job's progress into the file that was created here, even if another has taken its place."""
         os.pwrite(self.file, json.dumps(self.facts).ljust(WIDTH).encode(), 0)
 
-    def _live(self) -> None:
-        while not self._ended.wait(BEAT):
-            with contextlib.suppress(OSError):  # a full disk: others will take over
-                self.beat()
+    def _keep_alive(self) -> None:
+        while not self._released.wait(HEARTBEAT_SECONDS):
+            with contextlib.suppress(OSError):  # a full disk: another driver will take over
+                self.write_heartbeat()
 
     def held(self) -> bool:
-        """Whether it was not taken over meanwhile, as from a process that had been stopped."""
-        try:
-            return os.path.samestat(os.fstat(self.file), os.stat(self.path))
-        except FileNotFoundError:
-            return False
+        """Whether nobody has taken it over, as happens to a process that was suspended."""
+        return _is_file_at(self.file, self.path)
 
     def release(self) -> None:
         """Give it up."""
-        self._ended.set()
-        self._heart.join()
+        self._released.set()
+        self._heartbeat.join()
         if self.held():
             self.path.unlink(missing_ok=True)
         os.close(self.file)
 
 
-def me() -> dict[str, Any]:
-    """This process: its host, its number and the space in which that is one."""
+def remove(path: Path, driver: str = "") -> dict[str, Any] | None:
+    """Remove a lock that belongs to nobody, or to a worker of `driver`; the facts of one that stays, else None.
+
+    Processes that remove the same lock do so one after the other, so that none removes the next holder's new one.
+    """
+    try:
+        file = os.open(path, os.O_RDWR if os.access(path, os.W_OK) else os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        with contextlib.suppress(OSError):  # no flock here: a holder whose new lock was removed notices and stops
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if not _is_file_at(file, path):  # another process was first
+            return None
+        facts = read_lock(path)
+        if not (driver and facts["driver"] == driver) and not belongs_to_nobody(path, facts):
+            return facts
+        path.unlink()
+    except FileNotFoundError:  # just released
+        pass
+    finally:
+        os.close(file)
+    return None
+
+
+def belongs_to_nobody(path: Path, facts: dict[str, Any]) -> bool:
+    """Whether the holder of a lock has died, or has stored every run of its job and was killed before releasing it."""
+    return not alive(facts) or finished(path.parents[1], path.stem, facts["seeds"])
+
+
+def finished(results: Path, job: str, seeds: Iterable[int | str]) -> bool:
+    """Whether every seed of a job has a run with a result; without seeds it is not known, so False."""
+    store, runs = Store(results), run_ids(job, seeds)
+    return bool(runs) and all((store.peek(run_id) or {}).get("status") in ("done", "diverged") for run_id in runs)
+
+
+def run_ids(job: str, seeds: Iterable[int | str]) -> list[str]:
+    """The runs of a job, which is named like them but for the seed."""
+    name, _, settings = job.rpartition(".")
+    return [f"{name}.s{seed}.{settings}" for seed in seeds]
+
+
+def lock_files(results: Path) -> list[Path]:
+    """The locks of a results directory, those that belong to nobody too."""
+    return sorted(path for path in (results / "work").glob("[!.]*") if path.suffix in SUFFIXES)
+
+
+def running(results: Path) -> dict[str, dict[str, Any]]:
+    """The facts of the locks of jobs that are being trained, by job."""
+    found = {}
+    for path in lock_files(results):
+        with contextlib.suppress(OSError):  # just released, or not ours to read
+            facts = read_lock(path)
+            if not belongs_to_nobody(path, facts):
+                found[path.stem] = facts
+    return found
+
+
+def this_process() -> dict[str, Any]:
+    """Host, process id and the namespace of that id."""
+    namespace = ""
     with contextlib.suppress(OSError):
-        return {"host": socket.gethostname(), "pid": os.getpid(), "space": os.readlink("/proc/self/ns/pid")}
-    return {"host": socket.gethostname(), "pid": os.getpid(), "space": ""}
+        namespace = os.readlink("/proc/self/ns/pid")
+    return {"host": socket.gethostname(), "pid": os.getpid(), "space": namespace}
 
 
-def read_lease(path: Path) -> dict[str, Any]:
-    """Who holds a lease, how far the job is, and `age`, seconds since the last heartbeat; FileNotFoundError if none."""
+def read_lock(path: Path) -> dict[str, Any]:
+    """Holder, progress and `age` (seconds since the last heartbeat) of a lock; FileNotFoundError if there is none."""
     with path.open("rb") as file:
-        beaten = os.fstat(file.fileno()).st_mtime
+        heartbeat = os.fstat(file.fileno()).st_mtime
         try:
             facts = dict(json.loads(file.read()))
-        except (ValueError, TypeError):  # its holder died as it wrote it
+        except (ValueError, TypeError):  # its holder was killed before it wrote
             facts = {}
-    age = now(path.parent) - beaten
-    empty = {"host": "unknown", "pid": 0, "space": "", "driver": "", "token": "", "step": 0, "steps": 0}
-    return {**empty, **facts, "age": age}
+    empty = {"host": "unknown", "pid": 0, "space": "", "driver": "", "seeds": (), "step": 0, "steps": 0}
+    return {**empty, **facts, "age": now(path.parent) - heartbeat}
 
 
 def now(folder: Path) -> float:
-    """The time of the file system. The clocks of machines differ, and jump."""
-    with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=folder) as file:
+    """The time by the clock of a folder's file system: machines' clocks differ, and jump."""
+    with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=folder, prefix=".clock.") as file:
         return os.fstat(file.fileno()).st_mtime
-    return time.time()  # who cannot write here only looks
+    return time.time()  # the folder is read-only
 
 
-def alive(lease: dict[str, Any]) -> bool:
-    """Whether the holder of a lease may still be at work."""
-    own = me()
-    if (lease["host"], lease["space"]) == (own["host"], own["space"]):
+def alive(facts: dict[str, Any]) -> bool:
+    """Whether the holder of a lock may still be training."""
+    here = this_process()
+    if (facts["host"], facts["space"]) == (here["host"], here["space"]):
         try:
-            if psutil.Process(lease["pid"]).status() == psutil.STATUS_ZOMBIE:
+            if psutil.Process(facts["pid"]).status() == psutil.STATUS_ZOMBIE:
                 return False
         except psutil.NoSuchProcess:
             return False
-    return lease["age"] < STALE
+    return facts["age"] < STALE_SECONDS
 
 
-def _make_way(path: Path, driver: str) -> None:
-    """Remove the lease of a holder that is gone, or was a worker of the same driver.
-
-    Of two that try, the second may have moved the first one's new lease away: it puts that back.
-
-    Raises:
-        Busy: when the holder is not gone.
-    """
+def _is_file_at(file: int, path: Path) -> bool:
     try:
-        found = read_lease(path)
-        if alive(found) and not (driver and found["driver"] == driver):
-            raise Busy(f"is being run by {found['host']} pid {found['pid']}")
-        aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-        os.rename(path, aside)
-    except FileNotFoundError:  # another was first, or it has just ended
-        return
-    if read_lease(aside)["token"] != found["token"]:
-        with contextlib.suppress(FileExistsError):  # a third one holds it by now, and the owner will notice
-            os.link(aside, path)
-    aside.unlink()
+        return os.path.samestat(os.fstat(file), os.stat(path))
+    except FileNotFoundError:
+        return False

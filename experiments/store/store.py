@@ -12,8 +12,8 @@ files and nothing else.
 """
 
 import contextlib
-import glob
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -103,7 +103,7 @@ class Store:
         """Move a run out of the way, for a person to look at."""
         damaged = self.root / "damaged"
         damaged.mkdir(exist_ok=True)
-        n = 1 + sum(1 for _ in damaged.glob(f"{glob.escape(run_id)}.*"))
+        n = next(n for n in itertools.count(1) if not (damaged / f"{run_id}.{n}").exists())
         os.replace(self.runs / run_id, damaged / f"{run_id}.{n}")
 
     def write(
@@ -124,16 +124,26 @@ class Store:
             if checkpoint is not None:
                 (draft / "checkpoint.pt").write_bytes(checkpoint)
             (draft / sums.SUMS).write_text(sums.sums(draft, os.listdir(draft)))
-            old = self.runs / f".{run_id}.old"
-            shutil.rmtree(old, ignore_errors=True)
-            if place.exists():
-                os.replace(place, old)
-            os.replace(draft, place)
-            shutil.rmtree(old, ignore_errors=True)
+            self._replace(place, draft)
         except BaseException:
             shutil.rmtree(draft, ignore_errors=True)
             raise
         return place
+
+    def _replace(self, place: Path, draft: Path) -> None:
+        """Put a new run in the place of an old one; killed here, `clear_leftovers` puts the old one back."""
+        old = place.with_name(f".{place.name}.old")
+        while True:
+            if place.exists():
+                shutil.rmtree(old, ignore_errors=True)
+                os.replace(place, old)
+            try:
+                os.replace(draft, place)
+                break
+            except OSError:
+                if not place.exists():  # else another process has just put one there
+                    raise
+        shutil.rmtree(old, ignore_errors=True)
 
     def write_measurement(self, kind: str, name: str, record: dict[str, Any]) -> Path:
         """Store a measurement; an earlier one of the same name is replaced."""

@@ -4,7 +4,6 @@ Their runs are stored like any others, in a store of their own (`<results>/exper
 shows them; experiments share the arms that they have in common.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +20,11 @@ from offmarl.datasets.catalogue import EMBEDDED, catalogue
 from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.grid import jobs as grid
 from offmarl.experiments.grid.config import resolve
-from offmarl.experiments.grid.jobs import Job, Request
+from offmarl.experiments.grid.jobs import Job, OnlinePhase, Request
+from offmarl.experiments.grid.suite import profiles, suite_names
 from offmarl.experiments.launch.prepare_data import prepare
 from offmarl.experiments.launch.serial import launch
+from offmarl.experiments.store.leftovers import clear_leftovers
 from offmarl.experiments.store.reading import finished
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.studies.experiment import Experiment, File, Positive, Row, Seeds
@@ -75,13 +76,13 @@ class Comparison(Experiment):
                 check_name(f"variant of {arm.method}", variant, method.variants)
             resolve(method, arm.variant, [], {arm.method: self.set | arm.set})
         for profile in (*self.profiles, *self.datasets):
-            check_name("profile", profile, self.profiles.keys() & grid.profiles().keys())
+            check_name("profile", profile, self.profiles.keys() & profiles().keys())
         qualities: dict[str, list[str]] = {}
         for task, quality in catalogue(EMBEDDED):
             qualities.setdefault(task, []).append(quality)
         for datasets in (*self.datasets.values(), *(budget.datasets for budget in self.profiles.values())):
             for suite, names in datasets.items():
-                check_name("suite", suite, grid.suite_names())
+                check_name("suite", suite, suite_names())
                 grid.check_datasets(names, qualities)
         for quantity in self.quantities:
             check_name("quantity", quantity, QUANTITIES)
@@ -110,15 +111,18 @@ class Comparison(Experiment):
             algorithms=[arm.method],
             tasks=[dataset],
             seeds=budget.seeds,
-            variant="+".join(filter(None, [grid.profiles()[profile]["variant"], arm.variant])),
-            overrides=[f"{arm.method}.{key}={json.dumps(value)}" for key, value in changes.items()],
+            variant="+".join(filter(None, [profiles()[profile].variant, arm.variant])),
+            overrides={arm.method: changes},
         )
         for job in grid.jobs(request):
-            steps = budget.steps or job.protocol["steps"]
-            protocol = {**job.protocol, "steps": steps, "eval_every": max(1, steps // budget.evaluations)}
-            protocol["eval_episodes"] = budget.episodes or job.protocol["eval_episodes"]
-            if self.online:
-                protocol["online"] = {"from": steps // 2, "lanes": budget.lanes, "share": arm.share, "noise": 0.0}
+            steps = budget.steps or job.protocol.steps
+            protocol = replace(
+                job.protocol,
+                steps=steps,
+                eval_every=max(1, steps // budget.evaluations),
+                eval_episodes=budget.episodes or job.protocol.eval_episodes,
+                online=OnlinePhase(steps // 2, budget.lanes, arm.share, 0.0) if self.online else None,
+            )
             shown = {**changes, **({"offline": arm.share} if self.online else {})}
             variant = job.variant + "".join(f"+{key}={value}" for key, value in shown.items())
             yield replace(job, variant=variant, protocol=protocol)
@@ -144,6 +148,7 @@ class Comparison(Experiment):
         """Train what is pending. Returns a row for every evaluation, and what is missing and why, a line each."""
         arms = self.jobs(profile, source)
         jobs = list({job.key: job for found in arms.values() for job in found}.values())
+        clear_leftovers(store.root)
         pending = grid.pending(jobs, store)
         missing = prepare([*{(job.task, job.quality): job.entry for job in pending}.values()], source, min(workers, 2))
         missing += launch(pending, store.root, host, workers)
@@ -170,7 +175,7 @@ def stored_rows(results: Path, profile: str, source: str) -> list[Row]:
 
     Runs with changed settings are not among them. Of two runs of one cell, the one with more evaluations is.
     """
-    variant, cells = grid.profiles()[profile]["variant"], {}
+    variant, cells = profiles()[profile].variant, {}
     for folder, record in (*finished(results), *finished(results / "experiments")):
         cell = record["cell"]
         wanted = (cell["profile"], cell["source"], cell["variant"]) == (profile, source, variant)

@@ -23,14 +23,13 @@ from offmarl.algorithms import registry
 from offmarl.algorithms.parts.flow import euler
 from offmarl.algorithms.parts.streams import SeedStreams
 from offmarl.benchmarks.yaml_files import Strict, packaged
-from offmarl.datasets.sampler import Sampler
 from offmarl.experiments.errors import check_name
-from offmarl.experiments.grid.config import config_from, resolve
+from offmarl.experiments.grid.config import resolve
 from offmarl.experiments.studies.distances import matched, mutual_information, table, table_information, wasserstein
 from offmarl.experiments.studies.experiment import Experiment, File, Positive, Row, Seeds
 from offmarl.experiments.studies.games import CONTINUOUS, GAMES, Game
 from offmarl.experiments.training.machine import Host
-from offmarl.experiments.training.updates import Updates
+from offmarl.experiments.training.method import make_trainer
 
 OBSERVATIONS = 6  # of the data, at which joint actions are drawn
 POINTS = 5  # between two matched samples, where the gradient of Q_tot is taken
@@ -88,7 +87,7 @@ class ToyGame(Experiment):
     def config_of(self, arm: str) -> Any:
         """The method's Config of an arm."""
         method = registry()[self.method]
-        return config_from(method, resolve(method, "", [], {self.method: self.config | self.arms[arm]}))
+        return resolve(method, "", [], {self.method: self.config | self.arms[arm]})
 
     def variations(self) -> list[dict[str, Any]]:
         """The game's arguments, one for each setting."""
@@ -114,7 +113,7 @@ class ToyGame(Experiment):
     def _train(self, game: Game, arm: str, budget: Budget, host: Host, bar: tqdm) -> tuple[list[Row], Row]:
         """Train an arm on a game: a row for each evaluation and seed, and samples of the trained first seed."""
         method = registry()[self.method](game.spec, self.config_of(arm), budget.seeds, host.device)
-        update = Updates(method, Sampler(game.dataset(), budget.seeds, host.device), host.captures)
+        update = make_trainer(method, game.dataset(), host).update
         evaluated = np.linspace(0, budget.steps, budget.evaluations + 1).astype(int).tolist()
         rows = []
         for step in range(budget.steps + 1):

@@ -1,11 +1,13 @@
-"""Measurements, each in a process of its own, so that peak memory and settings are its alone."""
+"""Measurements, each in a fresh process with its own settings and its own peak of memory; and their text tables."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from typing import Any, TypeVar
+
+from tqdm import tqdm
 
 from offmarl.experiments.grid.jobs import Job
 from offmarl.experiments.store.store import Store
@@ -16,14 +18,14 @@ Record = dict[str, Any]
 
 
 class Killed(Exception):
-    """The process ended without an answer."""
+    """The process ended without a result."""
 
 
-def apart(function: Callable[..., T], *args: object) -> T:
+def isolated(function: Callable[..., T], *args: object) -> T:
     """Call a function of a module in a fresh process.
 
     Raises:
-        Killed: when the process is gone, which mostly means that memory ran out.
+        Killed: when the process died; mostly memory ran out.
     """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
@@ -33,16 +35,16 @@ def apart(function: Callable[..., T], *args: object) -> T:
 
 
 def measure_all(
-    rows: Iterable[T], measure: Callable[[T], Record], store: Store, kind: str, key: Callable[[Record], str]
+    rows: Sequence[T], measure: Callable[[T], Record], store: Store, kind: str, key: Callable[[Record], str]
 ) -> tuple[list[Record], list[str]]:
-    """Measure and store row by row; returns the records, and what could not be measured.
+    """Measure and store row by row, with a progress bar; returns the records, and what could not be measured.
 
     Args:
-        measure: makes a row's record, apart.
-        key: names a record among its kind in the store: measured again, it is replaced.
+        measure: makes a row's record.
+        key: names a record among its kind in the store, where a new one replaces the old one.
     """
     found, failures = [], []
-    for row in rows:
+    for row in tqdm(rows, desc=f"measuring {kind}", unit="row"):
         try:
             record = measure(row)
         except (Killed, RuntimeError, MemoryError) as error:
@@ -61,11 +63,23 @@ def one_each(grid: Sequence[Job]) -> list[Job]:
     return list(firsts.values())
 
 
-def about(job: Job) -> Record:
-    """Which job a record is of."""
+def job_facts(job: Job) -> Record:
+    """The part of a record that names its job."""
     return {name: getattr(job, name) for name in ("task", "algorithm", "variant", "profile")}
 
 
-def source(host: Host) -> Record:
-    """Where a record comes from."""
+def provenance(host: Host) -> Record:
+    """The part of a record that says where it comes from."""
     return {"machine": host.facts(), "code": code(), "finished": datetime.now(UTC).isoformat()}
+
+
+def text_table(rows: Sequence[Mapping[str, object]]) -> str:
+    """Rows with the same keys as text in columns: the first one left-aligned, the others right-aligned."""
+    if not rows:
+        return ""
+    lines = [[*rows[0]], *([str(value) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    first, *others = widths
+    return "\n".join(
+        line[0].ljust(first) + "".join(f"  {cell:>{width}}" for cell, width in zip(line[1:], others)) for line in lines
+    )

@@ -1,14 +1,13 @@
-"""Inference timed honestly: `offmarl latency`.
+"""Time of decisions: `offmarl latency`.
 
-Every row is measured in a process of its own, on observations of random legal play in the task's simulator. What a
-decision costs is told in three ways: `joint`, one host that decides for the team; `agent`, the slowest agent on a
-device of its own; `sum`, all agents one after the other. `headline` is what the team waits for: `agent` for
-decentralised execution, `joint` for centralised.
+Every row is measured in a fresh process, on observations of random legal play in the task's simulator, in three ways:
+`joint`, one host decides for the team; `agent`, the slowest agent on a device of its own; `sum`, all agents one after
+the other. `headline` is the time that the team waits: `agent` for decentralised execution, `joint` for centralised.
 """
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
 from statistics import median
@@ -25,20 +24,20 @@ from offmarl.benchmarks.random_policy import uniform
 from offmarl.benchmarks.tasks import make_env, tasks
 from offmarl.experiments.grid.jobs import Job
 from offmarl.experiments.store.store import Store
-from offmarl.experiments.timing.isolated import about, apart, measure_all, one_each, source
+from offmarl.experiments.timing.isolated import isolated, job_facts, measure_all, one_each, provenance, text_table
 from offmarl.experiments.training.machine import Host
 from offmarl.experiments.training.method import build, describe
 
-SIGHTS = 256
+OBSERVATIONS = 256
 DDIM_CALLS = 15
-BUSY = 0.9  # share of a core below which a row of one thread is suspect
+BUSY = 0.9  # share of a core below which a row of one thread is doubtful
 
 
 class Plan(NamedTuple):
     """How long is measured."""
 
     seconds: float  # for the joint decisions, and again for those of all agents
-    calls: int  # of a chain of denoising, beyond which a slow one is extrapolated
+    calls: int  # of a slow denoising chain that are timed; the others are extrapolated
 
 
 class Row(NamedTuple):
@@ -55,7 +54,7 @@ class Row(NamedTuple):
 
 
 def rows_of(grid: Sequence[Job], hosts: Sequence[Host]) -> list[Row]:
-    """Every method on every task, natively and by DDIM, on every host, eager and on CUDA captured."""
+    """Every method on every task and host, with its own sampler and with DDIM, eager and on CUDA captured too."""
     return [
         Row(job, sampler, host, captured)
         for native in one_each(grid)
@@ -66,16 +65,16 @@ def rows_of(grid: Sequence[Job], hosts: Sequence[Host]) -> list[Row]:
 
 
 def _samplers(job: Job) -> dict[str, Job]:
-    """The job as it is, and with DDIM for a chain that takes every step."""
+    """The job as it is, and with DDIM where its own sampler takes every denoising step."""
     found = {"native": job}
-    if job.config.get("sampler") == "ddpm":
-        fewer = {**job.config, "sampler": "ddim", "ddim_calls": DDIM_CALLS}
-        found[f"ddim-{DDIM_CALLS}"] = dataclasses.replace(job, config=fewer)
+    if getattr(job.config, "sampler", None) == "ddpm":
+        config = dataclasses.replace(job.config, sampler="ddim", ddim_calls=DDIM_CALLS)
+        found[f"ddim-{DDIM_CALLS}"] = dataclasses.replace(job, config=config)
     return found
 
 
 def checkpoint(job: Job, grid: Sequence[Job], store: Store) -> Path | None:
-    """The networks of a finished run of the job's method on its task, on whichever data."""
+    """The networks of a finished run of the job's method on its task, on any of its data."""
     for other in grid:
         if (other.task, other.algorithm) == (job.task, job.algorithm):
             found = store.runs / other.run_ids()[0] / "checkpoint.pt"
@@ -84,18 +83,18 @@ def checkpoint(job: Job, grid: Sequence[Job], store: Store) -> Path | None:
     return None
 
 
-class Sights(NamedTuple):
-    """What a task shows, and how long its simulator takes for a step of one episode."""
+class Observed(NamedTuple):
+    """Observations of a task, and how long its simulator takes for a step of one episode."""
 
     moments: list[Sight]
     step_ms: float
 
 
-def watch(task: str, count: int = SIGHTS) -> Sights:
+def observe(task: str, count: int = OBSERVATIONS) -> Observed:
     """Observations of random legal play."""
     rng, env = np.random.default_rng(0), make_env(tasks()[task], 1)
     behaviour, view, seed = uniform(tasks()[task]), env.reset(np.array([0])), 1
-    view = env.step(behaviour(view, rng)).view  # compiles, where something is compiled
+    view = env.step(behaviour(view, rng)).view  # so that compilation is not timed
     moments, spent = [], []
     while len(moments) < count:
         moments.append((view.obs[0].copy(), None if view.legal is None else view.legal[0].copy()))
@@ -106,48 +105,45 @@ def watch(task: str, count: int = SIGHTS) -> Sights:
         if step.done[0]:
             view, seed = env.reset(np.array([seed])), seed + 1
     env.close()
-    return Sights(moments, round(median(spent), 4))
+    return Observed(moments, round(median(spent), 4))
 
 
-def measure(row: Row, plan: Plan, sights: Sights, weights: Path | None) -> dict[str, Any]:
-    """A row's record. Runs in a process of its own."""
+def measure(row: Row, plan: Plan, observed: Observed, weights: Path | None) -> dict[str, Any]:
+    """A row's record; to be called in a fresh process."""
     job, host = row.job, row.host
     host.set_up()
-    before, method = host.peak_mb(), _build(row)
+    before = host.peak_mb()
+    method = build(job, job.seeds[:1], host.device)
     if weights is not None:
         method.load_nets(torch.load(weights, map_location=host.device, weights_only=True))
-    joint, cut = time_method(method, row, plan, sights.moments)
+    joint, cut = time_method(method, row, plan, observed.moments)
     peak = host.peak_mb() - before
     return {
-        **about(job),
+        **job_facts(job),
         "sampler": row.sampler,
         "mode": "captured" if row.captured else "eager",
         "weights": "fresh" if weights is None else weights.parent.name,
         "facts": describe(method),
         "joint": dataclasses.asdict(joint),
         "extrapolated": cut,
-        **agents_costs(method, joint, row, plan, sights.moments),
-        "step_ms": sights.step_ms,
+        **agents_costs(method, joint, row, plan, observed.moments),
+        "step_ms": observed.step_ms,
         "peak_mb": round(peak, 1),
         "what": "one joint decision, batch 1, observation on the host to action on the host, without env.step",
-        **source(host),
+        **provenance(host),
     }
 
 
-def _build(row: Row) -> Algorithm:
-    return build(row.job, tasks()[row.job.task], row.job.seeds[:1], row.host.device)
-
-
 def agents_costs(method: Algorithm, joint: Timing, row: Row, plan: Plan, moments: Sequence[Sight]) -> dict[str, Any]:
-    """What a decision costs the slowest agent and all together, each alone; and what the team waits for."""
+    """Time of a decision of the slowest agent, of all agents one after the other, and that the team waits."""
     if method.execution != "decentralised":
         return {"agent": None, "sum_ms": None, "headline_ms": joint.median_ms}
     alone, state = [], method.nets.state_dict()
     shorter = plan._replace(seconds=plan.seconds / method.spec.agents)
     for agent in range(method.spec.agents):
-        single = _build(row)
+        single = build(row.job, row.job.seeds[:1], row.host.device)
         single.load_nets(state)
-        single.stand_alone(agent)
+        single.keep_agent(agent)
         own = [(obs[agent : agent + 1], None if legal is None else legal[agent : agent + 1]) for obs, legal in moments]
         alone.append(time_method(single, row, shorter, own)[0])
     slowest = max(alone, key=lambda timing: timing.median_ms)
@@ -158,7 +154,7 @@ def agents_costs(method: Algorithm, joint: Timing, row: Row, plan: Plan, moments
 def time_method(
     method: Algorithm, row: Row, plan: Plan, moments: Sequence[Sight]
 ) -> tuple[Timing, dict[str, int] | None]:
-    """Time decisions; of a chain that is too slow for the plan's seconds, so many calls, continued to all of them."""
+    """Time decisions. A denoising chain too slow for the plan's seconds is timed for `plan.calls` and extrapolated."""
 
     def timed(seconds: float) -> Timing:
         capture = partial(Captured, generators=method.acting.generators) if row.captured else None
@@ -179,7 +175,7 @@ def time_method(
 
 
 def _fits(method: Algorithm, row: Row, plan: Plan, moments: Sequence[Sight]) -> bool:
-    """Whether five decisions by the whole chain should fit the plan's seconds, by the time of two of its calls."""
+    """Whether five decisions should fit the plan's seconds, by the time of two calls of the chain."""
     chain, method.chain = method.chain, shortened(method.chain, 2)
     decide = Decisions(method, row.host.device)
     decide(*moments[0])
@@ -190,51 +186,44 @@ def _fits(method: Algorithm, row: Row, plan: Plan, moments: Sequence[Sight]) -> 
 
 
 def key(row: dict[str, Any]) -> str:
-    """Names a row in the store: measured again, it is replaced."""
+    """Names a row in the store, where a new one replaces the old one."""
     machine = row["machine"]
     where = f"{machine['device']}-{machine['threads']}" + ("-tf32" if machine.get("tf32") else "")
     return ".".join(row[part] for part in ("task", "algorithm", "variant", "profile", "sampler", "mode")) + "." + where
 
 
 def latency(
-    grid: Sequence[Job],
-    hosts: Sequence[Host],
-    plan: Plan,
-    store: Store,
-    progress: Callable[[Sequence[Row]], Iterable[Row]],
+    grid: Sequence[Job], hosts: Sequence[Host], plan: Plan, store: Store
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Measure and store every row; returns the records, and what could not be measured.
-
-    Args:
-        progress: shows how far an iteration has come.
-    """
-    seen = cache(partial(apart, watch))  # of every task
+    """Measure and store every row; returns the records, and what could not be measured."""
+    observed = cache(partial(isolated, observe))  # of every task
 
     def record(row: Row) -> dict[str, Any]:
-        return apart(measure, row, plan, seen(row.job.task), checkpoint(row.job, grid, store))
+        return isolated(measure, row, plan, observed(row.job.task), checkpoint(row.job, grid, store))
 
-    return measure_all(progress(rows_of(grid, hosts)), record, store, "latency", key)
+    return measure_all(rows_of(grid, hosts), record, store, "latency", key)
 
 
-HEAD = f"{'task':22} {'method':13} {'sampler':8} {'threads':>7} {'mode':9} {'NFE':>4} {'parameters':>11} "
-HEAD += f"{'joint ms':>11} {'agent ms':>11} {'sum ms':>11} {'p95 ms':>11} {'min ms':>11} {'n':>4} {'peak MB':>8}"
-FOOT = """joint: one host decides for the team; agent: the slowest agent, each on a device of its own (-: centralised);
+FOOT = """joint: one host decides for the team; agent: the slowest agent on a device of its own (-: centralised);
 sum: all agents, one after the other; p95, min and n are the joint decision's. Without the environment's step.
-~ is extrapolated from the first calls of the chain of denoising."""
+~: extrapolated from the first calls of the denoising chain."""
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as text."""
-    lines = [HEAD]
+    shown = []
     for row in rows:
-        joint, agent, facts = row["joint"], row["agent"], row["facts"]
-        about = "~" if row["extrapolated"] else ""
-        times = (joint["median_ms"], agent and agent["median_ms"], row["sum_ms"], joint["p95_ms"], joint["min_ms"])
-        cells = " ".join(f"{'-' if ms is None else f'{about}{ms:,.3f}':>11}" for ms in times)
-        lines.append(
-            f"{row['task']:22} {row['algorithm']:13} {row['sampler']:8} {row['machine']['threads']:7} {row['mode']:9} "
-            f"{facts['nfe']:4} {facts['parameters']:11,} {cells} {joint['n']:4} {row['peak_mb']:8,.0f}"
+        joint, agent, mark = row["joint"], row["agent"] or {}, "~" if row["extrapolated"] else ""
+        times = {"joint": joint["median_ms"], "agent": agent.get("median_ms"), "sum": row["sum_ms"]}
+        times |= {"p95": joint["p95_ms"], "min": joint["min_ms"]}
+        shown.append(
+            {"task": row["task"], "method": row["algorithm"], "sampler": row["sampler"], "mode": row["mode"]}
+            | {"threads": row["machine"]["threads"], "NFE": row["facts"]["nfe"]}
+            | {"parameters": f"{row['facts']['parameters']:,}"}
+            | {f"{name} ms": "-" if ms is None else f"{mark}{ms:,.3f}" for name, ms in times.items()}
+            | {"n": joint["n"], "peak MB": f"{row['peak_mb']:,.0f}"}
         )
+    lines = [text_table(shown)]
     busy = [row for row in rows if row["machine"]["threads"] == 1 and row["joint"]["cpu_share"] < BUSY]
     if busy:
         lines.append(f"{len(busy)} rows had less than {BUSY:.0%} of a core: the machine was busy with something else.")
@@ -268,10 +257,12 @@ def ratios(rows: Sequence[dict[str, Any]], reference: str) -> list[dict[str, Any
 
 def ratio_table(found: Sequence[dict[str, Any]], reference: str) -> str:
     """The ratios as text."""
-    lines = [f"times {reference}'s decision (agent, or joint where execution is centralised; mean over tasks):"]
-    lines += [
-        f"  {r['algorithm']:13} {r['sampler']:8} {r['threads']:2} threads {r['mode']:9} {r['ratio']:12,.2f}x"
-        f"   with env.step in both: {r['ratio_with_step']:12,.2f}x"
-        for r in found
+    if not found:
+        return ""
+    rows = [
+        {"method": row["algorithm"], "sampler": row["sampler"], "mode": row["mode"], "threads": row["threads"]}
+        | {"ratio": f"{row['ratio']:,.2f}x", "with env.step in both": f"{row['ratio_with_step']:,.2f}x"}
+        for row in found
     ]
-    return "\n".join(lines) if found else ""
+    head = f"times {reference}'s decision (agent, or joint where execution is centralised; mean over tasks):"
+    return f"{head}\n{text_table(rows)}"

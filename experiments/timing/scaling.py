@@ -1,9 +1,9 @@
-"""How the time of a decision grows with the team and with the steps of denoising: MAC-Flow's Table 3, measured.
+"""How the time of a decision grows with the agents and with the denoising steps: MAC-Flow's Table 3, measured.
 
-Teams are made up: agents of 3m's sizes, so many of them. Methods have the papers' sizes.
+Teams are synthetic: agents with 3m's observations and actions. Methods have the papers' sizes.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,18 +14,18 @@ from offmarl.algorithms.parts.batch import TaskSpec
 from offmarl.algorithms.parts.diffusion import shortened
 from offmarl.benchmarks.latency import Decisions, Sight, time_decisions
 from offmarl.experiments.store.store import Store
-from offmarl.experiments.timing.isolated import apart, measure_all, source
+from offmarl.experiments.timing.isolated import isolated, measure_all, provenance, text_table
 from offmarl.experiments.training.machine import Host
 from offmarl.reports.tables.speed import exponent
 
 AGENTS, CALLS = (2, 4, 8, 16, 32, 64), (1, 2, 4, 8)
 OBS, STATE, ACTIONS = 30, 48, 9
 SIGHTS = 16
-SLOWER = 5.0  # times that a team of twice as many agents may take
+SLOWER = 5.0  # times that doubling the agents may cost
 
 
 def team(algorithm: str, agents: int, calls: int, device: str) -> Algorithm:
-    """A method of paper size, freshly initialised, whose chain of denoising takes so many calls."""
+    """A method of paper size, freshly initialised, that denoises with `calls` calls of its network."""
     method = registry()[algorithm]
     made = method(TaskSpec(agents, OBS, STATE, ACTIONS, "discrete" in method.actions), method.Config(), [0], device)
     made.chain = shortened(made.chain, calls)
@@ -33,7 +33,7 @@ def team(algorithm: str, agents: int, calls: int, device: str) -> Algorithm:
 
 
 def measure_team(algorithm: str, agents: int, calls: int, host: Host, seconds: float) -> dict[str, Any]:
-    """Milliseconds of a joint decision and of one agent's, at one size of team and length of chain."""
+    """Milliseconds of a joint decision and of one agent's, at one number of agents and of denoising steps."""
     rng = np.random.default_rng(0)
     made = team(algorithm, agents, calls, host.device)
     legal = np.ones((agents, ACTIONS), bool) if made.spec.discrete else None
@@ -42,13 +42,13 @@ def measure_team(algorithm: str, agents: int, calls: int, host: Host, seconds: f
     point = {"agents": agents, "calls": calls, "nfe": made.nfe(), "total_ms": joint.median_ms, "n": joint.n}
     if made.execution != "decentralised":
         return point | {"agent_ms": joint.median_ms}
-    made.stand_alone(0)
+    made.keep_agent(0)
     own = [(obs[:1], None if legal is None else legal[:1]) for obs, legal in sights]
     return point | {"agent_ms": time_decisions(Decisions(made, host.device), own, seconds, least=1).median_ms}
 
 
 def measure_growth(algorithm: str, host: Host, seconds: float, limit: float) -> dict[str, Any]:
-    """All sizes of team at one call, while a decision should stay within `limit` seconds, and all lengths of chain."""
+    """All numbers of agents while a decision should stay within `limit` seconds, and all numbers of denoising steps."""
     host.set_up()
     teams: list[dict[str, Any]] = []
     for agents in AGENTS:
@@ -63,53 +63,45 @@ def measure_growth(algorithm: str, host: Host, seconds: float, limit: float) -> 
         "teams": teams,
         "chains": chains,
         "left_out": [agents for agents in AGENTS if agents not in [point["agents"] for point in teams]],
-        **source(host),
+        **provenance(host),
     }
 
 
 def scaling(
-    algorithms: Sequence[str],
-    host: Host,
-    seconds: float,
-    limit: float,
-    store: Store,
-    progress: Callable[[Sequence[str]], Iterable[str]],
+    algorithms: Sequence[str], host: Host, seconds: float, limit: float, store: Store
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Measure and store every method's growth; returns the rows, and what could not be measured."""
-    return measure_all(
-        progress(algorithms),
-        lambda algorithm: apart(measure_growth, algorithm, host, seconds, limit),
-        store,
-        "scaling",
-        lambda row: f"{row['algorithm']}.{row['machine']['device']}-{host.threads}",
-    )
+
+    def measure(algorithm: str) -> dict[str, Any]:
+        return isolated(measure_growth, algorithm, host, seconds, limit)
+
+    def key(row: dict[str, Any]) -> str:
+        return f"{row['algorithm']}.{row['machine']['device']}-{host.threads}"
+
+    return measure_all(algorithms, measure, store, "scaling", key)
 
 
 def exponents(row: dict[str, Any]) -> dict[str, tuple[float, float]]:
-    """Of the number of agents and of the length of the chain: in one agent's time, and in the team's."""
-    found = {}
-    for cost in ("agent", "total"):
-        both = ((row["teams"], "agents"), (row["chains"], "calls"))
-        found[cost] = tuple(
-            exponent([p[size] for p in points], [p[f"{cost}_ms"] for p in points]) for points, size in both
-        )
-    return found
+    """Of the number of agents and of denoising steps: in one agent's time, and in the team's."""
+
+    def fitted(points: str, size: str, cost: str) -> float:
+        return exponent([p[size] for p in row[points]], [p[f"{cost}_ms"] for p in row[points]])
+
+    return {cost: (fitted("teams", "agents", cost), fitted("chains", "calls", cost)) for cost in ("agent", "total")}
 
 
 def table(rows: Sequence[dict[str, Any]], orders: Mapping[str, Mapping[str, Sequence[int]]]) -> str:
     """Milliseconds by agents at one call of the network, and the fitted exponents beside the paper's."""
-    head = f"{'method':12} {'cost':6}" + "".join(f"{f'I={agents}':>11}" for agents in AGENTS)
-    lines = [head + "  exponents of I, K (paper)"]
+    shown = []
     for row in rows:
         for cost, fitted in exponents(row).items():
-            times = {point["agents"]: point[f"{cost}_ms"] for point in row["teams"]}
-            cells = "".join(f"{times[a]:11,.3f}" if a in times else f"{'-':>11}" for a in AGENTS)
-            paper = orders.get(row["algorithm"], {}).get(cost)
-            said = ", ".join("-" if np.isnan(value) else f"{value:.2f}" for value in fitted)
-            lines.append(
-                f"{row['algorithm']:12} {cost:6}{cells}  {said} ({', '.join(map(str, paper)) if paper else '-'})"
+            times = {point["agents"]: f"{point[f'{cost}_ms']:,.3f}" for point in row["teams"]}
+            measured = ", ".join("-" if np.isnan(value) else f"{value:.2f}" for value in fitted)
+            paper = ", ".join(map(str, orders.get(row["algorithm"], {}).get(cost, "-")))
+            shown.append(
+                {"method": row["algorithm"], "cost": cost}
+                | {f"I={agents}": times.get(agents, "-") for agents in AGENTS}
+                | {"exponents of I, K": measured, "paper": paper}
             )
-    lines.append(
-        "ms of a decision at one denoising step; agent: one alone, total: the team on one host; -: over --limit."
-    )
-    return "\n".join(lines)
+    foot = "ms of a decision at one denoising step; agent: one alone, total: the team on one host; -: over --limit."
+    return f"{text_table(shown)}\n{foot}"

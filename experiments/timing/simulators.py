@@ -11,9 +11,9 @@ from offmarl.benchmarks.random_policy import uniform
 from offmarl.benchmarks.tasks import ENGINES, Task, make_env, tasks
 from offmarl.datasets.embedded.recipes import Recipe, catalogue
 from offmarl.datasets.embedded.record import record
+from offmarl.experiments.timing.isolated import text_table
 
-HEAD = f"{'task':24} {'engine':34} {'episodes at once':>16} {'random steps/s':>14} {'recorded steps/s':>16}"
-FOOT = "Environment steps of one process per second of wall-clock time, compilation left out."
+FOOT = "Environment steps of one process per second of wall-clock time, without compilation."
 
 
 def bench_envs(names: Sequence[str], seconds: float) -> str:
@@ -21,17 +21,17 @@ def bench_envs(names: Sequence[str], seconds: float) -> str:
 
     Args:
         names: tasks.
-        seconds: for the random steps of each task; a recording takes as long as one episode in every lane.
+        seconds: for the random steps of each task; a recording takes one episode in every lane.
     """
-    lines = [HEAD]
+    rows = []
     for name in tqdm(names, desc="measuring", unit="task", leave=False):
         recipe = next(recipe for (task, _), recipe in catalogue().items() if task == name and not recipe.mix)
         env = make_env(tasks()[name], recipe.lanes)
         random, recorded = random_pace(env, recipe.task, seconds), recording_pace(env, recipe)
         env.close()
-        label = ENGINES[recipe.task.engine].label
-        lines.append(f"{name:24} {label:34} {recipe.lanes:16,} {random:14,.0f} {recorded:16,.0f}")
-    return "\n".join([*lines, FOOT])
+        row = {"task": name, "engine": ENGINES[recipe.task.engine].label, "episodes at once": f"{recipe.lanes:,}"}
+        rows.append(row | {"random steps/s": f"{random:,.0f}", "recorded steps/s": f"{recorded:,.0f}"})
+    return f"{text_table(rows)}\n{FOOT}"
 
 
 def random_pace(env: BatchEnv, task: Task, seconds: float) -> float:

@@ -3,38 +3,33 @@
 import dataclasses
 import statistics
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from offmarl.algorithms.parts.cuda_graphs import WARM_UP
-from offmarl.benchmarks.tasks import Task, tasks
+from offmarl.benchmarks.tasks import Task
 from offmarl.datasets.dataset import Dataset, from_episodes
+from offmarl.experiments.grid.estimate import duration, time_left
 from offmarl.experiments.grid.jobs import Job
 from offmarl.experiments.store.store import Store
-from offmarl.experiments.timing.isolated import about, apart, measure_all, one_each, source
+from offmarl.experiments.timing.isolated import isolated, job_facts, measure_all, one_each, provenance, text_table
 from offmarl.experiments.training.machine import Host
-from offmarl.experiments.training.method import build, describe, make_sampler
-from offmarl.experiments.training.updates import Updates
+from offmarl.experiments.training.method import describe, job_trainer
 
 
 class Pace(NamedTuple):
     """Of a job's updates."""
 
-    seconds: float  # of one update of all seeds together, the batch's drawing included
+    seconds: float  # of one update of all seeds together, with the drawing of its batch
     updates: int  # that were timed
     facts: dict[str, Any]  # of the method: size, network evaluations
 
 
 def training_pace(job: Job, host: Host, seconds: float) -> Pace:
-    """Time updates on made-up data, one at least; the first ones, in which things are made once, are left out."""
-    task = tasks()[job.task]
-    algorithm = build(job, task, job.seeds, host.device)
-    sampler = make_sampler(job, made_up(task), host.device)
-    sampler.data = algorithm.prepare(sampler.data)
-    update = Updates(algorithm, sampler, host.captures)
+    """Time updates on random data, one at least, after a warm-up."""
+    algorithm, _, update = job_trainer(job, random_data(job.entry.task), host)
     for _ in range(2 * (WARM_UP + 1) if update.capture else 1):
         update()
     host.synchronise()
@@ -46,11 +41,11 @@ def training_pace(job: Job, host: Host, seconds: float) -> Pace:
         host.synchronise()
         paces.append((time.perf_counter() - start) / block)
         updates += block
-        block = max(1, int(seconds / 10 / paces[-1]))  # the device is waited for ten times, not at every update
+        block = max(1, int(seconds / 10 / paces[-1]))  # wait for the device ten times, not after every update
     return Pace(statistics.median(paces), updates, describe(algorithm))
 
 
-def made_up(task: Task, episodes: int = 20, length: int = 50) -> Dataset:
+def random_data(task: Task, episodes: int = 20, length: int = 50) -> Dataset:
     """Random numbers in the shape of the task's data."""
     rng, per_agent = np.random.default_rng(0), (task.agents, task.actions)
     one: dict[str, np.ndarray] = {
@@ -69,7 +64,7 @@ def made_up(task: Task, episodes: int = 20, length: int = 50) -> Dataset:
 
 
 class Row(NamedTuple):
-    """What `bench train` measures: a job with its seeds, where, and what was changed in its settings."""
+    """What `bench train` measures: a job with its seeds, the host, and the settings that were changed."""
 
     job: Job
     host: Host
@@ -82,17 +77,22 @@ class Row(NamedTuple):
 def rows_of(
     grid: Sequence[Job], seeds: Sequence[int], hosts: Sequence[Host], compared: Mapping[str, Sequence[dict[str, Any]]]
 ) -> list[Row]:
-    """Every method on every task, with so many seeds in lock step.
+    """Every method on every task, with each number of seeds in lock step.
 
-    `compared` lists settings of a method that are measured side by side.
+    Args:
+        compared: settings of a method that are compared, by method.
     """
     return [
-        Row(dataclasses.replace(job, seeds=tuple(range(count)), config={**job.config, **changed}), host, changed)
+        Row(_changed(job, count, changed), host, changed)
         for job in one_each(grid)
         for changed in compared.get(job.algorithm, [{}])
         for count in seeds
         for host in hosts
     ]
+
+
+def _changed(job: Job, count: int, changed: Mapping[str, Any]) -> Job:
+    return dataclasses.replace(job, seeds=tuple(range(count)), config=dataclasses.replace(job.config, **changed))
 
 
 def measure_training(row: Row, seconds: float) -> dict[str, Any]:
@@ -102,26 +102,24 @@ def measure_training(row: Row, seconds: float) -> dict[str, Any]:
     before = host.peak_mb()
     pace = training_pace(job, host, seconds)
     return {
-        **about(job),
+        **job_facts(job),
         "changed": row.changed,
         "seeds": len(job.seeds),
-        "batch_size": job.config["batch_size"],
-        "steps": job.protocol["steps"],
+        "batch_size": job.config.batch_size,
+        "steps": job.protocol.steps,
         "mode": "captured" if host.captures else "eager",
         "update_ms": round(1e3 * pace.seconds, 4),
         "updates": pace.updates,
         "seed_steps_per_s": round(len(job.seeds) / pace.seconds, 4),
         "peak_mb": round(host.peak_mb() - before, 1),
         "facts": pace.facts,
-        **source(host),
+        **provenance(host),
     }
 
 
-def bench_train(
-    rows: Sequence[Row], seconds: float, store: Store, progress: Callable[[Sequence[Row]], Iterable[Row]]
-) -> tuple[list[dict[str, Any]], list[str]]:
+def bench_train(rows: Sequence[Row], seconds: float, store: Store) -> tuple[list[dict[str, Any]], list[str]]:
     """Measure and store every row; returns the records, and what could not be measured."""
-    return measure_all(progress(rows), lambda row: apart(measure_training, row, seconds), store, "training", key)
+    return measure_all(rows, lambda row: isolated(measure_training, row, seconds), store, "training", key)
 
 
 def key(record: Mapping[str, Any]) -> str:
@@ -131,13 +129,6 @@ def key(record: Mapping[str, Any]) -> str:
     return ".".join(map(str, parts))
 
 
-HEAD = f"{'task':22} {'method':26} {'seeds':>5} {'mode':9} {'ms/update':>12} {'seed-steps/s':>13} "
-HEAD += f"{'gain':>9} {'peak MB':>9}"
-FOOT = (
-    "gain: seed-steps per second over those of one seed in the same mode. Updates on made-up data, without evaluation."
-)
-
-
 def table(records: Sequence[Mapping[str, Any]]) -> str:
     """The records as text."""
 
@@ -145,35 +136,51 @@ def table(records: Sequence[Mapping[str, Any]]) -> str:
         return record["task"], record["algorithm"], str(record["changed"]), record["mode"]
 
     single = {place(r): r["update_ms"] for r in records if r["seeds"] == 1}
-    lines = [HEAD]
-    for r in records:
-        gain = f"{r['seeds'] * single[place(r)] / r['update_ms']:.2f}x" if place(r) in single else ""
-        name = " ".join([r["algorithm"], *(f"{k}={v}" for k, v in r["changed"].items())])
-        lines.append(
-            f"{r['task']:22} {name:26} {r['seeds']:5} {r['mode']:9} {r['update_ms']:12,.3f} "
-            f"{r['seed_steps_per_s']:13,.2f} {gain:>9} {r['peak_mb']:9,.0f}"
-        )
-    return "\n".join([*lines, FOOT])
+    rows = [
+        {
+            "task": r["task"],
+            "method": " ".join([r["algorithm"], *(f"{k}={v}" for k, v in r["changed"].items())]),
+            "seeds": r["seeds"],
+            "mode": r["mode"],
+            "ms/update": f"{r['update_ms']:,.3f}",
+            "seed-steps/s": f"{r['seed_steps_per_s']:,.2f}",
+            "gain": f"{r['seeds'] * single[place(r)] / r['update_ms']:.2f}x" if place(r) in single else "",
+            "peak MB": f"{r['peak_mb']:,.0f}",
+        }
+        for r in records
+    ]
+    foot = "gain: seed-steps per second over those of one seed in the same mode. Random data, no evaluation."
+    return f"{text_table(rows)}\n{foot}"
 
 
 def projected(grid: Sequence[Job], records: Sequence[Mapping[str, Any]], groups: Mapping[str, Mapping]) -> list[str]:
-    """Hours that the updates of a whole grid take here, by method.
+    """How long the updates of a whole grid take here, by method.
 
-    A task that was not measured counts as the measured ones of its group, else as any; ~ marks methods for which the
-    latter was so.
+    A task that was not measured counts as the mean of its group, else of all tasks (marked by ~).
     """
-    group_of = {task: group for group, tasks_ in groups.items() for task in tasks_}
-    hours, rough = defaultdict(float), set()
-    for job in grid:
-        own = [r for r in records if r["algorithm"] == job.algorithm and r["changed"].items() <= job.config.items()]
-        near = [r for r in own if group_of.get(r["task"]) == group_of[job.task]]
-        if not own:
+    lines, total = [], 0.0
+    for method in dict.fromkeys(job.algorithm for job in grid):
+        own = [job for job in grid if job.algorithm == method]
+        pace = {job.task: found for job in own if (found := _pace(job, records, groups))}
+        seconds = time_left([(job.task, job.protocol.steps) for job in own], pace)
+        if seconds is None:
+            lines.append(f"{method:14} not measured")
             continue
-        rough |= set() if near else {job.algorithm}
-        own = [r for r in near if r["task"] == job.task] or near or own
-        together = max((r["seeds"] for r in own if r["seeds"] <= len(job.seeds)), default=min(r["seeds"] for r in own))
-        update = statistics.mean(r["update_ms"] for r in own if r["seeds"] == together)
-        hours[job.algorithm] += update * job.protocol["steps"] * len(job.seeds) / together / 3.6e6
-    lines = [f"{name:14} {'~' if name in rough else '':1}{value:12,.1f} hours" for name, value in hours.items()]
-    lines += [f"{name:14} not measured" for name in dict.fromkeys(job.algorithm for job in grid) if name not in hours]
-    return [*lines, f"{'together':14} {sum(hours.values()):13,.1f} hours of updates, one job after the other"]
+        rough = "" if all(job.task in pace for job in own) else "~"
+        lines.append(f"{method:14} {rough}{duration(seconds)}")
+        total += seconds
+    return [*lines, f"{'together':14} {duration(total)}, updates alone, one job after the other"]
+
+
+def _pace(job: Job, records: Sequence[Mapping[str, Any]], groups: Mapping[str, Mapping]) -> float | None:
+    """Seconds of one step of all the job's seeds, as measured on its task, else on the tasks of its group."""
+    (group,) = (tasks for tasks in groups.values() if job.task in tasks)
+    own = [record for record in records if record["algorithm"] == job.algorithm and record["task"] in group]
+    own = [r for r in own if all(getattr(job.config, key, None) == value for key, value in r["changed"].items())]
+    own = [record for record in own if record["task"] == job.task] or own
+    if not own:
+        return None
+    counts = [record["seeds"] for record in own]
+    together = max((count for count in counts if count <= len(job.seeds)), default=min(counts))
+    update = statistics.mean(record["update_ms"] for record in own if record["seeds"] == together)
+    return 1e-3 * update * len(job.seeds) / together

@@ -1,6 +1,7 @@
-"""From a job to the method that trains, and its data."""
+"""From a job and its data to what trains."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from offmarl.algorithms import registry
 from offmarl.algorithms.parts.algorithm import Algorithm
@@ -9,11 +10,33 @@ from offmarl.benchmarks.tasks import Task
 from offmarl.datasets.dataset import Dataset
 from offmarl.datasets.sampler import Sampler
 from offmarl.experiments.grid.jobs import Job
+from offmarl.experiments.training.machine import Host
+from offmarl.experiments.training.updates import Updates
 
 
-def build(job: Job, task: Task, seeds: Any, device: str) -> Algorithm:
-    """The job's method for these seeds."""
-    return registry()[job.algorithm](spec_of(task), job.algorithm_config(), list(seeds), device)
+class Trainer(NamedTuple):
+    """What trains."""
+
+    algorithm: Algorithm
+    sampler: Sampler  # of the data as the method has prepared them
+    update: Updates  # draws a batch and learns from it
+
+
+def build(job: Job, seeds: Sequence[int], device: str) -> Algorithm:
+    """The job's method for these seeds, freshly initialised."""
+    return registry()[job.algorithm](spec_of(job.entry.task), job.config, seeds, device)
+
+
+def make_trainer(algorithm: Algorithm, data: Dataset, host: Host, timeout_bootstrap: bool = False) -> Trainer:
+    """Prepare the data for a method, and make its batches and updates. All that is trained comes from here."""
+    sampler = Sampler(data, algorithm.seeds, host.device, timeout_bootstrap, algorithm.config.window)
+    sampler.data = algorithm.prepare(sampler.data)
+    return Trainer(algorithm, sampler, Updates(algorithm, sampler, host.captures))
+
+
+def job_trainer(job: Job, data: Dataset, host: Host) -> Trainer:
+    """The job's method, batches and updates, for all its seeds."""
+    return make_trainer(build(job, job.seeds, host.device), data, host, job.protocol.timeout_bootstrap)
 
 
 def spec_of(task: Task) -> TaskSpec:
@@ -21,14 +44,8 @@ def spec_of(task: Task) -> TaskSpec:
     return TaskSpec(task.agents, task.obs, task.state, task.actions, task.discrete)
 
 
-def make_sampler(job: Job, data: Dataset, device: str) -> Sampler:
-    """The job's batches."""
-    window = job.algorithm_config().window
-    return Sampler(data, list(job.seeds), device, job.protocol["timeout_bootstrap"], window)
-
-
 def describe(algorithm: Algorithm) -> dict[str, Any]:
-    """What reports say about a method, as it stands in the run."""
+    """A method's facts and sizes, as records hold them."""
     names = ("name", "title", "paper", "source_code", "execution")
     facts = {name: getattr(algorithm, name) for name in names} | {"actions": sorted(algorithm.actions)}
     sizes = {"nfe": algorithm.nfe(), "parameters": algorithm.parameters(), "reduced": algorithm.config.reduced()}

@@ -1,9 +1,9 @@
 """Online fine-tuning: batches of what the method itself has just played (MAC-Flow, RQ3, Figure 5).
 
-As in the released code, a step of every parallel episode goes before each update, losses and optimiser stay as they
-are, and batches hold what was played online alone, or a share of the offline data beside it. The methods explore as
-`Algorithm.exploring` says; policies without noise of their own may be given some. Simulators are apart from those of
-evaluation, and every seed has one to itself, so that its numbers do not depend on the seeds beside it.
+As in the released code, every update follows one step of each parallel episode, losses and optimiser stay as they
+are, and batches hold online transitions alone, or a share of offline data beside them. Methods explore as
+`Algorithm.exploring` says; noise may be added to policies without noise of their own. Evaluation has simulators of its
+own, and so has every seed, so that its numbers do not depend on which seeds train beside it.
 Shapes: S seeds, E parallel episodes of each, B batch, I agents, O observation, A actions.
 """
 
@@ -21,17 +21,17 @@ from offmarl.benchmarks.env import BatchEnv, Step, View
 from offmarl.benchmarks.rollout import lane_seeds
 from offmarl.datasets.sampler import Sampler
 
-FIRST_EPISODE = 5_000_000  # among a seed's: far from those of evaluation
+FIRST_EPISODE = 5_000_000  # of a seed's episode numbers: far from those of evaluation
 
 
-class Online:
+class OnlineSampler:
     """Draws batches as a `Sampler` does, and plays before each.
 
     Args:
         envs: a simulator for every seed, all of one size.
-        rounds: how many batches will be asked for.
-        offline: the data that the method was trained on, and the share of every batch that they make up.
-        noise: deviation of normal noise on continuous actions.
+        rounds: number of batches that will be drawn.
+        offline: batches of the data that the method was trained on, and their share of every batch.
+        noise: standard deviation of normal noise on continuous actions.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Online:
         self.capacity = (rounds + algorithm.config.batch_size) * envs[0].lanes
         self.kept: dict[str, Tensor] = {}  # by field of a batch: [S, capacity, ...]
         self.count = torch.zeros(len(envs), dtype=torch.int64)
-        self.before = torch.full((len(envs), envs[0].lanes), -1)  # where each episode's last transition is kept
+        self.before = torch.full((len(envs), envs[0].lanes), -1)  # index of each episode's last transition
 
     def sample(self, size: int) -> Batch:
         """Play a step, for the first batch as many as it has transitions; draw `size` for each seed [S, B, ...]."""
@@ -59,14 +59,14 @@ class Online:
         return Batch(*both)
 
     def play(self) -> None:
-        """A step in every episode that is not over; where all of a seed's are, new ones begin."""
+        """One step in every episode under way; a seed whose episodes are all over begins new ones."""
         views = [game.view for game in self.games]
         obs, legal = (_stack([view[k] for view in views], self.algorithm.device) for k in (0, 2))
         with self.algorithm.exploring(self.streams):
             actions, _ = self.algorithm.act(obs, legal)  # type: ignore[arg-type]
         if self.noise and not self.algorithm.spec.discrete:
             actions = (actions + self.noise * self.streams.normal(*actions.shape[1:])).clamp(-1, 1)
-        actions = actions.nan_to_num()  # a seed whose networks are no numbers must not break the others' simulators
+        actions = actions.nan_to_num()  # NaN of one seed must not break the others' simulators
         for k, game in enumerate(self.games):
             self._keep(k, game, actions[k])
 
@@ -76,7 +76,7 @@ class Online:
             env.close()
 
     def _keep(self, k: int, game: "Games", actions: Tensor) -> None:
-        """Let seed k's episodes take their actions [E, I(, A)]; keep the transitions of those that were not over."""
+        """Take the actions [E, I(, A)] in seed k's episodes; keep the transitions of those that were under way."""
         view, live = game.view, np.flatnonzero(~game.over)
         step = game.play(actions.cpu().numpy())
         if step.void is not None:
@@ -91,7 +91,7 @@ class Online:
             if values is not None:
                 column = torch.as_tensor(values)
                 self._column(name, column)[k, place] = column[lanes].to(actions.device)
-        before = self.before[k, lanes]  # these now know what followed
+        before = self.before[k, lanes]  # whose next action is known now
         self.kept["next_actions"][k, before[before >= 0]] = actions[lanes[before >= 0]]
         self.before[k, lanes] = torch.where(torch.from_numpy(step.done[live]), -1, place)
         self.count[k] += len(live)
@@ -100,14 +100,14 @@ class Online:
             self.before[k] = -1
 
     def _column(self, name: str, like: Tensor) -> Tensor:
-        """The kept values of a field; their place is taken when the first arrive."""
+        """The buffer of a field, allocated when its first values arrive."""
         if name not in self.kept:
             shape = (len(self.envs), self.capacity, *like.shape[1:])
             self.kept[name] = torch.empty(shape, dtype=like.dtype, device=self.algorithm.device)
         return self.kept[name]
 
     def _draw(self, size: int) -> Batch:
-        """Of what every seed has kept, uniformly with replacement."""
+        """A batch of what every seed has kept, drawn uniformly with replacement."""
         draws = self.streams.uniform(size)
         index = (draws * self.count.to(draws.device)[:, None]).long()
         seeds = torch.arange(len(self.envs), device=index.device)[:, None]
@@ -116,20 +116,20 @@ class Online:
 
 
 class Games:
-    """One seed's parallel episodes, which begin anew together when all are over."""
+    """One seed's parallel episodes. All begin together, once the last ones are over."""
 
     def __init__(self, env: BatchEnv, seed: int):
         self.env, self.seed, self.episodes = env, seed, FIRST_EPISODE
         self.begin()
 
     def begin(self) -> None:
-        """New episodes in all lanes."""
+        """Begin new episodes in all lanes."""
         self.view: View = self.env.reset(lane_seeds([self.seed], self.env.lanes, self.episodes))
         self.over = np.zeros(self.env.lanes, bool)
         self.episodes += self.env.lanes
 
     def play(self, actions: np.ndarray) -> Step:
-        """One joint action in every lane; what happens in those that are over means nothing."""
+        """Take one joint action in every lane; the results of episodes that are over are meaningless."""
         step = self.env.step(actions)
         self.view, self.over = step.view, self.over | step.done
         return step

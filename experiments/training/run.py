@@ -1,10 +1,11 @@
-"""The one training loop. Everything that is trained here goes through `train`."""
+"""The one training loop. Every job of the grid is trained by `train`."""
 
+import contextlib
 import io
 import math
 import time
 import traceback
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,11 +20,11 @@ from offmarl.benchmarks.latency import Decisions, time_decisions
 from offmarl.benchmarks.reference_rollout import reference
 from offmarl.benchmarks.rollout import Episodes, evaluate, lane_seeds
 from offmarl.benchmarks.tasks import make_env
-from offmarl.experiments.grid.jobs import REPEATED, Job
+from offmarl.experiments.grid.jobs import REPEATED, Job, OnlinePhase
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.training.machine import Host, code
-from offmarl.experiments.training.method import build, describe, make_sampler
-from offmarl.experiments.training.online import Online
+from offmarl.experiments.training.method import build, describe, job_trainer
+from offmarl.experiments.training.online import OnlineSampler
 from offmarl.experiments.training.updates import Updates
 
 CURVE_POINTS = 100  # training metrics kept of a run
@@ -34,123 +35,72 @@ Q_MARGIN = 10.0  # a critic diverges when it claims this many times what the lar
 
 
 class Progress(NamedTuple):
-    """Where a job stands."""
+    """How far a job has come, in updates."""
 
     step: int
     steps: int
-    note: str = ""
 
 
 @dataclass
 class Clock:
-    """Seconds spent, by what for."""
+    """Seconds spent, by purpose."""
 
     data_s: float = 0.0
     update_s: float = 0.0
     evaluate_s: float = 0.0
 
-    def spend(self, what: str, since: float) -> float:
-        """Book the time since then; return now."""
-        now = time.perf_counter()
-        setattr(self, what, getattr(self, what) + now - since)
-        return now
+    @contextlib.contextmanager
+    def spend(self, purpose: str) -> Iterator[None]:
+        """Add the time of the block."""
+        began = time.perf_counter()
+        yield
+        setattr(self, purpose, getattr(self, purpose) + time.perf_counter() - began)
 
 
 class Run:
-    """A job in progress: method, data and what has been measured so far."""
+    """A job in progress: what trains, and what has been measured so far."""
 
     def __init__(self, job: Job, store: Store, host: Host):
-        started = time.perf_counter()
-        self.job, self.store, self.host = job, store, host
+        self.job, self.protocol, self.store, self.host = job, job.protocol, store, host
         self.task = job.entry.task
         self.clock, self.started = Clock(), datetime.now(UTC)
-        data, self.card = job.entry.load()
-        self.algorithm = build(job, self.task, job.seeds, host.device)
-        self.sampler = make_sampler(job, data, host.device)
-        self.sampler.data = self.algorithm.prepare(self.sampler.data)
-        self.update = Updates(self.algorithm, self.sampler, host.captures)
-        self.env = make_env(self.task, len(job.seeds), job.protocol["eval_episodes"])
-        self.largest_q = Q_MARGIN * float(abs(data.rewards).max()) / max(1.0 - job.config["discount"], 1e-3)
-        self.step, self.curves, self.evaluations = 0, [], []
-        self.diverged: dict[int, str] = {}  # index of a seed -> what happened
-        self.online: Online | None = None
-        self.workspace = store.root / "work" / f"{job.key}.pt"
-        self.clock.spend("data_s", started)
+        with self.clock.spend("data_s"):
+            data, self.card = job.entry.load()
+            self.algorithm, self.sampler, self.update = job_trainer(job, data, host)
+            self.env = make_env(self.task, len(job.seeds), self.protocol.eval_episodes)
+        self.largest_q = Q_MARGIN * float(abs(data.rewards).max()) / max(1.0 - job.config.discount, 1e-3)
+        self.step = 0
+        self.curves: list[tuple[int, dict[str, list[float]]]] = []  # step, and metrics by seed
+        self.evaluations: list[tuple[int, list[Episodes]]] = []  # step, and episodes by seed
+        self.diverged: dict[int, str] = {}  # index of a seed -> reason
+        self.online: OnlineSampler | None = None
+        self.checkpoint = store.root / "work" / f"{job.key}.pt"
 
-    def save(self) -> None:
-        """Keep enough to continue exactly here; the file appears whole.
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self.step >= self.protocol.steps or len(self.diverged) == len(self.job.seeds)
 
-        An online phase is not kept: it begins again where it began, and plays the same.
-        """
-        if self.online:
-            return
-        self.workspace.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.workspace.with_suffix(".draft")
-        state = {
-            "step": self.step,
-            "curves": self.curves,
-            "diverged": self.diverged,
-            "evaluations": [[asdict(e) for e in row[1]] for row in self.evaluations],
-            "evaluation_steps": [row[0] for row in self.evaluations],
-            "clock": asdict(self.clock),
-            "algorithm": self.algorithm.state_dict(),
-            "batches": self.sampler.streams.state_dict(),
-        }
-        torch.save(state, draft)
-        draft.replace(self.workspace)
-
-    def resume(self) -> bool:
-        """Continue from the last `save`; a damaged file is as good as none."""
-        try:
-            state = torch.load(self.workspace, map_location="cpu", weights_only=True)
-        except FileNotFoundError:
-            return False
-        except Exception:  # a torn archive raises whatever its torn part does
-            self.workspace.unlink(missing_ok=True)
-            return False
-        self.algorithm.load_state_dict(state["algorithm"])
-        self.sampler.streams.load_state_dict(state["batches"])
-        rows = [[Episodes(**e) for e in row] for row in state["evaluations"]]
-        self.evaluations = list(zip(state["evaluation_steps"], rows))
-        self.step, self.curves, self.clock = state["step"], state["curves"], Clock(**state["clock"])
-        self.diverged = state["diverged"]
-        return True
+    @property
+    def evaluation_due(self) -> bool:
+        """Whether this step is one of those that are evaluated."""
+        return self.step % self.protocol.eval_every == 0 or self.step == self.protocol.steps
 
     def advance(self) -> None:
         """One update of every seed."""
-        began = time.perf_counter()
-        if self.step == self.job.protocol.get("online", {}).get("from"):
-            self.go_online(**self.job.protocol["online"])
-        metrics = self.update()
-        self.step += 1
-        steps = self.job.protocol["steps"]
-        if self.step % max(1, steps // CURVE_POINTS) == 0 or self.step == steps:
-            self.curves.append((self.step, {k: v.tolist() for k, v in metrics.items()}))
-            self.look_for_divergence()
-        self.clock.spend("update_s", began)
+        with self.clock.spend("update_s"):
+            phase = self.protocol.online
+            if phase and self.step == phase.start:
+                self.go_online(phase)
+            metrics = self.update()
+            self.step += 1
+            steps = self.protocol.steps
+            if self.step % max(1, steps // CURVE_POINTS) == 0 or self.step == steps:
+                self.curves.append((self.step, {name: values.tolist() for name, values in metrics.items()}))
+                self.note_divergence()
 
-    def go_online(self, *, lanes: int, share: float, noise: float, **_: int) -> None:
-        """From here on, learn from what the method plays: in `lanes` episodes of every seed.
-
-        Raises:
-            ValueError: for a method that needs more of the data than single transitions.
-        """
-        self.save()
-        if self.sampler.around is not None or type(self.algorithm).prepare is not Algorithm.prepare:
-            raise ValueError(f"{self.job.algorithm} looks at whole episodes or at the whole data, and cannot go online")
-        envs = [make_env(self.task, 1, lanes) for _ in self.job.seeds]
-        rounds = self.job.protocol["steps"] - self.step
-        self.online = Online(self.algorithm, envs, rounds, (self.sampler, share), noise)
-        self.update = Updates(self.algorithm, self.online)
-
-    def close(self) -> None:
-        """Release the simulators."""
-        self.env.close()
-        if self.online:
-            self.online.close()
-
-    def look_for_divergence(self) -> None:
-        """Note the seeds whose last metrics are not numbers, or whose critic claims what no reward could sum to.
+    def note_divergence(self) -> None:
+        """Note the seeds whose last metrics are not finite, or whose critic claims what no reward could sum to.
 
         Seeds do not mix, so the others train on.
         """
@@ -162,24 +112,71 @@ class Run:
                     limit = f"more than {self.largest_q:.3g}"
                     self.diverged.setdefault(k, f"|Q| is {value:.3g} at step {self.step}, {limit}")
 
-    @property
-    def over(self) -> bool:
-        """Whether there is nothing left to train."""
-        return self.step >= self.job.protocol["steps"] or len(self.diverged) == len(self.job.seeds)
+    def go_online(self, phase: OnlinePhase) -> None:
+        """From here on, learn from what the method plays.
+
+        Raises:
+            ValueError: for a method that needs more of the data than single transitions.
+        """
+        self.save()
+        if self.sampler.around is not None or type(self.algorithm).prepare is not Algorithm.prepare:
+            raise ValueError(f"{self.job.algorithm} looks at whole episodes or at the whole data, and cannot go online")
+        envs = [make_env(self.task, 1, phase.lanes) for _ in self.job.seeds]
+        rounds = self.protocol.steps - self.step
+        self.online = OnlineSampler(self.algorithm, envs, rounds, (self.sampler, phase.share), phase.noise)
+        self.update = Updates(self.algorithm, self.online)
 
     def evaluate(self) -> None:
         """Play the evaluation episodes of every seed."""
-        began = time.perf_counter()
-        episodes = self.job.protocol["eval_episodes"]
-        rows = evaluate(self.algorithm, self.env, list(self.job.seeds), self.host.device, episodes)
-        self.evaluations.append((self.step, rows))
-        self.clock.spend("evaluate_s", began)
+        with self.clock.spend("evaluate_s"):
+            episodes = self.protocol.eval_episodes
+            rows = evaluate(self.algorithm, self.env, list(self.job.seeds), self.host.device, episodes)
+            self.evaluations.append((self.step, rows))
+
+    def save(self) -> None:
+        """Write a checkpoint from which the run continues bit for bit; it appears whole or not at all.
+
+        An online phase is not part of it: a resumed run begins it again, and plays the same.
+        """
+        if self.online:
+            return
+        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        draft = self.checkpoint.with_suffix(".draft")
+        state = {
+            "step": self.step,
+            "curves": self.curves,
+            "diverged": self.diverged,
+            "evaluations": [[asdict(episodes) for episodes in rows] for _, rows in self.evaluations],
+            "evaluation_steps": [step for step, _ in self.evaluations],
+            "clock": asdict(self.clock),
+            "algorithm": self.algorithm.state_dict(),
+            "batches": self.sampler.streams.state_dict(),
+        }
+        torch.save(state, draft)
+        draft.replace(self.checkpoint)
+
+    def resume(self) -> None:
+        """Continue from the checkpoint, where there is an intact one."""
+        try:
+            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            return
+        except Exception:  # a damaged archive may raise anything
+            self.checkpoint.unlink(missing_ok=True)
+            return
+        self.algorithm.load_state_dict(state["algorithm"])
+        self.sampler.streams.load_state_dict(state["batches"])
+        rows = [[Episodes(**episodes) for episodes in row] for row in state["evaluations"]]
+        self.evaluations = list(zip(state["evaluation_steps"], rows))
+        self.step, self.curves, self.clock = state["step"], state["curves"], Clock(**state["clock"])
+        self.diverged = state["diverged"]
 
     def finish(self) -> None:
-        """Write every seed's run into the store."""
-        facts = describe(self.algorithm)
-        latency = self.time_decisions()
+        """Write every seed's run into the store, but for those that a killed process wrote before."""
+        facts, latency = describe(self.algorithm), self.time_decisions()
         for k, (cell, run_id) in enumerate(zip(self.job.cells(), self.job.run_ids())):
+            if self.store.status(run_id) in ("done", "diverged"):
+                continue
             record = {
                 **provenance(self.job, run_id, self.host),
                 "status": "diverged" if k in self.diverged else "done",
@@ -200,51 +197,62 @@ class Run:
             buffer = io.BytesIO()
             torch.save(self.algorithm.seed_state(k), buffer)
             self.store.write(cell, record, curves, buffer.getvalue())
-        self.workspace.unlink(missing_ok=True)
+        self.checkpoint.unlink(missing_ok=True)
 
     def time_decisions(self) -> dict[str, Any]:
-        """A first timing of the first seed's joint decisions, as `offmarl latency` does it with more care."""
-        single = build(self.job, self.task, self.job.seeds[:1], self.host.device)
+        """A first timing of the first seed's joint decisions; `offmarl latency` takes more care."""
+        single = build(self.job, self.job.seeds[:1], self.host.device)
         single.load_nets(self.algorithm.seed_state(0))
         view = self.env.reset(lane_seeds([0], self.env.lanes))
         legal = [None] * len(view.obs) if view.legal is None else view.legal
-        sights = list(zip(view.obs, legal))
-        timing = asdict(time_decisions(Decisions(single, self.host.device), sights, LATENCY_SECONDS))
+        observations = list(zip(view.obs, legal))
+        timing = asdict(time_decisions(Decisions(single, self.host.device), observations, LATENCY_SECONDS))
         return {"joint_ms": timing.pop("median_ms"), **timing, "what": "joint decisions, batch 1, host to host, eager"}
+
+    def close(self) -> None:
+        """Release the simulators."""
+        self.env.close()
+        if self.online:
+            self.online.close()
 
 
 def train(job: Job, results: Path | str, host: Host = CPU) -> Generator[Progress]:
-    """Train, evaluate and store one job, yielding where it stands after every update.
+    """Train, evaluate and store one job, yielding its progress after every update.
 
-    A failure becomes a record in the store (and is raised again), so the table can say why.
+    Closed in the middle, it saves a checkpoint, from which the same job continues. A failure is stored as a record,
+    so that tables can say why, and raised again.
     """
-    store, steps = Store(results), job.protocol["steps"]
-    try:
-        yield Progress(0, steps, "loading")
+    store, steps = Store(results), job.protocol.steps
+    with storing_failure(job, store, host):
+        yield Progress(0, steps)
         run = Run(job, store, host)
         run.resume()
-    except Exception as error:
-        fail(job, store, error, host)
-        raise
+    saved = time.monotonic()
+    with contextlib.closing(run):
+        try:
+            with storing_failure(job, store, host):
+                while not run.over:
+                    run.advance()
+                    if run.evaluation_due:
+                        run.evaluate()
+                    if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                        run.save()
+                        saved = time.monotonic()
+                    yield Progress(run.step, steps)
+                run.finish()
+        except GeneratorExit:  # between two updates; another exception may have come in the middle of one
+            run.save()
+            raise
+
+
+@contextlib.contextmanager
+def storing_failure(job: Job, store: Store, host: Host) -> Iterator[None]:
+    """Store an exception of the block as the failure of a job, and raise it again."""
     try:
-        saved = time.monotonic()
-        while not run.over:
-            run.advance()
-            if run.step % job.protocol["eval_every"] == 0 or run.step == steps:
-                run.evaluate()
-            if time.monotonic() - saved > CHECKPOINT_SECONDS:
-                run.save()
-                saved = time.monotonic()
-            yield Progress(run.step, steps)
-        run.finish()
-    except GeneratorExit:  # stopped between two updates; anything else may have hit the middle of one
-        run.save()
-        raise
+        yield
     except Exception as error:
         fail(job, store, error, host)
         raise
-    finally:
-        run.close()
 
 
 def fail(job: Job, store: Store, error: BaseException, host: Host) -> None:
@@ -259,12 +267,13 @@ def fail(job: Job, store: Store, error: BaseException, host: Host) -> None:
 
 
 def provenance(job: Job, run_id: str, host: Host) -> dict[str, Any]:
-    """Where a record comes from."""
+    """The part of a record that says where it comes from."""
+    config, protocol = job.settings["config"], job.settings["protocol"]
     return {
         "run_id": run_id,
-        "config": dict(job.config),
+        "config": config,
         "config_hash": job.hash,
-        "protocol": {**job.protocol, **{key: job.config[key] for key in REPEATED}},
+        "protocol": {**protocol, **{key: config[key] for key in REPEATED}},
         "machine": host.facts(),
         "code": code(),
     }

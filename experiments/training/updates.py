@@ -1,4 +1,4 @@
-"""A training step from batch to moved weights; on CUDA it is captured as a graph and replayed."""
+"""Updates: draw a batch and take a gradient step; on CUDA this is captured as a graph and replayed."""
 
 from collections.abc import Hashable
 from typing import Protocol
@@ -13,7 +13,7 @@ from offmarl.algorithms.parts.streams import SeedStreams
 
 
 class Batches(Protocol):
-    """What draws batches, from streams of its own."""
+    """Draws batches, from random streams of its own."""
 
     streams: SeedStreams
 
@@ -26,8 +26,8 @@ class Updates:
     """Calls draw a batch and update; they return the loss terms [S].
 
     Args:
-        capture: replay a CUDA graph, one for each kind of the method's gradient steps, the drawing of the batch
-            included; the same numbers come of it. Methods that are not `capturable` run eagerly all the same.
+        capture: replay CUDA graphs, which include the drawing of the batch and give the same numbers; one graph for
+            each variant of the method's gradient step. Methods that are not `capturable` run eagerly all the same.
     """
 
     def __init__(self, algorithm: Algorithm, sampler: Batches, capture: bool = False):
@@ -41,11 +41,11 @@ class Updates:
         if not self.capture:
             return self.algorithm.update(self.sampler.sample(self.size))
         self.algorithm.begin_update()
-        kind = self.algorithm.kind()
-        if kind not in self.graphs:
+        variant = self.algorithm.step_variant()
+        if variant not in self.graphs:
             generators = [*self.algorithm.streams.generators, *self.sampler.streams.generators]
-            self.graphs[kind] = Captured(self._on_device, generators, self.pool)
-        return self.graphs[kind]()
+            self.graphs[variant] = Captured(self._on_device, generators, self.pool)
+        return self.graphs[variant]()
 
     def _on_device(self) -> dict[str, Tensor]:
         return self.algorithm.gradient_step(self.sampler.sample(self.size))

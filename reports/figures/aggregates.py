@@ -1,42 +1,44 @@
-"""Aggregates of every group as a picture: points with intervals, and performance profiles, as rliable draws them."""
+"""Aggregates of every group as a figure: points with intervals, and performance profiles, as rliable draws them."""
 
 import math
-import textwrap
 from typing import Any
 
 import pandas as pd
 import seaborn as sns
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.ticker import MaxNLocator
 
-from offmarl.reports.figures.style import CAPTION_CHARACTERS, MARKERS, STYLE
+from offmarl.reports.figures.style import caption, markers, round_ticks, styled
 from offmarl.reports.tables.aggregates import NAMES, TOO_FEW
 from offmarl.reports.tables.table import span
 
 WIDTH = 3.4  # inches of a column of text: a group each
 
 
+@styled
 def draw(found: pd.DataFrame, colour: dict[str, str]) -> Figure | None:
-    """A block per group, one column of text wide; `found` is `aggregates.build`, `colour` `figures.colours`."""
+    """A block per group, one column of text wide; `found` is `aggregates.build`, `colour` is `style.colours`."""
     groups = list(found["group"].unique())
     if not groups:
         return None
     columns = min(2, len(groups))
     rows, most = math.ceil(len(groups) / columns), max(found.groupby("group").size())
-    with rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH * columns, rows * (2.6 + 0.3 * most) + 0.4), layout="constrained")
-        blocks: Any = figure.subfigures(rows, columns, squeeze=False)
-        for block, group in zip(blocks.ravel(), groups):
-            taus, profiles = found.attrs["profiles"][group]
-            _block(block, found.query("group == @group"), taus, profiles, colour)
-        _note(figure, found)
+    figure = Figure(figsize=(WIDTH * columns, rows * (2.6 + 0.3 * most) + 0.4), layout="constrained")
+    blocks: Any = figure.subfigures(rows, columns, squeeze=False)
+    for block, group in zip(blocks.ravel(), groups):
+        thresholds, profiles = found.attrs["profiles"][group]
+        _block(block, found.query("group == @group"), thresholds, profiles, colour)
+    few = found["iqm_low"].isna()
+    bars = ["" if all(few) else "bars and bands: 95 % intervals over seeds", f"with {TOO_FEW}" if any(few) else ""]
+    facts = f"{found['profile'].iloc[0]} profile, source {found['source'].iloc[0]}; scores as in aggregates.md"
+    caption(figure, "; ".join(filter(None, [facts, *bars])))
     return figure
 
 
-def _block(block: SubFigure, rows: pd.DataFrame, taus: list[float], profiles: dict, colour: dict[str, str]) -> None:
-    """Four panels of a group's aggregates, the methods' names at the left ones only, and below them its profiles."""
+def _block(
+    block: SubFigure, rows: pd.DataFrame, thresholds: list[float], profiles: dict, colour: dict[str, str]
+) -> None:
+    """Four panels of a group's aggregates, method names at the left ones only, and below them its profiles."""
     sizes = span(rows["n_datasets"], "dataset"), span(rows["n_seeds"], "seed")
     block.suptitle(f"{rows['group'].iloc[0]} ({', '.join(sizes)})", fontsize=9)
     most = 0.3 + 0.15 * len(rows)
@@ -46,48 +48,36 @@ def _block(block: SubFigure, rows: pd.DataFrame, taus: list[float], profiles: di
         _points(axis, rows, metric, colour)
         axis.set_title(name)
         axis.tick_params(labelleft=place % 2 == 0)
-    _curves(block.add_subplot(grid[2, :]), rows, taus, profiles, colour)
+    _profiles(block.add_subplot(grid[2, :]), rows, thresholds, profiles, colour)
 
 
 def _points(axis: Axes, rows: pd.DataFrame, metric: str, colour: dict[str, str]) -> None:
     """One aggregate: a marker and an interval per method, the suite's first at the top."""
-    order = list(colour)
+    shapes = markers(colour)
     for height, row in enumerate(rows.to_dict("records")):
-        shade, low, high = colour[row["title"]], row[f"{metric}_low"], row[f"{metric}_high"]
-        axis.plot([low, high], [height, height], color=shade, linewidth=3, alpha=0.35, solid_capstyle="butt")
-        marker = MARKERS[order.index(row["title"]) % len(MARKERS)]
-        axis.plot(row[metric], height, color=shade, marker=marker, markersize=4)
+        title, ends = row["title"], [row[f"{metric}_low"], row[f"{metric}_high"]]
+        axis.plot(ends, [height, height], color=colour[title], linewidth=3, alpha=0.35, solid_capstyle="butt")
+        axis.plot(row[metric], height, color=colour[title], marker=shapes[title], markersize=4)
     axis.set_yticks(range(len(rows)), list(rows["title"]), fontsize=7)
     axis.set_ylim(len(rows) - 0.5, -0.5)
-    axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    round_ticks(axis.xaxis, 4)
     axis.grid(True, axis="x", color="0.92", linewidth=0.6)
     axis.tick_params(left=False, labelsize=7)
     sns.despine(ax=axis, left=True)
 
 
-def _curves(axis: Axes, rows: pd.DataFrame, thresholds: list[float], profiles: dict, colour: dict[str, str]) -> None:
-    """The share of runs above every score; markers as in the panels above, apart from one another."""
-    order = list(colour)
-    titles = dict(zip(rows["algorithm"], rows["title"]))
+def _profiles(axis: Axes, rows: pd.DataFrame, thresholds: list[float], profiles: dict, colour: dict[str, str]) -> None:
+    """The share of runs above every score, with the markers of the panels above at staggered places."""
+    shapes, titles = markers(colour), dict(zip(rows["algorithm"], rows["title"]))
+    gap = max(1, len(thresholds) // 8)
     for place, (method, (share, low, high)) in enumerate(profiles.items()):
-        title = titles[method]
-        style = {"color": colour[title], "marker": MARKERS[order.index(title) % len(MARKERS)], "markersize": 3}
-        gap = max(1, len(thresholds) // 8)
-        axis.plot(thresholds, share, **style, markevery=(place * gap // len(profiles), gap), linewidth=1)
-        axis.fill_between(thresholds, low, high, color=colour[title], alpha=0.12, linewidth=0)
+        shade, marker = colour[titles[method]], shapes[titles[method]]
+        start = place * gap // len(profiles)
+        axis.plot(thresholds, share, color=shade, linewidth=1, marker=marker, markersize=3, markevery=(start, gap))
+        axis.fill_between(thresholds, low, high, color=shade, alpha=0.12, linewidth=0)
     axis.axvline(1, color="0.5", linestyle="--", linewidth=0.8)
     axis.set(xlim=(0, thresholds[-1]), ylim=(-0.03, 1.03))
     axis.set_xlabel("score τ", fontsize=8)
     axis.set_ylabel("share of runs above τ", fontsize=8)
     axis.tick_params(labelsize=7)
     sns.despine(ax=axis)
-
-
-def _note(figure: Figure, found: pd.DataFrame) -> None:
-    """What was measured and what the bars are, at the foot."""
-    few = found["iqm_low"].isna()
-    bars = f"with {TOO_FEW}" if any(few) else ""
-    bars = "; ".join(filter(None, ["" if all(few) else "bars and bands: 95 % intervals over seeds", bars]))
-    text = f"{found['profile'].iloc[0]} profile, source {found['source'].iloc[0]}; scores as in aggregates.md; {bars}"
-    lines = textwrap.wrap(text, int(CAPTION_CHARACTERS * figure.get_figwidth()))
-    figure.supxlabel("\n".join(lines), fontsize=6.5, color="0.35")

@@ -1,112 +1,95 @@
-"""Learning curves (the form of MAC-Flow's Figure 12) and speed against return (its Figure 1).
+"""Learning curves (as MAC-Flow's Figure 12) and return against decision time (as its Figure 1).
 
-Both return a matplotlib figure, or None where there is nothing to draw. Only runs that the table shows are
-drawn, and a method has the same colour in every figure.
+Both return a matplotlib figure, or None where there is nothing to draw. They show the runs that the table shows.
 """
 
 import math
-import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-from matplotlib.transforms import Bbox
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from offmarl.reports.figures.style import CAPTION_CHARACTERS, MARKERS, STYLE, colours
+from offmarl.reports.figures.labels import label_points
+from offmarl.reports.figures.style import caption, colours, legend, markers, panels, round_ticks, styled
 from offmarl.reports.tables.speed import NATIVE, Row
 from offmarl.reports.tables.stats import estimate
 from offmarl.reports.tables.table import of_table, reduced_networks, row_name, span
 
+DATASET = "mean of the dataset"
 
+
+@styled
 def learning_curves(curves: pd.DataFrame, table: pd.DataFrame) -> Figure | None:
-    """A panel per dataset: mean return by thousands of gradient steps, bands as the intervals of the table.
+    """A panel per dataset: mean return by gradient steps, with the intervals of the table as bands.
 
-    `curves` is `results.evaluation_curves`; the dashed grey line is the mean return of the data.
+    `curves` is `records.reader.evaluation_curves`; the dashed grey line is the mean return of the dataset.
     """
-    panels: dict[tuple, dict] = {}
+    shown: dict[tuple, dict] = {}
     for row in of_table(curves, table):
-        lines = panels.setdefault((row_name(row), row["dataset_mean"]), {})
+        lines = shown.setdefault((row_name(row), row["dataset_mean"]), {})
         lines.setdefault(row["title"], {}).setdefault(row["step"], {})[row["seed"]] = row["episodes"]
-    if not panels:
+    if not shown:
         return None
-    columns = min(len(panels), max(3, *table.groupby("task")["quality"].nunique()))
-    with rc_context(STYLE):
-        rows, width = math.ceil(len(panels) / columns), 0.8 + 2.2 * columns
-        figure = Figure(figsize=(width, 1.5 + 1.4 * rows), layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False).ravel()
-        for axis, ((title, data), lines) in zip(axes, panels.items()):
-            _draw_lines(axis, lines, colours(table))
-            axis.axhline(data, color="0.5", linestyle="--", linewidth=1, label="mean of the data")
-            axis.set_xlim(left=0)
-            axis.set_title(title)
-        for axis in axes[len(panels) :]:
-            axis.set_axis_off()
-        sns.despine(fig=figure)
-        handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels())}
-        labels = [label for label in [*colours(table), "mean of the data"] if label in handles]
-        places = {"loc": "outside upper center", "ncols": min(5, int(width / 1.3)), "frameon": False}
-        figure.legend([handles[label] for label in labels], labels, **places)
-        for axis in axes[: len(panels)][-columns:]:
-            axis.set_xlabel("thousand gradient steps")
-        figure.supylabel("mean return", fontsize=9)
-        _caption(figure, table, _intervals(table, "bands"))
+    columns = min(len(shown), max(3, *table.groupby("task")["quality"].nunique()))
+    width, colour = 0.8 + 2.2 * columns, colours(table)
+    figure, axes = panels(len(shown), columns, width, 1.5 + 1.4 * math.ceil(len(shown) / columns))
+    for axis, ((title, data), lines) in zip(axes, shown.items()):
+        _draw_lines(axis, lines, colour)
+        axis.axhline(data, color="0.5", linestyle="--", linewidth=1, label=DATASET)
+        axis.set_xlim(left=0)
+        axis.set_title(title)
+    sns.despine(fig=figure)
+    legend(figure, colour, ncols=min(5, int(width / 1.3)))
+    for axis in axes[-columns:]:
+        axis.set_xlabel("gradient steps (thousands)")
+    figure.supylabel("mean return", fontsize=9)
+    _describe(figure, table, _intervals(table, "bands"))
     return figure
 
 
+@styled
 def speed_return(runs: pd.DataFrame, table: pd.DataFrame, measured: Sequence[Row] = ()) -> Figure | None:
     """Mean return against the time of one joint decision (ms, log axis): a panel per group, a point per method.
 
-    `runs` is `results.load_runs`. Both are means over the datasets of the group that all methods shown have; bars
-    are 95 % intervals of the mean return, from three seeds on. Times are those of the runs' own networks, or the
-    `measured` ones (`speed.inference`, of one machine) where there is one for every method and group.
+    `runs` is `records.reader.load_runs`. Both are means over the group's datasets that all methods shown have; bars are
+    95 % intervals of the mean return, from three seeds on. Times are those of the runs' own networks, or the `measured`
+    ones (`speed.inference`, of one machine) where there is one for every method and group.
     """
     shown, source = _with_times(of_table(runs.query("status == 'done' and latency_ms > 0"), table), measured)
     groups = {group: _points([run for run in shown if run["group"] == group]) for group in table["group"].unique()}
     groups = {group: found for group, found in groups.items() if found[0]}
     if not groups:
         return None
-    columns = min(len(groups), 2)
-    rows = math.ceil(len(groups) / columns)
-    with rc_context(STYLE):
-        figure = Figure(figsize=(4.2 * columns + 0.4, 3.2 * rows + 0.4), layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False).ravel()
-        for axis, (group, (points, datasets)) in zip(axes, groups.items()):
-            _draw_points(axis, points, colours(table))
-            axis.set_title(f"{group} ({span([datasets], 'dataset')})")
-            unit = table.loc[table["group"] == group, "unit"].iloc[-1]
-            axis.set_ylabel(f"mean {unit}")
-            axis.set_xlabel("time of a decision (ms, log scale)")
-        for axis in axes[len(groups) :]:
-            axis.set_axis_off()
-        devices = "; ".join(sorted({run["device"] for run in shown if run["device"]})) or "an unknown device"
-        _caption(figure, table, f"times: {source}, on {devices}; {_intervals(table, 'bars')}")
-        for axis, (points, _) in zip(axes, groups.values()):
-            _label_points(axis, points, colours(table))
+    columns, colour = min(len(groups), 2), colours(table)
+    figure, axes = panels(len(groups), columns, 4.2 * columns + 0.4, 3.2 * math.ceil(len(groups) / columns) + 0.4)
+    for axis, (group, (points, datasets)) in zip(axes, groups.items()):
+        _draw_points(axis, points, colour)
+        axis.set_title(f"{group} ({span([datasets], 'dataset')})")
+        axis.set_ylabel(f"mean {table.loc[table['group'] == group, 'unit'].iloc[-1]}")
+        axis.set_xlabel("time per joint decision (ms, log scale)")
+    devices = "; ".join(sorted({run["device"] for run in shown if run["device"]})) or "an unknown device"
+    _describe(figure, table, f"times: {source}, on {devices}; {_intervals(table, 'bars')}")
+    keys = ("latency_ms", "mean", "ci_low", "ci_high")
+    for axis, (points, _) in zip(axes, groups.values()):
+        label_points(axis, {title: [point[key] for key in keys] for title, point in points.items()}, colour)
     return figure
 
 
 def _with_times(shown: list[Any], measured: Sequence[Row]) -> tuple[list[Any], str]:
     """The runs with measured times, if all methods have one in all groups; and what times these are."""
-    native = [row for row in measured if row["sampler"] == NATIVE]
-    times: dict[tuple[str, str], list[float]] = {}
-    for row in native:
-        times.setdefault((row["group"], row["algorithm"]), []).append(row["headline_ms"])
-    if any((run["group"], run["algorithm"]) not in times for run in shown):
+    native = pd.DataFrame([row for row in measured if row["sampler"] == NATIVE])
+    times = {} if native.empty else native.groupby(["group", "algorithm"])["headline_ms"].mean().to_dict()
+    if native.empty or any((run["group"], run["algorithm"]) not in times for run in shown):
         return shown, "the team on one host, the runs' own networks"
-    device = native[0]["device"] if native else None
-    found = [
-        run | {"latency_ms": float(np.mean(times[run["group"], run["algorithm"]])), "device": device} for run in shown
-    ]
-    size = "reduced" if any(row["reduced"] for row in native) else "papers'"
-    places = ", ".join(dict.fromkeys(row["task"] for row in native))
-    return found, f"slowest agent, networks of the {size} size, measured on {places}"
+    device = native["device"].iloc[0]
+    found = [run | {"latency_ms": times[run["group"], run["algorithm"]], "device": device} for run in shown]
+    size = "reduced" if native["reduced"].any() else "papers'"
+    return found, f"slowest agent, networks of the {size} size, measured on {', '.join(native['task'].unique())}"
 
 
 def _intervals(table: pd.DataFrame, what: str) -> str:
@@ -116,15 +99,12 @@ def _intervals(table: pd.DataFrame, what: str) -> str:
     return f"{what}: 95 % intervals over seeds, where there are three or more"
 
 
-def _caption(figure: Figure, table: pd.DataFrame, what: str) -> None:
-    """The lines at the foot of a figure: profile, simulator, seeds, what else it takes to read it, reduced networks."""
-    done = table[table["mean"].notna()]
+def _describe(figure: Figure, table: pd.DataFrame, what: str) -> None:
+    """The caption: profile, simulator, seeds, `what` else it takes to read the figure, reduced networks."""
+    done, sizes = table[table["mean"].notna()], reduced_networks(table)
     seeds, engine = span(done["n_seeds"], "seed"), "; ".join(sorted(set(done["engine"])))
-    lines = [f"{table['profile'].iloc[0]} profile, source {table['source'].iloc[0]}, {engine}, {seeds}", what]
-    if sizes := reduced_networks(table):
-        width = int(CAPTION_CHARACTERS * figure.get_figwidth())
-        lines += textwrap.wrap(f"reduced networks (smaller than the paper's): {sizes}", width)
-    figure.supxlabel("\n".join(lines), fontsize=6.5, color="0.35")
+    facts = f"{table['profile'].iloc[0]} profile, source {table['source'].iloc[0]}, {engine}, {seeds}"
+    caption(figure, facts, what, f"reduced networks (smaller than the paper's): {sizes}" if sizes else "")
 
 
 def _draw_lines(axis: Axes, lines: dict, colour: dict[str, str]) -> None:
@@ -135,8 +115,8 @@ def _draw_lines(axis: Axes, lines: dict, colour: dict[str, str]) -> None:
         thousands = np.array(list(evaluations)) / 1000
         axis.plot(thousands, mean, color=colour[title], label=title, linewidth=1.3, marker="o", markersize=2)
         axis.fill_between(thousands, low, high, color=colour[title], alpha=0.15, linewidth=0)
-    axis.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    axis.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    round_ticks(axis.xaxis, 5)
+    round_ticks(axis.yaxis, 5)
 
 
 def _points(runs: list[dict]) -> tuple[dict[str, dict], int]:
@@ -144,61 +124,31 @@ def _points(runs: list[dict]) -> tuple[dict[str, dict], int]:
     cells: dict[str, dict[tuple, list[dict]]] = {}
     for run in runs:
         cells.setdefault(run["title"], {}).setdefault((run["task"], run["quality"]), []).append(run)
-    common = set.intersection(*map(set, cells.values())) if cells else set()
+    common = sorted(set.intersection(*map(set, cells.values()))) if cells else []
     points = {}
     for title, own in cells.items() if common else ():
         latency = np.mean([np.mean([run["latency_ms"] for run in own[dataset]]) for dataset in common])
-        returns = [{run["seed"]: run["episodes"] for run in own[dataset]} for dataset in sorted(common)]
+        returns = [{run["seed"]: run["episodes"] for run in own[dataset]} for dataset in common]
         points[title] = {"latency_ms": float(latency), **estimate(returns)}
     return points, len(common)
 
 
 def _draw_points(axis: Axes, points: dict[str, dict], colour: dict[str, str]) -> None:
-    """A marker and an interval for every method, in its colour."""
-    for place, title in enumerate(colour):
+    """A marker and an interval for every method, in its colour; decision times on a log axis."""
+    for title, marker in markers(colour).items():
         if title in points:
-            point, marker = points[title], MARKERS[place % len(MARKERS)]
+            point = points[title]
             bar = [[point["mean"] - point["ci_low"]], [point["ci_high"] - point["mean"]]]
             at = point["latency_ms"], point["mean"]
             axis.errorbar(*at, bar, color=colour[title], marker=marker, markersize=6, capsize=2, elinewidth=1)
-    _log_axis(axis, [point["latency_ms"] for point in points.values()])
+    latencies = [point["latency_ms"] for point in points.values()]
+    low, high = min(latencies) / 1.6, max(latencies) * 1.6
+    subs = (1, 2, 5) if high / low < 100 else (1, 3) if high / low < 1e4 else (1,)
+    axis.set_xscale("log")
+    axis.set_xlim(low, high)
+    axis.xaxis.set_major_locator(LogLocator(subs=subs))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.margins(y=0.12)
     axis.grid(True, color="0.92", linewidth=0.6)
     sns.despine(ax=axis)
-
-
-def _log_axis(axis: Axes, latencies: list[float]) -> None:
-    low, high = min(latencies) / 1.6, max(latencies) * 1.6
-    axis.set_xscale("log")
-    axis.set_xlim(low, high)
-    axis.xaxis.set_major_locator(
-        LogLocator(subs=(1, 2, 5) if high / low < 100 else (1, 3) if high / low < 1e4 else (1,))
-    )
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _label_points(axis: Axes, points: dict[str, dict], colour: dict[str, str]) -> None:
-    """Puts each name at the nearest place around its point that no marker, bar, other name or axis takes."""
-    canvas = FigureCanvasAgg(axis.get_figure(root=True))
-    canvas.draw()  # settles the layout, so that sizes in pixels are final
-    taken = []
-    for point in points.values():
-        place = [(point["latency_ms"], point[end]) for end in ("mean", "ci_low", "ci_high")]
-        (x, y), (_, low), (_, high) = axis.transData.transform(place)
-        taken += [Bbox([[x - 3, low], [x + 3, high]]), Bbox([[x - 6, y - 6], [x + 6, y + 6]])]
-    angles = np.deg2rad([0, 180, 45, 135, -45, -135, 90, -90])
-    for title, point in points.items():
-        at = point["latency_ms"], point["mean"]
-        name = axis.annotate(title, at, (0, 0), textcoords="offset points", color=colour[title])
-        box = name.get_window_extent(canvas.get_renderer())
-        for distance, angle in ((distance, angle) for distance in (8, 14, 22, 32) for angle in angles):
-            side, up = np.cos(angle), np.sin(angle)
-            name.set_position((distance * side, distance * up))
-            name.set_horizontalalignment("left" if side > 0.1 else "right" if side < -0.1 else "center")
-            name.set_verticalalignment("bottom" if up > 0.1 else "top" if up < -0.1 else "center")
-            box = name.get_window_extent(canvas.get_renderer())
-            inside = axis.bbox.contains(box.x0, box.y0) and axis.bbox.contains(box.x1, box.y1)
-            if inside and not box.count_overlaps(taken):
-                break
-        taken.append(box)

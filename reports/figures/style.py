@@ -1,27 +1,31 @@
-"""What all figures share: colours, markers, fonts."""
+"""What all figures share: colours, markers, fonts, panels and captions."""
 
+import math
+import textwrap
 from collections.abc import Iterable
 from itertools import cycle
 from typing import Any
 
 import pandas as pd
 import seaborn as sns
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-# Okabe and Ito's colours, brown for the yellow that vanishes on white, then Tol's muted ones. Each method has the same
-# in every figure; those of one table stay apart.
-COLOURS = {
-    **{"BC": "#000000", "MABCQ": "#CC79A7", "MACQL": "#56B4E9", "Diffusion BC": "#E69F00", "MADiff": "#009E73"},
-    **{"DoF": "#0072B2", "Flow BC": "#8C510A", "MAC-Flow": "#D55E00", "MATD3BC": "#332288", "ICQ": "#999933"},
-    **{"OMAR": "#882255", "OMIGA": "#44AA99", "MA-SfBC": "#6699CC", "MA-FQL": "#AA4499", "OM2P": "#117733"},
-    "MADiff-C": "#88CCAA",
-}
+# Okabe and Ito's colours, brown for the yellow that is faint on white, then Tol's muted ones. A method has the same
+# colour in every figure, and the methods of one table differ.
+COLOURS = {"BC": "#000000", "MABCQ": "#CC79A7", "MACQL": "#56B4E9", "Diffusion BC": "#E69F00", "MADiff": "#009E73"}
+COLOURS |= {"DoF": "#0072B2", "Flow BC": "#8C510A", "MAC-Flow": "#D55E00", "MATD3BC": "#332288", "ICQ": "#999933"}
+COLOURS |= {"OMAR": "#882255", "OMIGA": "#44AA99", "MA-SfBC": "#6699CC", "MA-FQL": "#AA4499", "OM2P": "#117733"}
+COLOURS |= {"MADiff-C": "#88CCAA"}
 SPARE = ["#0072B2", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#8C510A", "#332288", "#999933", "#882255", "#44AA99"]
 MARKERS = "osD^vP*X"
-CAPTION_CHARACTERS = 20  # in an inch
-STYLE: dict[Any, Any] = sns.axes_style("ticks") | {
-    **{"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 9, "legend.fontsize": 8, "pdf.fonttype": 42},
-    **{"axes.linewidth": 0.6, "xtick.major.width": 0.6, "ytick.major.width": 0.6, "axes.titlepad": 3},
-}
+CHARACTERS = 20  # of a caption, per inch
+FONTS = {"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 9, "legend.fontsize": 8, "pdf.fonttype": 42}
+LINES = {"axes.linewidth": 0.6, "xtick.major.width": 0.6, "ytick.major.width": 0.6, "axes.titlepad": 3}
+STYLE: dict[Any, Any] = sns.axes_style("ticks") | FONTS | LINES
+styled = rc_context(STYLE)  # decorates the functions that draw a figure
 
 
 def colours(table: pd.DataFrame) -> dict[str, str]:
@@ -35,3 +39,36 @@ def paint(names: Iterable[str]) -> dict[str, str]:
     taken = {name: COLOURS[name] for name in names if name in COLOURS}
     spare = cycle([colour for colour in SPARE if colour not in taken.values()] or SPARE)
     return {name: taken[name] if name in taken else next(spare) for name in names}
+
+
+def markers(names: Iterable[str]) -> dict[str, str]:
+    """A marker for every name, in turn."""
+    return dict(zip(names, cycle(MARKERS)))
+
+
+def panels(count: int, columns: int, width: float, height: float, **shared: bool) -> tuple[Figure, list[Axes]]:
+    """A figure of `width` by `height` inches with `count` panels in rows of `columns`; the last row may be shorter."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(math.ceil(count / columns), columns, squeeze=False, **shared).ravel().tolist()
+    for axis in axes[count:]:
+        axis.set_axis_off()
+    return figure, axes[:count]
+
+
+def round_ticks(axis: Any, count: int) -> None:
+    """At most `count` intervals between round numbers, on an x or y axis."""
+    axis.set_major_locator(MaxNLocator(count, steps=[1, 2, 5, 10]))
+
+
+def legend(figure: Figure, order: Iterable[str] = (), **places: Any) -> None:
+    """One legend above all panels, an entry per label: first those of `order`, then as drawn."""
+    handles = {label: handle for axis in figure.axes for handle, label in zip(*axis.get_legend_handles_labels())}
+    labels = [label for label in dict.fromkeys([*order, *handles]) if label in handles]
+    places = {"loc": "outside upper center", "frameon": False} | places
+    figure.legend([handles[label] for label in labels], labels, **places)
+
+
+def caption(figure: Figure, *lines: str) -> None:
+    """Small grey lines at the foot of a figure, wrapped to its width; empty ones are dropped."""
+    width = int(CHARACTERS * figure.get_figwidth())
+    figure.supxlabel("\n".join(textwrap.fill(line, width) for line in lines if line), fontsize=6.5, color="0.35")

@@ -1,13 +1,14 @@
-"""The numbers papers print, read from <name>.csv beside it (scenario, dataset, method, mean, spread).
+"""The numbers that the papers print, read from <name>.csv in this folder (scenario, dataset, method, mean, spread).
 
-They were measured elsewhere, on another simulator and other hardware, and some were copied from earlier
-papers: they stand beside ours so that rankings can be compared, and are never pooled with ours. Beside them:
+They were measured elsewhere, on another simulator and other hardware, and some were copied from earlier papers.
+Reports show them beside ours to compare rankings and never pool them with ours. The other files:
 
-* provenance.csv, of every cell: whether the paper ran it (`rerun`, by its own word), copied it (`copied`, and the
-  source that has the same number) or one cannot tell (`unknown`), and what its spread is;
-* marks.csv, the bold and underlined entries of MAC-Flow's tables, from a text made of its PDF, where an underline may
-  have been read as bold or been lost. The text of OM2P's table has lost them all, so it has none;
-* madiff_readme.csv, the means in MADiff's README (github.com/zbzhu99/madiff) of the cells that it shares with MAC-Flow.
+* provenance.csv: whether the paper ran each cell (`rerun`, in its own words), copied it (`copied`, and the source with
+  the same number) or does not say (`unknown`), and what its spread is;
+* findings.csv: what is wrong with the tables, column by column, and where copied columns come from;
+* marks.csv: the bold and underlined entries of MAC-Flow's tables, from the text of its PDF, where an underline may have
+  been read as bold or dropped. The text of OM2P's table has no marks;
+* madiff_readme.csv: the means in MADiff's README (github.com/zbzhu99/madiff) of the cells that MAC-Flow has too.
 """
 
 import csv
@@ -17,9 +18,10 @@ from typing import Any
 
 AVERAGE = "AVERAGE_"
 Cell = tuple[str, str, str]  # scenario, quality, title of the method
+COPIED = "The spread of its copied cells is probably one standard deviation over five seeds, not two over six."
 
-# What a csv cannot say: the simulator, what the spread is, the tasks behind scenarios (where they have other names),
-# which scenarios an average is over, and how far to trust the cells.
+# Per table: the simulator, what the spread is, our tasks' names for scenarios (where they differ), the scenarios that
+# each average covers, and a caveat.
 FACTS: dict[str, dict[str, Any]] = {
     "macflow_table1": {
         "engine": "real StarCraft II (SMAC and SMACv2)",
@@ -29,24 +31,20 @@ FACTS: dict[str, dict[str, Any]] = {
             "SMACv1": {"3m", "8m", "2s3z", "5m_vs_6m", "2c_vs_64zg"},
             "SMACv2": {"terran_5_vs_5", "zerg_5_vs_5", "terran_10_vs_10"},
         },
-        "provenance": "The spread of its copied cells is probably one standard deviation over five seeds, not two over "
-        "six.",
+        "provenance": COPIED,
     },
     "macflow_table2": {
         "engine": "MuJoCo 2.0 (OMIGA's data) and OMAR's particle worlds",
         "spread": "two standard deviations",
         "scenarios": {"6halfcheetah": "HalfCheetah", "3hopper": "Hopper", "2ant": "Ant", "spread": "Spread"},
         "groups": {"MA-MuJoCo": {"HalfCheetah", "Hopper", "Ant"}, "MPE": {"Spread"}},
-        "provenance": "The spread of its copied cells is probably one standard deviation over five seeds, not two over "
-        "six.",
+        "provenance": COPIED,
     },
     "om2p_table1": {
         "engine": "MuJoCo 2.0 and OMAR's particle worlds with its pretrained prey",
         "spread": "one standard deviation",
-        "scenarios": {
-            **{"tag": "Predator-Prey", "world": "World", "spread": "Cooperative Navigation"},
-            "2halfcheetah": "HalfCheetah-v2",
-        },
+        "scenarios": {"tag": "Predator-Prey", "world": "World", "spread": "Cooperative Navigation"}
+        | {"2halfcheetah": "HalfCheetah-v2"},
         "groups": {name: {name} for name in ("Predator-Prey", "World", "Cooperative Navigation", "HalfCheetah-v2")},
         "provenance": "Returns of the predators are not comparable with ours: our prey is scripted.",
     },
@@ -66,7 +64,7 @@ def origins(name: str) -> dict[Cell, str]:
 def printed(name: str) -> dict[Cell, tuple[float, float]]:
     """Every cell to (mean, spread)."""
     rows = [row for row in _read(name) if not row["scenario"].startswith(AVERAGE)]
-    return {_cell(row): (float(row["mean"]), float(row["spread"])) for row in rows}
+    return {cell_of(row): (float(row["mean"]), float(row["spread"])) for row in rows}
 
 
 def printed_averages(name: str) -> dict[tuple[str, str], tuple[float, float]]:
@@ -80,17 +78,7 @@ def printed_averages(name: str) -> dict[tuple[str, str], tuple[float, float]]:
 
 def provenance(name: str) -> dict[Cell, dict[str, str]]:
     """Every cell to `origin`, `source` (of a copied one) and `spread`."""
-    return {_cell(row): row for row in _of(name, "provenance")}
-
-
-def marks(name: str) -> dict[Cell, str]:
-    """The highlighted cells, averages too, to bold or underlined."""
-    return {_cell(row): row["mark"] for row in _of(name, "marks")}
-
-
-def readme(name: str) -> dict[Cell, float]:
-    """The means that MADiff's README has for cells of the table."""
-    return {_cell(row): float(row["mean"]) for row in _of(name, "madiff_readme")}
+    return {cell_of(row): row for row in rows_about(name, "provenance")}
 
 
 def _ours(name: str, cell: Cell) -> Cell:
@@ -99,12 +87,13 @@ def _ours(name: str, cell: Cell) -> Cell:
     return tasks.get(cell[0], cell[0]), *cell[1:]
 
 
-def _cell(row: dict[str, str]) -> Cell:
+def cell_of(row: dict[str, str]) -> Cell:
+    """The cell that a row of a file is about."""
     return row["scenario"], row["dataset"].lower(), row["method"]
 
 
-def _of(name: str, file: str) -> list[dict[str, str]]:
-    """The rows of a file about all tables that are about this one."""
+def rows_about(name: str, file: str) -> list[dict[str, str]]:
+    """The rows about one table in a file about all of them."""
     return [row for row in _read(file) if row["table"] == name]
 
 

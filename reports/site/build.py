@@ -49,6 +49,8 @@ def write(
     results, folder = Path(results).resolve(), Path(folder).expanduser().resolve()
     if not results.is_dir():
         raise ValueError(f"no results directory at {results}; `offmarl run` makes it")
+    for old in folder.parent.glob(f".{folder.name}.????????.old"):  # of a process that was killed as it replaced a site
+        _put_back(old, folder)
     check(folder)
     boards = site_boards.collect(results, suites, profile, source)
     draft = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
@@ -84,9 +86,17 @@ def _swap(draft: Path, folder: Path) -> None:
             os.replace(old, folder)
         raise
     if old.exists():
-        for entry in [entry for entry in old.iterdir() if entry.name not in OURS]:
-            os.replace(entry, folder / entry.name)
-        shutil.rmtree(old)
+        _put_back(old, folder)
+
+
+def _put_back(old: Path, folder: Path) -> None:
+    """Keeps of an old site what no newer one replaces: all of it, or the files that are no part of a site."""
+    if not folder.exists():
+        os.replace(old, folder)
+        return
+    for entry in [entry for entry in old.iterdir() if entry.name not in OURS]:
+        os.replace(entry, folder / entry.name)
+    shutil.rmtree(old)
 
 
 def _fill(draft: Path, boards: Sequence[Board], experiments: Sequence[dict], absent: Sequence[str]) -> int:

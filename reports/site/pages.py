@@ -260,7 +260,7 @@ def experiment(record: Record, name: str) -> dict[str, Any]:
         "verdict": verdict,
         "badge": {"holds": "good", "does not hold": "bad"}.get(verdict, "open"),
         "foot": studies.foot(record),
-        "tables": [studies.rules_table(record, checks), studies.results_table(record)],
+        "tables": [studies.rules_table(checks), studies.results_table(record)],
         "below": studies.below(record),
     }
 

@@ -32,11 +32,18 @@ def estimate(cells: Sequence[Mapping[int, Sequence[float]]]) -> dict[str, Any]:
     common = set.intersection(*(set(cell) for cell in means))
     seeds = [np.mean([cell[seed] for cell in means]) for seed in sorted(common)]
     std = float(np.std(seeds, ddof=1)) if len(seeds) > 1 else np.nan
-    half, over = np.nan, None
-    if len(seeds) >= MIN_SEEDS:
-        half, over = float(stats.t.ppf(0.975, len(seeds) - 1)) * std / len(seeds) ** 0.5, "seeds"
+    half, over = float(half_width(std, len(seeds))), "seeds" if len(seeds) >= MIN_SEEDS else None
     interval = {"ci_low": mean - half, "ci_high": mean + half, "ci_over": over}
     return {"n_seeds": len(seeds), "mean": mean, "two_std": 2 * std, **interval}
+
+
+def half_width(std: Any, count: Any) -> np.ndarray:
+    """Half of Student's 95 % interval of a mean over `count` seeds, from their standard deviation (n - 1).
+
+    Numbers or arrays; NaN below three seeds.
+    """
+    half = stats.t.ppf(0.975, np.maximum(count, MIN_SEEDS) - 1) * std / np.sqrt(count)
+    return np.where(np.asarray(count) < MIN_SEEDS, np.nan, half)
 
 
 def standings(values: Sequence[float]) -> list[str]:

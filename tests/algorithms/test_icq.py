@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from offmarl.algorithms.icq import ICQ, Config, batch_weights
+from offmarl.algorithms.icq import ICQ, Config, batch_softmax
 
 SEEDS = (3, 5)
 
@@ -21,10 +21,10 @@ def build(make_spec, space):
 
 
 def test_weights_are_normalised_over_the_batch_of_each_seed():
-    weights = batch_weights(10 * torch.randn(2, 64, 3))
+    weights = batch_softmax(10 * torch.randn(2, 64, 3))
     assert (weights > 0).all() and weights.std() > 1
     assert_close(weights.mean(1), torch.ones(2, 3))
-    assert_close(batch_weights(torch.zeros(2, 8)), torch.ones(2, 8))
+    assert_close(batch_softmax(torch.zeros(2, 8)), torch.ones(2, 8))
 
 
 def test_agents_shares_sum_to_one(build, make_batch):

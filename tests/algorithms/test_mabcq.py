@@ -42,7 +42,7 @@ def test_no_action_below_the_threshold_is_ever_taken(build, make_batch, threshol
     actions, _ = algorithm.act(batch.obs, batch.legal)
     assert (ratio.gather(-1, actions[..., None]) >= threshold - 1e-6).all()
     free, _ = build(threshold=threshold, eval_mask=False).act(batch.obs, batch.legal)
-    assert threshold < 0.4 or (ratio.gather(-1, free[..., None]) < threshold).any()  # the mask did bind
+    assert threshold < 0.4 or (ratio.gather(-1, free[..., None]) < threshold).any()  # the mask matters
 
 
 def test_agents_take_the_best_of_the_admissible_actions(hand_set):

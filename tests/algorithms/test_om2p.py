@@ -120,6 +120,6 @@ def test_agents_learn_apart(build, make_batch):
 
 def test_the_q_term_moves_the_policy_and_not_the_critic(build, make_batch):
     algorithm = build()
-    algorithm.q_loss(make_batch(algorithm.spec)).sum().backward()
+    algorithm.policy_loss(make_batch(algorithm.spec)).sum().backward()
     assert all(p.grad is None for p in algorithm.nets["critic"].parameters())
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in algorithm.nets["policy"].parameters())

@@ -7,6 +7,7 @@ import pytest
 import offmarl.algorithms
 from offmarl.algorithms import registry
 from offmarl.algorithms.parts.algorithm import Algorithm
+from offmarl.algorithms.parts.planner import Planner
 
 
 def plant(tmp_path, monkeypatch, file, name):
@@ -48,3 +49,30 @@ def test_a_name_that_two_files_claim_is_refused(tmp_path, monkeypatch, fresh_reg
 
 def test_the_abstract_base_is_no_method():
     assert Algorithm not in registry().values()
+
+
+ORDER = (
+    *(
+        "views",
+        "build",
+        "prepare",
+        "losses",
+        "act",
+        "nfe",
+        "keep_agent",
+        "begin_update",
+        "after_update",
+        "step_variant",
+    ),
+    *("critic_loss", "critic_losses", "value_loss", "flow_loss", "denoiser_loss", "score_loss", "inverse_loss"),
+    *("policy_loss", "policy_losses"),
+)
+
+
+@pytest.mark.parametrize("cls", [*registry().values(), Planner], ids=lambda cls: cls.__name__)
+def test_functions_have_the_same_order_in_every_file_with_helpers_last(cls):
+    functions = [name for name, value in vars(cls).items() if callable(getattr(value, "__func__", value))]
+    functions = [name for name in functions if name != "Config"]
+    places = [ORDER.index(name) if name in ORDER else len(ORDER) for name in functions]
+    assert places == sorted(places), functions
+    assert {name for name in functions if name.endswith(("_loss", "_losses"))} <= set(ORDER)

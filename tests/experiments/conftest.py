@@ -17,17 +17,18 @@ def small(battles):
     recipe = dataclasses.replace(catalogue()["smac/3m", "good"], episodes=12, behaviours=tactics)
     lanes = battles.lanes
 
-    def make(algorithm="bc", seeds=(0, 1), steps=30, overrides=()):
+    def make(algorithm="bc", seeds=(0, 1), steps=30, **settings):
         request = grid.Request(
             suite="smac",
             profile="smoke",
             algorithms=[algorithm],
             tasks=["smac/3m:good"],
             seeds=seeds,
-            overrides=["all.hidden=[16]", "all.batch_size=8", *overrides],
+            overrides={"all": {"hidden": [16], "batch_size": 8}, algorithm: settings},
         )
         (job,) = grid.jobs(request)
-        protocol = {**job.protocol, "steps": steps, "eval_every": 10, "eval_episodes": lanes // len(seeds)}
+        episodes = lanes // len(seeds)
+        protocol = dataclasses.replace(job.protocol, steps=steps, eval_every=10, eval_episodes=episodes)
         return dataclasses.replace(job, protocol=protocol)
 
     with pytest.MonkeyPatch.context() as patch:

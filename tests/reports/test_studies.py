@@ -1,10 +1,11 @@
 """Verdicts follow from rules and numbers alone."""
 
+import json
 import math
 
 import pytest
 
-from offmarl.reports.studies import numbers, verdict
+from offmarl.reports.studies import numbers, verdict, write
 
 ROWS = [
     {"arm": "A", "setting": zeta, "step": step, "seed": seed, "far": zeta * step + seed, "near": 1.0}
@@ -12,8 +13,8 @@ ROWS = [
     for step in (0, 10)
     for seed in (0, 1)
 ]
-# Four looks at each of two datasets; the second half is online. B was seen on the first dataset alone.
-LOOKS = [
+# Four evaluations on each of two datasets; the second half is online. B was run on the first dataset only.
+EVALUATIONS = [
     {"arm": arm, "setting": dataset, "step": step, "seed": seed, "x": scale * (step + 1) * (1 + seed)}
     for arm, dataset, scale in (("A 0.5", "one", 1.0), ("A 0.5", "two", 3.0), ("B", "one", 2.0))
     for step in (10, 20, 30, 40)
@@ -37,19 +38,19 @@ def test_words_are_numbers_of_every_seed():
     assert numbers(record(), "A.far.most") == [5.0, 6.0]
 
 
-def test_looks_before_and_after_online_play_begins():
-    told = {"rows": LOOKS, "budget": {"steps": 40}, "online": True}
-    assert numbers(told, "A 0.5.x.before") == [2 * 21, 4 * 21]
-    assert numbers(told, "A 0.5.x.gain") == [2 * 20, 4 * 20]
-    assert numbers(told, "A 0.5.x.mean") == [2 * 26, 4 * 26]
-    assert numbers(told, "B.x.first") == [22, 44]
-    assert all(map(math.isnan, numbers(told, "C.x")))
+def test_evaluations_before_and_after_online_training_begins():
+    stored = {"rows": EVALUATIONS, "budget": {"steps": 40}, "online": True}
+    assert numbers(stored, "A 0.5.x.before") == [2 * 21, 4 * 21]
+    assert numbers(stored, "A 0.5.x.gain") == [2 * 20, 4 * 20]
+    assert numbers(stored, "A 0.5.x.mean") == [2 * 26, 4 * 26]
+    assert numbers(stored, "B.x.first") == [22, 44]
+    assert all(map(math.isnan, numbers(stored, "C.x")))
 
 
-def test_arms_are_compared_where_both_were_seen():
-    told = {"rows": LOOKS, "budget": {"steps": 40}, "rules": [["B.x", ">", "1.5 A 0.5.x"]]}
-    (_, seeds, values) = verdict(told)[1][0]
-    assert verdict(told)[0] == "holds" and seeds == [True, True]  # 82 against 61.5; over both datasets it were 123
+def test_arms_are_compared_where_both_were_run():
+    stored = {"rows": EVALUATIONS, "budget": {"steps": 40}, "rules": [["B.x", ">", "1.5 A 0.5.x"]]}
+    (_, seeds, values) = verdict(stored)[1][0]
+    assert verdict(stored)[0] == "holds" and seeds == [True, True]  # 82 against 61.5; over both datasets it were 123
     assert values == "82, 164 against 61.5, 123"
 
 
@@ -69,23 +70,22 @@ def test_all_rules_in_all_seeds_hold_and_one_in_none_does_not(rules, expected):
     assert verdict(record(*rules))[0] == expected
 
 
-def test_with_a_run_missing_nothing_can_be_told():
+def test_a_missing_run_makes_a_verdict_cannot tell():
     assert verdict(record(["A.near", "<", 2], missing=["a run: failed: x"]))[0] == "cannot tell"
 
 
-def test_what_comes_from_the_store_is_escaped(tmp_path):
-    import json
-
-    from offmarl.reports.studies import write
-
-    rows = [{**row, "arm": "A|<b>", "return": 1.0, "data": 1.0} for row in ROWS]
-    facts = {"title": "<i>t", "claim": "c", "profile": "quick", "source": "embedded", "picture": "learning"}
-    told = record(["A|<b>.near", "<", 2], quantities=["return"], missing=["<script>"], **facts)
-    told |= {"rows": rows, "budget": {"seeds": [0, 1], "steps": 10}}
+def test_an_experiment_is_written_as_text_table_and_figures_and_cells_are_escaped(tmp_path):
+    rows = [{**row, "arm": "A|<b>", "return": 1.0, "data": 1.0, "gaps": [1.0]} for row in ROWS]
+    facts = {"title": "t", "claim": "c", "profile": "quick", "source": "embedded", "picture": "learning"}
+    stored = record(["A|<b>.near", "<", 2], quantities=["return"], missing=["a run: failed"], **facts)
+    stored |= {"rows": rows, "budget": {"seeds": [0, 1], "steps": 10}}
     place = tmp_path / "measurements" / "experiment" / "x.json"
     place.parent.mkdir(parents=True)
-    place.write_text(json.dumps(told))
-    write(tmp_path, "x")
-    page, text = ((tmp_path / "reports" / "experiments" / f"x.{kind}").read_text() for kind in ("html", "md"))
-    assert "<script>" not in page and "A|<b>" not in page and "<i>" not in page
-    assert "| A&#124;<b>" in text
+    place.write_text(json.dumps(stored))
+    out = write(tmp_path, "x")
+    folder = tmp_path / "reports" / "experiments"
+    assert {path.name for path in out["paths"]} == {"x.md", "x.csv", "x.png", "x.pdf"}
+    assert {path.name for path in folder.iterdir()} == {"x.md", "x.csv", "x.png", "x.pdf"}
+    text = (folder / "x.md").read_text()
+    assert text == out["text"] and "| A&#124;<b>" in text and "**Verdict: cannot tell.**" in text
+    assert "Missing: a run: failed." in text and "gaps" not in (folder / "x.csv").read_text()

@@ -1,15 +1,16 @@
-"""Kill trainings at random moments, again and again, and look whether anything is lost.
+"""Kill trainings at random moments, again and again, and check that nothing is lost.
 
     .venv/bin/python tests/tools/soak.py --minutes 10
 
-A round trains a small grid into an empty store, in processes that are killed (SIGKILL) after a random time until one
-lives to the end. After every kill each run of the store must be whole, and none there twice; after the last every cell
-must have the very returns, curves and weights of a training that nobody touched. Checkpoints follow each other without
-pause, so that kills meet their writing as well. `growth` watches the memory of one long training.
+A round trains a small grid into an empty store, in processes that are killed (SIGKILL) after a random time, until one
+finishes. After every kill each run of the store must be complete, and none stored twice; in the end every cell must
+have exactly the returns, curves and weights of an undisturbed training. A checkpoint is saved after every update, so
+that kills hit its writing as well. `growth` measures the memory of one long training.
 """
 
 import argparse
 import dataclasses
+import pkgutil
 import random
 import secrets
 import shutil
@@ -24,33 +25,34 @@ import psutil
 import torch
 from tqdm import tqdm
 
-from offmarl.benchmarks.tasks import tasks
+from offmarl import algorithms
 from offmarl.experiments.grid.jobs import Job, Request, jobs
 from offmarl.experiments.grid.suite import load_suite
 from offmarl.experiments.launch.serial import run_serial
 from offmarl.experiments.store.compare import compare
 from offmarl.experiments.store.store import Store
-from offmarl.experiments.timing.throughput import made_up
+from offmarl.experiments.timing.throughput import random_data
 from offmarl.experiments.training import run as train
 from offmarl.experiments.training.machine import Host
-from offmarl.experiments.training.updates import Updates
+from offmarl.experiments.training.method import job_trainer
 
-UPDATES, SETTLED = 20_000, 2_000  # of the watched training; those before what is compared
+UPDATES, SETTLED = 20_000, 2_000  # of the measured training; those before its memory is compared
 SUITE = "continuous"
-PRELOAD = ["offmarl.experiments.launch.serial"]
+SOURCES = [f"offmarl.algorithms.{module.name}" for module in pkgutil.iter_modules(algorithms.__path__)]
+PRELOAD = ["offmarl.experiments.launch.serial", "offmarl.experiments.commands.status", "torch._inductor", *SOURCES]
 
 
 def grid() -> list[Job]:
-    """The first and the headline method of a suite on Spread, two seeds each, two looks."""
+    """The first and the headline method of a suite on Spread: two seeds each, two evaluations."""
     suite = load_suite(SUITE)
-    methods, overrides = [next(iter(suite["algorithms"])), suite["headline"]], ["all.hidden=[16]", "all.batch_size=8"]
+    methods, overrides = [next(iter(suite.algorithms)), suite.headline], {"all": {"hidden": [16], "batch_size": 8}}
     found = jobs(Request(SUITE, "smoke", algorithms=methods, tasks=["mpe/spread:medium"], overrides=overrides))
-    protocol = {"steps": 40, "eval_every": 20, "eval_episodes": 2}
-    return [dataclasses.replace(job, protocol={**job.protocol, **protocol}) for job in found]
+    protocol = dataclasses.replace(found[0].protocol, steps=40, eval_every=20, eval_episodes=2)
+    return [dataclasses.replace(job, protocol=protocol) for job in found]
 
 
 def rounds(minutes: float, seed: int) -> dict[str, int]:
-    """Kill and look until the time is over; returns counts: rounds, kills, and of what must not be.
+    """Kill and check until the time is over; returns the numbers of rounds, of kills and of faults.
 
     The last round is finished undisturbed.
     """
@@ -58,8 +60,9 @@ def rounds(minutes: float, seed: int) -> dict[str, int]:
     context.set_forkserver_preload(PRELOAD)
     with tempfile.TemporaryDirectory(prefix="offmarl-soak-") as scratch, tqdm(desc="soak", unit="kill") as bar:
         reference = Path(scratch) / "reference"
-        began = time.monotonic()
         _attempt(context, reference, None)
+        began = time.monotonic()
+        _attempt(context, Path(scratch) / "timed", None)  # the first one has started the server of processes, too
         lasts, expected = time.monotonic() - began, finished(reference)
         until = time.monotonic() + 60 * minutes
         while time.monotonic() < until:
@@ -67,7 +70,7 @@ def rounds(minutes: float, seed: int) -> dict[str, int]:
             while not _attempt(context, store, rng.uniform(0, 1.2 * lasts) if time.monotonic() < until else None):
                 counts["kills"] += 1
                 bar.update()
-                counts["not whole"] += sum(not whole for whole in state(store).values())
+                counts["damaged"] += sum(not sound for sound in state(store).values())
                 counts["twice"] += _doubled(store)
             found = finished(store)
             counts["rounds"] += 1
@@ -75,14 +78,14 @@ def rounds(minutes: float, seed: int) -> dict[str, int]:
             for run_id in expected & found:
                 counts["different"] += not all(row.exact for row in compare(Store(reference), Store(store), run_id))
             shutil.rmtree(store)
-    return {name: counts[name] for name in ("rounds", "kills", "lost", "twice", "not whole", "different")}
+    return {name: counts[name] for name in ("rounds", "kills", "lost", "twice", "damaged", "different")}
 
 
 def _attempt(context: Any, results: Path, seconds: float | None) -> bool:
-    """Train in a process of its own, which is killed after some seconds; whether it lived to the end.
+    """Train in a process, which is killed after some seconds; whether it finished before.
 
     Raises:
-        RuntimeError: when it ended by itself, and not well.
+        RuntimeError: when it failed by itself.
     """
     process = context.Process(target=work, args=(results,), daemon=True)
     process.start()
@@ -97,7 +100,7 @@ def _attempt(context: Any, results: Path, seconds: float | None) -> bool:
 
 
 def work(results: Path) -> None:
-    """Train what the store lacks, with a checkpoint after every update."""
+    """Train what is pending, with a checkpoint after every update."""
     import contextlib
     import os
 
@@ -110,7 +113,7 @@ def work(results: Path) -> None:
 
 
 def state(results: Path) -> dict[str, bool]:
-    """The visible runs, and whether every file of them is whole."""
+    """The visible runs, and whether all of their files are as they were written."""
     store = Store(results)
     return {run_id: store.status(run_id) != "pending" for run_id in store.run_ids()}
 
@@ -131,8 +134,8 @@ def growth() -> float:
     """How much the resident memory of a training grows, as a share, from 2,000 to 20,000 updates."""
     torch.set_num_threads(1)
     job = grid()[-1]
-    task, process, sizes = tasks()[job.task], psutil.Process(), []
-    update = Updates(train.build(job, task, job.seeds, "cpu"), train.make_sampler(job, made_up(task), "cpu"))
+    process, sizes = psutil.Process(), []
+    update = job_trainer(job, random_data(job.entry.task), Host()).update
     for step in tqdm(range(1, UPDATES + 1), desc="memory", unit="update"):
         update()
         if step in (SETTLED, UPDATES):
@@ -144,14 +147,14 @@ def main() -> int:
     """Print a row of the table in tests/README.md; exit code 1 if anything was lost, damaged or different."""
     parser = argparse.ArgumentParser(description="Kill trainings at random moments; is anything lost?")
     parser.add_argument("--minutes", type=float, default=10.0, help="how long (default: 10)")
-    parser.add_argument("--seed", type=int, default=None, help="of the moments (default: a new one)")
+    parser.add_argument("--seed", type=int, default=None, help="of the random moments (default: a new one)")
     args = parser.parse_args()
     seed = secrets.randbelow(2**31) if args.seed is None else args.seed
     grown, counts = growth(), rounds(args.minutes, seed)
     cells = {"minutes": f"{args.minutes:g}", "seed": seed, **counts, "memory": f"{grown:+.1%}"}
     for line in (cells, ["---"] * len(cells), cells.values()):
         print(f"| {' | '.join(map(str, line))} |")
-    return int(grown >= 0.05 or any(counts[name] for name in ("lost", "twice", "not whole", "different")))
+    return int(grown >= 0.05 or any(counts[name] for name in ("lost", "twice", "damaged", "different")))
 
 
 if __name__ == "__main__":

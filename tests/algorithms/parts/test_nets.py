@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
+from offmarl.algorithms.parts.batch import TaskSpec
+from offmarl.algorithms.parts.config import BaseConfig
 from offmarl.algorithms.parts.nets import MLP, AgentNet, LayerNorm, Linear, frozen, polyak, target_copy
 from offmarl.algorithms.parts.streams import SeedStreams
 
@@ -30,6 +32,12 @@ def scramble():
         return net
 
     return fill
+
+
+def agent_net(streams, hidden, shared, agents=3, **over):
+    """A network of `agents` with 5 inputs and 4 outputs."""
+    config = BaseConfig(hidden=hidden, share_parameters=shared)
+    return AgentNet(streams, TaskSpec(agents, 5, 7, 4, True), config, 5, 4, **over)
 
 
 def plain(mlp, group, x):
@@ -103,7 +111,7 @@ def test_mlp_equals_a_plain_network_for_each_group(streams, scramble, hidden, la
 @pytest.mark.parametrize("shared", [True, False])
 def test_agent_net_equals_a_plain_network_for_each_seed_copy_and_agent(streams, scramble, shared, copies, layer_norm):
     agents = 3
-    net = scramble(AgentNet(streams, agents, 5, (8, 6), 4, layer_norm, copies, shared))
+    net = scramble(agent_net(streams, (8, 6), shared, agents, layer_norm=layer_norm, copies=copies))
     first, second = torch.randn(2, 7, agents, 2), torch.randn(2, 7, agents, 3)
     out = net(first, second)
     assert out.shape == ((2, copies, 7, agents, 4) if copies > 1 else (2, 7, agents, 4))
@@ -122,7 +130,7 @@ def test_agent_net_equals_a_plain_network_for_each_seed_copy_and_agent(streams, 
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_ensemble_copies_differ_at_the_start(streams, shared):
-    net = AgentNet(streams, 3, 5, (8,), 4, copies=2, share_parameters=shared)
+    net = agent_net(streams, (8,), shared, copies=2)
     out = net(torch.randn(2, 7, 3, 5))
     assert (out[:, 0] != out[:, 1]).all()
 
@@ -131,7 +139,7 @@ def test_ensemble_copies_differ_at_the_start(streams, shared):
 @pytest.mark.parametrize("copies", [1, 2])
 def test_a_seed_starts_with_the_same_weights_in_any_company(streams, shared, copies):
     def make(streams):
-        return AgentNet(streams, 3, 5, (8, 6), 4, True, copies, shared)
+        return agent_net(streams, (8, 6), shared, layer_norm=True, copies=copies)
 
     together = make(streams).state_dict()
     for k, seed in enumerate(SEEDS):
@@ -141,7 +149,7 @@ def test_a_seed_starts_with_the_same_weights_in_any_company(streams, shared, cop
 
 
 def test_gradients_of_groups_do_not_mix(streams):
-    net = AgentNet(streams, 3, 5, (8,), 4, True, 2, False)
+    net = agent_net(streams, (8,), False, layer_norm=True, copies=2)
     net(torch.randn(2, 7, 3, 5))[0, 1, :, 2].sum().backward()  # first seed, second copy, third agent
     for name, parameter in net.named_parameters():
         touched = parameter.grad.flatten(1).abs().sum(1).nonzero().flatten().tolist()

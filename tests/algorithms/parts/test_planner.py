@@ -91,7 +91,7 @@ def test_the_loss_counts_what_a_view_leaves_open_and_nothing_else(build, make_ba
     loss = algorithm.losses(batch)["denoiser"]
     x, time, returns, keep, found = seen[0]
     x, found = (part.view(2, 64, 3, 4, 8) for part in (x, found))
-    truth = algorithm.signed(batch.window).transpose(2, 3)
+    truth = algorithm.with_ids(batch.window).transpose(2, 3)
     assert (time.view(2, 64, 3) == time.view(2, 64, 3)[..., :1]).all()
     abar = algorithm.abar[time.view(2, 64, 3)][..., None, None]
     noise = (x - abar.sqrt() * truth) / (1 - abar).sqrt()
@@ -144,7 +144,7 @@ def test_the_average_copies_first_and_then_follows_slowly(build, make_batch):
 def test_memory_is_the_last_observations_and_at_first_the_first(build):
     algorithm = build()
     seen = [2 * torch.rand(2, 4, 3, 5) - 1 for _ in range(5)]
-    memory, slots = None, [algorithm.signed(algorithm.obs_range.encode(obs)) for obs in seen]
+    memory, slots = None, [algorithm.with_ids(algorithm.obs_range.encode(obs)) for obs in seen]
     for k, obs in enumerate(seen):
         _, memory = algorithm.act(obs, None, memory)
         assert torch.equal(memory, torch.stack([slots[max(0, k - back)] for back in (2, 1, 0)], 2))

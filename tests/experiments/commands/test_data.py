@@ -40,12 +40,12 @@ def test_the_list_has_every_dataset_of_every_source_with_the_published_returns(p
 
 
 def test_every_dataset_of_the_papers_has_one_public_source():
-    from offmarl.experiments.grid.jobs import load_suite, suite_names
+    from offmarl.experiments.grid.suite import load_suite, suite_names
 
     wanted = {
         (task, quality)
         for name in suite_names()
-        for tasks in load_suite(name)["groups"].values()
+        for tasks in load_suite(name).groups.values()
         for task, qualities in tasks.items()
         for quality in qualities
     }

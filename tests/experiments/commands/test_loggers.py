@@ -2,11 +2,13 @@
 
 import struct
 
+import kills
 import pytest
 from tensorboardX.proto import event_pb2
 
 from offmarl.experiments.cli import main
 from offmarl.experiments.commands import loggers
+from offmarl.experiments.store import leftovers
 from offmarl.experiments.store.store import Store
 
 RUN = ["run", "--suite", "continuous", "--profile", "smoke", "--tasks", "mpe/spread:medium", "--algorithms", "bc"]
@@ -34,6 +36,24 @@ def test_tensorboard_holds_every_metric_and_evaluation_of_every_run(tmp_path):
         found = sorted(events(tmp_path / "tensorboard" / run_id))
         assert [each[:2] for each in found] == [each[:2] for each in sorted(expected)]
         assert [each[2] for each in found] == pytest.approx([each[2] for each in sorted(expected)], rel=1e-6)
+
+
+def test_a_run_whose_writing_was_killed_is_written_by_the_next(tmp_path, monkeypatch):
+    kills.train(tmp_path)
+    run_ids = Store(tmp_path).run_ids()
+
+    def killed(folder, *_):
+        folder.mkdir(parents=True)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setitem(loggers.LOGGERS, "tensorboard", killed)
+        loggers.write("tensorboard", tmp_path, run_ids)
+    loggers.write("tensorboard", tmp_path, run_ids)
+    assert all(list(events(tmp_path / "tensorboard" / run_id)) for run_id in run_ids)
+    monkeypatch.setattr(leftovers, "STALE_SECONDS", -1.0)
+    leftovers.clear_leftovers(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "tensorboard").iterdir()) == run_ids
 
 
 @pytest.mark.parametrize(

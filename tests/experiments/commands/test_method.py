@@ -1,4 +1,4 @@
-"""A method of one's own: written, named by its file, trained beside ours, and held to the contract."""
+"""A method of your own: written by `new`, named by its file, trained beside ours, checked by `validate`."""
 
 import os
 import re
@@ -11,14 +11,14 @@ import pytest
 
 from offmarl.algorithms import PATHS, registry
 from offmarl.experiments.cli import main
-from offmarl.experiments.commands import method as own
+from offmarl.experiments.commands import method
 
 CHECKOUT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
 def no_leftovers(monkeypatch):
-    """Each test begins and ends with the house's methods alone."""
+    """Each test starts and ends with the methods of the repository only."""
     monkeypatch.setenv(PATHS, "")
     registry.cache_clear()
     yield
@@ -43,7 +43,7 @@ def run(results, *words):
 
 
 def test_the_walkthroughs_method_stands_in_the_table_beside_ours(example, tmp_path, capsys):
-    words = ["--algorithm", example, "--algorithms", "noisy_bc,bc"]
+    words = ["--method-file", example, "--algorithms", "noisy_bc,bc"]
     assert run(tmp_path / "results", *words) == 0
     assert "Noisy BC" in capsys.readouterr().out
     table = pd.read_csv(tmp_path / "results" / "reports" / "continuous" / "table.csv")
@@ -55,7 +55,7 @@ def test_a_new_method_trains_at_once_and_is_never_written_over(tmp_path, capsys)
     assert main(["new", "my_own", "--dir", str(tmp_path)]) == 0
     text = (tmp_path / "my_own.py").read_text()
     assert 'name = "my_own"' in text and "class MyOwn(" in text and "emplate" not in text and "TITLE" not in text
-    assert run(tmp_path / "results", "--algorithm", tmp_path / "my_own.py", "--algorithms", "my_own") == 0
+    assert run(tmp_path / "results", "--method-file", tmp_path / "my_own.py", "--algorithms", "my_own") == 0
     capsys.readouterr()
     (tmp_path / "my_own.py").write_text("mine")
     assert main(["new", "my_own", "--dir", str(tmp_path)]) == 2
@@ -70,10 +70,10 @@ def test_a_new_method_trains_at_once_and_is_never_written_over(tmp_path, capsys)
     [
         ("import nothing_of_this_name", "ModuleNotFoundError"),
         ("def f(:", "SyntaxError"),
-        ("x = 1", "holds no subclass of Algorithm"),
+        ("x = 1", "has no subclass of Algorithm"),
         ("class Mine(bc.BC):\n    name = 'bc'\n", "the name 'bc' is taken"),
-        ("class Mine(bc.BC):\n    name = '../up'\n", "is no name"),
-        ("class Half(Algorithm):\n    name = 'half'\n", "half lacks title"),
+        ("class Mine(bc.BC):\n    name = '../up'\n", "must have small letters"),
+        ("class Half(Algorithm):\n    name = 'half'\n", "half: missing title"),
         ("class A(bc.BC):\n    name = 'a'\n\n\nclass B(bc.BC):\n    name = 'a'\n", "the name 'a' is taken"),
         ("raise SystemExit(5)", "SystemExit"),
         (None, "is not a Python file"),
@@ -85,14 +85,23 @@ def test_a_file_that_is_no_method_is_refused_in_one_line(tmp_path, text, reason,
         file.write_text(
             "from offmarl.algorithms import bc\nfrom offmarl.algorithms.parts.algorithm import Algorithm\n\n\n" + text
         )
-    assert run(tmp_path / "results", "--algorithm", file, "--algorithms", "broken") == 2
+    assert run(tmp_path / "results", "--method-file", file, "--algorithms", "broken") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert str(file) in line and reason in line
     assert not (tmp_path / "results").exists()
 
 
+def test_the_old_name_of_the_option_still_works(example, tmp_path, capsys):
+    assert run(tmp_path / "results", "--algorithm", example, "--algorithms", "noisy_bc", "--dry-run") == 0
+    assert "noisy_bc" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["run", "--help"])
+    shown = capsys.readouterr().out
+    assert "--method-file FILE" in shown and "--algorithm FILE" not in shown
+
+
 def test_a_file_alone_does_not_say_what_shall_run(example, tmp_path, capsys):
-    assert run(tmp_path / "results", "--algorithm", example) == 2
+    assert run(tmp_path / "results", "--method-file", example) == 2
     assert "--algorithms" in capsys.readouterr().err
 
 
@@ -122,13 +131,26 @@ BROKEN = """
 """
 
 
-def test_validation_tells_a_method_that_keeps_the_contract_from_one_that_does_not(example, capfd, monkeypatch):
-    monkeypatch.setattr(own, "CONTRACT", ("test_contract.py",))
-    assert main(["validate", str(example)]) == 0
+def test_validate_tells_a_method_that_keeps_the_contract_from_one_that_does_not(example, capfd, monkeypatch):
+    monkeypatch.setattr(method, "CONTRACT", ("test_training.py",))
+    monkeypatch.chdir(example.parent)  # where neither the folder's pytest files nor the user's options may count
+    (example.parent / "conftest.py").write_text("raise SystemExit('the user's conftest')")
+    (example.parent / "pytest.ini").write_text("[pytest]\naddopts = --no-such-option\n")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--no-such-option")
+    assert main(["validate", example.name]) == 0
     out = capfd.readouterr().out
     assert "✓ seeds do not mix" in out and "✗" not in out
     assert "Noisy BC (noisy_bc)" in out and "mpe/spread:medium" in out and "network calls 1" in out
     example.write_text(example.read_text() + BROKEN)
     registry.cache_clear()
     assert main(["validate", str(example)]) == 1
-    assert "✗ a seed learns the same in any company" in capfd.readouterr().out
+    assert "✗ a seed learns the same whichever seeds train with it" in capfd.readouterr().out
+
+
+def test_validate_without_pytest_says_how_to_install_it(example, capsys, monkeypatch):
+    monkeypatch.setattr(method, "find_spec", lambda name: None)
+    assert main(["validate", str(example)]) == 2
+    assert (
+        capsys.readouterr().err
+        == "offmarl: validate: pytest is missing; install it with: pip install 'offmarl[test]'\n"
+    )

@@ -113,6 +113,6 @@ def test_what_cannot_be_run_again_is_refused_in_a_line(results, run_id, capsys):
     job = stored_job(record, [0])
     assert job.run_ids() == [store.run_ids()[0]]
     old = stored_job(record | {"protocol": record["protocol"] | {"data": "00000000"}}, [7])
-    store.write(old.cells()[0], record | {"run_id": old.run_ids()[0], "protocol": dict(old.protocol), "seeds": [7]})
+    store.write(old.cells()[0], record | {"run_id": old.run_ids()[0], "protocol": old.protocol.to_json(), "seeds": [7]})
     assert main(["rerun", old.run_ids()[0], "--results", str(results)]) == 2
     assert "another version of its data" in capsys.readouterr().err

@@ -8,8 +8,8 @@ import pytest
 from offmarl.experiments.cli import main
 from offmarl.experiments.commands.status import note_grid
 from offmarl.experiments.grid import jobs as grid
-from offmarl.experiments.launch.exclusive import lease_path
-from offmarl.experiments.store.lock import Lease
+from offmarl.experiments.launch.exclusive import lock_path
+from offmarl.experiments.store.lock import Lock
 from offmarl.experiments.store.store import Store
 
 REQUEST = grid.Request("smac", "smoke", algorithms=["bc", "macql", "flow_bc"], tasks=["smac/3m:good"])
@@ -22,7 +22,7 @@ def results(tmp_path):
     store = Store(tmp_path)
     times = {"data_s": 10.0, "update_s": 100.0, "evaluate_s": 40.0, "seeds_together": 2}
     for k in (0, 1):
-        facts = {"status": "done", "protocol": dict(bc.protocol), "time": times, "machine": {"threads": 3}}
+        facts = {"status": "done", "protocol": bc.protocol.to_json(), "time": times, "machine": {"threads": 3}}
         store.write(bc.cells()[k], {"run_id": bc.run_ids()[k], **facts})
     lost = {"status": "failed", "reason": "ValueError: no", "machine": {}}
     store.write(macql.cells()[0], {"run_id": macql.run_ids()[0], **lost})
@@ -47,17 +47,17 @@ def test_it_counts_what_was_asked_for(results, capsys):
 
 def test_it_shows_what_runs_and_how_far_it_is(results, capsys):
     flow = grid.jobs(REQUEST)[2]
-    lease = Lease(lease_path(results, flow))
-    lease.facts |= {"step": 75, "steps": 150}
-    lease.beat()
+    lock = Lock(lock_path(results, flow))
+    lock.facts |= {"step": 75, "steps": 150}
+    lock.write_heartbeat()
     found = json.loads(ask(results, capsys, "--json"))
     assert found["methods"]["flow_bc"]["running"] == 2
     assert found["time_left_s"] == pytest.approx(150 + 75)
     text = ask(results, capsys)
-    assert f"running: {flow.lease}: step 75 of 150, heartbeat 0 s ago (" in text
-    lease.release()
+    assert f"running: {flow.lock_name}: step 75 of 150, heartbeat 0 s ago (" in text
+    lock.release()
     text = ask(results, capsys)
-    assert "running:" not in text and "time left: about 0 h 5 min" in text
+    assert "running:" not in text and "time left: 5 min" in text
     assert "smac-smoke-embedded: 2 of 6 cells done, 3 pending" in text
     assert "ValueError: no" in text and "spent: 0.00 GPU-hours, 0.12 CPU-hours" in text
 

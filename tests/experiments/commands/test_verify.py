@@ -109,7 +109,7 @@ def test_a_number_of_a_table_is_compared_with_the_episodes(results, job, capsys)
 
 
 def test_settings_that_do_not_fit_the_name_are_found(results, job, capsys):
-    settings_ = job.config | {"batch_size": 9}
+    settings_ = job.settings["config"] | {"batch_size": 9}
     edit(job, results, config=settings_)
     code, lines = said(results, capsys)
     assert code == 1

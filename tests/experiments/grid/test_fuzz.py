@@ -1,17 +1,20 @@
 """Rubbish in, one line out: whatever is written into options and suites, nothing breaks and nothing is guessed."""
 
-import copy
 import json
+import re
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from offmarl.algorithms import registry
+from offmarl.benchmarks.yaml_files import FileError, parse
 from offmarl.experiments.commands.options import parse_seeds
 from offmarl.experiments.errors import UserError
 from offmarl.experiments.grid import jobs as grid
-from offmarl.experiments.grid import suite as files
+from offmarl.experiments.grid.config import parse_overrides
+from offmarl.experiments.grid.suite import Profile, Suite, load_suite
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\n\r"), max_size=12)
 NAMES = st.sampled_from(["bc", "mac_flow", "all", "hidden", "alpha", "batch_size", "smac/3m", "mpe/spread", "good"])
@@ -28,7 +31,7 @@ def refused_or(work):
     """What came of it, or None where it was refused in one line."""
     try:
         return work()
-    except UserError as error:
+    except (UserError, FileError) as error:
         assert len(str(error).splitlines()) == 1 and str(error)
         return None
 
@@ -36,9 +39,12 @@ def refused_or(work):
 @few
 @given(st.tuples(NAMES | WORDS, NAMES | WORDS, VALUES).map(lambda t: f"{t[0]}.{t[1]}={json.dumps(t[2])}") | WORDS)
 def test_any_setting_is_taken_as_its_kind_or_refused(text):
-    request = grid.Request("smac", "smoke", algorithms=["bc", "mac_flow"], tasks=["smac/3m:good"], overrides=[text])
-    for job in refused_or(lambda: grid.jobs(request)) or ():
-        config = job.algorithm_config()
+    def read():
+        chosen = {"algorithms": ["bc", "mac_flow"], "tasks": ["smac/3m:good"], "overrides": parse_overrides([text])}
+        return grid.jobs(grid.Request("smac", "smoke", **chosen))
+
+    for job in refused_or(read) or ():
+        config = job.config
         for name, value in vars(registry()[job.algorithm].Config()).items():
             kind = (int, float) if isinstance(value, float) else type(value)
             assert isinstance(getattr(config, name), kind), name
@@ -57,22 +63,53 @@ def test_any_selection_is_known_or_refused(tasks, algorithms, seeds, variant):
 @few
 @given(WORDS | st.text(max_size=60))
 def test_any_text_is_a_suite_or_refused(text):
-    refused_or(lambda: files.check_suite("suites/x.yaml", files.parse_yaml("suites/x.yaml", text)))
+    refused_or(lambda: parse(Suite, "suites/x.yaml", text))
 
 
 @few
 @given(st.data())
 def test_any_change_of_a_suite_is_refused_or_leaves_it_readable(data):
-    suite = copy.deepcopy(files.load_suite("smac"))
+    suite = load_suite("smac").model_dump(exclude_unset=True)
     key = data.draw(st.sampled_from(list(suite)) | WORDS)
     suite[key] = data.draw(JSON)
-    if changed := refused_or(lambda: files.check_suite("suites/x.yaml", suite)):
-        assert changed[key] == suite[key] and key in files.SUITE_KEYS
+    text = json.dumps(suite, ensure_ascii=False)
+    if changed := refused_or(lambda: parse(Suite, "suites/x.yaml", text)):
+        found = changed.model_dump(exclude_unset=True)[key]
+        assert repr(found) == repr(yaml.safe_load(text)[key]) and key in Suite.model_fields  # as NaN is not NaN
 
 
 def test_a_misspelt_key_names_the_nearest_and_a_broken_file_its_line():
-    suite = files.load_suite("smac")
-    with pytest.raises(UserError, match="suites/x.yaml.*'algoritms'.*did you mean 'algorithms'"):
-        files.check_suite("suites/x.yaml", suite | {"algoritms": {}})
-    with pytest.raises(UserError, match="suites/x.yaml, line 2: is not YAML"):
-        files.parse_yaml("suites/x.yaml", "title: a\n\tpaper: b\n")
+    suite = load_suite("smac").model_dump(exclude_unset=True)
+    with pytest.raises(FileError, match="suites/x.yaml.*'algoritms'.*did you mean 'algorithms'"):
+        parse(Suite, "suites/x.yaml", json.dumps(suite | {"algoritms": {}}))
+    with pytest.raises(FileError, match="suites/x.yaml, line 2: is not YAML"):
+        parse(Suite, "suites/x.yaml", "title: a\n\tpaper: b\n")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("groups", {"SMACv1": {"smac/3n": ["good"]}}, "groups: unknown task 'smac/3n': did you mean 'smac/3m'"),
+        ("groups", {"SMACv1": {"smac/3m": "good"}}, "groups.SMACv1.smac/3m: input should be a valid list"),
+        ("profiles", {"quik": {"steps": 1}}, "profiles: unknown profile 'quik': did you mean 'quick'"),
+        ("profiles", {"quick": {"step": 1}}, "unknown key 'step' in profiles.quick: did you mean 'steps'"),
+        ("profiles", {"quick": {"tasks": ["smac/3n"]}}, "profiles.quick.tasks: unknown task 'smac/3n'"),
+        ("algorithms", ["bc"], "algorithms: input should be a valid dictionary"),
+    ],
+)
+def test_a_fault_of_a_suite_names_file_key_and_reason(key, value, reason):
+    suite = load_suite("smac").model_dump(exclude_unset=True)
+    with pytest.raises(FileError, match=re.escape(f"suites/x.yaml: {reason}")):
+        parse(Suite, "suites/x.yaml", json.dumps(suite | {key: value}))
+
+
+def test_faults_of_profiles_name_file_key_and_reason():
+    with pytest.raises(FileError, match="profiles.yaml: unknown key 'stepz' in quick: did you mean 'steps'"):
+        parse(dict[str, Profile], "profiles.yaml", "quick: {stepz: 3}")
+    quick = {"variant": "quick", "seeds": [0], "steps": 1, "eval_every": 1, "eval_episodes": 1}
+    assert parse(dict[str, Profile], "profiles.yaml", json.dumps({"quick": quick}))["quick"].steps == 1
+    for key, value in {"steps": 0, "seeds": [-1], "eval_every": "often", "own_steps": {"bc": 1.5}}.items():
+        with pytest.raises(FileError, match=f"profiles.yaml: quick.{key}"):
+            parse(dict[str, Profile], "profiles.yaml", json.dumps({"quick": quick | {key: value}}))
+    with pytest.raises(FileError, match="profiles.yaml: quick: lacks seeds"):
+        parse(dict[str, Profile], "profiles.yaml", json.dumps({"quick": {k: quick[k] for k in quick if k != "seeds"}}))

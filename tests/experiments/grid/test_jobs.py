@@ -10,7 +10,8 @@ from offmarl.datasets.embedded.recipes import catalogue
 from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.grid import jobs as grid
 from offmarl.experiments.grid.config import parse_overrides, resolve
-from offmarl.experiments.grid.jobs import Request, jobs, load_suite, pending, profiles
+from offmarl.experiments.grid.jobs import Request, jobs, pending
+from offmarl.experiments.grid.suite import load_suite, profiles, suite_names
 from offmarl.experiments.store.store import Store
 
 SMAC = Request("smac")
@@ -18,7 +19,7 @@ SMAC = Request("smac")
 
 def only(*overrides, algorithm="bc", **request):
     """The one job of a method on smac/3m:good."""
-    request = {"tasks": ["smac/3m:good"], "algorithms": [algorithm], "overrides": overrides, **request}
+    request = {"tasks": ["smac/3m:good"], "algorithms": [algorithm], "overrides": parse_overrides(overrides), **request}
     (job,) = jobs(Request("smac", **request))
     return job
 
@@ -27,21 +28,21 @@ def only(*overrides, algorithm="bc", **request):
 
 
 def test_the_smac_suite_is_every_available_method_on_eighteen_datasets():
-    suite = grid.load_suite("smac")
-    methods = [name for name in suite["algorithms"] if name in registry()]
+    suite = load_suite("smac")
+    methods = [name for name in suite.algorithms if name in registry()]
     found = jobs(SMAC)
     assert len(methods) >= 4
     assert len(found) == 18 * len(methods)
     assert len({job.key for job in found}) == len(found)
-    datasets = {(task, q) for group in suite["groups"].values() for task, qualities in group.items() for q in qualities}
+    datasets = {(task, q) for group in suite.groups.values() for task, qualities in group.items() for q in qualities}
     assert {(job.task, job.quality) for job in found} == datasets
     assert datasets == {key for key, recipe in catalogue().items() if recipe.task.family in ("smac", "smacv2")}
     assert {job.algorithm for job in found} == set(methods)
 
 
 def test_the_suite_names_the_eight_methods_of_table_1_and_says_which_are_missing():
-    suite = grid.load_suite("smac")
-    assert list(suite["algorithms"]) == [
+    suite = load_suite("smac")
+    assert list(suite.algorithms) == [
         "bc",
         "mabcq",
         "macql",
@@ -51,14 +52,14 @@ def test_the_suite_names_the_eight_methods_of_table_1_and_says_which_are_missing
         "flow_bc",
         "mac_flow",
     ]
-    missing = grid.unavailable(suite)
-    assert set(missing) == set(suite["algorithms"]) - set(registry())
+    missing = grid.unavailable_methods(suite)
+    assert set(missing) == set(suite.algorithms) - set(registry())
     assert all(missing.values())
 
 
 def test_every_group_of_a_suite_holds_known_datasets():
-    for name in grid.suite_names():
-        for group in grid.load_suite(name)["groups"].values():
+    for name in suite_names():
+        for group in load_suite(name).groups.values():
             for task, qualities in group.items():
                 assert task in tasks()
                 assert all((task, quality) in catalogue() for quality in qualities)
@@ -101,49 +102,48 @@ def test_the_smoke_profile_is_two_maps():
 
 @pytest.mark.parametrize("name", ["smoke", "quick", "paper"])
 def test_a_job_takes_steps_and_seeds_from_its_profile(name):
-    own = load_suite("smac")["profiles"].get(name, {})
-    facts, job = profiles()[name] | own, only(profile=name)
+    own = load_suite("smac").profiles.get(name)
+    facts = profiles()[name].model_dump() | (own.model_dump(exclude_unset=True) if own else {})
+    job = only(profile=name)
     assert list(job.seeds) == facts["seeds"]
     for key in ("steps", "eval_every", "eval_episodes"):
-        assert job.protocol[key] == facts[key]
+        assert getattr(job.protocol, key) == facts[key]
     assert (job.profile, job.variant) == (name, facts["variant"])
 
 
 def test_a_profile_may_give_some_methods_steps_of_their_own():
-    own = profiles()["quick"]["own_steps"]
+    own = profiles()["quick"].own_steps
     found = {job.algorithm: job for job in jobs(Request("smac", algorithms=["madiff_d", "mac_flow"]))}
-    assert found["madiff_d"].protocol["steps"] == found["madiff_d"].config["decay_steps"] == own["madiff_d"]
-    assert found["mac_flow"].protocol["steps"] == load_suite("smac")["profiles"]["quick"]["steps"] != own["madiff_d"]
-    assert {job.protocol["steps"] for job in jobs(Request("smac", "paper"))} == {10**6}
+    assert found["madiff_d"].protocol.steps == found["madiff_d"].config.decay_steps == own["madiff_d"]
+    assert found["mac_flow"].protocol.steps == load_suite("smac").profiles["quick"].steps != own["madiff_d"]
+    assert {job.protocol.steps for job in jobs(Request("smac", "paper"))} == {10**6}
 
 
 def test_a_suite_may_set_a_method_by_family_and_by_task():
-    found = {
-        j.task: (j.config["history"], j.config["horizon"]) for j in jobs(Request("smac", "paper", algorithms=["dof"]))
-    }
+    found = {j.task: (j.config.history, j.config.horizon) for j in jobs(Request("smac", "paper", algorithms=["dof"]))}
     assert set(found.values()) == {(20, 4)}
     for suite, windows in [
         ("smac", {"smac/3m": (20, 4), "smac/2s3z": (8, 20)}),
         ("continuous", {"mpe/spread": (0, 24)}),
     ]:
         for job in jobs(Request(suite, "paper", algorithms=["madiff_d"], tasks=list(windows))):
-            assert (job.config["history"], job.config["horizon"]) == windows[job.task]
-    for job in jobs(Request("smac", "paper", algorithms=["madiff_d"], overrides=["madiff_d.history=0"])):
-        assert job.config["history"] == 0  # the command line has the last word
+            assert (job.config.history, job.config.horizon) == windows[job.task]
+    for job in jobs(Request("smac", "paper", algorithms=["madiff_d"], overrides={"madiff_d": {"history": 0}})):
+        assert job.config.history == 0  # the command line has the last word
 
 
 def test_a_setting_that_its_method_refuses_is_named():
     with pytest.raises(UserError, match="madiff_d: history=1"):
-        jobs(Request("smac", algorithms=["madiff_d"], overrides=["madiff_d.history=1", "madiff_d.multipliers=[1,2]"]))
+        jobs(Request("smac", algorithms=["madiff_d"], overrides={"madiff_d": {"history": 1, "multipliers": [1, 2]}}))
     with pytest.raises(UserError, match="bc: batch_size=0"):
-        jobs(Request("smac", algorithms=["bc"], overrides=["bc.batch_size=0"]))
+        jobs(Request("smac", algorithms=["bc"], overrides={"bc": {"batch_size": 0}}))
 
 
 def test_the_paper_profile_is_the_papers_protocol():
     job = only(profile="paper", algorithm="mac_flow")
-    assert (job.protocol["steps"], job.protocol["eval_episodes"], job.seeds) == (10**6, 10, (0, 1, 2, 3, 4, 5))
+    assert (job.protocol.steps, job.protocol.eval_episodes, job.seeds) == (10**6, 10, (0, 1, 2, 3, 4, 5))
     defaults = dataclasses.asdict(registry()["mac_flow"].Config())
-    assert {k: v for k, v in job.config.items() if k != "eval_noise"} == {
+    assert {k: v for k, v in dataclasses.asdict(job.config).items() if k != "eval_noise"} == {
         k: v for k, v in defaults.items() if k != "eval_noise"
     }
 
@@ -153,7 +153,7 @@ def test_seeds_of_the_command_line_replace_the_profiles():
 
 
 def test_the_protocol_knows_the_data():
-    assert only().protocol["data"] == catalogue()["smac/3m", "good"].key()
+    assert only().protocol.data == catalogue()["smac/3m", "good"].key()
 
 
 # Settings.
@@ -161,7 +161,7 @@ def test_the_protocol_knows_the_data():
 
 def test_settings_come_from_defaults_then_profile_then_variant_then_the_command_line():
     def hidden(*overrides, profile="quick", variant=None):
-        return only(*overrides, algorithm="mac_flow", profile=profile, variant=variant).config["hidden"]
+        return only(*overrides, algorithm="mac_flow", profile=profile, variant=variant).config.hidden
 
     assert hidden(profile="paper") == registry()["mac_flow"].Config().hidden == (512,) * 4
     assert hidden() == (128,) * 2
@@ -173,21 +173,21 @@ def test_settings_come_from_defaults_then_profile_then_variant_then_the_command_
 
 
 def test_the_later_of_two_equal_settings_counts():
-    assert only("bc.batch_size=8", "bc.batch_size=16").config["batch_size"] == 16
+    assert only("bc.batch_size=8", "bc.batch_size=16").config.batch_size == 16
 
 
 def test_a_setting_of_one_method_leaves_the_others_alone():
-    configs = {name: only("mac_flow.batch_size=8", algorithm=name).config["batch_size"] for name in ("bc", "mac_flow")}
+    configs = {name: only("mac_flow.batch_size=8", algorithm=name).config.batch_size for name in ("bc", "mac_flow")}
     assert configs == {"bc": 64, "mac_flow": 8}
 
 
 def test_a_setting_for_all_reaches_those_that_have_it():
-    assert "alpha" not in only("all.alpha=9.0").config
-    assert only("all.alpha=9.0", algorithm="mac_flow").config["alpha"] == 9.0
+    assert not hasattr(only("all.alpha=9.0").config, "alpha")
+    assert only("all.alpha=9.0", algorithm="mac_flow").config.alpha == 9.0
 
 
 def test_the_suite_decides_the_noise_of_evaluation():
-    assert {job.config["eval_noise"] for job in jobs(SMAC)} == {"zero"}
+    assert {job.config.eval_noise for job in jobs(SMAC)} == {"zero"}
 
 
 @pytest.mark.parametrize(
@@ -206,10 +206,10 @@ def test_the_suite_decides_the_noise_of_evaluation():
     ],
 )
 def test_values_are_read_as_the_settings_type(text, key, value):
-    found = only(text).config[key]
+    found = getattr(only(text).config, key)
     assert found == value
     assert type(found) is type(value)
-    assert getattr(only(text).algorithm_config(), key) == value
+    assert getattr(only(text).config, key) == value
 
 
 @pytest.mark.parametrize(
@@ -243,8 +243,8 @@ def test_no_default_and_no_variant_of_any_method_is_refused():
     for method in registry().values():
         for variant in ("paper", *method.variants):
             config = resolve(method, variant, [], {})
-            assert set(config) == {f.name for f in dataclasses.fields(method.Config)}
-            assert dataclasses.asdict(method.Config(**config)) == config
+            assert type(config) is method.Config
+            assert method.Config(**dataclasses.asdict(config)) == config
 
 
 def test_parsing_keeps_methods_apart():
@@ -267,9 +267,9 @@ def test_the_run_id_differs_as_soon_as_anything_that_decides_the_result_does():
         only(tasks=["smac/3m:poor"]),
         only(algorithm="macql"),
         only(seeds=[5]),
-        dataclasses.replace(base, protocol={**base.protocol, "steps": 99}),
-        dataclasses.replace(base, protocol={**base.protocol, "eval_episodes": 99}),
-        dataclasses.replace(base, protocol={**base.protocol, "data": "00000000"}),
+        dataclasses.replace(base, protocol=dataclasses.replace(base.protocol, steps=99)),
+        dataclasses.replace(base, protocol=dataclasses.replace(base.protocol, eval_episodes=99)),
+        dataclasses.replace(base, protocol=dataclasses.replace(base.protocol, data="00000000")),
     ]
     assert len({job.run_ids()[0] for job in [base, *others]}) == len(others) + 1
 

@@ -8,39 +8,40 @@ from offmarl.experiments.cli import main
 from offmarl.experiments.errors import UserError
 from offmarl.experiments.grid import jobs as grid
 from offmarl.experiments.grid.jobs import Request, jobs
+from offmarl.experiments.grid.suite import load_suite, suite_names
 
 CONTINUOUS = ["continuous", "om2p"]
 
 
 @pytest.mark.parametrize("name", CONTINUOUS)
 def test_a_continuous_suite_is_every_available_method_on_sixteen_datasets(name):
-    suite, found = grid.load_suite(name), jobs(Request(name))
+    suite, found = load_suite(name), jobs(Request(name))
     assert len({(job.task, job.quality) for job in found}) == 16
-    able = {m for m in suite["algorithms"] if m in registry() and "continuous" in registry()[m].actions}
+    able = {m for m in suite.algorithms if m in registry() and "continuous" in registry()[m].actions}
     assert {job.algorithm for job in found} == able
     assert len(found) == 16 * len(able)
-    assert set(grid.unavailable(suite)) == set(suite["algorithms"]) - able
-    assert {job.config["eval_noise"] for job in found} == {"fresh"}
-    assert {job.protocol["eval_episodes"] for job in found} == {10}
+    assert set(grid.unavailable_methods(suite)) == set(suite.algorithms) - able
+    assert {job.config.eval_noise for job in found} == {"fresh"}
+    assert {job.protocol.eval_episodes for job in found} == {10}
 
 
 def test_table_2_has_its_seven_methods_and_om2p_its_four():
     assert {"matd3bc", "macql", "icq", "omar", "omiga", "madiff_d", "mac_flow"} <= set(
-        grid.load_suite("continuous")["algorithms"]
+        load_suite("continuous").algorithms
     )
-    assert list(grid.load_suite("om2p")["algorithms"]) == ["omar", "ma_sfbc", "ma_fql", "om2p"]
+    assert list(load_suite("om2p").algorithms) == ["omar", "ma_sfbc", "ma_fql", "om2p"]
 
 
 @pytest.mark.parametrize("name", [name for name, method in registry().items() if "continuous" not in method.actions])
 def test_a_method_for_discrete_actions_has_its_reason(name):
-    suite = grid.load_suite("continuous")
-    suite["algorithms"][name] = "X"
-    assert grid.unavailable(suite)[name] == "this method is implemented for discrete actions only"
+    suite = load_suite("continuous")
+    suite = suite.model_copy(update={"algorithms": suite.algorithms | {name: "X"}})
+    assert grid.unavailable_methods(suite)[name] == "this method is implemented for discrete actions only"
 
 
 def test_ma_fql_is_the_decentralised_baseline_where_om2p_compares_with_it():
     def variants(**request):
-        return {job.algorithm: (job.variant, job.config["batch_size"]) for job in jobs(Request("om2p", **request))}
+        return {job.algorithm: (job.variant, job.config.batch_size) for job in jobs(Request("om2p", **request))}
 
     assert variants(profile="paper")["ma_fql"] == ("om2p", 256)
     assert variants(profile="paper")["om2p"] == ("paper", 256)
@@ -49,7 +50,7 @@ def test_ma_fql_is_the_decentralised_baseline_where_om2p_compares_with_it():
 
 def test_a_suite_may_change_a_profile_and_nothing_else_of_it():
     paper = jobs(Request("continuous", "paper"))[0].protocol
-    assert (paper["steps"], paper["eval_every"], paper["eval_episodes"]) == (500_000, 50_000, 10)
+    assert (paper.steps, paper.eval_every, paper.eval_episodes) == (500_000, 50_000, 10)
     assert {job.seeds for job in jobs(Request("om2p", "paper"))} == {(0, 1, 2, 3, 4)}
     assert {job.task for job in jobs(Request("continuous", "smoke"))} == {"mamujoco/3hopper", "mpe/spread"}
 
@@ -57,7 +58,7 @@ def test_a_suite_may_change_a_profile_and_nothing_else_of_it():
 @pytest.mark.parametrize("profile", ["smoke", "quick", "paper"])
 def test_all_is_every_suite_once(profile):
     found = {job.key for job in jobs(Request("all", profile))}
-    assert found == {job.key for name in grid.suite_names() for job in jobs(Request(name, profile))}
+    assert found == {job.key for name in suite_names() for job in jobs(Request(name, profile))}
     assert len(jobs(Request("all", profile))) == len(found)
 
 
@@ -80,4 +81,4 @@ def test_a_report_of_all_is_one_of_each(tmp_path, capsys):
     assert main(["report", "--suite", "all", "--results", str(tmp_path)]) == 0
     assert {place.name for place in (tmp_path / "reports").iterdir()} == {"smac", *CONTINUOUS}
     said = capsys.readouterr().out
-    assert all(grid.load_suite(name)["title"] in said for name in grid.suite_names())
+    assert all(load_suite(name).title in said for name in suite_names())

@@ -1,4 +1,4 @@
-"""A real Ray cluster of two nodes, one of which dies in the middle; and a Ray of our own, out of others' reach."""
+"""A Ray cluster of two nodes, one of which dies during training; and a local Ray that nobody else can reach."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ import psutil
 import pytest
 import ray
 
-from offmarl.experiments.store.lock import read_lease
+from offmarl.experiments.store.lock import read_lock
 
 CHECKOUT = Path(__file__).parents[3]
 BIN = Path(sys.executable).parent
@@ -72,9 +72,9 @@ def end(node):
 def trains(node, results):
     """Whether a process of a node is in the middle of a job."""
     theirs = {child.pid for child in psutil.Process(node.pid).children(recursive=True)}
-    for path in (results / "work").glob("*.lease"):
+    for path in (results / "work").glob("*.lock"):
         with contextlib.suppress(FileNotFoundError):
-            if read_lease(path)["pid"] in theirs:
+            if read_lock(path)["pid"] in theirs:
                 return True
     return False
 

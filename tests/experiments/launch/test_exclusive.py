@@ -1,6 +1,7 @@
-"""Leases: one holder, takeovers of the dead, and races that leave one winner."""
+"""Locks: one holder, takeovers from holders that have died, and races that one process wins."""
 
 import dataclasses
+import fcntl
 import json
 import os
 import signal
@@ -12,64 +13,73 @@ import time
 import pytest
 
 from offmarl.experiments.grid.jobs import pending
-from offmarl.experiments.launch import exclusive as module
-from offmarl.experiments.launch.exclusive import lease_path, train_alone
+from offmarl.experiments.launch.exclusive import lock_path, train_alone
 from offmarl.experiments.launch.serial import run_serial
-from offmarl.experiments.store.lock import Busy, Lease, read_lease
+from offmarl.experiments.store import lock as module
+from offmarl.experiments.store.lock import Busy, Lock, read_lock
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.training.machine import Host
 
 
 @pytest.fixture
 def path(tmp_path):
-    return tmp_path / "work" / "job.lease"
+    return tmp_path / "work" / "job.lock"
 
 
 def rewrite(path, **facts):
-    """Make a lease somebody else's."""
+    """Make a lock another machine's."""
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"host": "elsewhere", "pid": 7, "space": "", "token": "theirs", **facts}))
+    path.write_text(json.dumps({"host": "elsewhere", "pid": 7, "space": "", **facts}))
 
 
-def test_a_lease_has_one_holder_and_goes_with_it(path):
-    lease = Lease(path)
+def wait_for(condition):
+    """Return as soon as a condition holds."""
+    for _ in range(6000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise TimeoutError
+
+
+def test_a_lock_has_one_holder_who_removes_it(path):
+    lock = Lock(path)
     with pytest.raises(Busy, match=f"being run by .* pid {os.getpid()}"):
-        Lease(path)
-    assert lease.held() and read_lease(path)["age"] < 5
-    lease.release()
+        Lock(path)
+    assert lock.held() and read_lock(path)["age"] < 5
+    lock.release()
     assert list(path.parent.iterdir()) == []
-    Lease(path).release()
+    Lock(path).release()
 
 
 @pytest.mark.parametrize("facts", [{}, {"host": "unknown"}])
-def test_a_heart_that_has_stopped_is_judged_by_the_clock_of_the_file_system(path, facts, monkeypatch):
+def test_an_old_heartbeat_is_judged_by_the_clock_of_the_file_system(path, facts, monkeypatch):
     rewrite(path, **facts)
     monkeypatch.setattr(time, "time", lambda: 4e9)  # a clock that has jumped
     with pytest.raises(Busy, match="pid 7"):
-        Lease(path)
-    beaten = path.stat().st_mtime - module.STALE - 1
+        Lock(path)
+    beaten = path.stat().st_mtime - module.STALE_SECONDS - 1
     os.utime(path, (beaten, beaten))
-    lease = Lease(path)
-    assert lease.held() and [file.name for file in path.parent.iterdir()] == ["job.lease"]
-    lease.release()
+    lock = Lock(path)
+    assert lock.held() and [file.name for file in path.parent.iterdir()] == ["job.lock"]
+    lock.release()
 
 
-def test_the_lease_of_a_killed_process_is_taken_at_once(path):
-    code = "import sys, time; from pathlib import Path; from offmarl.experiments.launch.exclusive import Lease\n"
-    code += "lease = Lease(Path(sys.argv[1])); print('mine', flush=True); time.sleep(600)"
+def test_the_lock_of_a_killed_process_is_taken_over_at_once(path):
+    code = "import sys, time; from pathlib import Path; from offmarl.experiments.launch.exclusive import Lock\n"
+    code += "lock = Lock(Path(sys.argv[1])); print('mine', flush=True); time.sleep(600)"
     holder = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE)
     assert holder.stdout and holder.stdout.readline() == b"mine\n"
     with pytest.raises(Busy, match=f"pid {holder.pid}"):
-        Lease(path)
+        Lock(path)
     holder.send_signal(signal.SIGKILL)
-    time.sleep(0.1)  # dead, and not yet waited for: a zombie
-    lease = Lease(path)
+    os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)  # dead, and not yet waited for: a zombie
+    lock = Lock(path)
     holder.wait()
-    assert lease.held()
-    lease.release()
+    assert lock.held()
+    lock.release()
 
 
-def test_of_many_that_take_over_at_once_one_wins(path):
+def test_of_many_processes_that_take_over_at_once_one_wins(path):
     for _ in range(30):
         rewrite(path)
         os.utime(path, (1, 1))
@@ -78,7 +88,7 @@ def test_of_many_that_take_over_at_once_one_wins(path):
         def take(start=start, won=won, refused=refused):
             start.wait()
             try:
-                won.append(Lease(path))
+                won.append(Lock(path))
             except Busy:
                 refused.append(1)
 
@@ -87,32 +97,86 @@ def test_of_many_that_take_over_at_once_one_wins(path):
             thread.start()
         for thread in threads:
             thread.join()
-        assert len(won) + len(refused) == 8
-        assert sum(lease.held() for lease in won) == 1  # one that lost a race notices before it saves anything
-        for lease in won:
-            lease.release()
+        assert (len(won), len(refused)) == (1, 7)
+        assert won[0].held()
+        won[0].release()
         assert list(path.parent.iterdir()) == []
 
 
-def test_the_heart_beats_by_itself_and_not_into_anothers_lease(path, monkeypatch):
-    monkeypatch.setattr(module, "BEAT", 0.02)
-    lease = Lease(path)
-    os.utime(path, (1, 1))
-    lease.facts["step"] = 12
-    time.sleep(0.3)
-    assert read_lease(path)["age"] < 5 and read_lease(path)["step"] == 12
-    path.rename(path.with_suffix(".aside"))
+def test_who_comes_too_late_to_remove_a_lock_leaves_the_next_holders_alone(path, monkeypatch):
     rewrite(path)
-    time.sleep(0.1)
-    assert read_lease(path)["token"] == "theirs" and not lease.held()
-    lease.release()
-    assert read_lease(path)["token"] == "theirs"
+    os.utime(path, (1, 1))
+
+    def wait(*_):
+        """Another process is first: it removes the lock and takes a new one."""
+        monkeypatch.setattr(fcntl, "flock", lambda *_: None)
+        locks.append(Lock(path))
+
+    locks = []
+    monkeypatch.setattr(fcntl, "flock", wait)
+    assert module.remove(path) is None
+    assert locks[0].held()
+    locks[0].release()
+
+
+def test_where_files_cannot_be_locked_the_one_who_lost_its_lock_notices(path, monkeypatch):
+    def refuse(*_):
+        raise OSError("not supported")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    rewrite(path)
+    os.utime(path, (1, 1))
+    first = Lock(path)
+    os.utime(path, (1, 1))
+    monkeypatch.setattr(module, "alive", lambda facts: False)
+    second = Lock(path)
+    assert second.held() and not first.held()
+    first.release()
+    assert second.held()
+    second.release()
+
+
+def test_a_lock_whose_holder_was_killed_before_it_wrote_is_taken_over_when_it_is_old(path):
+    path.parent.mkdir()
+    path.touch()
+    with pytest.raises(Busy, match="unknown"):
+        Lock(path)
+    os.utime(path, (1, 1))
+    Lock(path).release()
+    assert list(path.parent.iterdir()) == []
+
+
+def test_the_lock_of_an_older_version_is_respected_and_taken_over(path):
+    old = path.with_suffix(".lease")
+    rewrite(old, token="theirs")
+    with pytest.raises(Busy, match="pid 7"):
+        Lock(path)
+    os.utime(old, (1, 1))
+    lock = Lock(path)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    lock.release()
+
+
+def test_heartbeats_are_written_by_themselves_and_not_into_the_lock_of_another(path, monkeypatch):
+    monkeypatch.setattr(module, "HEARTBEAT_SECONDS", 0.02)
+    lock = Lock(path)
+    os.utime(path, (1, 1))
+    lock.facts["step"] = 12
+    wait_for(lambda: read_lock(path)["step"] == 12)
+    assert read_lock(path)["age"] < 5
+    aside = path.rename(path.with_suffix(".aside"))
+    rewrite(path)
+    lock.facts["step"] = 13
+    wait_for(lambda: read_lock(aside)["step"] == 13)
+    assert read_lock(path)["host"] == "elsewhere" and not lock.held()
+    lock.release()
+    assert read_lock(path)["host"] == "elsewhere"
 
 
 def test_a_job_of_another_driver_is_left_to_it_with_a_line(small, tmp_path, capsys):
     job = small()
     other = dataclasses.replace(job, seeds=(5,))
-    rewrite(lease_path(tmp_path, other), host="node7", pid=42)  # of other seeds of the same cell
+    rewrite(lock_path(tmp_path, other), host="node7", pid=42)  # of other seeds of the same cell
     assert run_serial([job], tmp_path, Host()) == []
     assert capsys.readouterr().err == "3m:good bc is being run by node7 pid 42\n"
     assert pending([job], Store(tmp_path)) == [job]
@@ -137,7 +201,7 @@ def test_a_driver_whose_job_was_taken_over_stops_and_writes_nothing(small, tmp_p
     for progress in training:
         if progress.step == 5:
             break
-    path = lease_path(tmp_path, job)
+    path = lock_path(tmp_path, job)
     path.unlink()
     rewrite(path)
     with pytest.raises(Busy, match="taken over"):

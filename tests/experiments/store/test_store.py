@@ -194,20 +194,19 @@ def write(results, k, life):
     Store(results).write(cell, text, pd.DataFrame({"step": range(500), "life": life}), bytes([life % 256]) * 200_000)
 
 write(os.path.join(sys.argv[1], "first"), 0, 0)  # loads what writing takes
-for life in range(300):
+for life in itertools.count():
     child = os.fork()
     if not child:
         for k in itertools.count():
             write(sys.argv[1], k, life)
-    time.sleep(0.02 + 0.003 * (life % 17))
+    time.sleep(0.02 + 0.003 * (life % 17) + 0.001 * max(0, life - 25))  # longer where the machine is busy
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     drafts = [name for name in os.listdir(runs) if name.startswith(".")] if os.path.isdir(runs) else []
     torn += bool(drafts)
     for name in drafts:
         os.rename(os.path.join(runs, name), os.path.join(sys.argv[1], f"torn{life}{name}"))
-    print(life, flush=True)
-    if life >= 25 and torn >= 8:
+    if life >= 25 and torn >= 8 and any(not name.startswith(".") for name in os.listdir(runs)):
         break
 print("torn", torn)
 """

@@ -28,12 +28,12 @@ def finished(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", comparisons())
-def test_a_comparison_ends_in_pages_a_table_and_figures(name, finished):
+def test_a_comparison_ends_in_a_text_a_table_and_figures(name, finished):
     folder, study = finished / "reports" / "experiments", comparisons()[name]
-    text, page = ((folder / f"{name}-smoke.{kind}").read_text() for kind in ("md", "html"))
+    text = (folder / f"{name}-smoke.md").read_text()
     assert study.claim in text and "**Verdict: " in text
     assert all(f"{left} {sign} {right} |" in text for left, sign, right in study.rules)
-    assert all(arm in text and arm.replace('"', "&quot;") in page for arm in study.arms)
+    assert all(arm in text for arm in study.arms)
     image = imread(folder / f"{name}-smoke.png")
     assert image.shape[1] > 600 and image[..., :3].std() > 0.05
     assert (folder / f"{name}-smoke.pdf").read_bytes().startswith(b"%PDF")
@@ -65,7 +65,7 @@ def test_a_second_start_trains_nothing_and_shows_the_same(finished, capsys):
 
 def test_the_online_half_learns_from_play_and_is_evaluated(finished):
     jobs = comparisons()["fig5"].jobs("smoke", "embedded")
-    shares = {arm: own[0].protocol["online"]["share"] for arm, own in jobs.items()}
+    shares = {arm: own[0].protocol.online.share for arm, own in jobs.items()}
     assert shares["MAC-Flow"] == 0.0 and shares["MAC-Flow, half data"] == 0.5
     record = Store(finished / "experiments").read(jobs["MAC-Flow"][0].run_ids()[0])
     assert record["protocol"]["online"]["from"] == 10
@@ -101,11 +101,11 @@ def test_every_arm_has_jobs_and_no_two_arms_the_same(name, profile):
 
 def test_the_paper_profile_is_the_papers():
     jobs = comparisons()["fig6"].jobs("paper", "embedded")["MAC-Flow"]
-    assert {job.protocol["steps"] for job in jobs} == {1_000_000, 500_000}
+    assert {job.protocol.steps for job in jobs} == {1_000_000, 500_000}
     assert all(
-        job.algorithm_config() == dataclasses.replace(registry()["mac_flow"].Config(), eval_noise=noise)
+        job.config == dataclasses.replace(registry()["mac_flow"].Config(), eval_noise=noise)
         for job in jobs
-        for noise in [job.config["eval_noise"]]
+        for noise in [job.config.eval_noise]
     )
 
 

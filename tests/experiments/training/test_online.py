@@ -11,10 +11,12 @@ from offmarl.algorithms import registry
 from offmarl.algorithms.parts.batch import Batch, TaskSpec
 from offmarl.algorithms.parts.streams import SeedStreams
 from offmarl.benchmarks.tasks import tasks
+from offmarl.experiments.grid.jobs import OnlinePhase
 from offmarl.experiments.store.store import Store
-from offmarl.experiments.timing.throughput import made_up
-from offmarl.experiments.training.method import build, make_sampler
-from offmarl.experiments.training.online import Online
+from offmarl.experiments.timing.throughput import random_data
+from offmarl.experiments.training.machine import Host
+from offmarl.experiments.training.method import job_trainer
+from offmarl.experiments.training.online import OnlineSampler
 from offmarl.experiments.training.run import train
 
 SPEC = TaskSpec(agents=3, obs=3, state=2, actions=4, discrete=True)
@@ -32,7 +34,7 @@ def playing(countdown):
     def make(seeds=(3, 5), method="bc", offline=None, share=0.0, rounds=40, **settings):
         kind = registry()[method]
         algorithm = kind(SPEC, kind.Config(hidden=(16,), batch_size=8, **settings), list(seeds))
-        return Online(algorithm, [Short(LANES) for _ in seeds], rounds, (offline, share), 0.0)
+        return OnlineSampler(algorithm, [Short(LANES) for _ in seeds], rounds, (offline, share), 0.0)
 
     return make
 
@@ -120,9 +122,9 @@ def test_a_share_of_every_batch_is_the_offline_data(playing, share, given):
 
 
 def online_job(small, method, **over):
-    job = small(method, overrides=["mac_flow.flow_steps=2", "all.eval_noise=fresh"])
-    phase = {"from": 15, "lanes": 2, "share": 0.5, "noise": 0.0}
-    return dataclasses.replace(job, protocol={**job.protocol, "online": phase, **over})
+    job = small(method, flow_steps=2, eval_noise="fresh")
+    phase = OnlinePhase(start=15, lanes=2, share=0.5, noise=0.0)
+    return dataclasses.replace(job, protocol=dataclasses.replace(job.protocol, online=phase, **over))
 
 
 @pytest.mark.parametrize("at", [12, 15, 16, 24])
@@ -146,10 +148,10 @@ def test_a_run_stopped_before_or_within_the_online_phase_ends_the_same(small, tm
 
 
 def test_methods_that_need_whole_episodes_say_that_they_cannot(small, tmp_path):
-    tiny = ["width=8", "multipliers=[1]", "norm_groups=2", "diffusion_steps=4", "history=0", "horizon=2"]
-    job = small("madiff_d", overrides=[f"madiff_d.{each}" for each in tiny])
-    phase = {"from": 2, "lanes": 2, "share": 0.0, "noise": 0.0}
-    job = dataclasses.replace(job, protocol={**job.protocol, "online": phase})
+    tiny = {"width": 8, "multipliers": [1], "norm_groups": 2, "diffusion_steps": 4, "history": 0, "horizon": 2}
+    job = small("madiff_d", **tiny)
+    phase = OnlinePhase(start=2, lanes=2, share=0.0, noise=0.0)
+    job = dataclasses.replace(job, protocol=dataclasses.replace(job.protocol, online=phase))
     with pytest.raises(ValueError, match="whole episodes"):
         list(train(job, tmp_path))
     record = Store(tmp_path).read(job.run_ids()[0])
@@ -160,16 +162,15 @@ def test_noise_moves_continuous_actions_within_their_range(tmp_path):
     from offmarl.benchmarks.tasks import make_env
     from offmarl.experiments.grid.jobs import Request, jobs
 
-    overrides = ["matd3bc.hidden=[16]"]
+    overrides = {"matd3bc": {"hidden": [16]}}
     (job,) = jobs(
         Request("continuous", "smoke", algorithms=["matd3bc"], tasks=["mpe/spread:medium"], overrides=overrides)
     )
     task = tasks()[job.task]
     kept = {}
     for noise in (0.0, 0.5):
-        algorithm = build(job, task, [0], "cpu")
-        offline = make_sampler(dataclasses.replace(job, seeds=(0,)), made_up(task), "cpu"), 0.0
-        online = Online(algorithm, [make_env(task, 1, 2)], 4, offline, noise)
+        algorithm, sampler, _ = job_trainer(dataclasses.replace(job, seeds=(0,)), random_data(task), Host())
+        online = OnlineSampler(algorithm, [make_env(task, 1, 2)], 4, (sampler, 0.0), noise)
         online.play()
         kept[noise] = online.kept["actions"][0, :2].numpy()
         online.close()

@@ -1,19 +1,17 @@
 import pytest
 import torch
 
-from offmarl.benchmarks.tasks import tasks
-from offmarl.experiments.timing.throughput import made_up
-from offmarl.experiments.training.method import build, make_sampler
+from offmarl.experiments.timing.throughput import random_data
+from offmarl.experiments.training.machine import Host
+from offmarl.experiments.training.method import job_trainer
 from offmarl.experiments.training.updates import Updates
 
 METHODS = ["bc", "mabcq", "mac_flow", "madiff_d"]
-TINY = ["madiff_d.width=8", "madiff_d.multipliers=[1]", "madiff_d.norm_groups=2", "madiff_d.diffusion_steps=4"]
+TINY = {"madiff_d": {"width": 8, "multipliers": [1], "norm_groups": 2, "diffusion_steps": 4}}
 
 
 def make(job, device="cpu", capture=False):
-    task = tasks()[job.task]
-    algorithm, sampler = build(job, task, job.seeds, device), make_sampler(job, made_up(task), device)
-    sampler.data = algorithm.prepare(sampler.data)
+    algorithm, sampler, _ = job_trainer(job, random_data(job.entry.task), Host(device))
     return algorithm, Updates(algorithm, sampler, capture)
 
 
@@ -24,11 +22,11 @@ def assert_alike(one, other, **tolerance):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_an_update_is_a_batch_of_the_sampler_and_an_update_of_the_method(small, method):
-    job = small(method, overrides=TINY if method == "madiff_d" else [])
+    job = small(method, **TINY.get(method, {}))
     (one, updates), (other, reference) = make(job), make(job)
     for _ in range(3):
         metrics = updates()
-        expected = other.update(reference.sampler.sample(job.config["batch_size"]))
+        expected = other.update(reference.sampler.sample(job.config.batch_size))
         assert all(torch.equal(value, expected[name]) for name, value in metrics.items())
     assert one.updates == other.updates == 3
     assert_alike(one, other, rtol=0, atol=0)
@@ -37,7 +35,7 @@ def test_an_update_is_a_batch_of_the_sampler_and_an_update_of_the_method(small, 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_two_halves_of_an_update_make_the_whole(small, method):
     """What a capture does: the host's part, then the device's."""
-    job = small(method, overrides=TINY if method == "madiff_d" else [])
+    job = small(method, **TINY.get(method, {}))
     (one, whole), (other, parts) = make(job), make(job)
     for _ in range(5):
         whole()
@@ -49,7 +47,7 @@ def test_the_two_halves_of_an_update_make_the_whole(small, method):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a CUDA device")
 @pytest.mark.parametrize("method", METHODS)
 def test_captured_updates_are_eager_ones_to_round_off(small, method):
-    job = small(method, overrides=["mabcq.target_period=7", *(TINY if method == "madiff_d" else [])])
+    job = small(method, **({"mabcq": {"target_period": 7}} | TINY).get(method, {}))
     (one, eager), (other, captured) = make(job, "cuda"), make(job, "cuda", capture=True)
     for step in range(100):
         expected, found = eager(), captured()

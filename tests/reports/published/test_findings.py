@@ -1,17 +1,33 @@
-"""What is wrong with the published tables is found, and nothing else."""
+"""The rules find what is wrong with the published tables and nothing else; the committed findings are theirs."""
 
 from pathlib import Path
 
+import published_findings as rules
 import pytest
 import yaml
 
-from offmarl.reports.published import findings as lint
+from offmarl.reports.published import findings
 from offmarl.reports.published import numbers as published
 from offmarl.reports.tables import table as tables
 from offmarl.reports.tables import writers
 
 SUITES = {"smac": "macflow_table1", "continuous": "macflow_table2", "om2p": "om2p_table1"}
 FOLDER = Path(__file__).parents[3] / "experiments" / "grid" / "suites"
+
+
+@pytest.mark.parametrize("name", published.FACTS)
+def test_the_committed_findings_are_what_the_rules_find(name):
+    committed = published.rows_about(name, "findings")
+    assert committed and committed == rules.rows(name)
+
+
+def test_notes_name_the_columns_of_a_report_and_keep_their_order():
+    notes = findings.notes("macflow_table2", ["OMIGA", "OMAR", "ICQ"])
+    assert [methods for methods, _ in notes] == [("OMIGA",), ("OMAR",), ("ICQ",), ("ICQ", "OMAR")]
+    assert notes[2][1].startswith("Paper's ICQ: of unknown origin in 12 of 16 cells, copied from")
+    assert findings.notes("macflow_table2", ["ICQ", "BC"])[0][0] == ("ICQ",)  # the pair needs both columns
+    with pytest.raises(ValueError, match="nonesuch"):
+        rules.findings("nonesuch")
 
 
 def texts(rule, name):
@@ -30,7 +46,7 @@ def replace(monkeypatch):
 
 
 def test_the_averages_that_their_cells_contradict():
-    assert texts(lint.averages, "macflow_table1") == [
+    assert texts(rules.averages, "macflow_table1") == [
         "BC: SMACv1 average 12.2, but its 15 cells average 11.59",
         "MABCQ: SMACv1 average 5.5, but its 15 cells average 5.70",
         "Diffusion BC: SMACv1 average 13.0, but its 15 cells average 12.88",
@@ -38,8 +54,8 @@ def test_the_averages_that_their_cells_contradict():
         "DoF: SMACv1 average 15.6, but its 15 cells average 15.49",
         "Flow BC: SMACv1 average 13.4, but its 15 cells average 13.22",
     ]
-    assert texts(lint.averages, "macflow_table2") == []
-    assert texts(lint.averages, "om2p_table1") == ["MA-FQL: World average 128.1, but its 4 cells average 125.80"]
+    assert texts(rules.averages, "macflow_table2") == []
+    assert texts(rules.averages, "om2p_table1") == ["MA-FQL: World average 128.1, but its 4 cells average 125.80"]
 
 
 @pytest.mark.parametrize(("key", "value", "count"), [("mean", "128.1", 1), ("mean", "125.9", 0), ("spread", "21.0", 1)])
@@ -48,13 +64,13 @@ def test_averages_allow_for_rounding_only_in_means_and_spreads(replace, key, val
     (world,) = [row for row in rows if row["scenario"] == "AVERAGE_World"]
     world |= {"mean": "125.8", key: value}
     replace("om2p_table1", rows)
-    assert len(lint.averages("om2p_table1")) == count
+    assert len(rules.averages("om2p_table1")) == count
 
 
 def test_columns_exchanged_against_their_source():
-    (found,) = lint.exchanged("macflow_table2")
+    (found,) = rules.swapped("macflow_table2")
     assert found.methods == ("ICQ", "OMAR") and len(found.cells) == 8 and "exchanged on Spread" in found.text
-    assert lint.exchanged("macflow_table1") == lint.exchanged("om2p_table1") == []
+    assert rules.swapped("macflow_table1") == rules.swapped("om2p_table1") == []
 
 
 def test_a_pair_put_right_is_no_longer_found(replace):
@@ -64,40 +80,40 @@ def test_a_pair_put_right_is_no_longer_found(replace):
         if row["scenario"] == "Spread":
             row["method"] = swapped.get(row["method"], row["method"])
     replace("macflow_table2", rows)
-    assert lint.exchanged("macflow_table2") == []
+    assert rules.swapped("macflow_table2") == []
 
 
 def test_columns_that_are_the_same(replace):
-    assert all(lint.duplicates(name) == [] for name in published.FACTS)
+    assert all(rules.duplicates(name) == [] for name in published.FACTS)
     rows = [dict(row) for row in published._read("macflow_table2")]
     mine = {row["dataset"]: row for row in rows if (row["scenario"], row["method"]) == ("Ant", "ICQ")}
     for row in rows:
         if (row["scenario"], row["method"]) == ("Ant", "OMIGA"):
             row |= {key: mine[row["dataset"]][key] for key in ("mean", "spread")}
     replace("macflow_table2", rows)
-    (found,) = lint.duplicates("macflow_table2")
+    (found,) = rules.duplicates("macflow_table2")
     assert (found.methods, found.text, len(found.cells)) == (("ICQ", "OMIGA"), "the same on Ant", 8)
 
 
 def test_a_copied_cell_that_is_not_its_source_is_named():
-    (found,) = lint.differing("macflow_table1")
+    (found,) = rules.differing("macflow_table1")
     assert found.methods == ("BC",) and found.cells == (("5m_vs_6m", "good", "BC"),)
     assert "11 of 12 shared cells, not on 5m_vs_6m good 15.8 instead of 16.6" in found.text
 
 
 def test_a_highlight_that_the_numbers_do_not_bear_out(replace):
-    wrong = {cell for found in lint.highlights("macflow_table1") for cell in found.cells}
+    wrong = {cell for found in rules.highlights("macflow_table1") for cell in found.cells}
     assert ("8m", "medium", "DoF") in wrong and ("8m", "medium", "MAC-Flow") not in wrong
     rows = [dict(row) for row in published._read("marks")]
     rows = [row for row in rows if (row["scenario"], row["dataset"], row["method"]) != ("8m", "Medium", "MAC-Flow")]
     replace("marks", rows)
-    again = {cell for found in lint.highlights("macflow_table1") for cell in found.cells}
+    again = {cell for found in rules.highlights("macflow_table1") for cell in found.cells}
     assert again - wrong == {("8m", "medium", "MAC-Flow")}
-    assert lint.highlights("om2p_table1") == []  # no marks survive, so there is nothing to hold against the numbers
+    assert rules.highlights("om2p_table1") == []  # its text has no marks to check
 
 
 @pytest.mark.parametrize("suite", ["smac", "continuous"])
-def test_our_table_of_the_papers_means_has_the_papers_highlights_except_what_lint_lists(tmp_path, write_run, suite):
+def test_our_table_of_the_papers_means_has_the_papers_highlights_except_what_the_rules_list(tmp_path, write_run, suite):
     name = SUITES[suite]
     suite = yaml.safe_load((FOLDER / f"{suite}.yaml").read_text(encoding="utf-8"))
     ours = {title: method for method, title in suite["algorithms"].items()}
@@ -113,8 +129,8 @@ def test_our_table_of_the_papers_means_has_the_papers_highlights_except_what_lin
         mine[scenarios.get(where, where), row.quality, row.title] = {"best": "bold", "second": "underlined"}.get(
             row.standing
         )
-    marks = published.marks(name)
-    listed = {cell for found in lint.findings(name) for cell in found.cells}
+    marks = rules.marks(name)
+    listed = {cell for found in rules.findings(name) for cell in found.cells}
     assert len(mine) == len(published.printed(name)) + len(published.printed_averages(name))
     assert {cell for cell, mark in mine.items() if mark != marks.get(cell)} <= listed
     kept = [cell for cell in marks if cell not in listed and mine[cell] == marks[cell]]

@@ -1,3 +1,4 @@
+import published_findings as rules
 import pytest
 
 from offmarl.reports.published import numbers as published
@@ -43,7 +44,7 @@ def test_every_cell_says_where_it_comes_from(name):
 
 def test_cells_copied_from_madiffs_readme_have_its_numbers():
     for name in ("macflow_table1", "macflow_table2"):
-        readme, numbers = published.readme(name), published.printed(name)
+        readme, numbers = rules.readme(name), published.printed(name)
         swapped = {"ICQ": "OMAR", "OMAR": "ICQ"}
         for (where, quality, method), fact in published.provenance(name).items():
             if fact["source"] == "MADiff's README":
@@ -54,9 +55,9 @@ def test_cells_copied_from_madiffs_readme_have_its_numbers():
 @pytest.mark.parametrize("name", published.FACTS)
 def test_what_is_marked_is_in_the_table(name):
     cells = {*published.printed(name), *((f"AVERAGE_{g}", "", m) for g, m in published.printed_averages(name))}
-    marks = published.marks(name)
+    marks = rules.marks(name)
     assert marks.keys() <= cells and set(marks.values()) <= {"bold", "underlined"}
-    assert bool(marks) == (name != "om2p_table1")  # its text has lost them
+    assert bool(marks) == (name != "om2p_table1")  # its text has none
 
 
 def test_an_unknown_table_is_named():

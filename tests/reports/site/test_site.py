@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offmarl.experiments.cli import main
-from offmarl.reports.figures import curves as figures
+from offmarl.reports.figures import style as figures
 from offmarl.reports.records.reader import load_runs
 from offmarl.reports.site import build as site
 from offmarl.reports.site import charts as site_charts
@@ -342,6 +342,21 @@ def test_experiments_have_pages_and_damaged_ones_are_told(store, tmp_path, suite
     assert '<span class="badge good">holds</span>' in page and "Nearer &lt;b&gt;is&lt;/b&gt; better." in page
     assert (folder / "experiments" / "far.png").stat().st_size > 5000
     assert 'href="experiments/far.html">Far &amp; near</a>' in (folder / "index.html").read_text()
+
+
+def test_an_experiments_page_escapes_what_comes_from_the_store(store, tmp_path, suite):
+    rows = [{"arm": "A|<b>", "setting": "<u>", "step": 0, "seed": k, "return": 1.0, "data": 1.0} for k in (0, 1)]
+    record = {"title": "<i>t", "claim": "c", "profile": "<s>", "source": "embedded", "picture": "learning"}
+    record |= {"rules": [["A|<b>.return", "<", 2]], "rows": rows, "quantities": ["return"], "missing": ["<script>"]}
+    place = store / "measurements" / "experiment" / "x.json"
+    place.parent.mkdir(parents=True)
+    place.write_text(json.dumps(record | {"budget": {"seeds": [0, 1], "steps": 10}}))
+    site.write(store, tmp_path / "site", {"smac": Suite(suite)})
+    page = (tmp_path / "site" / "experiments" / "x.html").read_text()
+    assert (
+        "A|&lt;b&gt;" in page and "Missing: &lt;script&gt;." in page and '<span class="badge open">cannot tell' in page
+    )
+    assert not {"<script>", "<b>", "<i>", "<u>", "<s>"} & set(re.findall("<[^>]*>", page))
 
 
 def test_a_scale_of_numbers_and_one_of_logarithms():

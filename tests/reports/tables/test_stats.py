@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rliable import metrics
-from scipy.stats import ttest_ind
+from scipy.stats import t, ttest_ind
 
 from offmarl.reports.tables import stats
 
@@ -108,3 +108,13 @@ def test_on_several_datasets_level_differences_between_them_do_not_hide_a_differ
     assert plain == pytest.approx(shifted) and plain < 0.01
     same = {"a": np.ones((3, 2)), "b": np.ones((3, 2)), "c": np.zeros((3, 2))}
     assert stats.against(same, "a") == {"b": (1.0, 1.0), "c": (0.0, 0.0)}
+
+
+def test_a_half_width_is_that_of_students_interval_for_numbers_and_arrays():
+    seeds = np.array([[1.0, 2.0, 4.0, 9.0], [5.0, 5.5, 7.0, np.nan], [1.0, 2.0, np.nan, np.nan]])
+    half = stats.half_width(np.nanstd(seeds, axis=1, ddof=1), np.sum(~np.isnan(seeds), axis=1))
+    for own, found in zip(seeds[:2], half):
+        own = own[~np.isnan(own)]
+        low, high = t.interval(0.95, len(own) - 1, own.mean(), own.std(ddof=1) / len(own) ** 0.5)
+        assert found == pytest.approx((high - low) / 2)
+    assert np.isnan(half[2]) and np.isnan(stats.half_width(1.0, 2)) and np.isnan(stats.half_width(np.nan, 1))

@@ -1,4 +1,4 @@
-"""What every method promises of training and saving. A new file in algorithms/ is tested here without a line for it."""
+"""What every method promises about training and saving. A new file in algorithms/ is tested here without a change."""
 
 import pytest
 import torch
@@ -54,7 +54,7 @@ def test_the_optimiser_obeys_the_settings(build):
         assert float(group["lr"]) == pytest.approx(7e-4) and (group["eps"], group["weight_decay"]) == (3e-6, 0)
 
 
-def test_the_learning_rate_falls_to_nothing_over_the_steps_it_is_given(build, batch):
+def test_the_learning_rate_decays_to_zero_in_decay_steps(build, batch):
     algorithm, rates = build(decay_steps=4, learning_rate=0.01), []
     for draw in range(6):
         before = [p.detach().clone() for p in algorithm.nets.parameters() if p.requires_grad]
@@ -65,7 +65,7 @@ def test_the_learning_rate_falls_to_nothing_over_the_steps_it_is_given(build, ba
     assert all(torch.equal(p, q) for p, q in zip(before, after))
 
 
-def test_no_gradient_is_longer_than_the_settings_allow(build, batch):
+def test_gradients_are_clipped_to_max_grad_norm(build, batch):
     loose, tight = build(max_grad_norm=0.0), build(max_grad_norm=1e-3)
     for algorithm in (loose, tight):
         algorithm.update(batch())
@@ -79,7 +79,7 @@ def test_no_gradient_is_longer_than_the_settings_allow(build, batch):
             assert_close(short, long * scale[:, None], rtol=1e-4, atol=1e-9)
 
 
-def test_the_critics_largest_value_is_told_for_every_seed(build, batch):
+def test_the_largest_q_is_a_metric_of_every_seed(build, batch):
     algorithm = build()
     metrics = algorithm.update(batch())
     assert (LARGEST_Q in metrics) == ("critic" in algorithm.nets)
@@ -120,13 +120,13 @@ def test_different_seeds_start_differently(build):
     assert not any(torch.equal(one[name], other[name]) for name in weights)
 
 
-def test_a_seed_starts_the_same_in_any_company(build, assert_same):
+def test_a_seed_starts_the_same_whichever_seeds_train_with_it(build, assert_same):
     together = build()
     for k, seed in enumerate(SEEDS):
         assert_same(together.seed_state(k), build([seed]).seed_state(0))
 
 
-def test_a_seed_learns_the_same_in_any_company(build, batch, train):
+def test_a_seed_learns_the_same_whichever_seeds_train_with_it(build, batch, train):
     # One Adam for every variant: with a tiny epsilon it blows up the last bit of a vanishing gradient.
     over = {"adam_epsilon": 1e-5, "learning_rate": 3e-4}
     together = train(build(**over), [batch(draw) for draw in range(4)])
@@ -185,7 +185,7 @@ def test_save_load_continue_equals_uninterrupted(build, batch, views, through_di
         assert all(map(torch.equal, mine.state_dict(), its.state_dict()))
 
 
-def test_one_seed_of_many_acts_alone_as_it_did_in_company(build, batch, views, through_disk, assert_same, train):
+def test_a_seed_loaded_alone_acts_as_it_did_among_others(build, batch, views, through_disk, assert_same, train):
     together = train(build(eval_noise="zero"), [batch(draw) for draw in range(2)])
     obs, legal = views
     actions, _ = together.act(obs, legal)

@@ -1,4 +1,4 @@
-"""What every method promises of acting. A new file in algorithms/ is tested here without a line written for it."""
+"""What every method promises about acting. A new file in algorithms/ is tested here without a change."""
 
 import itertools
 
@@ -41,8 +41,8 @@ def test_only_legal_actions_are_taken(build, batch, spec, views, train):
     assert free.min() >= 0 and free.max() < spec.actions
     actions, _ = algorithm.act(100 * obs, legal)
     assert legal.gather(-1, actions[..., None]).all()
-    assert not legal.gather(-1, free[..., None]).all()  # the mask did bind
-    for only in range(spec.actions):  # as for a fallen unit
+    assert not legal.gather(-1, free[..., None]).all()  # the mask matters
+    for only in range(spec.actions):  # as for a dead unit
         single = torch.zeros_like(legal)
         single[..., only] = True
         assert (algorithm.act(100 * obs, single)[0] == only).all()
@@ -58,10 +58,10 @@ def test_acting_depends_on_the_agents_own_observation(build, views):
 @pytest.mark.parametrize("noise", ["zero", "fixed"])
 def test_acting_needs_other_agents_observations_only_where_execution_is_centralised(build, spec, look, noise):
     algorithm = build(eval_noise=noise)
-    with torch.no_grad():  # what joins the agents may be closed by initialisation and open only by training
+    with torch.no_grad():  # what joins the agents may start at zero and open only by training
         for parameter in algorithm.nets.parameters():
             parameter += 0.3 * torch.randn_like(parameter)
-    obs, legal = look(spec, episodes=64)  # a small part of a joint choice shows in few
+    obs, legal = look(spec, episodes=64)  # a small influence shows in few episodes only
     actions, _ = algorithm.act(obs, legal)
     changed = dict.fromkeys(range(spec.agents), False)
     for j in range(spec.agents):
@@ -110,7 +110,7 @@ def test_acting_repeats_itself_without_fresh_noise(build, views, noise):
     assert torch.equal(algorithm.act(*views)[0], algorithm.act(*views)[0])
 
 
-def test_fresh_noise_makes_the_difference_where_noise_is_used(build, views):
+def test_fresh_noise_changes_the_actions_of_methods_that_use_noise(build, views):
     algorithm = build(eval_noise="fresh")
     differs = not torch.equal(algorithm.act(*views)[0], algorithm.act(*views)[0])
     assert differs == uses_noise(algorithm, *views)
@@ -140,14 +140,14 @@ def test_fresh_noise_is_standard_normal_and_a_seeds_own(build):
 
 
 @pytest.mark.parametrize("share", [True, False])
-def test_an_agent_that_stands_alone_acts_as_it_does_in_the_team(case, build, batch, spec, look, train, share):
+def test_an_agent_kept_alone_acts_as_it_does_in_the_team(case, build, batch, spec, look, train, share):
     def make():
         return build(eval_noise="zero", share_parameters=share)
 
     team = train(make(), [batch(draw) for draw in range(2)])
     if team.execution != "decentralised":
         with pytest.raises(ValueError, match="no agent can act alone"):
-            team.stand_alone(0)
+            team.keep_agent(0)
         return
     obs, legal = look(spec, episodes=8)
     first, memory = team.act(obs, legal)
@@ -155,7 +155,7 @@ def test_an_agent_that_stands_alone_acts_as_it_does_in_the_team(case, build, bat
     for agent in range(spec.agents):
         alone = make()
         alone.load_nets(team.nets.state_dict())
-        alone.stand_alone(agent)
+        alone.keep_agent(agent)
         own, mask = obs[:, :, [agent]], None if legal is None else legal[:, :, [agent]]
         one, memory = alone.act(own, mask)
         other, _ = alone.act(own.flip(1), mask, memory)

@@ -1,4 +1,4 @@
-"""What a CUDA graph needs of every method, told on any device: steps that are the same each time."""
+"""What a CUDA graph needs of every method, tested on any device: steps that are the same each time."""
 
 from collections import defaultdict
 
@@ -10,33 +10,33 @@ HOST = {"aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero", "aten:
 
 
 class Operations(TorchDispatchMode):
-    """Writes down every operation: its name, the shapes of its tensors, and its numbers."""
+    """Records every operation: its name, the shapes of its tensors, and its numbers."""
 
     def __init__(self):
         super().__init__()
         self.seen = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        def told(value):
+        def described(value):
             if isinstance(value, torch.Tensor):
                 return tuple(value.shape), value.dtype
             return "generator" if isinstance(value, torch.Generator) else value
 
         name = func.name().split(".")[0]
         if not name.startswith("profiler::"):
-            self.seen.append((name, str(tree_map(told, (args, kwargs or {})))))
+            self.seen.append((name, str(tree_map(described, (args, kwargs or {})))))
         return func(*args, **(kwargs or {}))
 
 
 def places(algorithm):
-    """Where every tensor lies that an update leaves to the next."""
+    """The address of every tensor that an update leaves to the next."""
     named = dict(algorithm.nets.state_dict()) | {k: v for k, v in vars(algorithm).items() if torch.is_tensor(v)}
     for k, state in enumerate(algorithm.optimiser.state.values()):
         named |= {f"optimiser {k} {name}": value for name, value in state.items()}
     return {name: value.data_ptr() for name, value in named.items()}
 
 
-def test_gradient_steps_of_a_kind_do_the_same_without_asking_the_host(case, build, batch):
+def test_gradient_steps_of_a_variant_are_alike_and_never_wait_for_the_host(case, build, batch):
     periods = {name: 2 for name in ("target_period", "ema_period") if hasattr(case[0].Config(), name)}
     algorithm, steps = build(decay_steps=20, **periods), defaultdict(list)
     algorithm.update(batch())  # makes the optimiser's state
@@ -46,7 +46,7 @@ def test_gradient_steps_of_a_kind_do_the_same_without_asking_the_host(case, buil
         algorithm.begin_update()
         with Operations() as operations:
             algorithm.gradient_step(each)
-        steps[algorithm.kind()].append(operations.seen)
+        steps[algorithm.step_variant()].append(operations.seen)
     assert places(algorithm) == before
     assert len(steps) <= 2
     for alike in steps.values():
@@ -56,7 +56,7 @@ def test_gradient_steps_of_a_kind_do_the_same_without_asking_the_host(case, buil
             assert other == alike[0]
 
 
-def test_decisions_do_the_same_without_asking_the_host(build, spec, look):
+def test_decisions_are_alike_and_never_wait_for_the_host(build, spec, look):
     algorithm, views = build(eval_noise="fresh"), look(spec, episodes=2)
     _, memory = algorithm.act(*views)
     seen = []

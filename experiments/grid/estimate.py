@@ -1,0 +1,32 @@
+"""How long work still takes, and how durations are written."""
+
+import statistics
+from collections.abc import Hashable, Iterable, Mapping
+
+
+def time_left(left: Iterable[tuple[Hashable, float]], pace: Mapping[Hashable, float]) -> float | None:
+    """Seconds for the steps that are left; None where no pace is known.
+
+    Args:
+        left: a method and its number of steps, for each job.
+        pace: measured seconds per step, by method. A method without figures counts as the mean of the others.
+    """
+    left = [(method, steps) for method, steps in left if steps]
+    if not left:
+        return 0.0
+    if not pace:
+        return None
+    usual = statistics.mean(pace.values())
+    return sum(steps * pace.get(method, usual) for method, steps in left)
+
+
+def duration(seconds: float | None) -> str:
+    """In words: less than a minute, 5 min, 2 h 5 min, 1,234 h; unknown for None."""
+    if seconds is None:
+        return "unknown"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    if seconds < 60:
+        return "less than a minute" if seconds else "none"
+    if hours >= 100:
+        return f"{hours:,} h"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

@@ -1,0 +1,67 @@
+"""Names beside the points of a scatter plot."""
+
+from collections.abc import Mapping, Sequence
+from math import isnan
+
+import numpy as np
+from adjustText import adjust_text
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.patheffects import withStroke
+from matplotlib.transforms import Bbox
+
+SIDES = [(1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)]  # of a point, the best first
+GAPS = (10, 22)  # pixels between a point and its name
+MARKER, BAR, MARGIN = np.array([6, 6]), np.array([2, 0]), np.array([2, 1])  # half sizes in pixels
+PLACES = [(np.array(side), np.array(side) * gap / np.abs(side).sum()) for gap in GAPS for side in SIDES]
+
+
+def label_points(axis: Axes, points: Mapping[str, Sequence[float]], colour: Mapping[str, str]) -> None:
+    """Write each name inside the axes near its point, clear of markers and names, with a thin line where it moved away.
+
+    `points`: name to x, y and the ends of its interval (NaN: none). The same points give the same places. Call it last:
+    it settles the figure's layout. Names may cross intervals if there is no better place.
+    """
+    figure = axis.get_figure(root=True)
+    FigureCanvasAgg(figure)  # can measure text
+    figure.draw_without_rendering()
+    texts = {
+        name: axis.text(x, y, name, color=colour[name], ha="center", va="center", in_layout=False, zorder=2.4)
+        for name, (x, y, *_) in points.items()
+    }
+    at = {name: axis.transData.transform(point[:2]) for name, point in points.items()}
+    markers = [Bbox([place - MARKER, place + MARKER]) for place in at.values()]
+    ends = [(x, y if isnan(end) else end) for x, y, *both in points.values() for end in both]
+    bars = [Bbox([low - BAR, high + BAR]) for low, high in axis.transData.transform(ends).reshape(-1, 2, 2)]
+    taken: dict[str, Bbox] = {}
+
+    def cost(box: Bbox) -> int:
+        outside = not (axis.bbox.contains(*box.min) and axis.bbox.contains(*box.max))
+        return 9 * outside + 3 * box.count_overlaps([*taken.values(), *markers]) + box.count_overlaps(bars)
+
+    for name in [*points, *points]:  # the second round knows the places of all others
+        taken.pop(name, None)
+        half = texts[name].get_window_extent().size / 2 + MARGIN
+        centres = [at[name] + side * half + gap for side, gap in PLACES]
+        taken[name] = min((Bbox([centre - half, centre + half]) for centre in centres), key=cost)
+    to_data = axis.transData.inverted().transform
+    for name, text in texts.items():
+        text.set_path_effects([withStroke(linewidth=2, foreground="white")])
+        text.set_position(to_data((taken[name].min + taken[name].max) / 2))
+    adjust_text(
+        list(texts.values()),
+        objects=[Bbox(to_data(box.get_points())) for box in markers],
+        target_x=[x for x, *_ in points.values()],
+        target_y=[y for _, y, *_ in points.values()],
+        ax=axis,
+        avoid_self=False,
+        prevent_crossings=False,
+        explode_radius=0,
+        expand=(1.05, 1.3),
+        force_text=(0.1, 0.25),
+        force_static=(0.1, 0.25),
+        force_pull=(0, 0),
+        iter_lim=500,
+        min_arrow_len=15,
+        arrowprops={"arrowstyle": "-", "color": "0.5", "linewidth": 0.5, "shrinkB": 3},
+    )
