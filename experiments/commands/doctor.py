@@ -158,12 +158,12 @@ def _source(name: str) -> Found:
     from offmarl.datasets.public.releases import catalogue, files
 
     entries = list(catalogue(name).values())
-    absent = [entry for entry in entries if entry.data_missing()]
+    missing = [entry for entry in entries if entry.data_missing()]
     paths = {part.found() for entry in entries for part, _ in entry.parts()}
     size = sum(file.stat().st_size for path in paths for file in files(path)) / 1e9
-    left = sum({entry.task.name: entry.gigabytes for entry in absent}.values())
-    found = f"{len(entries) - len(absent)} of {len(entries)} datasets, {size:.2f} GB"
-    return ("missing", found, f"offmarl data get --source {name}  # {left:.2f} GB") if absent else ("ok", found, "")
+    left = sum({entry.task.name: entry.gigabytes for entry in missing}.values())
+    found = f"{len(entries) - len(missing)} of {len(entries)} datasets, {size:.2f} GB"
+    return ("missing", found, f"offmarl data get --source {name}  # {left:.2f} GB") if missing else ("ok", found, "")
 
 
 def _prey() -> Found:

@@ -81,12 +81,8 @@ def marl_eval(records: list[Record]) -> Record:
     for record in records:
         cell = record["cell"]
         family, _, task = cell["task"].partition("/")
-        node = found
-        for key in (
-            f"{family}-{cell['source']}",
-            f"{task}-{cell['quality']}",
-            f"{cell['algorithm']}-{cell['variant']}",
-        ):
+        node, method = found, f"{cell['algorithm']}-{cell['variant']}"
+        for key in (f"{family}-{cell['source']}", f"{task}-{cell['quality']}", method):
             node = node.setdefault(key, {})
         metrics = [(evaluation["step"], _metrics(evaluation)) for evaluation in record["evaluations"]]
         steps = {f"step_{k}": {"step_count": step, **metric} for k, (step, metric) in enumerate(metrics)}

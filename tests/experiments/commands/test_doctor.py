@@ -147,7 +147,7 @@ def test_real_starcraft_reads_as_fine_where_all_of_it_is(tmp_path, monkeypatch):
     assert check("smacv2").state == check("smac_omiga").state == "missing"
 
 
-def test_without_sc2path_the_default_is_looked_at(tmp_path, monkeypatch):
+def test_without_sc2path_the_default_is_checked(tmp_path, monkeypatch):
     game = check("game and maps")
     assert game.state == "missing" and "SC2PATH" in game.fix
     assert f"in {tmp_path / 'home/StarCraftII'} (default; set $SC2PATH)" in game.found
@@ -240,7 +240,7 @@ def test_no_simulator_and_no_ray_is_imported():
     assert python(f"{code}print(*[name for name in {heavy} if name in sys.modules])") == []
 
 
-def test_without_torch_all_else_is_still_looked_at():
+def test_without_torch_all_else_is_still_checked():
     code = (
         "import sys; sys.modules['torch'] = None; from offmarl.experiments.commands import doctor; "
         "print(*['_'.join(i.name.split()) for i in doctor.examine() if 'torch' in i.found and i.state == 'warning'])"

@@ -15,11 +15,17 @@ CELL = Cell("smac/3m", "good", "embedded", "bc", "quick", "quick", 0)
 
 def write(results, seed=0, returns=(1.0, 3.0), won=(False, True), **over):
     cell = dataclasses.replace(CELL, seed=seed)
-    looks = [
+    evaluations = [
         {"step": step, "returns": [r + step for r in returns], "won": won and list(won), "lengths": [5, 6]}
         for step in (10, 20)
     ]
-    record = {"run_id": cell.run_id("aaaa1111"), "status": "done", "evaluations": looks, "config": {}, "protocol": {}}
+    record = {
+        "run_id": cell.run_id("aaaa1111"),
+        "status": "done",
+        "evaluations": evaluations,
+        "config": {},
+        "protocol": {},
+    }
     Store(results).write(cell, record | over, pd.DataFrame({"step": [10], "loss": [0.5]}), b"weights")
     return record["run_id"]
 
@@ -93,8 +99,8 @@ def test_a_cell_with_two_outcomes_is_refused_and_the_rest_taken(tmp_path, capsys
 def test_damaged_strange_and_linked_runs_are_not_taken(tmp_path, capsys):
     damaged = tmp_path / "a" / "runs" / write(tmp_path / "a")
     (damaged / "run.json").write_text((damaged / "run.json").read_text()[:-20])
-    stranger = write(tmp_path / "b")
-    shutil.move(tmp_path / "b" / "runs" / stranger, tmp_path / "b" / "runs" / "another")
+    renamed = write(tmp_path / "b")
+    shutil.move(tmp_path / "b" / "runs" / renamed, tmp_path / "b" / "runs" / "another")
     linked = tmp_path / "c" / "runs" / write(tmp_path / "c", seed=2)
     (linked / "passwd").symlink_to("/etc/passwd")
     assert merge(tmp_path, "a", "b", "c") == 1

@@ -56,9 +56,11 @@ def test_a_run_whose_writing_was_killed_is_written_by_the_next(tmp_path, monkeyp
     assert sorted(path.name for path in (tmp_path / "tensorboard").iterdir()) == run_ids
 
 
-@pytest.mark.parametrize(("name", "reason"), [("tensorbord", "'tensorboard'"), ("tensorboard", "pip install absent")])
+@pytest.mark.parametrize(
+    ("name", "reason"), [("tensorbord", "'tensorboard'"), ("tensorboard", "pip install no_such_package")]
+)
 def test_an_unknown_or_missing_logger_is_refused_before_anything_runs(tmp_path, name, reason, capsys, monkeypatch):
-    monkeypatch.setitem(loggers.PACKAGES, "tensorboard", "absent")
+    monkeypatch.setitem(loggers.PACKAGES, "tensorboard", "no_such_package")
     assert main([*RUN, "--log", name, "--results", str(tmp_path / "r")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert reason in line and not (tmp_path / "r").exists()

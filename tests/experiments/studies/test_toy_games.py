@@ -21,9 +21,9 @@ def test_an_experiment_ends_in_a_page_a_table_and_a_figure(name, tmp_path, capsy
     image = imread(tmp_path / f"reports/experiments/{name}-smoke.png")
     assert image.shape[1] > 600 and image[..., :3].std() > 0.05
     record = json.loads((tmp_path / f"measurements/experiment/{name}-smoke.json").read_text())
-    looks = {(row["arm"], row["setting"], row["step"], row["seed"]) for row in record["rows"]}
+    evaluations = {(row["arm"], row["setting"], row["step"], row["seed"]) for row in record["rows"]}
     study = toy_games()[name]
-    assert len(looks) == len(record["rows"]) == len(study.arms) * len(study.variations()) * 3 * 2
+    assert len(evaluations) == len(record["rows"]) == len(study.arms) * len(study.variations()) * 3 * 2
     before = (tmp_path / f"reports/experiments/{name}-smoke.csv").read_text()
     assert main(["experiment", name, "--profile", "smoke", "--results", str(tmp_path)]) == 0
     assert (tmp_path / f"reports/experiments/{name}-smoke.csv").read_text() == before  # seeds decide
@@ -46,7 +46,7 @@ def test_gaps_lie_below_their_bounds_and_distances_below_the_distillation(coveri
         assert all(gap <= bound for gap, bound in zip(row["gaps"], row["bounds"], strict=True))
 
 
-def test_looks_draw_the_same_noise_each_time_and_leave_training_alone(covering):
+def test_evaluations_draw_the_same_noise_each_time_and_leave_training_alone(covering):
     method, game = covering
     before = method.streams.state_dict()
     first, again = (sample(method, game.obs[:2], 8) for _ in range(2))
