@@ -61,7 +61,9 @@ def _work_until(action: Callable[[Path], object], results: Path, steps: Collecti
 def job() -> soak.Job:
     """Two seeds of a method on Spread, four updates."""
     first = soak.grid()[0]
-    return dataclasses.replace(first, protocol={**first.protocol, "steps": 4, "eval_every": 2, "eval_episodes": 1})
+    return dataclasses.replace(
+        first, protocol=dataclasses.replace(first.protocol, steps=4, eval_every=2, eval_episodes=1)
+    )
 
 
 def train(results: Path) -> None:
