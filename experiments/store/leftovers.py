@@ -35,10 +35,11 @@ def clear_leftovers(results: Path) -> None:
             _delete(path)
     for path in (results / "runs").glob(".*.old"):
         if (found := OLD_RUN.fullmatch(path.name)) and found["job"] + found["hash"] not in busy:
-            if not path.with_name(found["run_id"]).exists():
+            if (place := path.with_name(found["run_id"])).exists():
+                _delete(path)
+            else:
                 with contextlib.suppress(OSError):
-                    os.rename(path, path.with_name(found["run_id"]))
-            _delete(path)
+                    os.rename(path, place)
     for path in _drafts(results):
         _delete(path)
 

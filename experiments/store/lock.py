@@ -24,6 +24,7 @@ from offmarl.experiments.store.store import Store
 
 HEARTBEAT_SECONDS, STALE_SECONDS = 10.0, 120.0
 WIDTH = 400  # bytes of a lock at least: it is written over in place and never half-written
+UNKNOWN = {"host": "unknown", "pid": 0, "space": "", "driver": "", "seeds": (), "step": 0, "steps": 0}
 SUFFIXES = (".lock", ".lease")  # of a new lock, and of one by an older version
 
 
@@ -44,7 +45,7 @@ class Lock:
 
     def __init__(self, path: Path, driver: str = ""):
         self.path = path
-        self.facts: dict[str, Any] = {**this_process(), "driver": driver}
+        self.facts: dict[str, Any] = {**UNKNOWN, **this_process(), "driver": driver}
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
             for suffix in SUFFIXES:
@@ -154,8 +155,7 @@ def read_lock(path: Path) -> dict[str, Any]:
             facts = dict(json.loads(file.read()))
         except (ValueError, TypeError):  # its holder was killed before it wrote
             facts = {}
-    empty = {"host": "unknown", "pid": 0, "space": "", "driver": "", "seeds": (), "step": 0, "steps": 0}
-    return {**empty, **facts, "age": now(path.parent) - heartbeat}
+    return {**UNKNOWN, **facts, "age": now(path.parent) - heartbeat}
 
 
 def now(folder: Path) -> float:

@@ -70,7 +70,13 @@ def test_a_file_that_cannot_be_removed_does_not_stop_a_run(results, monkeypatch)
         raise PermissionError
 
     monkeypatch.setattr(leftovers, "STALE_SECONDS", -1.0)
+    (results / "runs" / f".{RUN_ID}.old").mkdir()
+    monkeypatch.setattr(leftovers.os, "rename", refuse)
     monkeypatch.setattr(leftovers.shutil, "rmtree", refuse)
     monkeypatch.setattr(leftovers.Path, "unlink", refuse)
     clear_leftovers(results)
     assert files(results) == {*DRAFTS, *NOT_OURS}
+    monkeypatch.undo()
+    monkeypatch.setattr(leftovers.os, "rename", refuse)
+    clear_leftovers(results)
+    assert (results / "runs" / f".{RUN_ID}.old").is_dir()  # the only copy
