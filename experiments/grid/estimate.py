@@ -2,9 +2,12 @@
 
 import statistics
 from collections.abc import Hashable, Iterable, Mapping
+from typing import TypeVar
+
+Method = TypeVar("Method", bound=Hashable)  # or whatever else decides the pace of a job
 
 
-def time_left(left: Iterable[tuple[Hashable, float]], pace: Mapping[Hashable, float]) -> float | None:
+def time_left(left: Iterable[tuple[Method, float]], pace: Mapping[Method, float]) -> float | None:
     """Seconds for the steps that are left; None where no pace is known.
 
     Args:

@@ -37,15 +37,15 @@ class ProfileChanges(Strict):
 class Profile(ProfileChanges):
     """How much work: seeds, updates, evaluations and sizes of networks."""
 
-    variant: str  # type: ignore[assignment]
-    seeds: list[Seed]  # type: ignore[assignment]
-    steps: Count  # type: ignore[assignment]
-    eval_every: Count  # type: ignore[assignment]
-    eval_episodes: Count  # type: ignore[assignment]
+    variant: str
+    seeds: list[Seed]
+    steps: Count
+    eval_every: Count
+    eval_episodes: Count
 
     def changed(self, changes: ProfileChanges) -> "Profile":
         """The profile with a suite's changes."""
-        values = self.model_dump() | changes.model_dump(exclude_unset=True)
+        values = self.model_dump() | changes.model_dump(exclude_unset=True, exclude_none=True)
         return Profile(**values | {"config": self.config | changes.config})
 
 

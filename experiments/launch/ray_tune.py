@@ -129,9 +129,8 @@ def run_ray(grid: Sequence[Job], results: Path, host: Host, workers: int) -> lis
     gpus = torch.cuda.device_count() if host.cuda else 0
     share = {"cpu": host.threads, "gpu": min(1.0, gpus / workers)}
     if os.environ.get("RAY_ADDRESS"):
-        where: dict[str, Any] = {
-            "runtime_env": {"env_vars": {PATHS: os.environ.get(PATHS, "")}}
-        }  # method files, on every node
+        method_files = {PATHS: os.environ.get(PATHS, "")}  # for every node
+        where: dict[str, Any] = {"runtime_env": {"env_vars": method_files}}
     else:  # "local": not another Ray that runs on this machine
         where = {"address": "local", "num_cpus": workers * host.threads, "include_dashboard": False}
     ray.init(**where, logging_level=logging.ERROR, log_to_driver=False)
