@@ -7,7 +7,6 @@ The verdict follows from the stored rules alone. Reads `<results>/measurements/e
 import json
 import operator
 import re
-from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,7 @@ from offmarl.reports.figures.studies import Record, draw, foot, last_evaluations
 from offmarl.reports.report import save
 from offmarl.reports.tables.markdown import table as markdown_table
 
-COMPARE: dict[str, Callable[[Any, Any], Any]] = {
-    ">": operator.gt,
-    "<": operator.lt,
-    ">=": operator.ge,
-    "<=": operator.le,
-}
+COMPARE: dict[str, Any] = {">": operator.gt, "<": operator.lt, ">=": operator.ge, "<=": operator.le}
 HOWS = ("last", "first", "least", "most", "mean", "worst", "rise", "trend", "before", "gain")
 LISTS = ["gaps", "distances", "bounds"]  # in a row, for figures only
 BRACKETS = "Means over seeds at the last evaluation [lowest, highest seed]."

@@ -41,8 +41,7 @@ def learning_curves(curves: pd.DataFrame, table: pd.DataFrame) -> Figure | None:
     for axis, ((title, data), lines) in zip(axes, shown.items()):
         _draw_lines(axis, lines, colour)
         axis.axhline(data, color="0.5", linestyle="--", linewidth=1, label=DATASET)
-        axis.set_xlim(left=0)
-        axis.set_title(title)
+        axis.set(title=title, xlim=(0, None))
     sns.despine(fig=figure)
     legend(figure, colour, ncols=min(5, int(width / 1.3)))
     for axis in axes[-columns:]:
@@ -69,9 +68,9 @@ def speed_return(runs: pd.DataFrame, table: pd.DataFrame, measured: Sequence[Row
     figure, axes = panels(len(groups), columns, 4.2 * columns + 0.4, 3.2 * math.ceil(len(groups) / columns) + 0.4)
     for axis, (group, (points, datasets)) in zip(axes, groups.items()):
         _draw_points(axis, points, colour)
+        unit = table.loc[table["group"] == group, "unit"].iloc[-1]
+        axis.set(xlabel="time per joint decision (ms, log scale)", ylabel=f"mean {unit}")
         axis.set_title(f"{group} ({span([datasets], 'dataset')})")
-        axis.set_ylabel(f"mean {table.loc[table['group'] == group, 'unit'].iloc[-1]}")
-        axis.set_xlabel("time per joint decision (ms, log scale)")
     devices = "; ".join(sorted({run["device"] for run in shown if run["device"]})) or "an unknown device"
     _describe(figure, table, f"times: {source}, on {devices}; {_intervals(table, 'bars')}")
     keys = ("latency_ms", "mean", "ci_low", "ci_high")

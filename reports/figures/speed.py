@@ -68,9 +68,8 @@ def growth(rows: Sequence[Row], colour: dict[str, str]) -> Figure | None:
             style = {"color": colour.get(method, "0.5"), "marker": marker, "markersize": 4}
             axis.plot([size for size, _ in line], [ms for _, ms in line], label=method, **style)
         axis.set_xscale("log", base=2)
-        axis.set_yscale("log")
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axis.set(xlabel=names[by], title=title)
+        axis.set(xlabel=names[by], title=title, yscale="log")
         axis.grid(True, color="0.92", linewidth=0.6)
     axes[0].set_ylabel("time per decision (ms)")
     legend(figure, ncols=5)
