@@ -7,35 +7,78 @@
 #   ./run_all.sh --test                     ruff, pyright and pytest
 #
 # PYTHON=/path/to/python3.12 ./run_all.sh … chooses the interpreter (3.11 to 3.13).
+# TORCH=cpu|cuda ./run_all.sh … chooses PyTorch's build (default: cpu where no NVIDIA driver is found).
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # called as `sh run_all.sh`
 set -euo pipefail
-home="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+# What the caller's shell says of Python, pip and cd must not reach in here.
+unset CDPATH PYTHONHOME PYTHONPATH PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_NO_DEPS PIP_REQUIRE_VIRTUALENV PIP_CONSTRAINT
+
+script="${BASH_SOURCE[0]}"
+while [ -L "$script" ]; do # called through a link: the clone is where the file itself lies
+    target="$(readlink "$script")"
+    case "$target" in /*) script="$target" ;; *) script="$(dirname "$script")/$target" ;; esac
+done
+home="$(cd "$(dirname "$script")" && pwd -P)"
 venv="$home/.venv"
+python="$venv/bin/python"
+CPU_INDEX="https://download.pytorch.org/whl/cpu"
 
 fail() { echo "run_all.sh: $*" >&2; exit 2; }
 
 find_python() {
     local candidate
     for candidate in ${PYTHON:-python3.13 python3.12 python3.11 python3}; do
-        if "$candidate" -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
+        if "$candidate" -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
             echo "$candidate"
             return
         fi
     done
-    fail "needs Python 3.11, 3.12 or 3.13 with venv; install one, or name it: PYTHON=/path/to/python3.12 ./run_all.sh"
+    fail "needs Python 3.11, 3.12 or 3.13 with venv (Debian, Ubuntu: apt install python3-venv); install one, or name it: PYTHON=/path/to/python3.12 ./run_all.sh"
+}
+
+# Half an environment, one of another Python or one that was moved here does not work, whatever its stamp says.
+works() {
+    [ -f "$venv/home" ] && [ "$(cat "$venv/home")" = "$home" ] &&
+        "$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("pip") is None)' 2>/dev/null
+}
+
+torch_build() {
+    case "${TORCH:-}" in
+        cpu | cuda) echo "$TORCH" ;;
+        "") [ "$(uname -s)" != Linux ] || [ -e /proc/driver/nvidia/version ] || command -v nvidia-smi >/dev/null && echo cuda || echo cpu ;;
+        *) fail "TORCH=$TORCH: write cpu or cuda" ;;
+    esac
+}
+
+install() {
+    "$python" -m pip install --no-compile --disable-pip-version-check --constraint "$home/requirements.lock" "$@" >&2
+}
+
+# The lock names a version of torch; its CPU build has that version too and is a tenth of the size.
+install_torch() {
+    local build
+    build="$(torch_build)" || exit 2
+    "$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)' && return
+    [ "$build" = cpu ] || return 0
+    echo "no NVIDIA driver found (or TORCH=cpu): taking PyTorch's CPU build; TORCH=cuda takes the other" >&2
+    install --retries 0 --timeout 15 --extra-index-url "$CPU_INDEX" torch ||
+        echo "the CPU build cannot be had; going on with the default one" >&2
 }
 
 set_up() { # $1: "" or "[test]"
-    local stamp
+    local stamp base
     stamp="$venv/set-up$1-$(cat "$home/requirements.lock" "$home/pyproject.toml" | cksum | tr ' ' '-')"
-    [ -e "$stamp" ] && return
-    local python
-    python="$(find_python)" || exit 2
-    echo "setting up $venv with $("$python" --version) (a few minutes and 2.5 GB, 6 GB with CUDA, once)" >&2
-    "$venv/bin/python" -c '' 2>/dev/null || "$python" -m venv --clear "$venv"
-    "$venv/bin/pip" install --no-compile --disable-pip-version-check --constraint "$home/requirements.lock" --editable "$home$1" >&2 ||
-        fail "the set-up failed (see above); the same command tries again"
+    works && [ -e "$stamp" ] && return
+    base="$(find_python)" || exit 2
+    echo "setting up $venv with $("$base" --version) (a few minutes and 2.5 GB, 6 GB with CUDA, once)" >&2
+    if ! works; then
+        "$base" -m venv --clear "$venv" || fail "$venv cannot be made (see above); the same command tries again"
+        echo "$home" >"$venv/home"
+    fi
+    install_torch
+    install --editable "$home$1" || fail "the set-up failed (see above); the same command tries again"
     echo "compiling to bytecode, on all cores" >&2 # pip would take one
-    "$venv/bin/python" -m compileall -q -j 0 "$venv/lib" >/dev/null 2>&1 || true
+    "$python" -m compileall -q -j 0 "$venv/lib" >/dev/null 2>&1 || true
     rm -f "$venv"/set-up"$1"-*
     touch "$stamp"
 }
@@ -48,14 +91,14 @@ check() {
     "$venv/bin/ruff" format --check .
     # Types are checked on what a user installs: pyright cannot see through the editable install.
     cp -r pyproject.toml README.md LICENSE algorithms benchmarks datasets experiments reports tests "$built"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --target "$built/wheel" "$built"
-    (cd "$built/wheel" && "$venv/bin/pyright" --pythonpath "$venv/bin/python" offmarl/{algorithms,benchmarks,datasets,experiments,reports})
+    "$python" -m pip install --quiet --disable-pip-version-check --no-deps --target "$built/wheel" "$built"
+    (cd "$built/wheel" && "$venv/bin/pyright" --pythonpath "$python" offmarl/{algorithms,benchmarks,datasets,experiments,reports})
     # Bytecode is kept, whatever the user says of his own programs: tests start many processes.
-    OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= "$venv/bin/python" -m pytest -n 2 --dist worksteal "$@"
+    OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= "$python" -m pytest -n 2 --dist worksteal "$@"
 }
 
 case "${1:-}" in
-    "" | -h | --help) sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" ;;
+    "" | -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$script" ;;
     --test) set_up "[test]" && shift && check "$@" ;;
     validate) set_up "[test]" && exec "$venv/bin/offmarl" "$@" ;;
     -*) set_up "" && exec "$venv/bin/offmarl" run "$@" ;;

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from offmarl.experiments.environment import settle
+
 DESCRIPTION = "Benchmark harness and leaderboard for offline multi-agent reinforcement learning."
 EXAMPLES = """examples:
   offmarl run --suite smac                 train, evaluate and report Table 1 (quick profile)
@@ -36,8 +38,7 @@ DENIED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; exit code 0 done, 1 something failed, 2 the input was wrong, 3 nothing could run."""
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch: large tensors on huge pages, a fifth fewer page faults
+    settle()
     words = sys.argv[1:] if argv is None else list(argv)
     args = parser(words).parse_args(words)
     try:

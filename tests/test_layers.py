@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "reports.records": set(),
     "reports": {"reports"},
     "experiments.errors": {"datasets"},
+    "experiments.environment": set(),
     "experiments.store": {*BELOW, "reports.records"},
     "experiments.grid": {*BELOW, "experiments.store"},
     "experiments.training": {*BELOW, "experiments.store", "experiments.grid"},
@@ -39,7 +40,7 @@ MAY_IMPORT["experiments.commands"] = {
     *MAY_IMPORT["experiments.studies"],
     *("reports", "experiments.timing", "experiments.studies"),
 }
-MAY_IMPORT["experiments.cli"] = {"experiments.commands", "experiments.errors"}
+MAY_IMPORT["experiments.cli"] = {"experiments.commands", "experiments.environment", "experiments.errors"}
 
 
 def name_of(path):

@@ -63,7 +63,7 @@ BAD = {
     "source of a check": (["data", "check", "--source", "omra"], "'omar'"),
     "file without a task": (["data", "check", "mine.npz"], "--task mamujoco/3hopper"),
     "source of a run": ([*RUN, "--source", "ogmarl"], "'og_marl'"),
-    "policy on two tasks": (["data", "record", "--policy", "random", "--tasks", "smac/3m,smac/8m"], "name one task"),
+    "policy on two tasks": (["data", "record", "--policy", "random", "--tasks", "smac/3m,smac/8m"], "one task and a file"),
     "policy without a file": (["data", "record", "--policy", "random", "--tasks", "smac/3m"], "--out mine.npz"),
     "no episodes of a policy": (
         ["data", "record", "--policy", "random", "--tasks", "smac/3m", "--out", "x.npz", "--episodes", "0"],
@@ -110,7 +110,7 @@ def test_help_imports_no_command_and_nothing_heavy():
         "print([n for n in sys.modules if n.startswith(('offmarl.experiments.', 'torch', 'numpy', 'pandas', 'yaml'))])"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert said.splitlines()[-1] == "['offmarl.experiments.cli']"
+    assert said.splitlines()[-1] == "['offmarl.experiments.environment', 'offmarl.experiments.cli']"
 
 
 def test_a_command_imports_its_own_module_alone():

@@ -1,0 +1,87 @@
+"""What the user's shell says must not change recordings, and not end a command."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from offmarl.experiments.environment import settle
+
+
+@pytest.fixture
+def shell(monkeypatch, tmp_path):
+    """An environment of its own, restored afterwards, in a folder of its own."""
+    before = dict(os.environ)
+    monkeypatch.chdir(tmp_path)
+    yield os.environ
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.mark.parametrize("name", ["OFFMARL_CACHE", "OFFMARL_DATA", "OFFMARL_PREY", "SC2PATH", "XDG_CACHE_HOME"])
+def test_relative_paths_become_absolute_and_empty_ones_are_not_set(shell, name, tmp_path):
+    shell[name] = "mine"
+    settle()
+    assert shell[name] == str(tmp_path / "mine")
+    shell[name] = " "
+    settle()
+    assert name not in shell
+
+
+def test_method_files_become_absolute(shell, tmp_path):
+    shell["OFFMARL_ALGORITHMS"] = os.pathsep.join(["a.py", "", "/b.py", "~/c.py"])
+    settle()
+    expected = [str(tmp_path / "a.py"), "/b.py", str(Path("~/c.py").expanduser())]
+    assert shell["OFFMARL_ALGORITHMS"].split(os.pathsep) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("JAX_ENABLE_X64", "1"),
+        ("JAX_DEFAULT_PRNG_IMPL", "rbg"),
+        ("JAX_THREEFRY_PARTITIONABLE", "0"),
+        ("JAX_NUMPY_DTYPE_PROMOTION", "strict"),
+        ("JAX_DEBUG_NANS", "1"),
+        ("JAX_DISABLE_JIT", "1"),
+        ("MUJOCO_GL", "osmesa"),
+    ],
+)
+def test_settings_that_change_or_break_a_simulator_are_removed(shell, name, value):
+    shell[name] = value
+    settle()
+    assert name not in shell
+
+
+def test_simulators_stay_on_the_cpu_and_figures_off_the_screen(shell):
+    shell.update(JAX_PLATFORMS="cuda", MPLBACKEND="module://matplotlib_inline.backend_inline")
+    settle()
+    assert (shell["JAX_PLATFORMS"], shell["MPLBACKEND"]) == ("cpu", "agg")
+
+
+# Under each of these a report, an evaluation or a recording broke, or recorded other episodes under the same key.
+SHELLS = {
+    "a notebook's": {"MPLBACKEND": "module://no_such_backend", "JAX_PLATFORMS": "cuda"},
+    "one with other random numbers": {"JAX_ENABLE_X64": "1", "JAX_DEFAULT_PRNG_IMPL": "rbg", "MUJOCO_GL": "osmesa"},
+}
+PLAY = """
+import sys
+from offmarl.experiments.environment import settle
+settle()
+import matplotlib.figure
+from offmarl.benchmarks.reference_rollout import reference
+from offmarl.benchmarks.tasks import tasks
+print(*[reference(tasks()[name])["rollout"] for name in sys.argv[1:]])
+"""
+
+
+@pytest.mark.parametrize("shell_of", SHELLS)
+def test_the_same_is_played_whatever_the_shell_says(shell_of):
+    call = [sys.executable, "-c", PLAY, "smac/3m", "mamujoco/3hopper"]
+    plain, odd = (
+        subprocess.run(call, env={**os.environ, **more}, capture_output=True, text=True, check=True).stdout
+        for more in ({}, SHELLS[shell_of])
+    )
+    assert plain == odd and len(plain.split()) == 2
