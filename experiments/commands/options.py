@@ -85,9 +85,10 @@ def request_of(args: argparse.Namespace, **others: Any) -> "Request":
     from offmarl.experiments.grid.config import parse_overrides
     from offmarl.experiments.grid.jobs import Request
 
-    asked = {name: getattr(args, name) for name in ("suite", "profile", "variant")}
-    asked |= {"algorithms": listed(args.algorithms), "tasks": listed(args.tasks)}
-    return Request(**asked | {"overrides": parse_overrides(args.set)} | others)
+    asked: dict[str, Any] = {name: getattr(args, name) for name in ("suite", "profile", "variant")}
+    asked |= {name: listed(getattr(args, name)) for name in ("algorithms", "tasks")}
+    asked["overrides"] = parse_overrides(args.set)
+    return Request(**asked | others)
 
 
 def workers_of(args: argparse.Namespace, device: str) -> int:

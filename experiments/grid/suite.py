@@ -16,15 +16,15 @@ Seed = Annotated[int, Field(ge=0)]
 Settings = dict[str, Any]  # of a method, by name
 
 
-class ProfileChanges(Strict):
-    """What a suite changes of a profile."""
+class Profile(Strict):
+    """How much work: seeds, updates, evaluations and sizes of networks."""
 
-    variant: str | None = None
-    seeds: list[Seed] | None = None
-    steps: Count | None = None  # updates
+    variant: str
+    seeds: list[Seed]
+    steps: Count  # updates
     own_steps: dict[str, Count] = {}  # of methods that take another number of updates
-    eval_every: Count | None = None  # updates
-    eval_episodes: Count | None = None  # of each seed
+    eval_every: Count  # updates
+    eval_episodes: Count  # of each seed
     config: Settings = {}  # of every method that has them
     tasks: list[str] | None = None  # None: all of the suite
 
@@ -33,20 +33,20 @@ class ProfileChanges(Strict):
     def _known_tasks(cls, names: list[str] | None) -> list[str] | None:
         return names and [_check("task", name, tasks()) for name in names]
 
-
-class Profile(ProfileChanges):
-    """How much work: seeds, updates, evaluations and sizes of networks."""
-
-    variant: str
-    seeds: list[Seed]
-    steps: Count
-    eval_every: Count
-    eval_episodes: Count
-
-    def changed(self, changes: ProfileChanges) -> "Profile":
+    def changed(self, changes: "ProfileChanges") -> "Profile":
         """The profile with a suite's changes."""
-        values = self.model_dump() | changes.model_dump(exclude_unset=True, exclude_none=True)
-        return Profile(**values | {"config": self.config | changes.config})
+        values = changes.model_dump(exclude_unset=True, exclude_none=True)
+        return self.model_copy(update=values | {"config": self.config | changes.config})
+
+
+class ProfileChanges(Profile):
+    """What a suite changes of a profile; None changes nothing."""
+
+    variant: str | None = None
+    seeds: list[Seed] | None = None
+    steps: Count | None = None
+    eval_every: Count | None = None
+    eval_episodes: Count | None = None
 
 
 class Suite(Strict):
