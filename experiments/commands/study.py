@@ -21,7 +21,7 @@ def experiment_options(parser: argparse.ArgumentParser) -> None:
     """Declare them."""
     parser.epilog = examples(
         ("experiment list", "all of them by name"),
-        ("experiment fig6,fig7", "figure, table, page and verdict of each"),
+        ("experiment fig6,fig7", "figure, table, text and verdict of each"),
         ("experiment all --profile smoke", "every one, in a few minutes"),
     )
     parser.add_argument("name", help="fig3, fig5, …, fig16, om2p-fig2, …; several with commas; list: names them; all")
