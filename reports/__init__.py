@@ -1,7 +1,7 @@
 """Tables, figures and statistics: a pure function of the results store.
 
     report.py    what `offmarl report` writes: every table and figure of a suite
-    studies.py   the papers' other experiments: verdict, page, table, figure
+    studies.py   the papers' other experiments: verdict, text, table, figure
     card.py      the page of a dataset
     records/     the form of a run on disk, its checksums, and how it is read
     tables/      the long table, its statistics and formats; what decisions and updates cost

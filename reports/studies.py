@@ -41,7 +41,7 @@ def write(results: Path, name: str) -> dict[str, Any]:
     text = _markdown(record, name, outcome, checks)
     rows = pd.DataFrame(record["rows"]).drop(columns=LISTS, errors="ignore")
     texts = {f"{name}.md": text, f"{name}.csv": rows.to_csv(index=False)}
-    paths = save(folder, texts, {name: draw(record)})
+    paths = save(folder, texts | {f"{name}.html": None}, {name: draw(record)})  # earlier versions wrote HTML
     return {"paths": paths, "verdict": outcome, "text": text}
 
 

@@ -10,7 +10,7 @@ def experiment_options(parser: argparse.ArgumentParser) -> None:
     """Declare them."""
     parser.epilog = options.examples(
         ("experiment list", "all of them by name"),
-        ("experiment fig6,fig7", "figure, table, page and verdict of each"),
+        ("experiment fig6,fig7", "figure, table, text and verdict of each"),
         ("experiment all --profile smoke", "every one, in a few minutes"),
     )
     parser.add_argument("name", help="names with commas (fig3, …, fig16, om2p-fig2, …); list: show all names; all")

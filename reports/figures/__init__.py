@@ -1,1 +1,1 @@
-"""Pictures of returns, aggregates, times and studies."""
+"""Figures of returns, aggregates, times and studies; their style, and the labels of scatter plots."""

@@ -81,7 +81,7 @@ def speed_return(runs: pd.DataFrame, table: pd.DataFrame, measured: Sequence[Row
 
 def _with_times(shown: list[Any], measured: Sequence[Row]) -> tuple[list[Any], str]:
     """The runs with measured times, if all methods have one in all groups; and what times these are."""
-    native = pd.DataFrame([row for row in measured if row["sampler"] == NATIVE])
+    native: Any = pd.DataFrame([row for row in measured if row["sampler"] == NATIVE])
     times = {} if native.empty else native.groupby(["group", "algorithm"])["headline_ms"].mean().to_dict()
     if native.empty or any((run["group"], run["algorithm"]) not in times for run in shown):
         return shown, "the team on one host, the runs' own networks"

@@ -22,9 +22,7 @@ def label_points(axis: Axes, points: Mapping[str, Sequence[float]], colour: Mapp
     `points`: name to x, y and the ends of its interval (NaN: none). The same points give the same places. Call it last:
     it settles the figure's layout. Names may cross intervals if there is no better place.
     """
-    figure = axis.get_figure(root=True)
-    FigureCanvasAgg(figure)  # can measure text
-    figure.draw_without_rendering()
+    FigureCanvasAgg(axis.get_figure(root=True)).figure.draw_without_rendering()  # by a canvas that measures text
     texts = {
         name: axis.text(x, y, name, color=colour[name], ha="center", va="center", in_layout=False, zorder=2.4)
         for name, (x, y, *_) in points.items()
@@ -41,13 +39,13 @@ def label_points(axis: Axes, points: Mapping[str, Sequence[float]], colour: Mapp
 
     for name in [*points, *points]:  # the second round knows the places of all others
         taken.pop(name, None)
-        half = texts[name].get_window_extent().size / 2 + MARGIN
+        half = np.array(texts[name].get_window_extent().size) / 2 + MARGIN
         centres = [at[name] + side * half + gap for side, gap in PLACES]
         taken[name] = min((Bbox([centre - half, centre + half]) for centre in centres), key=cost)
     to_data = axis.transData.inverted().transform
     for name, text in texts.items():
         text.set_path_effects([withStroke(linewidth=2, foreground="white")])
-        text.set_position(to_data((taken[name].min + taken[name].max) / 2))
+        text.set_position(tuple(to_data(taken[name].get_points().mean(axis=0))))
     adjust_text(
         list(texts.values()),
         objects=[Bbox(to_data(box.get_points())) for box in markers],

@@ -62,7 +62,7 @@ def _tables(record: Record) -> Figure:
 def _scatter(record: Record) -> Figure:
     """Joint actions of two agents with one number each."""
     shown = record["shown"][0]
-    figure, axes = panels(3, 3, 6.6, 2.9, sharex=True, sharey=True)
+    figure, axes = panels(3, 3, 6.6, 2.9, share=True)
     for axis, (who, name) in zip(axes, NAMES.items()):
         points = np.array(shown[who])[..., 0]
         axis.scatter(points[:, 0], points[:, 1], s=6, color=COLOUR[who], alpha=0.6, linewidths=0)
@@ -121,7 +121,7 @@ def _band(axis: Axes, rows: pd.DataFrame, by: str, quantity: str, label: str, co
 def _covering(record: Record) -> Figure:
     """Figure 13: one joint action of data, joint flow and policies per team size, as lines from start to end."""
     shown = record["shown"]
-    figure, axes = panels(3 * len(shown), len(shown), 1.75 * len(shown), 5.6, sharex=True, sharey=True)
+    figure, axes = panels(3 * len(shown), len(shown), 1.75 * len(shown), 5.6, share=True)
     for place, axis in enumerate(axes):
         row, column = divmod(place, len(shown))
         who, part = list(NAMES)[row], shown[column]
@@ -166,7 +166,7 @@ def _lines(axis: Axes, rows: pd.DataFrame, quantity: str, colour: dict[str, str]
     for arm, part in rows.dropna(subset=[quantity]).groupby("arm", sort=False):
         seeds = part.groupby("step")[quantity]
         steps, mean = np.array(list(seeds.groups)) / 1000, seeds.mean().to_numpy()
-        half = half_width(seeds.std(ddof=1).to_numpy(), seeds.count().to_numpy())
+        half = half_width(np.array(seeds.std(ddof=1)), np.array(seeds.count()))
         axis.plot(steps, mean, color=colour[str(arm)], label=str(arm), linewidth=1.2, marker="o", markersize=2.5)
         axis.fill_between(steps, mean - half, mean + half, color=colour[str(arm)], alpha=0.15, linewidth=0)
     if quantity == "return":

@@ -46,10 +46,12 @@ def markers(names: Iterable[str]) -> dict[str, str]:
     return dict(zip(names, cycle(MARKERS)))
 
 
-def panels(count: int, columns: int, width: float, height: float, **shared: bool) -> tuple[Figure, list[Axes]]:
+def panels(count: int, columns: int, width: float, height: float, share: bool = False) -> tuple[Figure, list[Axes]]:
     """A figure of `width` by `height` inches with `count` panels in rows of `columns`; the last row may be shorter."""
     figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(math.ceil(count / columns), columns, squeeze=False, **shared).ravel().tolist()
+    axes = (
+        figure.subplots(math.ceil(count / columns), columns, squeeze=False, sharex=share, sharey=share).ravel().tolist()
+    )
     for axis in axes[count:]:
         axis.set_axis_off()
     return figure, axes[:count]

@@ -82,8 +82,10 @@ def test_an_experiment_is_written_as_text_table_and_figures_and_cells_are_escape
     place = tmp_path / "measurements" / "experiment" / "x.json"
     place.parent.mkdir(parents=True)
     place.write_text(json.dumps(stored))
-    out = write(tmp_path, "x")
     folder = tmp_path / "reports" / "experiments"
+    folder.mkdir(parents=True)
+    (folder / "x.html").write_text("by an earlier version")
+    out = write(tmp_path, "x")
     assert {path.name for path in out["paths"]} == {"x.md", "x.csv", "x.png", "x.pdf"}
     assert {path.name for path in folder.iterdir()} == {"x.md", "x.csv", "x.png", "x.pdf"}
     text = (folder / "x.md").read_text()
