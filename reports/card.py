@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from offmarl.reports.tables.markdown import table as markdown_table
+
 ORDER = ("source", "origin", "licence", "episodes", "transitions", "length_mean", "return_mean", "return_std")
 
 
@@ -15,7 +17,7 @@ def markdown(card: dict[str, Any], findings: list[str], picture: str) -> str:
         facts["published return"] = f"{card['published_mean']} ± {card['published_std']}"
     facts |= {"sha256": card["sha256"], **card.get("engine", {})}
     lines = [f"# {card['dataset']} ({card['source']})", "", f"![Returns of its episodes]({picture})", ""]
-    lines += ["| | |", "|---|---|", *(f"| {key.replace('_', ' ')} | {_text(value)} |" for key, value in facts.items())]
+    lines += [markdown_table(["", ""], [[key.replace("_", " "), _text(value)] for key, value in facts.items()])]
     lines += ["", *(f"- {finding}" for finding in findings)]
     lines += ["", card["note"]] if card.get("note") else []
     return "\n".join(lines) + "\n"

@@ -18,6 +18,7 @@ from scipy.stats import spearmanr
 
 from offmarl.reports.figures.studies import draw, foot
 from offmarl.reports.report import whole
+from offmarl.reports.tables.markdown import table as markdown_table
 
 COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     ">": operator.gt,
@@ -168,8 +169,8 @@ def _markdown(record: Record, name: str, outcome: str, checks: list[tuple[str, l
     parts = [f"# {record['title']}", f"**Claim.** {record['claim']}", f"**Verdict: {outcome}.** {foot(record)}."]
     parts += [f"![{record['title']}]({name}.png)"]
     for head, rows in (rules_table(record, checks), results_table(record)):
-        lines = [head, ["---"] * len(head), *rows]
-        parts.append("\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |" for row in lines))
+        head, *rows = ([cell.replace("|", "&#124;") for cell in row] for row in (head, *rows))
+        parts.append(markdown_table(head, rows))
     return "\n\n".join([*parts, *below(record)]) + "\n"
 
 

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from offmarl.reports.tables import stats
+from offmarl.reports.tables.markdown import escape
+from offmarl.reports.tables.markdown import table as markdown_table
 from offmarl.reports.tables.table import AVERAGE, SCORE, of_table, row_name, span
-from offmarl.reports.tables.writers import MARKDOWN
 
 BASELINE = "bc"  # improved upon where a suite has no headline method
 NAMES = {"iqm": "IQM", "median": "median", "mean": "mean", "optimality_gap": "optimality gap ↓"}
@@ -77,14 +78,11 @@ def build(runs: pd.DataFrame, table: pd.DataFrame, suite: dict) -> pd.DataFrame:
 
 def markdown(found: pd.DataFrame) -> str:
     """A table per group, and what its numbers are."""
-    lines = [f"### {MARKDOWN.escape(found.attrs['title'])}"]
+    parts = [f"### {escape(found.attrs['title'])}"]
     for group, (sizes, head, body) in tabulated(found).items():
-        lines += ["", f"{MARKDOWN.escape(group)} ({sizes})", ""]
-        table = [head, ["---", *["---:"] * (len(head) - 1)], *body]
-        lines += [f"| {' | '.join(map(MARKDOWN.escape, line))} |" for line in table]
-    for text in found.attrs["below"]:
-        lines += ["", MARKDOWN.escape(text)]
-    return "\n".join(lines) + "\n"
+        head, *body = ([escape(text) for text in row] for row in (head, *body))
+        parts += [f"{escape(group)} ({sizes})", markdown_table(head, body, numbers=True)]
+    return "\n\n".join([*parts, *map(escape, found.attrs["below"])]) + "\n"
 
 
 def tabulated(found: pd.DataFrame) -> dict[str, tuple[str, list[str], list[list[str]]]]:

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from offmarl.reports.tables.markdown import table as markdown_table
+
 Row = dict[str, Any]
 
 KEYS = {  # without which a stored row is none of its kind
@@ -165,8 +167,8 @@ def latest(rows: Sequence[Row]) -> list[Row]:
 
 def markdown(title: str, rows: Sequence[Row], notes: Sequence[str]) -> str:
     """Rows as a Markdown table with lines below it."""
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
-    return "\n".join([f"### {title}", "", *(f"| {' | '.join(line)} |" for line in lines), "", *notes, ""])
+    table = markdown_table(list(rows[0]), [[_cell(value) for value in row.values()] for row in rows])
+    return "\n".join([f"### {title}", "", table, "", *notes, ""])
 
 
 def _cell(value: Any) -> str:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from offmarl.reports.tables import markdown as markdown_tables
 from offmarl.reports.tables.table import AVERAGE, LOST, row_name
 
 Row = dict[str, Any]
@@ -34,10 +35,6 @@ class Markup(NamedTuple):
     legend: str
 
 
-def _escape_markdown(text: str) -> str:
-    return re.sub(r"([|*`\\])", r"\\\1", html.escape(text, quote=False))
-
-
 def _escape_latex(text: str) -> str:
     words = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     words |= {"<": r"\textless{}", ">": r"\textgreater{}", "±": r"$\pm$", "–": "--", "…": r"\ldots{}"}
@@ -46,7 +43,7 @@ def _escape_latex(text: str) -> str:
 
 LEGEND, TIED = "{best}: best mean of the row; {second}: second", "; {tied}: its interval overlaps that of the best"
 SUP, GREY = "<sup>{}</sup>", r"\textcolor{{gray}}{{\scriptsize {}}}"
-MARKDOWN = Markup(_escape_markdown, "**{}**", "<u>{}</u>", "<sub>{}</sub>", SUP, "†", "<br>", "reduced", LEGEND)
+MARKDOWN = Markup(markdown_tables.escape, "**{}**", "<u>{}</u>", "<sub>{}</sub>", SUP, "†", "<br>", "reduced", LEGEND)
 HTML = Markup(html.escape, "<b>{}</b>", "<u>{}</u>", "<small>{}</small>", SUP, "†", "<br>", "reduced", LEGEND)
 PLAIN = Markup(str, "{}*", "{}", "{}", "[{}]", "", "", "°", "Ours (paper); *: best mean of the row")
 LATEX = Markup(
@@ -58,12 +55,12 @@ LATEX = Markup(
 def markdown(table: pd.DataFrame) -> str:
     """GitHub Markdown: in a cell ours with its interval, and the paper's number below it."""
     head = ["dataset", "data mean", *_titles(table, MARKDOWN)]
-    rows = [head, ["---", *["---:"] * (len(head) - 1)]]
-    for label, data, cells in _rows(table, MARKDOWN):
-        rows.append([label, data, *(MARKDOWN.under.join(filter(None, cell)) for cell in cells)])
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    below = "\n\n".join(_below(table, MARKDOWN))
-    return f"### {MARKDOWN.escape(table.attrs['title'])}\n\n" + "\n".join(lines) + f"\n\n{below}\n"
+    rows = [
+        [label, data, *(MARKDOWN.under.join(filter(None, cell)) for cell in cells)]
+        for label, data, cells in _rows(table, MARKDOWN)
+    ]
+    title = f"### {MARKDOWN.escape(table.attrs['title'])}"
+    return "\n\n".join([title, markdown_tables.table(head, rows, numbers=True), *_below(table, MARKDOWN)]) + "\n"
 
 
 def page(table: pd.DataFrame) -> str:
