@@ -17,7 +17,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from offmarl.reports.figures.studies import draw, foot
-from offmarl.reports.report import whole
+from offmarl.reports.records.files import replacing, write_text
 from offmarl.reports.tables.markdown import table as markdown_table
 
 COMPARE: dict[str, Callable[[Any, Any], Any]] = {
@@ -45,11 +45,12 @@ def write(results: Path, name: str) -> dict[str, Any]:
     rows = pd.DataFrame(record["rows"]).drop(columns=LISTS, errors="ignore")
     texts = {"md": text, "html": _page(record, name, outcome, checks), "csv": rows.to_csv(index=False)}
     for kind, content in texts.items():
-        whole(folder / f"{name}.{kind}", lambda place, t=content: place.write_text(t, encoding="utf-8"))
+        write_text(folder / f"{name}.{kind}", content)
     figure = draw(record)
     for kind in ("png", "pdf"):
         facts = {"CreationDate": None} if kind == "pdf" else {}
-        whole(folder / f"{name}.{kind}", lambda p, k=kind, f=facts: figure.savefig(p, format=k, dpi=160, metadata=f))
+        with replacing(folder / f"{name}.{kind}") as draft:
+            figure.savefig(draft, format=kind, dpi=160, metadata=facts)
     paths = [folder / f"{name}.{kind}" for kind in (*texts, "png", "pdf")]
     return {"paths": paths, "verdict": outcome, "text": text}
 

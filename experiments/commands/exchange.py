@@ -2,10 +2,8 @@
 
 import argparse
 import json
-import os
 import shutil
 import sys
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from tqdm import tqdm
 from offmarl.experiments.commands.options import examples, results_option, writable
 from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.store.reading import finished
+from offmarl.reports.records.files import replacing
 
 Record = dict[str, Any]
 SAME = ("evaluations", "status", "config", "protocol")  # what makes two runs of one cell the same run
@@ -45,14 +44,11 @@ def _export(args: argparse.Namespace) -> int:
     records = [record for _, record in finished(_directory(args.results))]
     if not records:
         raise UserError(f"export: {args.results} holds no finished run")
-    draft = args.out.with_name(f".{args.out.name}.{uuid.uuid4().hex[:8]}")
     try:
-        write(records, draft)
-        os.replace(draft, args.out)
+        with replacing(args.out) as draft:
+            write(records, draft)
     except OSError as error:
         raise UserError(f"--out {args.out}: cannot be written ({error.strerror})") from error
-    finally:
-        draft.unlink(missing_ok=True)
     print(f"written: {args.out} ({len(records)} runs)")
     return 0
 
@@ -117,7 +113,7 @@ def _merge(args: argparse.Namespace) -> int:
     taken, there, refused = 0, 0, []
     for place in tqdm(runs, desc="merge", unit="run"):
         theirs, fault = _sound(place)
-        ours = None if fault else store.read(place.name, None)  # a damaged one gives way
+        ours = None if fault else store.read(place.name, all_files=True)  # a damaged one gives way
         if fault := fault or _conflict(ours, theirs):
             refused.append(f"{place}: {fault}")
         elif ours:
@@ -137,7 +133,7 @@ def _sound(place: Path) -> tuple[Record | None, str]:
 
     if place.is_symlink() or any(part.is_symlink() for part in place.rglob("*")):
         return None, "has symbolic links"
-    record = Store(place.parents[1]).peek(place.name, None)
+    record = Store(place.parents[1]).peek(place.name, all_files=True)
     if record is None:
         return None, "is damaged, or no run"
     return record, "" if record.get("run_id") == place.name else f"calls itself {record.get('run_id')!r}"
@@ -154,9 +150,5 @@ def _conflict(ours: Record | None, theirs: Record | None) -> str:
 def _copy(place: Path, to: Path) -> None:
     """A run's files under a name that only becomes the run's when all are there."""
     to.parent.mkdir(parents=True, exist_ok=True)
-    draft = to.with_name(f".{to.name}.{uuid.uuid4().hex[:8]}")
-    try:
+    with replacing(to) as draft:
         shutil.copytree(place, draft)
-        os.replace(draft, to)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)

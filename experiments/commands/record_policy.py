@@ -18,6 +18,7 @@ from offmarl.experiments.errors import UserError, check_name, refusing
 from offmarl.experiments.grid.config import config_from
 from offmarl.experiments.training.method import spec_of
 from offmarl.reports.records import checksums as sums
+from offmarl.reports.records.files import replacing
 
 LANES = 64
 SEED = 700_000_000  # apart from those of recordings and evaluations
@@ -54,9 +55,8 @@ def record_policy(task: Task, policy: str, episodes: int, out: Path) -> dict[str
     env.close()
     data = join(parts)
     out.parent.mkdir(parents=True, exist_ok=True)
-    draft = out.with_name(f".{out.name}.npz")
-    np.savez(draft, **data.arrays())  # type: ignore[arg-type]
-    draft.replace(out)
+    with replacing(out) as draft, draft.open("wb") as file:  # given a name, NumPy would add .npz to it
+        np.savez(file, **data.arrays())  # type: ignore[arg-type]
     return data.statistics()
 
 
@@ -67,7 +67,7 @@ def load_run(folder: Path, task: Task) -> Algorithm:
         UserError: when there is none, or it was trained on another task.
     """
     with refusing(f"--policy {folder}: is not the folder of a finished run"):
-        if sums.summed(folder) and (faults := sums.faults(folder)):
+        if sums.has_sums(folder) and (faults := sums.faults(folder)):
             raise ValueError(faults[0])
         record = json.loads((folder / "run.json").read_text())
         cell = record["cell"]

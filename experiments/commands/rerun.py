@@ -59,7 +59,7 @@ def _rerun(args: argparse.Namespace) -> int:
 def _record(store: "Store", run_id: str) -> dict[str, Any]:
     """The record of a run that has a result."""
     check_name("run", run_id, store.run_ids())
-    record = store.peek(run_id, None)
+    record = store.peek(run_id, all_files=True)
     if record is None:
         raise UserError(f"{run_id}: is damaged; `offmarl run` trains it again")
     if record["status"] == "failed":

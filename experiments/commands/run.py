@@ -65,6 +65,7 @@ def _run(args: argparse.Namespace) -> int:
     from offmarl.experiments.launch.serial import launch
     from offmarl.experiments.store.store import Store
     from offmarl.experiments.training.machine import Host
+    from offmarl.reports.records.reader import Records
 
     _check(args)
     request = grid.Request(
@@ -101,8 +102,9 @@ def _run(args: argparse.Namespace) -> int:
         from offmarl.experiments.commands import loggers
 
         loggers.write(args.log, results, [run_id for job in jobs for run_id in job.run_ids()])
+    records = Records.read(results)
     for suite in expand(args.suite):
-        print_report(suite, args.profile, args.source, results)
+        print_report(records, suite, args.profile, args.source)
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
     _print_left_out(request)

@@ -40,7 +40,7 @@ def note_grid(results: Path, request: "Request", grid: Sequence["Job"]) -> None:
 
     Asked anew of the same suite, profile and source, it replaces what was asked before.
     """
-    from offmarl.reports.report import whole
+    from offmarl.reports.records.files import write_text
 
     place = results / "grids" / f"{request.suite}-{request.profile}-{request.source}.json"
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -51,8 +51,7 @@ def note_grid(results: Path, request: "Request", grid: Sequence["Job"]) -> None:
         }
         for job in grid
     ]
-    text = json.dumps({"asked": datetime.now(UTC).isoformat(), "jobs": rows}, indent=1)
-    whole(place, lambda draft: draft.write_text(text))
+    write_text(place, json.dumps({"asked": datetime.now(UTC).isoformat(), "jobs": rows}, indent=1))
 
 
 def survey(store: "Store") -> Record:

@@ -3,27 +3,26 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-Record = dict[str, Any]
+from offmarl.reports.records.schema import Record, has_returns
 
 
 def finished(results: Path) -> Iterator[tuple[Path, Record]]:
-    """The whole runs of a store that are done, in order; one without episodes in their form is left out, and said."""
+    """The finished runs of a store, in order: folder and record. One with malformed evaluations is named on stderr."""
     from offmarl.experiments.store.store import Store
-    from offmarl.reports.records.schema import evaluated
 
     store = Store(results)
-    for place in sorted(store.runs.glob("[!.]*")):
-        record = store.peek(place.name)
+    for run_id in store.run_ids():
+        record = store.peek(run_id)
         if record and record["status"] == "done":
-            if evaluated(record) and all(map(_even, record["evaluations"])):
-                yield place, record
+            if has_returns(record) and all(map(_is_complete, record["evaluations"])):
+                yield store.runs / run_id, record
             else:
-                print(f"left out: {place}: its evaluations are not in the form of a run's", file=sys.stderr)
+                print(f"left out: {store.runs / run_id}: its evaluations are malformed", file=sys.stderr)
 
 
-def _even(look: Record) -> bool:
+def _is_complete(evaluation: Record) -> bool:
     """Whether an evaluation has a step, and a length (and a victory or none) for each return."""
-    count = len(look["returns"])
-    return "step" in look and len(look.get("lengths") or []) == count == len(look.get("won") or look["returns"])
+    count = len(evaluation["returns"])
+    lengths, won = evaluation.get("lengths") or [], evaluation.get("won") or evaluation["returns"]
+    return "step" in evaluation and len(lengths) == count == len(won)

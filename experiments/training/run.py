@@ -25,6 +25,7 @@ from offmarl.experiments.training.machine import Host, code
 from offmarl.experiments.training.method import build, describe, make_sampler
 from offmarl.experiments.training.online import Online
 from offmarl.experiments.training.updates import Updates
+from offmarl.reports.records.files import replacing
 
 CURVE_POINTS = 100  # training metrics kept of a run
 CHECKPOINT_SECONDS = 300.0  # between the checkpoints of a run in progress
@@ -85,7 +86,6 @@ class Run:
         if self.online:
             return
         self.workspace.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.workspace.with_suffix(".draft")
         state = {
             "step": self.step,
             "curves": self.curves,
@@ -96,8 +96,8 @@ class Run:
             "algorithm": self.algorithm.state_dict(),
             "batches": self.sampler.streams.state_dict(),
         }
-        torch.save(state, draft)
-        draft.replace(self.workspace)
+        with replacing(self.workspace, self.workspace.with_suffix(".draft")) as draft:
+            torch.save(state, draft)
 
     def resume(self) -> bool:
         """Continue from the last `save`; a damaged file is as good as none."""

@@ -2,8 +2,10 @@
 
 import math
 import textwrap
+from collections import Counter
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib import rc_context
@@ -12,30 +14,30 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
 from offmarl.reports.figures.style import CAPTION_CHARACTERS, MARKERS, STYLE
-from offmarl.reports.tables.aggregates import NAMES, TOO_FEW
+from offmarl.reports.tables.aggregates import NAMES, TOO_FEW, Aggregates
 from offmarl.reports.tables.table import span
 
 WIDTH = 3.4  # inches of a column of text: a group each
 
 
-def draw(found: pd.DataFrame, colour: dict[str, str]) -> Figure | None:
+def draw(found: Aggregates, colour: dict[str, str]) -> Figure | None:
     """A block per group, one column of text wide; `found` is `aggregates.build`, `colour` `figures.colours`."""
-    groups = list(found["group"].unique())
+    groups = Counter(row["group"] for row in found.rows)
     if not groups:
         return None
     columns = min(2, len(groups))
-    rows, most = math.ceil(len(groups) / columns), max(found.groupby("group").size())
+    rows, most = math.ceil(len(groups) / columns), max(groups.values())
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH * columns, rows * (2.6 + 0.3 * most) + 0.4), layout="constrained")
         blocks: Any = figure.subfigures(rows, columns, squeeze=False)
         for block, group in zip(blocks.ravel(), groups):
-            taus, profiles = found.attrs["profiles"][group]
-            _block(block, found.query("group == @group"), taus, profiles, colour)
+            taus, profiles = found.profiles[group]
+            _block(block, found.frame().query("group == @group"), taus, profiles, colour)
         _note(figure, found)
     return figure
 
 
-def _block(block: SubFigure, rows: pd.DataFrame, taus: list[float], profiles: dict, colour: dict[str, str]) -> None:
+def _block(block: SubFigure, rows: pd.DataFrame, taus: np.ndarray, profiles: dict, colour: dict[str, str]) -> None:
     """Four panels of a group's aggregates, the methods' names at the left ones only, and below them its profiles."""
     sizes = span(rows["n_datasets"], "dataset"), span(rows["n_seeds"], "seed")
     block.suptitle(f"{rows['group'].iloc[0]} ({', '.join(sizes)})", fontsize=9)
@@ -65,7 +67,7 @@ def _points(axis: Axes, rows: pd.DataFrame, metric: str, colour: dict[str, str])
     sns.despine(ax=axis, left=True)
 
 
-def _curves(axis: Axes, rows: pd.DataFrame, thresholds: list[float], profiles: dict, colour: dict[str, str]) -> None:
+def _curves(axis: Axes, rows: pd.DataFrame, thresholds: np.ndarray, profiles: dict, colour: dict[str, str]) -> None:
     """The share of runs above every score; markers as in the panels above, apart from one another."""
     order = list(colour)
     titles = dict(zip(rows["algorithm"], rows["title"]))
@@ -83,11 +85,12 @@ def _curves(axis: Axes, rows: pd.DataFrame, thresholds: list[float], profiles: d
     sns.despine(ax=axis)
 
 
-def _note(figure: Figure, found: pd.DataFrame) -> None:
+def _note(figure: Figure, found: Aggregates) -> None:
     """What was measured and what the bars are, at the foot."""
-    few = found["iqm_low"].isna()
+    few = [math.isnan(row["iqm_low"]) for row in found.rows]
     bars = f"with {TOO_FEW}" if any(few) else ""
     bars = "; ".join(filter(None, ["" if all(few) else "bars and bands: 95 % intervals over seeds", bars]))
-    text = f"{found['profile'].iloc[0]} profile, source {found['source'].iloc[0]}; scores as in aggregates.md; {bars}"
+    first = found.rows[0]
+    text = f"{first['profile']} profile, source {first['source']}; scores as in aggregates.md; {bars}"
     lines = textwrap.wrap(text, int(CAPTION_CHARACTERS * figure.get_figwidth()))
     figure.supxlabel("\n".join(lines), fontsize=6.5, color="0.35")

@@ -6,11 +6,11 @@ drawn, and a method has the same colour in every figure.
 
 import math
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import seaborn as sns
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -22,21 +22,24 @@ from matplotlib.transforms import Bbox
 from offmarl.reports.figures.style import CAPTION_CHARACTERS, MARKERS, STYLE, colours
 from offmarl.reports.tables.speed import NATIVE, Row
 from offmarl.reports.tables.stats import estimate
-from offmarl.reports.tables.table import of_table, reduced_networks, row_name, span
+from offmarl.reports.tables.table import Table, listed, reduced_networks, span
 
 
-def learning_curves(curves: pd.DataFrame, table: pd.DataFrame) -> Figure | None:
+def learning_curves(table: Table) -> Figure | None:
     """A panel per dataset: mean return by thousands of gradient steps, bands as the intervals of the table.
 
-    `curves` is `results.evaluation_curves`; the dashed grey line is the mean return of the data.
+    The dashed grey line is the mean return of the data.
     """
     panels: dict[tuple, dict] = {}
-    for row in of_table(curves, table):
-        lines = panels.setdefault((row_name(row), row["dataset_mean"]), {})
-        lines.setdefault(row["title"], {}).setdefault(row["step"], {})[row["seed"]] = row["episodes"]
+    labels = {(row.task, row.quality): row.label for row in table.rows}
+    for run in table.runs:
+        lines = panels.setdefault((labels[run["task"], run["quality"]], run["dataset_mean"]), {})
+        for evaluation in run["evaluations"]:
+            seeds = lines.setdefault(run["title"], {}).setdefault(evaluation["step"], {})
+            seeds[run["seed"]] = evaluation["returns"]
     if not panels:
         return None
-    columns = min(len(panels), max(3, *table.groupby("task")["quality"].nunique()))
+    columns = min(len(panels), max(3, *Counter(task for task, _ in labels).values()))
     with rc_context(STYLE):
         rows, width = math.ceil(len(panels) / columns), 0.8 + 2.2 * columns
         figure = Figure(figsize=(width, 1.5 + 1.4 * rows), layout="constrained")
@@ -60,15 +63,15 @@ def learning_curves(curves: pd.DataFrame, table: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def speed_return(runs: pd.DataFrame, table: pd.DataFrame, measured: Sequence[Row] = ()) -> Figure | None:
+def speed_return(table: Table, measured: Sequence[Row] = ()) -> Figure | None:
     """Mean return against the time of one joint decision (ms, log axis): a panel per group, a point per method.
 
-    `runs` is `results.load_runs`. Both are means over the datasets of the group that all methods shown have; bars
+    Both are means over the datasets of the group that all methods shown have; bars
     are 95 % intervals of the mean return, from three seeds on. Times are those of the runs' own networks, or the
     `measured` ones (`speed.inference`, of one machine) where there is one for every method and group.
     """
-    shown, source = _with_times(of_table(runs.query("status == 'done' and latency_ms > 0"), table), measured)
-    groups = {group: _points([run for run in shown if run["group"] == group]) for group in table["group"].unique()}
+    shown, source = _with_times([run for run in table.runs if run["latency_ms"] > 0], measured)
+    groups = {group: _points([run for run in shown if run["group"] == group]) for group in table.groups}
     groups = {group: found for group, found in groups.items() if found[0]}
     if not groups:
         return None
@@ -80,7 +83,7 @@ def speed_return(runs: pd.DataFrame, table: pd.DataFrame, measured: Sequence[Row
         for axis, (group, (points, datasets)) in zip(axes, groups.items()):
             _draw_points(axis, points, colours(table))
             axis.set_title(f"{group} ({span([datasets], 'dataset')})")
-            unit = table.loc[table["group"] == group, "unit"].iloc[-1]
+            unit = next(row.unit for row in reversed(table.rows) if row.group == group)
             axis.set_ylabel(f"mean {unit}")
             axis.set_xlabel("time of a decision (ms, log scale)")
         for axis in axes[len(groups) :]:
@@ -109,19 +112,19 @@ def _with_times(shown: list[Any], measured: Sequence[Row]) -> tuple[list[Any], s
     return found, f"slowest agent, networks of the {size} size, measured on {places}"
 
 
-def _intervals(table: pd.DataFrame, what: str) -> str:
+def _intervals(table: Table, what: str) -> str:
     """What the bands or bars of a figure are, if it has any."""
-    if all(table["ci_low"].isna()):
+    if all(math.isnan(row.ci_low) for row in table.rows):
         return "fewer than three seeds: no interval"
     return f"{what}: 95 % intervals over seeds, where there are three or more"
 
 
-def _caption(figure: Figure, table: pd.DataFrame, what: str) -> None:
+def _caption(figure: Figure, table: Table, what: str) -> None:
     """The lines at the foot of a figure: profile, simulator, seeds, what else it takes to read it, reduced networks."""
-    done = table[table["mean"].notna()]
-    seeds, engine = span(done["n_seeds"], "seed"), "; ".join(sorted(set(done["engine"])))
-    lines = [f"{table['profile'].iloc[0]} profile, source {table['source'].iloc[0]}, {engine}, {seeds}", what]
-    if sizes := reduced_networks(table):
+    done = [row for row in table.rows if row.has_mean]
+    seeds, engine = span((row.n_seeds for row in done), "seed"), listed(row.engine for row in done)
+    lines = [f"{table.rows[0].profile} profile, source {table.rows[0].source}, {engine}, {seeds}", what]
+    if sizes := reduced_networks(table.rows):
         width = int(CAPTION_CHARACTERS * figure.get_figwidth())
         lines += textwrap.wrap(f"reduced networks (smaller than the paper's): {sizes}", width)
     figure.supxlabel("\n".join(lines), fontsize=6.5, color="0.35")

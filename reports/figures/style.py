@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from itertools import cycle
 from typing import Any
 
-import pandas as pd
 import seaborn as sns
+
+from offmarl.reports.tables.table import Table
 
 # Okabe and Ito's colours, brown for the yellow that vanishes on white, then Tol's muted ones. Each method has the same
 # in every figure; those of one table stay apart.
@@ -24,9 +25,9 @@ STYLE: dict[Any, Any] = sns.axes_style("ticks") | {
 }
 
 
-def colours(table: pd.DataFrame) -> dict[str, str]:
+def colours(table: Table) -> dict[str, str]:
     """Title of every method of the table, run or not, to its colour."""
-    return paint(dict(zip(table["algorithm"], table["title"])).values())
+    return paint(table.titles.values())
 
 
 def paint(names: Iterable[str]) -> dict[str, str]:
