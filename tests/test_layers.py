@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "experiments.environment": set(),
     "experiments.store": {*BELOW, "reports.records"},
     "experiments.grid": {*BELOW, "experiments.store"},
-    "experiments.training": {*BELOW, "experiments.store", "experiments.grid"},
+    "experiments.training": {*BELOW, "experiments.store", "experiments.grid", "reports.records"},
     "experiments.timing": {*BELOW, "reports", "experiments.store", "experiments.grid", "experiments.training"},
     "experiments.launch": {*BELOW, "experiments.store", "experiments.grid", "experiments.training"},
 }

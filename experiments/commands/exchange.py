@@ -2,16 +2,14 @@
 
 import argparse
 import json
-import os
 import shutil
 import sys
-import uuid
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offmarl.experiments.commands.options import examples, existing, results_option, writable
 from offmarl.experiments.errors import UserError, check_name
+from offmarl.reports.records.files import replacing
 
 if TYPE_CHECKING:
     from offmarl.experiments.store.store import Store
@@ -44,14 +42,14 @@ def merge_options(parser: argparse.ArgumentParser) -> None:
 
 def _export(args: argparse.Namespace) -> int:
     from offmarl.experiments.store.reading import finished
-    from offmarl.reports.report import whole
 
     write = FORMATS[check_name("format", args.format, FORMATS)]
     records = [record for _, record in finished(existing(args.results))]
     if not records:
         raise UserError(f"export: {args.results} holds no finished run")
     try:
-        whole(args.out, partial(write, records))
+        with replacing(args.out) as draft:
+            write(records, draft)
     except OSError as error:
         raise UserError(f"--out {args.out}: cannot be written ({error.strerror})") from error
     print(f"written: {args.out} ({len(records)} runs)")
@@ -126,12 +124,12 @@ def take(folder: Path, store: "Store") -> str:
 
     if any(path.is_symlink() for path in (folder, *folder.rglob("*"))):
         return "has symbolic links"
-    theirs = Store(folder.parents[1]).peek(folder.name, None)
+    theirs = Store(folder.parents[1]).peek(folder.name, all_files=True)
     if theirs is None:
         return "is damaged, or no run"
     if theirs.get("run_id") != folder.name:
         return f"calls itself {theirs.get('run_id')!r}"
-    ours = store.read(folder.name, None)  # a damaged one is set aside
+    ours = store.read(folder.name, all_files=True)  # a damaged one is set aside
     if ours is None:
         _copy(folder, store.runs / folder.name)
         return TAKEN
@@ -142,9 +140,5 @@ def take(folder: Path, store: "Store") -> str:
 def _copy(folder: Path, to: Path) -> None:
     """Copy under a temporary name, so that a run never appears in parts."""
     to.parent.mkdir(parents=True, exist_ok=True)
-    draft = to.with_name(f".{to.name}.{uuid.uuid4().hex[:8]}")
-    try:
+    with replacing(to) as draft:
         shutil.copytree(folder, draft)
-        os.replace(draft, to)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)

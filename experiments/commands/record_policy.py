@@ -10,7 +10,7 @@ from offmarl.benchmarks.tasks import Task, make_env
 from offmarl.datasets.dataset import join
 from offmarl.datasets.embedded.record import record
 from offmarl.experiments.training.policy import Player, load_policy
-from offmarl.reports.report import whole
+from offmarl.reports.records.files import replacing
 
 LANES = 64
 SEED = 700_000_000  # far from those of recordings and evaluations
@@ -34,10 +34,6 @@ def record_policy(task: Task, policy: str, episodes: int, out: Path) -> dict[str
     env.close()
     data = join(parts)
     out.parent.mkdir(parents=True, exist_ok=True)
-    whole(out, lambda draft: _write(draft, data.arrays()))
+    with replacing(out) as draft, draft.open("wb") as file:  # given a name, NumPy would add .npz to it
+        np.savez(file, **data.arrays())  # type: ignore[arg-type]
     return data.statistics()
-
-
-def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    with path.open("wb") as file:  # given a name, numpy would add .npz to it
-        np.savez(file, **arrays)  # type: ignore[arg-type]

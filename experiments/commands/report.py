@@ -5,14 +5,17 @@ import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from offmarl.experiments.commands.options import SUITES, examples, existing, results_option
 from offmarl.experiments.errors import UserError, check_name
 
+if TYPE_CHECKING:
+    from offmarl.reports.records.reader import Records
+
 
 def report_options(parser: argparse.ArgumentParser) -> None:
-    """Declare them."""
+    """Declare the options of the command."""
     parser.epilog = examples(
         ("report --suite smac", "Table 1 again"),
         ("report --suite continuous --profile paper", "of another profile"),
@@ -29,17 +32,18 @@ def report_options(parser: argparse.ArgumentParser) -> None:
 def _report(args: argparse.Namespace) -> int:
     from offmarl.datasets.catalogue import SOURCES
     from offmarl.experiments.grid.suite import expand, profiles
+    from offmarl.reports.records.reader import Records
 
     suites = expand(args.suite)
     if args.profile is not None:
         check_name("profile", args.profile, profiles())
     if args.source is not None:
         check_name("source", args.source, SOURCES)
-    results = existing(args.results)
+    records = Records.read(existing(args.results))
     if args.site:
-        return write_site(results, args.site, suites, args.profile, args.source)
+        return write_site(records, args.site, suites, args.profile, args.source)
     for suite in suites:
-        print_report(suite, args.profile or "quick", args.source or "embedded", results)
+        print_report(records, suite, args.profile or "quick", args.source or "embedded")
     return 0
 
 
@@ -54,19 +58,19 @@ def suite_facts(name: str, source: str) -> tuple[dict[str, Any], dict[str, str],
     return suite.model_dump(exclude_unset=True), reasons, elsewhere
 
 
-def print_report(name: str, profile: str, source: str, results: Path) -> None:
+def print_report(records: "Records", name: str, profile: str, source: str) -> None:
     """Write a suite's report, and print its table."""
     from offmarl.reports.report import write
 
-    suite, absent, elsewhere = suite_facts(name, source)
-    out = write(results, name, suite, profile, source, absent, elsewhere)
+    suite, unavailable, elsewhere = suite_facts(name, source)
+    out = write(records, name, suite, profile, source, unavailable, elsewhere)
     print(out["text"])
     for note in out["notes"]:
         print(note)
     print("\nwritten: " + ", ".join(str(path) for path in out["paths"]))
 
 
-def write_site(results: Path, folder: Path, suites: Sequence[str], profile: str | None, source: str | None) -> int:
+def write_site(records: "Records", folder: Path, suites: Sequence[str], profile: str | None, source: str | None) -> int:
     """Write the site of some suites, say where it is, and return the exit code.
 
     Raises:
@@ -79,9 +83,9 @@ def write_site(results: Path, folder: Path, suites: Sequence[str], profile: str 
     known = {}
     for name in suites:
         suite, _, elsewhere = suite_facts(name, EMBEDDED)
-        known[name] = Suite(suite, partial(_absent, name), elsewhere, paper_settings(name))
+        known[name] = Suite(suite, partial(_unavailable, name), elsewhere, paper_settings(name))
     try:
-        out = site.write(results, folder, known, profile, source)
+        out = site.write(records, folder, known, profile, source)
     except ValueError as error:
         raise UserError(f"--site {folder}: {error}") from error
     except OSError as error:
@@ -103,8 +107,8 @@ def paper_settings(suite: str) -> dict[tuple[str, str], dict[str, Any]]:
     return found
 
 
-def _absent(name: str, source: str) -> dict[str, str]:
-    """Why methods and datasets are missing; of a source that offmarl does not know, methods only."""
+def _unavailable(name: str, source: str) -> dict[str, str]:
+    """Why methods and datasets are unavailable; for a source that offmarl does not know, methods only."""
     from offmarl.datasets.catalogue import SOURCES
     from offmarl.experiments.grid import jobs as grid
     from offmarl.experiments.grid.suite import load_suite

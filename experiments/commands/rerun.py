@@ -33,7 +33,7 @@ def _rerun(args: argparse.Namespace) -> int:
     from offmarl.experiments.training.run import train
 
     store, run_id = Store(args.results), args.run_id
-    record = store.peek(check_name("run", run_id, store.run_ids()), None)
+    record = store.peek(check_name("run", run_id, store.run_ids()), all_files=True)
     if record is None:
         raise UserError(f"{run_id}: is damaged; `offmarl run` trains it again")
     if record["status"] == "failed":

@@ -43,6 +43,7 @@ def _run(args: argparse.Namespace) -> int:
     from offmarl.experiments.store.leftovers import clear_leftovers
     from offmarl.experiments.store.store import Store
     from offmarl.experiments.training.machine import Host
+    from offmarl.reports.records.reader import Records
 
     _check(args)
     request = options.request_of(args, source=args.source, seeds=options.parse_seeds(args.seeds))
@@ -72,8 +73,9 @@ def _run(args: argparse.Namespace) -> int:
         from offmarl.experiments.commands import loggers
 
         loggers.write(args.log, results, [run_id for job in jobs for run_id in job.run_ids()])
+    records = Records.read(results)
     for suite in expand(args.suite):
-        print_report(suite, args.profile, args.source, results)
+        print_report(records, suite, args.profile, args.source)
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
     _print_unavailable(request)

@@ -41,7 +41,7 @@ def note_grid(results: Path, request: "Request", grid: Sequence["Job"]) -> None:
 
     A later request for the same suite, profile and source replaces it.
     """
-    from offmarl.reports.report import whole
+    from offmarl.reports.records.files import write_text
 
     path = results / "grids" / f"{request.suite}-{request.profile}-{request.source}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,8 +50,7 @@ def note_grid(results: Path, request: "Request", grid: Sequence["Job"]) -> None:
         | {"steps": job.protocol.steps, "run_ids": job.run_ids(), "lease": job.lock_name}
         for job in grid
     ]
-    text = json.dumps({"asked": datetime.now(UTC).isoformat(), "jobs": jobs}, indent=1)
-    whole(path, lambda draft: draft.write_text(text))
+    write_text(path, json.dumps({"asked": datetime.now(UTC).isoformat(), "jobs": jobs}, indent=1))
 
 
 def survey(store: "Store") -> Record:

@@ -7,17 +7,17 @@ import io
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from offmarl.experiments.commands.options import examples, existing, results_option
 from offmarl.experiments.errors import UserError
 
 if TYPE_CHECKING:
     from offmarl.datasets.catalogue import Entry
-    from offmarl.experiments.store.store import Store
+    from offmarl.reports.records.reader import Records
+    from offmarl.reports.records.schema import Record
 
-Record = dict[str, Any]
-MACHINES = ("status", "reason")  # columns that say of what is not available why it is so here
+MACHINES = ("status", "reason")  # columns that say why something is not available on the machine of the report
 
 
 class Finding(NamedTuple):
@@ -30,7 +30,7 @@ class Finding(NamedTuple):
 
 
 def verify_options(parser: argparse.ArgumentParser) -> None:
-    """Declare them."""
+    """Declare the options of the command."""
     parser.epilog = examples(("verify", "results/"), ("verify --results /node1/results", "another store"))
     results_option(parser)
     parser.set_defaults(command=_verify)
@@ -40,54 +40,59 @@ def _verify(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from offmarl.experiments.store.store import Store
+    from offmarl.reports.records.reader import Records
 
     store = Store(existing(args.results))
-    records = {run_id: record for run_id in store.run_ids() if (record := store.peek(run_id))}
-    work = _checks(store, records)
+    run_ids = store.run_ids()
+    checks = _checks(Records.read(store.root), run_ids)
     found: list[Finding] = []
-    with tqdm(work, desc="verifying", unit="check", leave=False, disable=None) as bar:
+    with tqdm(checks, desc="verifying", unit="check", leave=False, disable=None) as bar:
         for check in bar:
             for finding in check():
                 found.append(finding)
                 bar.write(("! " if finding.wrong else "  ") + ": ".join(finding[:3]))
     wrong = sum(finding.wrong for finding in found)
-    print(f"{len(store.run_ids())} runs, {len(work)} checks: " + (f"{wrong} do not match" if wrong else "all sound"))
+    print(f"{len(run_ids)} runs, {len(checks)} checks: " + (f"{wrong} do not match" if wrong else "all sound"))
     return 1 if wrong else 0
 
 
-def _checks(store: "Store", records: dict[str, Record]) -> list[Callable[[], Iterator[Finding]]]:
-    """What there is to do."""
-    runs = [partial(check_run, store, run_id) for run_id in store.run_ids()]
-    data: dict[Any, list[str]] = {}
-    games: dict[Any, list[str]] = {}
-    for run_id, record in records.items():
-        cell, facts = record.get("cell") or {}, record.get("dataset") or {}
-        named = cell.get("source"), cell.get("task"), cell.get("quality")
+def _checks(records: "Records", run_ids: list[str]) -> list[Callable[[], Iterator[Finding]]]:
+    """A check for each run, dataset, simulator and written table."""
+    data: dict[tuple, str] = {}  # to the first run that names it
+    games: dict[tuple, str] = {}
+    for run_id, record in records.by_run.items():
+        if record is None:
+            continue
+        dataset = tuple(record["cell"][key] for key in ("source", "task", "quality"))
+        facts = record.get("dataset") or {}
         if "sha256" in facts:
-            key = (record.get("protocol") or {}).get("data")
-            data.setdefault((*named, key, facts["sha256"]), []).append(run_id)
+            data.setdefault((*dataset, (record.get("protocol") or {}).get("data"), facts["sha256"]), run_id)
         if "rollout" in (record.get("engine") or {}):
-            games.setdefault((*named, record["engine"]["rollout"]), []).append(run_id)
-    sums = [partial(check_data, *what, ids[0]) for what, ids in data.items()]
-    rollouts = [partial(check_rollout, *what, ids[0]) for what, ids in games.items()]
-    tables = sorted((store.root / "reports").glob("*/table.csv"))
-    return [*runs, *sums, *rollouts, *(partial(check_table, store.root, path) for path in tables)]
+            games.setdefault((*dataset, record["engine"]["rollout"]), run_id)
+    tables = sorted((records.root / "reports").glob("*/table.csv"))
+    return [
+        *(partial(check_run, records.root / "runs" / run_id, records.by_run.get(run_id)) for run_id in run_ids),
+        *(partial(check_data, *what, run_id) for what, run_id in data.items()),
+        *(partial(check_rollout, *what, run_id) for what, run_id in games.items()),
+        *(partial(check_table, records, path) for path in tables),
+    ]
 
 
-def check_run(store: "Store", run_id: str) -> Iterator[Finding]:
-    """A run's files against their sums, and its settings against its name."""
+def check_run(folder: Path, record: "Record | None") -> Iterator[Finding]:
+    """A run's files against their checksums, and its settings against its name."""
     from offmarl.experiments.grid.jobs import stored_hash
     from offmarl.experiments.store.store import Cell
-    from offmarl.reports.records import checksums as sums
+    from offmarl.reports.records import checksums
 
-    folder, record = f"runs/{run_id}", store.peek(run_id)
-    if sums.summed(store.runs / run_id):
-        for fault in sums.faults(store.runs / run_id):
-            yield Finding(folder, run_id, fault)
+    run_id, place = folder.name, f"runs/{folder.name}"
+    if checksums.has_sums(folder):
+        for fault in checksums.faults(folder):
+            yield Finding(place, run_id, fault)
     else:
-        yield Finding(folder, run_id, "no sums, it was written by an older version", wrong=False)
+        yield Finding(place, run_id, "no checksums, it was written by an older version", wrong=False)
     if record is None:
-        yield Finding(f"{folder}/run.json", run_id, "is damaged; the next run sets it aside and trains the cell again")
+        reason = "is damaged; the next run sets it aside and trains the cell again"
+        yield Finding(f"{place}/run.json", run_id, reason)
         return
     try:
         expected = stored_hash(record)
@@ -95,20 +100,22 @@ def check_run(store: "Store", run_id: str) -> Iterator[Finding]:
         names = {"name of its folder": run_id, "run_id": record["run_id"]}
         settings = record["config_hash"]
     except (KeyError, TypeError, AttributeError) as error:
-        yield Finding(f"{folder}/run.json", run_id, f"lacks what its name is made of ({error!r})", wrong=False)
+        yield Finding(
+            f"{place}/run.json", run_id, f"settings are missing, so its name is not checked ({error!r})", False
+        )
         return
     for key, name in names.items():
         if name != name_by_settings:
-            yield Finding(f"{folder}/run.json", key, f"is {name}, the stored settings give {name_by_settings}")
+            yield Finding(f"{place}/run.json", key, f"is {name}, the stored settings give {name_by_settings}")
     if settings != expected:
-        yield Finding(f"{folder}/run.json", "config_hash", f"is {settings}, should be {expected}")
+        yield Finding(f"{place}/run.json", "config_hash", f"is {settings}, should be {expected}")
 
 
 def check_data(source: str, task: str, quality: str, key: str, sha256: str, run_id: str) -> Iterator[Finding]:
-    """The data that runs name, where they are here."""
+    """The data that runs name, where it is on this machine."""
     name, entry = f"{task}:{quality}", _entry(source, task, quality)
     if entry is None or entry.key() != key or entry.card() is None:
-        yield Finding(f"data {name} ({source})", run_id, "not here, so not compared", wrong=False)
+        yield Finding(f"data {name} ({source})", run_id, "unavailable here, so not compared", wrong=False)
         return
     with contextlib.redirect_stderr(io.StringIO()):  # nothing is recorded anew here
         card = entry.ready()
@@ -124,7 +131,7 @@ def check_rollout(source: str, task: str, quality: str, rollout: str, run_id: st
 
     entry = _entry(source, task, quality)
     if entry is None or entry.unavailable():
-        yield Finding(f"simulator of {task} ({source})", run_id, "not here, so not compared", wrong=False)
+        yield Finding(f"simulator of {task} ({source})", run_id, "unavailable here, so not compared", wrong=False)
     elif (here := reference(entry.task).get("rollout")) != rollout:
         reason = f"its reference rollout is {here} here, {rollout} in {run_id}: another simulator or processor"
         yield Finding(f"simulator of {task} ({source})", "rollout", reason)
@@ -136,12 +143,12 @@ def _entry(source: str, task: str, quality: str) -> "Entry | None":
     return catalogue(source).get((task, quality)) if source in SOURCES else None
 
 
-def check_table(results: Path, path: Path) -> Iterator[Finding]:
+def check_table(records: "Records", path: Path) -> Iterator[Finding]:
     """Every cell of a written table, computed again from the episodes in the store."""
     from offmarl.experiments.commands.report import suite_facts
-    from offmarl.reports.tables import table as tables
+    from offmarl.reports.tables.build import build
 
-    text, name = path.read_text(encoding="utf-8", errors="replace"), str(path.relative_to(results))
+    text, name = path.read_text(encoding="utf-8", errors="replace"), str(path.relative_to(records.root))
     written = list(csv.DictReader(io.StringIO(text)))
     try:
         profile, source = written[0]["profile"], written[0]["source"]
@@ -150,7 +157,7 @@ def check_table(results: Path, path: Path) -> Iterator[Finding]:
     except (IndexError, KeyError, UserError, ValueError) as error:
         yield Finding(name, "table", f"is not a table of this store ({error})")
         return
-    now = tables.build(results, facts[0], suite, profile, source, *facts[1:]).to_csv(index=False)
+    now = build(records, facts[0], suite, profile, source, *facts[1:]).frame().to_csv(index=False)
     fresh = {_row_key(row): row for row in csv.DictReader(io.StringIO(now))}
     found = False
     for row in written:

@@ -4,13 +4,10 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from offmarl.experiments.store.store import Store
 from offmarl.reports.records import checksums
-from offmarl.reports.records.schema import evaluated
-
-Record = dict[str, Any]
+from offmarl.reports.records.schema import Record, has_returns
 
 
 def readable(store: Store) -> dict[str, Record]:
@@ -23,7 +20,7 @@ def finished(results: Path) -> Iterator[tuple[Path, Record]]:
     store = Store(results)
     for run_id, record in readable(store).items():
         if record["status"] == "done":
-            if evaluated(record) and all(map(_even, record["evaluations"])):
+            if has_returns(record) and all(map(_even, record["evaluations"])):
                 yield store.runs / run_id, record
             else:
                 print(f"skipped: {store.runs / run_id}: its evaluations are malformed", file=sys.stderr)
@@ -36,7 +33,7 @@ def read_folder(folder: Path) -> Record:
         ValueError: when a file does not match its checksum, or the record is not JSON.
         OSError: when it cannot be read.
     """
-    if checksums.summed(folder) and (faults := checksums.faults(folder)):
+    if checksums.has_sums(folder) and (faults := checksums.faults(folder)):
         raise ValueError(faults[0])
     return json.loads((folder / checksums.RECORD).read_text())
 

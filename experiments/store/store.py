@@ -4,10 +4,10 @@
                             curves.parquet  training metrics by step
                             checkpoint.pt   the trained method
                             SHA256SUMS      of the files above
-    <results>/damaged/<run id>.<n>/         runs that were no longer what was written; nothing reads them
+    <results>/damaged/<run id>.<n>/         runs whose files were damaged; nothing reads them
     <results>/measurements/<kind>/<name>.json   what `offmarl latency` and `offmarl bench train` measured
 
-A run directory appears whole or not at all: it is written under a temporary name and renamed. Reports read these
+A run directory appears complete or not at all: it is written under a temporary name and renamed. Reports read these
 files and nothing else.
 """
 
@@ -19,15 +19,15 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from offmarl.reports.records import checksums as sums
-from offmarl.reports.records.schema import formed
+from offmarl.reports.records import checksums, files
+from offmarl.reports.records.reader import read_record
+from offmarl.reports.records.schema import Record
 
 SCHEMA = 1
 
@@ -70,33 +70,30 @@ class Store:
         self.runs = self.root / "runs"
 
     def status(self, run_id: str) -> str:
-        """`done`, `failed`, `diverged` or `pending`. A run of which any file is damaged is set aside: pending again."""
-        record = self.read(run_id, None)
+        """`done`, `failed`, `diverged` or `pending`. A run with a damaged file is set aside: pending again."""
+        record = self.read(run_id, all_files=True)
         return record["status"] if record else "pending"
 
-    def read(self, run_id: str, files: Sequence[str] | None = (sums.RECORD,)) -> dict[str, Any] | None:
-        """The record of a run, or None where there is none. A run of which these files are damaged is set aside."""
-        for _ in range(2):  # one that is being replaced at this moment is whole when looked at again
-            record = self.peek(run_id, files)
+    def read(self, run_id: str, all_files: bool = False) -> Record | None:
+        """The record of a run, or None where it is missing. If it, or any of `all_files`, is damaged: set aside."""
+        for _ in range(2):  # one that is being replaced at this moment is complete the second time
+            record = self.peek(run_id, all_files)
             if record is not None or not (self.runs / run_id).is_dir():
                 return record
         with contextlib.suppress(OSError):  # a store that cannot be written, or another process was first
             self._set_aside(run_id)
         return None
 
-    def peek(self, run_id: str, files: Sequence[str] | None = (sums.RECORD,)) -> dict[str, Any] | None:
-        """The record of a run, or None where there is none or these files (None: all) are damaged; nothing is moved."""
+    def peek(self, run_id: str, all_files: bool = False) -> Record | None:
+        """The record of a run, or None where it, or any of `all_files`, is missing or damaged; nothing is moved."""
         folder = self.runs / run_id
-        try:
-            if sums.summed(folder) and sums.faults(folder, files):
-                return None
-            record = json.loads((folder / sums.RECORD).read_text())
-        except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, UnicodeDecodeError):
-            return None
-        return record if formed(record) else None
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            if not (all_files and checksums.has_sums(folder) and checksums.faults(folder)):
+                return read_record(folder)
+        return None
 
     def run_ids(self) -> list[str]:
-        """The runs that are there, damaged ones too."""
+        """All runs of the store, damaged ones too."""
         return sorted(path.name for path in self.runs.glob("[!.]*") if path.is_dir())
 
     def _set_aside(self, run_id: str) -> None:
@@ -114,8 +111,8 @@ class Store:
         checkpoint: bytes | None = None,
     ) -> Path:
         """Store one run that has ended; an earlier directory of the same id is replaced."""
-        run_id = record["run_id"]
-        place, draft = self.runs / run_id, self.runs / f".{run_id}.{uuid.uuid4().hex[:8]}"
+        place = self.runs / record["run_id"]
+        draft = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}")
         draft.mkdir(parents=True)
         try:
             (draft / "run.json").write_text(json.dumps({"schema": SCHEMA, "cell": asdict(cell), **record}, indent=1))
@@ -123,7 +120,7 @@ class Store:
                 curves.to_parquet(draft / "curves.parquet", index=False)
             if checkpoint is not None:
                 (draft / "checkpoint.pt").write_bytes(checkpoint)
-            (draft / sums.SUMS).write_text(sums.sums(draft, os.listdir(draft)))
+            (draft / checksums.SUMS).write_text(checksums.sums(draft, os.listdir(draft)))
             self._replace(place, draft)
         except BaseException:
             shutil.rmtree(draft, ignore_errors=True)
@@ -149,7 +146,5 @@ class Store:
         """Store a measurement; an earlier one of the same name is replaced."""
         place = self.root / "measurements" / kind / (re.sub(r"[^\w.+-]+", "-", name) + ".json")
         place.parent.mkdir(parents=True, exist_ok=True)
-        draft = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}")
-        draft.write_text(json.dumps({"schema": SCHEMA, **record}, indent=1))
-        os.replace(draft, place)
+        files.write_text(place, json.dumps({"schema": SCHEMA, **record}, indent=1))
         return place

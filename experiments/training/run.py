@@ -27,6 +27,7 @@ from offmarl.experiments.training.machine import Host, provenance
 from offmarl.experiments.training.method import build, describe, job_trainer
 from offmarl.experiments.training.online import OnlineSampler
 from offmarl.experiments.training.updates import Updates
+from offmarl.reports.records.files import replacing
 
 CURVE_POINTS = 100  # training metrics kept of a run
 CHECKPOINT_SECONDS = 300.0  # between the checkpoints of a run in progress
@@ -142,7 +143,6 @@ class Run:
         if self.online:
             return
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.checkpoint.with_suffix(".draft")
         state = {
             "step": self.step,
             "curves": self.curves,
@@ -153,8 +153,8 @@ class Run:
             "algorithm": self.algorithm.state_dict(),
             "batches": self.sampler.streams.state_dict(),
         }
-        torch.save(state, draft)
-        draft.replace(self.checkpoint)
+        with replacing(self.checkpoint, self.checkpoint.with_suffix(".draft")) as draft:
+            torch.save(state, draft)
 
     def resume(self) -> None:
         """Continue from the checkpoint, where there is an intact one."""

@@ -1,42 +1,45 @@
 """Aggregates of every group as a figure: points with intervals, and performance profiles, as rliable draws them."""
 
 import math
+from collections import Counter
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from offmarl.reports.figures.style import caption, markers, round_ticks, styled
-from offmarl.reports.tables.aggregates import NAMES, TOO_FEW
+from offmarl.reports.tables.aggregates import NAMES, TOO_FEW, Aggregates
 from offmarl.reports.tables.table import span
 
 WIDTH = 3.4  # inches of a column of text: a group each
 
 
 @styled
-def draw(found: pd.DataFrame, colour: dict[str, str]) -> Figure | None:
+def draw(found: Aggregates, colour: dict[str, str]) -> Figure | None:
     """A block per group, one column of text wide; `found` is `aggregates.build`, `colour` is `style.colours`."""
-    groups = list(found["group"].unique())
+    groups = Counter(row["group"] for row in found.rows)
     if not groups:
         return None
     columns = min(2, len(groups))
-    rows, most = math.ceil(len(groups) / columns), max(found.groupby("group").size())
+    rows, most = math.ceil(len(groups) / columns), max(groups.values())
     figure = Figure(figsize=(WIDTH * columns, rows * (2.6 + 0.3 * most) + 0.4), layout="constrained")
     blocks: Any = figure.subfigures(rows, columns, squeeze=False)
     for block, group in zip(blocks.ravel(), groups):
-        thresholds, profiles = found.attrs["profiles"][group]
-        _block(block, found.query("group == @group"), thresholds, profiles, colour)
-    few = found["iqm_low"].isna()
+        thresholds, profiles = found.profiles[group]
+        _block(block, found.frame().query("group == @group"), thresholds, profiles, colour)
+    few = [math.isnan(row["iqm_low"]) for row in found.rows]
     bars = ["" if all(few) else "bars and bands: 95 % intervals over seeds", f"with {TOO_FEW}" if any(few) else ""]
-    facts = f"{found['profile'].iloc[0]} profile, source {found['source'].iloc[0]}; scores as in aggregates.md"
+    first = found.rows[0]
+    facts = f"{first['profile']} profile, source {first['source']}; scores as in aggregates.md"
     caption(figure, "; ".join(filter(None, [facts, *bars])))
     return figure
 
 
 def _block(
-    block: SubFigure, rows: pd.DataFrame, thresholds: list[float], profiles: dict, colour: dict[str, str]
+    block: SubFigure, rows: pd.DataFrame, thresholds: np.ndarray, profiles: dict, colour: dict[str, str]
 ) -> None:
     """Four panels of a group's aggregates, method names at the left ones only, and below them its profiles."""
     sizes = span(rows["n_datasets"], "dataset"), span(rows["n_seeds"], "seed")
@@ -66,7 +69,7 @@ def _points(axis: Axes, rows: pd.DataFrame, metric: str, colour: dict[str, str])
     sns.despine(ax=axis, left=True)
 
 
-def _profiles(axis: Axes, rows: pd.DataFrame, thresholds: list[float], profiles: dict, colour: dict[str, str]) -> None:
+def _profiles(axis: Axes, rows: pd.DataFrame, thresholds: np.ndarray, profiles: dict, colour: dict[str, str]) -> None:
     """The share of runs above every score, with the markers of the panels above at staggered places."""
     shapes, titles = markers(colour), dict(zip(rows["algorithm"], rows["title"]))
     gap = max(1, len(thresholds) // 8)

@@ -4,6 +4,7 @@ Both return a matplotlib figure, or None where there is nothing to draw. They sh
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,24 +19,27 @@ from offmarl.reports.figures.labels import label_points
 from offmarl.reports.figures.style import caption, colours, legend, markers, panels, round_ticks, styled
 from offmarl.reports.tables.speed import NATIVE, Row
 from offmarl.reports.tables.stats import estimate
-from offmarl.reports.tables.table import of_table, reduced_networks, row_name, span
+from offmarl.reports.tables.table import Table, listed, reduced_networks, span
 
 DATASET = "mean of the dataset"
 
 
 @styled
-def learning_curves(curves: pd.DataFrame, table: pd.DataFrame) -> Figure | None:
+def learning_curves(table: Table) -> Figure | None:
     """A panel per dataset: mean return by gradient steps, with the intervals of the table as bands.
 
-    `curves` is `records.reader.evaluation_curves`; the dashed grey line is the mean return of the dataset.
+    The dashed grey line is the mean return of the dataset.
     """
     shown: dict[tuple, dict] = {}
-    for row in of_table(curves, table):
-        lines = shown.setdefault((row_name(row), row["dataset_mean"]), {})
-        lines.setdefault(row["title"], {}).setdefault(row["step"], {})[row["seed"]] = row["episodes"]
+    labels = {(row.task, row.quality): row.label for row in table.rows}
+    for run in table.runs:
+        lines = shown.setdefault((labels[run["task"], run["quality"]], run["dataset_mean"]), {})
+        for evaluation in run["evaluations"]:
+            seeds = lines.setdefault(run["title"], {}).setdefault(evaluation["step"], {})
+            seeds[run["seed"]] = evaluation["returns"]
     if not shown:
         return None
-    columns = min(len(shown), max(3, *table.groupby("task")["quality"].nunique()))
+    columns = min(len(shown), max(3, *Counter(task for task, _ in labels).values()))
     width, colour = 0.8 + 2.2 * columns, colours(table)
     figure, axes = panels(len(shown), columns, width, 1.5 + 1.4 * math.ceil(len(shown) / columns))
     for axis, ((title, data), lines) in zip(axes, shown.items()):
@@ -52,15 +56,15 @@ def learning_curves(curves: pd.DataFrame, table: pd.DataFrame) -> Figure | None:
 
 
 @styled
-def speed_return(runs: pd.DataFrame, table: pd.DataFrame, measured: Sequence[Row] = ()) -> Figure | None:
+def speed_return(table: Table, measured: Sequence[Row] = ()) -> Figure | None:
     """Mean return against the time of one joint decision (ms, log axis): a panel per group, a point per method.
 
-    `runs` is `records.reader.load_runs`. Both are means over the group's datasets that all methods shown have; bars are
+    Both are means over the group's datasets that all methods shown have; bars are
     95 % intervals of the mean return, from three seeds on. Times are those of the runs' own networks, or the `measured`
     ones (`speed.inference`, of one machine) where there is one for every method and group.
     """
-    shown, source = _with_times(of_table(runs.query("status == 'done' and latency_ms > 0"), table), measured)
-    groups = {group: _points([run for run in shown if run["group"] == group]) for group in table["group"].unique()}
+    shown, source = _with_times([run for run in table.runs if run["latency_ms"] > 0], measured)
+    groups = {group: _points([run for run in shown if run["group"] == group]) for group in table.groups}
     groups = {group: found for group, found in groups.items() if found[0]}
     if not groups:
         return None
@@ -68,7 +72,7 @@ def speed_return(runs: pd.DataFrame, table: pd.DataFrame, measured: Sequence[Row
     figure, axes = panels(len(groups), columns, 4.2 * columns + 0.4, 3.2 * math.ceil(len(groups) / columns) + 0.4)
     for axis, (group, (points, datasets)) in zip(axes, groups.items()):
         _draw_points(axis, points, colour)
-        unit = table.loc[table["group"] == group, "unit"].iloc[-1]
+        unit = next(row.unit for row in reversed(table.rows) if row.group == group)
         axis.set(xlabel="time per joint decision (ms, log scale)", ylabel=f"mean {unit}")
         axis.set_title(f"{group} ({span([datasets], 'dataset')})")
     devices = "; ".join(sorted({run["device"] for run in shown if run["device"]})) or "an unknown device"
@@ -91,18 +95,18 @@ def _with_times(shown: list[Any], measured: Sequence[Row]) -> tuple[list[Any], s
     return found, f"slowest agent, networks of the {size} size, measured on {', '.join(native['task'].unique())}"
 
 
-def _intervals(table: pd.DataFrame, what: str) -> str:
+def _intervals(table: Table, what: str) -> str:
     """What the bands or bars of a figure are, if it has any."""
-    if all(table["ci_low"].isna()):
+    if all(math.isnan(row.ci_low) for row in table.rows):
         return "fewer than three seeds: no interval"
     return f"{what}: 95 % intervals over seeds, where there are three or more"
 
 
-def _describe(figure: Figure, table: pd.DataFrame, what: str) -> None:
+def _describe(figure: Figure, table: Table, what: str) -> None:
     """The caption: profile, simulator, seeds, `what` else it takes to read the figure, reduced networks."""
-    done, sizes = table[table["mean"].notna()], reduced_networks(table)
-    seeds, engine = span(done["n_seeds"], "seed"), "; ".join(sorted(set(done["engine"])))
-    facts = f"{table['profile'].iloc[0]} profile, source {table['source'].iloc[0]}, {engine}, {seeds}"
+    done, sizes = [row for row in table.rows if row.has_mean], reduced_networks(table.rows)
+    seeds, engine = span((row.n_seeds for row in done), "seed"), listed(row.engine for row in done)
+    facts = f"{table.rows[0].profile} profile, source {table.rows[0].source}, {engine}, {seeds}"
     caption(figure, facts, what, f"reduced networks (smaller than the paper's): {sizes}" if sizes else "")
 
 

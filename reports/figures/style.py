@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from itertools import cycle
 from typing import Any
 
-import pandas as pd
 import seaborn as sns
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from offmarl.reports.tables.table import Table
 
 # Okabe and Ito's colours, brown for the yellow that is faint on white, then Tol's muted ones. A method has the same
 # colour in every figure, and the methods of one table differ.
@@ -28,9 +29,9 @@ STYLE: dict[Any, Any] = sns.axes_style("ticks") | FONTS | LINES
 styled = rc_context(STYLE)  # decorates the functions that draw a figure
 
 
-def colours(table: pd.DataFrame) -> dict[str, str]:
+def colours(table: Table) -> dict[str, str]:
     """Title of every method of the table, run or not, to its colour."""
-    return paint(dict(zip(table["algorithm"], table["title"])).values())
+    return paint(table.titles.values())
 
 
 def paint(names: Iterable[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The SHA-256 sums of a run's files, which lie beside them: whether a run is still what was written."""
+"""The SHA-256 checksums of a run's files, stored beside them: whether a run is still what was written."""
 
 import hashlib
 from collections.abc import Iterable
@@ -10,26 +10,39 @@ WRITTEN = {RECORD, "curves.parquet", "checkpoint.pt"}
 
 
 def sums(folder: Path, names: Iterable[str]) -> str:
-    """A line for each file: its sum and its name."""
+    """The content of SHA256SUMS: a line for each file, its checksum and its name."""
     lines = []
     for name in sorted(names):
         with (folder / name).open("rb") as file:
-            lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n")
+            lines.append(_line(name, hashlib.file_digest(file, "sha256").hexdigest()))
     return "".join(lines)
 
 
-def summed(folder: Path) -> bool:
-    """Whether a run has sums; older ones have none."""
+def has_sums(folder: Path) -> bool:
+    """Whether a run has checksums; older ones have none."""
     return (folder / SUMS).exists()
 
 
-def faults(folder: Path, names: Iterable[str] | None = None) -> list[str]:
-    """What is wrong with files of a run that has sums, a line each; by default with all that are its own."""
-    lines = (folder / SUMS).read_bytes().decode("ascii", "replace").splitlines(keepends=True)
-    there = {path.name for path in folder.iterdir() if path.is_file()}
-    own = {line[66:].rstrip("\n") for line in lines} | there & WRITTEN  # whatever else lies there is not the run's
+def matches(folder: Path, name: str, content: bytes) -> bool:
+    """Whether this content of a file is the one in the checksums of a run that has them."""
+    return _line(name, hashlib.sha256(content).hexdigest()) in _stored(folder)
+
+
+def faults(folder: Path) -> list[str]:
+    """What is wrong with the files of a run that has checksums, a line each."""
+    stored = _stored(folder)
+    files = {path.name for path in folder.iterdir() if path.is_file()}
+    own = {line[66:].rstrip("\n") for line in stored} | files & WRITTEN  # any other file there is not the run's
     return [
-        f"{name}: does not match its sum in {SUMS}, or is missing"
-        for name in sorted(own if names is None else names)
-        if name not in there or sums(folder, [name]) not in lines
+        f"{name}: does not match its checksum in {SUMS}, or is missing"
+        for name in sorted(own)
+        if name not in files or sums(folder, [name]) not in stored
     ]
+
+
+def _stored(folder: Path) -> list[str]:
+    return (folder / SUMS).read_bytes().decode("ascii", "replace").splitlines(keepends=True)
+
+
+def _line(name: str, digest: str) -> str:
+    return f"{digest}  {name}\n"

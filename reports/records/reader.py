@@ -1,86 +1,97 @@
-"""The results store as data frames.
+"""The records of a results store, read once and then selected from.
 
-Reads `<results>/runs/<run id>/run.json` and nothing else. A file that cannot be read, or does not match its sum, is
-left out and counted; so are the runs that were set aside in `<results>/damaged` and have not been run again.
-Runs of one cell with different settings are never pooled: the newest set is kept. `attrs["notes"]` of a frame
-says what was left out. The store holds raw returns; those of the tasks in `normalised` are turned into scores here,
-0 for the return of a random policy and 100 for an expert's, by the two returns that each run carries.
+Reads `<results>/runs/<run id>/run.json` and nothing else. The store holds raw returns; those of the tasks that a suite
+names in `normalised` become scores here: 0 for the return of a random policy and 100 for an expert's, by the two
+returns that each run carries.
 """
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
-from offmarl.reports.records import checksums as sums
-from offmarl.reports.records.schema import CELL, evaluated, formed
-
-Record = dict[str, Any]
+from offmarl.reports.records import checksums
+from offmarl.reports.records.schema import CELL, Record, has_returns, is_valid_record
 
 
-def load_runs(
-    results: Path | str, profile: str | None = None, source: str | None = None, normalised: Collection[str] = ()
-) -> pd.DataFrame:
-    """One row per run: cell, status, returns, latency, provenance.
+class Selection(NamedTuple):
+    """Records of a store with one set of settings per cell, and notes on what was left out."""
 
-    `final` is the mean return over the episodes of the last evaluation (`episodes`), `best` the highest mean
-    of any evaluation, `latency_ms` milliseconds per joint decision, `train_s` seconds spent in updates, `reduced`
-    the sizes that fall short of the paper's, in words (empty for a network of the paper's size, or an older record).
-    """
-    found, notes = records(Path(results), profile, source, normalised)
-    columns = _row({"cell": dict.fromkeys(CELL), "status": "failed", "run_id": ""})
-    runs = pd.DataFrame([_row(record) for record in found], columns=pd.Index(columns))
-    runs.attrs["notes"] = notes
-    return runs
+    records: list[Record]
+    notes: list[str]
 
 
-def evaluation_curves(
-    results: Path | str, profile: str | None = None, source: str | None = None, normalised: Collection[str] = ()
-) -> pd.DataFrame:
-    """One row per evaluation of a finished run: cell, `step`, `mean_return`, `episodes` (their returns)."""
-    found, notes = records(Path(results), profile, source, normalised)
-    rows = [
-        {
-            **record["cell"],
-            "step": evaluation["step"],
-            "mean_return": float(np.mean(evaluation["returns"])),
-            "episodes": evaluation["returns"],
-        }
-        for record in found
-        if record["status"] == "done"
-        for evaluation in record.get("evaluations") or []
-    ]
-    curves = pd.DataFrame(rows, columns=pd.Index([*CELL, "step", "mean_return", "episodes"]))
-    curves.attrs["notes"] = notes
-    return curves
+@dataclass(frozen=True)
+class Records:
+    """All records of a store as they were when it was read."""
+
+    root: Path  # the results directory
+    by_run: dict[str, Record | None]  # name of the folder to its record; None where it cannot be read
+    set_aside: list[str]  # damaged runs that have been moved away and not been run again
+
+    @classmethod
+    def read(cls, results: Path | str) -> "Records":
+        """Read every run.json once; one that cannot be read, is invalid or does not match its checksum is None.
+
+        Raises:
+            ValueError: if there is no such directory.
+        """
+        root, runs = Path(results), Path(results) / "runs"
+        if not root.is_dir():
+            raise ValueError(f"no results directory at {root}; `offmarl run` makes it")
+        by_run = {}
+        for path in sorted(runs.glob(f"[!.]*/{checksums.RECORD}")):  # a leading dot: a run being written
+            try:
+                by_run[path.parent.name] = read_record(path.parent)
+            except OSError:
+                by_run[path.parent.name] = None
+        moved = {path.name.rpartition(".")[0] for path in (root / "damaged").glob("*")}
+        return cls(root, by_run, sorted(run_id for run_id in moved if not (runs / run_id).exists()))
+
+    def select(
+        self, profile: str | None = None, source: str | None = None, normalised: Collection[str] = ()
+    ) -> Selection:
+        """The records of a profile and a source (None: any), with scores for the returns of `normalised` tasks.
+
+        Runs of one cell with different settings are never pooled: the newest set is kept. A finished run without
+        returns counts as damaged.
+        """
+        found, damaged = [], []
+        for run_id, record in self.by_run.items():
+            if record is None or (record["status"] == "done" and not has_returns(record)):
+                damaged.append(run_id)
+            elif profile in (None, record["cell"]["profile"]) and source in (None, record["cell"]["source"]):
+                found.append(record)
+        kept, notes = _newest(found)
+        damaged += self.set_aside
+        if damaged:
+            shown = ", ".join(damaged[:3]) + (", …" if len(damaged) > 3 else "")
+            notes.append(f"{len(damaged)} run.json could not be read and count as not run: {shown}.")
+        return Selection([scored(r) if r["cell"]["task"] in normalised else r for r in kept], notes)
 
 
-def records(
-    results: Path, profile: str | None = None, source: str | None = None, normalised: Collection[str] = ()
-) -> tuple[list[Record], list[str]]:
-    """The run.json of a profile and source (None: any), one set of settings per cell, and what was left out."""
-    found, damaged = [], []
-    for path in sorted((results / "runs").glob("[!.]*/run.json")):  # a leading dot: a run being written
-        record = _read(path)
-        if record is None:
-            damaged.append(path.parent.name)
-        elif profile in (None, record["cell"]["profile"]) and source in (None, record["cell"]["source"]):
-            found.append(record)
-    kept, notes = _newest(found)
-    aside = {path.name.rpartition(".")[0] for path in (results / "damaged").glob("*")}
-    damaged += sorted(run_id for run_id in aside if not (results / "runs" / run_id).exists())
-    if damaged:
-        shown = ", ".join(damaged[:3]) + (", …" if len(damaged) > 3 else "")
-        notes.append(f"{len(damaged)} run.json could not be read and count as not run: {shown}.")
-    return [scored(record) if record["cell"]["task"] in normalised else record for record in kept], notes
+def read_record(folder: Path) -> Record | None:
+    """The record of a run; None where it is missing, invalid, or does not match its checksum."""
+    path = folder / checksums.RECORD
+    if not path.is_file():
+        return None
+    content = path.read_bytes()
+    if checksums.has_sums(folder) and not checksums.matches(folder, path.name, content):
+        return None
+    try:
+        record = json.loads(content.decode())
+    except ValueError:
+        return None
+    return record if is_valid_record(record) else None
 
 
 def scored(record: Record) -> Record:
-    """The record with normalised scores for returns; without the two returns that it takes, a failed one."""
+    """The record with normalised scores for returns; without the two returns that this takes, a failed one."""
     if not record.get("score"):
         reason = "the run lacks the returns of a random and an expert policy, so it has no normalised score"
         return record | {"status": "failed", "reason": reason, "evaluations": []}
@@ -96,18 +107,45 @@ def scored(record: Record) -> Record:
     return record | {"evaluations": evaluations, "dataset": data}
 
 
-def _read(path: Path) -> Record | None:
-    """A usable record, or None: it needs a cell, a known status, and episodes where it claims to be done.
+def flat(record: Record) -> dict[str, Any]:
+    """A run as one flat row: cell, status, returns, latency, provenance; None or NaN for what it does not have.
 
-    One that has a sum must match it.
+    `final` is the mean return over the episodes of the last evaluation (`episodes`), `best` the highest mean of any
+    evaluation, `latency_ms` milliseconds per joint decision, `train_s` seconds spent in updates, `reduced` the sizes
+    that fall short of the paper's, in words (empty for a network of the paper's size, or an older record).
     """
-    try:
-        if sums.summed(path.parent) and sums.faults(path.parent, [sums.RECORD]):
-            return None
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return record if formed(record) and (record["status"] != "done" or evaluated(record)) else None
+    evaluations = record.get("evaluations") or []
+    means = [float(np.mean(evaluation["returns"])) for evaluation in evaluations]
+    won = evaluations[-1].get("won") if evaluations else None
+    parts = ("algorithm", "protocol", "latency", "time", "dataset", "machine", "engine")
+    algorithm, protocol, latency, time, dataset, machine, engine = (record.get(part) or {} for part in parts)
+    return {
+        **record["cell"],
+        "run_id": record["run_id"],
+        "status": record["status"],
+        "reason": record.get("reason"),
+        "config_hash": _settings(record),
+        "title": algorithm.get("title"),
+        "reduced": _sizes(algorithm.get("reduced") or {}),
+        "evaluations": evaluations,
+        "final": means[-1] if means else math.nan,
+        "best": max(means, default=math.nan),
+        "episodes": evaluations[-1]["returns"] if evaluations else [],
+        "win_rate": float(np.mean(won)) if won else math.nan,
+        "steps": _number(protocol, "steps"),
+        "eval_episodes": _number(protocol, "eval_episodes"),
+        "eval_noise": protocol.get("eval_noise"),
+        "latency_ms": _number(latency, "joint_ms"),
+        "train_s": _number(time, "update_s"),
+        "dataset_mean": _number(dataset, "return_mean"),
+        "dataset_std": _number(dataset, "return_std"),
+        "dataset_sha256": dataset.get("sha256"),
+        "device": machine.get("device"),
+        "engine": _engine(engine),
+        "unlocked": engine.get("unlocked"),
+        "rollout": engine.get("rollout"),
+        "score": record.get("score"),
+    }
 
 
 def _newest(records: list[Record]) -> tuple[list[Record], list[str]]:
@@ -115,15 +153,15 @@ def _newest(records: list[Record]) -> tuple[list[Record], list[str]]:
     cells: dict[tuple, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         cells[tuple(record["cell"][key] for key in CELL[:-1])][_settings(record)].append(record)
-    kept, left_out = [], defaultdict(list)
+    kept, older = [], defaultdict(list)
     for (task, quality, _, algorithm, variant, _), sets in cells.items():
         newest = max(sets, key=lambda settings: max(map(_age, sets[settings])))
         kept += sets.pop(newest)
         if sets:
-            left_out[algorithm, variant].append(f"{task} {quality} ({', '.join(sets)})")
+            older[algorithm, variant].append(f"{task} {quality} ({', '.join(sets)})")
     notes = [
         f"{algorithm} ({variant}): older runs with other settings are left out on {'; '.join(places)}."
-        for (algorithm, variant), places in left_out.items()
+        for (algorithm, variant), places in older.items()
     ]
     return kept, notes
 
@@ -136,41 +174,9 @@ def _age(record: Record) -> tuple[bool, str]:
     return record["status"] == "done", record.get("finished") or ""
 
 
-def _row(record: Record) -> Record:
-    """A run as one flat row; a failed run may lack everything but its cell."""
-    evaluations = record.get("evaluations") or []
-    means = [float(np.mean(evaluation["returns"])) for evaluation in evaluations]
-    won = evaluations[-1].get("won") if evaluations else None
-
-    def fact(part: str, key: str, missing: Any = np.nan) -> Any:
-        return (record.get(part) or {}).get(key, missing)
-
-    return {
-        **record["cell"],
-        "run_id": record["run_id"],
-        "status": record["status"],
-        "reason": record.get("reason"),
-        "config_hash": _settings(record),
-        "title": fact("algorithm", "title", None),
-        "reduced": _sizes(fact("algorithm", "reduced", None) or {}),
-        "final": means[-1] if means else np.nan,
-        "best": max(means, default=np.nan),
-        "episodes": evaluations[-1]["returns"] if evaluations else [],
-        "win_rate": float(np.mean(won)) if won else np.nan,
-        "steps": fact("protocol", "steps"),
-        "eval_episodes": fact("protocol", "eval_episodes"),
-        "eval_noise": fact("protocol", "eval_noise", None),
-        "latency_ms": fact("latency", "joint_ms"),
-        "train_s": fact("time", "update_s"),
-        "dataset_mean": fact("dataset", "return_mean"),
-        "dataset_std": fact("dataset", "return_std"),
-        "dataset_sha256": fact("dataset", "sha256", None),
-        "device": fact("machine", "device", None),
-        "engine": _engine(record.get("engine") or {}),
-        "unlocked": fact("engine", "unlocked", None),
-        "rollout": fact("engine", "rollout", None),
-        "score": record.get("score"),
-    }
+def _number(part: dict[str, Any], key: str) -> float:
+    value = part.get(key)
+    return math.nan if value is None else float(value)
 
 
 def _sizes(reduced: dict[str, Any]) -> str:

@@ -1,26 +1,17 @@
-"""The boards of the site: every suite at every profile and source that the store has, with the runs behind each cell.
-
-A row of a board is a row of the long table with what pages show besides: `label`, `family`, `average`, `difference`,
-`rank`, `note` (the number of its reason), and the addresses `page`, `method_page` and `dataset_page`.
-"""
+"""The boards of the site: every suite at every profile and source of the store, with the runs behind each cell."""
 
 import hashlib
 import re
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import pandas as pd
-
-from offmarl.reports.records.reader import load_runs, records
+from offmarl.reports.records.reader import Records
+from offmarl.reports.records.schema import Record
+from offmarl.reports.site import charts
 from offmarl.reports.tables import aggregates
-from offmarl.reports.tables import table as tables
-from offmarl.reports.tables.table import AVERAGE, LOST, row_name
-
-Row = dict[str, Any]
-Record = dict[str, Any]
-Dataset = tuple[str, str]  # task, quality
-TOLD = (*LOST, "partial", "not available")  # what needs its reason told
+from offmarl.reports.tables.build import build
+from offmarl.reports.tables.table import EXPLAINED, Row, Table, by_dataset
 
 
 class Suite(NamedTuple):
@@ -35,6 +26,33 @@ class Suite(NamedTuple):
     paper: Mapping[tuple[str, str], Mapping[str, Any]] = {}
 
 
+@dataclass(kw_only=True)
+class BoardRow(Row):
+    """A row of the table with what pages show besides."""
+
+    page: str = ""  # addresses in the site; of a cell only where it has runs
+    method_page: str = ""
+    dataset_page: str = ""
+    rank: int | None = None  # by mean on its dataset, the highest first; equal means share theirs
+    note: int | None = None  # the number of its reason
+    scale: tuple[float, float] = (0.0, 1.0)  # the ends of its dataset's bars
+
+    @property
+    def family(self) -> str:
+        """The family of its task."""
+        return self.task.split("/")[0]
+
+    @property
+    def difference(self) -> float:
+        """Ours minus the published mean."""
+        return self.mean - self.published_mean
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Task, quality and method."""
+        return self.task, self.quality, self.algorithm
+
+
 class Board(NamedTuple):
     """One suite at one profile and source."""
 
@@ -42,9 +60,9 @@ class Board(NamedTuple):
     suite: Suite
     profile: str
     source: str
-    table: pd.DataFrame
-    pooled: pd.DataFrame  # its aggregates
-    rows: list[Row]
+    table: Table
+    pooled: aggregates.Aggregates
+    rows: list[BoardRow]
     runs: dict[tuple[str, str, str], list[Record]]  # by task, quality and method; returns as they were measured
 
     @property
@@ -55,7 +73,7 @@ class Board(NamedTuple):
     @property
     def reasons(self) -> list[str]:
         """Why cells are missing or incomplete; the note of a row counts from 1."""
-        return list(dict.fromkeys(row["reason"] for row in self.rows if row["status"] in TOLD))
+        return list(dict.fromkeys(row.reason for row in self.table.rows if row.status in EXPLAINED))
 
 
 def slug(first: str, *others: str) -> str:
@@ -67,49 +85,56 @@ def slug(first: str, *others: str) -> str:
     text = ".".join([first, *others]).replace("/", ".")
     if plain and len(text) <= 120:
         return text
-    told = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60]
-    return f"{told}-{hashlib.sha256(repr((first, *others)).encode()).hexdigest()[:12]}"
+    readable = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60]
+    return f"{readable}-{hashlib.sha256(repr((first, *others)).encode()).hexdigest()[:12]}"
 
 
 def collect(
-    results: Path, suites: Mapping[str, Suite], profile: str | None = None, source: str | None = None
+    records: Records, suites: Mapping[str, Suite], profile: str | None = None, source: str | None = None
 ) -> list[Board]:
     """The boards that the store has runs for; None: every profile, every source."""
-    found, _ = records(results, profile, source)
+    found = records.select(profile, source).records
     boards = []
     for name, suite in suites.items():
-        datasets = set(_datasets(suite.yaml))
+        groups = suite.yaml["groups"].values()
+        datasets = {(task, quality) for tasks in groups for task, qualities in tasks.items() for quality in qualities}
         own = [r for r in found if (r["cell"]["task"], r["cell"]["quality"]) in datasets]
-        places = {(r["cell"]["profile"], r["cell"]["source"]) for r in own}
-        boards += [_board(results, name, suite, place, own) for place in sorted(places)]
+        for place in sorted({(r["cell"]["profile"], r["cell"]["source"]) for r in own}):
+            here = [r for r in own if (r["cell"]["profile"], r["cell"]["source"]) == place]
+            boards.append(_board(records, name, suite, place, here))
     return boards
 
 
-def _board(results: Path, name: str, suite: Suite, place: tuple[str, str], found: list[Record]) -> Board:
-    absent = suite.unavailable(place[1])
-    table = tables.build(results, suite.yaml, name, *place, absent, suite.elsewhere)
-    normalised = suite.yaml.get("normalised", ())
-    pooled = aggregates.build(load_runs(results, *place, normalised), table, suite.yaml)
-    rows: list[Any] = table.to_dict("records")
-    shown = {row["algorithm"]: row["variant"] for row in rows if row["n_seeds"] and not _is_average(row)}
+def _board(records: Records, name: str, suite: Suite, place: tuple[str, str], found: list[Record]) -> Board:
+    table = build(records, suite.yaml, name, *place, suite.unavailable(place[1]), suite.elsewhere)
+    runs = _runs(table, found)
+    rows = [BoardRow(**vars(row)) for row in table.rows]
+    board = Board(name, suite, *place, table, aggregates.build(table, suite.yaml), rows, runs)
+    notes = {reason: number for number, reason in enumerate(board.reasons, 1)}
+    for row in rows:
+        row.note = notes.get(row.reason)
+        row.method_page = method_page(row.algorithm)
+        row.dataset_page = "" if row.is_average else dataset_page(row.task, row.quality, row.source)
+        if row.key in runs:
+            row.page = f"cells/{slug(row.task, row.quality, row.algorithm, name, *place)}.html"
+    for competitors in by_dataset(rows):
+        scale = charts.reach(competitors)
+        for row in competitors:
+            row.scale = scale
+            if row.has_mean:
+                row.rank = 1 + sum(other.mean > row.mean for other in competitors)
+    return board
+
+
+def _runs(table: Table, found: list[Record]) -> dict[tuple[str, str, str], list[Record]]:
+    """The records behind every cell of the table by seed, failed ones too, of the variant that it shows."""
+    shown = {row.algorithm: row.variant for row in table.rows if row.n_seeds and not row.is_average}
     runs: dict[tuple[str, str, str], list[Record]] = {}
     for record in found:
         cell = record["cell"]
-        method = cell["algorithm"]
-        if (cell["profile"], cell["source"]) == place and shown.get(method, cell["variant"]) == cell["variant"]:
-            runs.setdefault((cell["task"], cell["quality"], method), []).append(record)
-    runs = {key: sorted(own, key=lambda record: record["cell"]["seed"]) for key, own in runs.items()}
-    board = Board(name, suite, *place, table, pooled, rows, runs)
-    marks = {reason: number for number, reason in enumerate(board.reasons, 1)}
-    for row in rows:
-        row |= {"label": row_name(row), "average": _is_average(row), "family": row["task"].split("/")[0]}
-        row |= {"difference": row["mean"] - row["published_mean"], "note": marks.get(row["reason"])}
-        row |= {"method_page": method_page(row["algorithm"]), "rank": None}
-        row |= {"dataset_page": "" if row["average"] else dataset_page(row["task"], row["quality"], place[1])}
-        row["page"] = _cell_page(board, row) if (row["task"], row["quality"], row["algorithm"]) in runs else ""
-    for key in dict.fromkeys((row["task"], row["quality"]) for row in rows):
-        _rank([row for row in rows if (row["task"], row["quality"]) == key])
-    return board
+        if shown.get(cell["algorithm"], cell["variant"]) == cell["variant"]:
+            runs.setdefault((cell["task"], cell["quality"], cell["algorithm"]), []).append(record)
+    return {key: sorted(own, key=lambda record: record["cell"]["seed"]) for key, own in runs.items()}
 
 
 def method_page(algorithm: str) -> str:
@@ -120,25 +145,3 @@ def method_page(algorithm: str) -> str:
 def dataset_page(task: str, quality: str, source: str) -> str:
     """Its address in the site."""
     return f"datasets/{slug(task, quality, source)}.html"
-
-
-def _cell_page(board: Board, row: Row) -> str:
-    names = row["quality"], row["algorithm"], board.name, board.profile, board.source
-    return f"cells/{slug(row['task'], *names)}.html"
-
-
-def _rank(rows: list[Row]) -> None:
-    """Places by mean, the highest first; equal means share theirs."""
-    means = [row["mean"] for row in rows]
-    for row in rows:
-        if not pd.isna(row["mean"]):
-            row["rank"] = 1 + sum(mean > row["mean"] for mean in means)
-
-
-def _is_average(row: Row) -> bool:
-    return row["task"].startswith(AVERAGE)
-
-
-def _datasets(suite: dict[str, Any]) -> list[Dataset]:
-    tasks = [(task, quality) for group in suite["groups"].values() for task, qs in group.items() for quality in qs]
-    return list(dict.fromkeys(tasks))

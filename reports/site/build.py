@@ -1,7 +1,7 @@
 """The leaderboard as a folder of static pages, made from the store alone.
 
-It opens from disk and asks no other place for anything. The templates, the style and the script stand in templates/;
-Jinja escapes whatever it puts into a page. An earlier site is replaced whole, by a folder written beside it.
+It opens from disk and loads nothing from elsewhere. The templates, the style and the script are in templates/; Jinja
+escapes whatever it puts into a page. An earlier site is replaced as a whole, by a folder written beside it.
 """
 
 import csv
@@ -20,6 +20,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from offmarl.reports import studies
 from offmarl.reports.figures.style import paint
+from offmarl.reports.records.files import replacing
+from offmarl.reports.records.reader import Records
 from offmarl.reports.site import boards as site_boards
 from offmarl.reports.site import charts as site_charts
 from offmarl.reports.site import pages as site_pages
@@ -32,7 +34,7 @@ OURS = {MARKER, "index.html", "site.css", "site.js", *FOLDERS}  # what a new sit
 
 
 def write(
-    results: Path | str,
+    records: Records,
     folder: Path | str,
     suites: Mapping[str, Suite],
     profile: str | None = None,
@@ -40,29 +42,33 @@ def write(
 ) -> dict[str, Any]:
     """Write the site of some suites into a folder; None: every profile and source that the store has.
 
-    Returns `index` (its path), `pages` (their number) and `notes` (what was left out). Files in the folder that are no
-    part of a site stay.
+    Returns `index` (its path), `pages` (their number) and `notes` (experiments without a page). Files in the folder
+    that are no part of a site stay.
 
     Raises:
-        ValueError: where there are no results, or the folder holds something other than an earlier site.
+        ValueError: where the folder holds something other than an earlier site.
     """
-    results, folder = Path(results).resolve(), Path(folder).expanduser().resolve()
-    if not results.is_dir():
-        raise ValueError(f"no results directory at {results}; `offmarl run` makes it")
+    folder = Path(folder).expanduser().resolve()
     for old in folder.parent.glob(f".{folder.name}.????????.old"):  # of a process that was killed as it replaced a site
         _put_back(old, folder)
     check(folder)
-    boards = site_boards.collect(results, suites, profile, source)
-    draft = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+    boards = site_boards.collect(records, suites, profile, source)
+    old = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.old")
     try:
-        for name in FOLDERS:
-            (draft / name).mkdir(parents=True)
-        experiments, notes = _experiments(results, draft)
-        pages = _fill(draft, boards, experiments, sorted(suites.keys() - {board.name for board in boards}))
-        (draft / MARKER).write_text(json.dumps(MADE) + "\n", encoding="utf-8")
-        _swap(draft, folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        with replacing(folder) as draft:
+            for name in FOLDERS:
+                (draft / name).mkdir(parents=True)
+            experiments, notes = _experiments(records.root, draft)
+            pages = _fill(draft, boards, experiments, sorted(suites.keys() - {board.name for board in boards}))
+            (draft / MARKER).write_text(json.dumps(MADE) + "\n", encoding="utf-8")
+            if folder.exists():
+                os.replace(folder, old)
+    except BaseException:
+        if old.exists():
+            os.replace(old, folder)
+        raise
+    if old.exists():
+        _put_back(old, folder)
     return {"index": folder / "index.html", "pages": pages, "notes": notes}
 
 
@@ -72,21 +78,6 @@ def check(folder: Path) -> None:
         raise ValueError(f"{folder} is a file; name a folder")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).is_file():
         raise ValueError(f"{folder} holds something other than an earlier site; name an empty or a new folder")
-
-
-def _swap(draft: Path, folder: Path) -> None:
-    """Puts the new folder in the place of the old one, with whatever the old one held that was not ours."""
-    old = draft.with_name(f"{draft.name}.old")
-    if folder.exists():
-        os.replace(folder, old)
-    try:
-        os.replace(draft, folder)
-    except OSError:
-        if old.exists():
-            os.replace(old, folder)
-        raise
-    if old.exists():
-        _put_back(old, folder)
 
 
 def _put_back(old: Path, folder: Path) -> None:
@@ -99,37 +90,36 @@ def _put_back(old: Path, folder: Path) -> None:
     shutil.rmtree(old)
 
 
-def _fill(draft: Path, boards: Sequence[Board], experiments: Sequence[dict], absent: Sequence[str]) -> int:
-    """Writes every page but those of experiments' pictures; their number."""
-    titles = dict.fromkeys(row["title"] for board in boards for row in board.rows)
-    colours = paint(titles)
+def _fill(draft: Path, boards: Sequence[Board], experiments: Sequence[dict], missing: Sequence[str]) -> int:
+    """Writes every page, the style and the script; the number of pages. `missing` are the suites without runs."""
+    colours = paint(row.title for board in boards for row in board.rows)
     classes = {title: f"c{number}" for number, title in enumerate(colours)}
     environment = _environment(classes)
     index = site_pages.index(boards)
     pages: dict[str, tuple[str, dict[str, Any]]] = {
-        "index.html": ("index.html", index | {"experiments": experiments, "absent": absent})
+        "index.html": ("index.html", index | {"experiments": experiments, "missing": missing})
     }
     for address in index["datasets"]:
         pages[address] = "dataset.html", site_pages.dataset(boards, address)
-    for algorithm in dict.fromkeys(row["algorithm"] for board in boards for row in board.rows):
+    for algorithm in dict.fromkeys(row.algorithm for board in boards for row in board.rows):
         pages[site_boards.method_page(algorithm)] = "method.html", site_pages.method(boards, algorithm)
-    for told in experiments:
-        pages[told["page"]] = "experiment.html", told
+    for experiment in experiments:
+        pages[experiment["page"]] = "experiment.html", experiment
     for board in boards:
-        board.table.to_csv(draft / "tables" / f"{board.key}.csv", index=False)
-        for row in filter(lambda row: row["page"], board.rows):
-            pages[row["page"]] = "cell.html", site_pages.cell(board, row)
+        board.table.frame().to_csv(draft / "tables" / f"{board.key}.csv", index=False)
+        for row in filter(lambda row: row.page, board.rows):
+            pages[row.page] = "cell.html", site_pages.cell(board, row)
             text = io.StringIO()
             csv.writer(text, lineterminator="\n").writerows(site_pages.episodes(board, row))
-            (draft / row["page"]).with_suffix(".csv").write_text(text.getvalue(), encoding="utf-8")
+            (draft / row.page).with_suffix(".csv").write_text(text.getvalue(), encoding="utf-8")
     for address, (template, facts) in pages.items():
         root = "../" * address.count("/")
         text = environment.get_template(template).render(root=root, **facts)
         (draft / address).write_text(text, encoding="utf-8")
-    kept = resources.files("offmarl.reports.site") / "templates"
-    painted = "".join(f".{name} {{ --c: {colours[title]} }}\n" for title, name in classes.items())
-    (draft / "site.css").write_text((kept / "site.css").read_text(encoding="utf-8") + painted, encoding="utf-8")
-    (draft / "site.js").write_text((kept / "site.js").read_text(encoding="utf-8"), encoding="utf-8")
+    templates = resources.files("offmarl.reports.site") / "templates"
+    style = "".join(f".{name} {{ --c: {colours[title]} }}\n" for title, name in classes.items())
+    for name, more in {"site.css": style, "site.js": ""}.items():
+        (draft / name).write_text((templates / name).read_text(encoding="utf-8") + more, encoding="utf-8")
     return len(pages)
 
 
@@ -150,7 +140,7 @@ def _environment(classes: Mapping[str, str]) -> Environment:
 
 
 def number(value: Any, places: int = 1) -> str:
-    """With thousands set apart and a true minus; a dash for what is not there."""
+    """With separators of thousands and a true minus; a dash for what is not a finite number."""
     if not site_charts.finite([value]):
         return "–"
     return f"{value:,.{places}f}".replace("-", "−")
@@ -170,7 +160,7 @@ def figures(value: Any) -> str:
 
 def _experiments(results: Path, draft: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """The stored experiments, each with its picture copied or drawn, and a note for each that cannot be read."""
-    told, notes = [], []
+    experiments, notes = [], []
     for path in sorted((results / "measurements" / "experiment").glob("[!.]*.json")):
         try:
             facts = site_pages.experiment(json.loads(path.read_text(encoding="utf-8")), path.stem)
@@ -178,7 +168,7 @@ def _experiments(results: Path, draft: Path) -> tuple[list[dict[str, Any]], list
             if not picture.is_file() or picture.stat().st_mtime < path.stat().st_mtime:
                 studies.write(results, path.stem)
             shutil.copyfile(picture, draft / facts["picture"])
-            told.append(facts)
-        except Exception as error:  # a damaged record fails in whatever it lacks
+            experiments.append(facts)
+        except Exception as error:  # a damaged record raises whatever its missing part does
             notes.append(f"experiment {path.stem}: its record cannot be read ({type(error).__name__}: {error})")
-    return told, notes
+    return experiments, notes

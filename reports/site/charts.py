@@ -10,9 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-Row = dict[str, Any]
+from offmarl.reports.tables.table import Row
+
+Mark = dict[str, Any]
 Box = tuple[float, float, float, float]  # left, top, right, bottom
-BAR = 120  # width of an interval's bar
+SHOWN = ("mean", "ci_low", "ci_high", "published_mean")  # on the bar of a row
+BAR = 120  # its width
 PAD = 0.06  # of a scale's range, on either side
 BINS = 24
 LETTER, LINE = 6.3, 12.0  # width and height of small text
@@ -34,7 +37,7 @@ class Axis(NamedTuple):
         low, high, value = (math.log(x) for x in (self.low, self.high, value)) if self.log else (*self[:2], value)
         return round(self.start + (value - low) / (high - low) * (self.end - self.start), 1)
 
-    def ticks(self) -> list[Row]:
+    def ticks(self) -> list[Mark]:
         """A few round numbers and where they lie."""
         if self.log:
             wide = self.high / self.low
@@ -62,17 +65,17 @@ def spread(values: Iterable[Any], pad: float = PAD) -> tuple[float, float]:
 
 
 def reach(rows: Iterable[Row]) -> tuple[float, float]:
-    """The range of some rows of the long table: ours with its interval, and the published number."""
-    return spread(row[key] for row in rows for key in ("mean", "ci_low", "ci_high", "published_mean"))
+    """The range of some rows of the table: ours with its interval, and the published number."""
+    return spread(getattr(row, key) for row in rows for key in SHOWN)
 
 
 def bar(row: Row, ends: tuple[float, float]) -> dict[str, float]:
-    """Where a row's mean, interval and published number lie on a bar; no key for what there is not."""
+    """Where a row's mean, interval and published number lie on a bar; no key for a missing one."""
     axis = Axis(*ends, 4, BAR - 4)
-    return {key: axis.at(row[key]) for key in ("mean", "ci_low", "ci_high", "published_mean") if finite([row[key]])}
+    return {key: axis.at(value) for key in SHOWN for value in finite([getattr(row, key)])}
 
 
-def scatter(points: Sequence[Row]) -> Row:
+def scatter(points: Sequence[Mark]) -> Mark:
     """Mean by milliseconds (log axis), each point with a place for its name; intervals where there are any."""
     width, height = 470, 300
     low, high = min(p["latency_ms"] for p in points) / 1.5, max(p["latency_ms"] for p in points) * 1.8
@@ -87,7 +90,7 @@ def scatter(points: Sequence[Row]) -> Row:
     return {"width": width, "height": height, "x": x, "y": y, "marks": marks}
 
 
-def _name(marks: list[Row], inside: Box) -> None:
+def _name(marks: list[Mark], inside: Box) -> None:
     """Gives each mark the first place for its name that meets no other name or mark, or else its first place."""
     taken = [(m["x"] - 5, m.get("ci_high", m["y"]) - 5, m["x"] + 5, m.get("ci_low", m["y"]) + 5) for m in marks]
     for mark in marks:
@@ -111,7 +114,7 @@ def _meet(one: Box, other: Box) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
-def curve(seeds: dict[int, list[tuple[int, float]]], data: float) -> Row:
+def curve(seeds: dict[int, list[tuple[int, float]]], data: float) -> Mark:
     """Mean returns by step: a line per seed, given as (step, mean), their mean, and the mean of the data."""
     width, height = 660, 260
     steps: dict[int, list[float]] = {}
@@ -126,7 +129,7 @@ def curve(seeds: dict[int, list[tuple[int, float]]], data: float) -> Row:
     return {"width": width, "height": height, "x": x, "y": y, "lines": lines, "middle": middle, "data": level}
 
 
-def histogram(values: Sequence[float], ends: tuple[float, float], data: float) -> Row:
+def histogram(values: Sequence[float], ends: tuple[float, float], data: float) -> Mark:
     """Bars of equal bins over a range, the tallest of full height, and where the mean of the data lies."""
     width, height = 230, 70
     x = Axis(*ends, 0, width)

@@ -7,6 +7,7 @@ its data is 1 and a return of nothing 0; a dataset with neither, or with a data 
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ import pandas as pd
 from offmarl.reports.tables import stats
 from offmarl.reports.tables.markdown import escape
 from offmarl.reports.tables.markdown import table as markdown_table
-from offmarl.reports.tables.table import AVERAGE, SCORE, of_table, row_name, span
+from offmarl.reports.tables.table import SCORE, Run, Table, span
 
 BASELINE = "bc"  # improved upon where a suite has no headline method
 NAMES = {"iqm": "IQM", "median": "median", "mean": "mean", "optimality_gap": "optimality gap ↓"}
@@ -45,53 +46,57 @@ OVER_SEEDS = "Brackets: 95 % intervals, a bootstrap over the seeds of each datas
 TOO_FEW = "fewer than three seeds: no interval and no test"
 
 
-def build(runs: pd.DataFrame, table: pd.DataFrame, suite: dict) -> pd.DataFrame:
-    """One row per group and method; `runs` is `results.load_runs`, `table` the suite's.
+@dataclass(frozen=True)
+class Aggregates:
+    """The numbers of every group and method; no rows where no method has all datasets of a group."""
 
-    `attrs` has `title`, `below` (a list of paragraphs) and `profiles`: group to thresholds and, by method, the share of
-    runs above each with the ends of its band. No rows where no method has all datasets of a group.
-    """
-    done: list[Row] = of_table(runs.query("status == 'done'"), table)
-    rows, notes, scales, curves = [], [], {}, {}
-    for group in table["group"].unique():
-        own = [run for run in done if run["group"] == group]
-        datasets = _datasets(table, group)
-        found = _scales(own)
-        scores, left_out = _matrices(own, datasets, found)
+    title: str
+    rows: list[Row]  # a dict per group and method, with the keys of COLUMNS
+    notes: list[str]
+    profiles: dict[str, tuple[np.ndarray, dict[str, stats.Interval]]]  # group to thresholds, and curves by method
+
+    def frame(self) -> pd.DataFrame:
+        """The rows as a data frame; `aggregates.csv` is this."""
+        return pd.DataFrame(self.rows, columns=pd.Index(COLUMNS))
+
+
+def build(table: Table, suite: dict) -> Aggregates:
+    """The aggregates of the runs that a suite's table shows."""
+    rows, notes, scales, profiles = [], [], {}, {}
+    place = {"profile": table.rows[0].profile, "source": table.rows[0].source}
+    for group in table.groups:
+        runs = [run for run in table.runs if run["group"] == group]
+        datasets = {
+            (row.task, row.quality): row.label for row in table.rows if row.group == group and not row.is_average
+        }
+        found = _scales(runs)
+        scores, incomplete = _matrices(runs, datasets, found)
         if scores:
-            notes += _notes(group, scores, left_out, [name for key, name in datasets.items() if key not in found])
+            notes += _notes(group, incomplete, [name for key, name in datasets.items() if key not in found])
             scales |= found
-            rows += _rows(group, scores, own, suite.get("headline", BASELINE))
-            # lists, because pandas compares what is in attrs
+            rows += [row | place for row in _rows(group, scores, runs, suite.get("headline", BASELINE))]
             taus = np.linspace(0, 1.02 * max(1, *(matrix.max() for matrix in scores.values())), 101)
-            drawn = stats.profiles(scores, taus)
-            curves[group] = taus.tolist(), {key: [part.tolist() for part in three] for key, three in drawn.items()}
-    facts = {key: table[key].iloc[0] for key in ("profile", "source")}
-    found = pd.DataFrame(rows, columns=pd.Index(COLUMNS)).assign(**facts)
+            profiles[group] = taus, stats.profiles(scores, taus)
     few = any(row["n_seeds"] < stats.MIN_SEEDS for row in rows)
     intervals = OVER_SEEDS.format(stats.RESAMPLES) if any(row["n_seeds"] >= stats.MIN_SEEDS for row in rows) else ""
-    below = [RULE.format(scales=_words(scales)), intervals, f"With {TOO_FEW}." if few else "", *notes]
-    found.attrs = {"title": f"{suite['title']}: aggregates", "profiles": curves}
-    found.attrs["below"] = [text for text in [*below, *table.attrs["mixed"]] if text]
-    return found
+    below = [RULE.format(scales=_words(scales)), intervals, f"With {TOO_FEW}." if few else "", *notes, *table.mixed]
+    return Aggregates(f"{suite['title']}: aggregates", rows, [text for text in below if text], profiles)
 
 
-def markdown(found: pd.DataFrame) -> str:
+def markdown(found: Aggregates) -> str:
     """A table per group, and what its numbers are."""
-    parts = [f"### {escape(found.attrs['title'])}"]
+    parts = [f"### {escape(found.title)}"]
     for group, (sizes, head, body) in tabulated(found).items():
         head, *body = ([escape(text) for text in row] for row in (head, *body))
         parts += [f"{escape(group)} ({sizes})", markdown_table(head, body, numbers=True)]
-    return "\n\n".join([*parts, *map(escape, found.attrs["below"])]) + "\n"
+    return "\n\n".join([*parts, *map(escape, found.notes)]) + "\n"
 
 
-def tabulated(found: pd.DataFrame) -> dict[str, tuple[str, list[str], list[list[str]]]]:
+def tabulated(found: Aggregates) -> dict[str, tuple[str, list[str], list[list[str]]]]:
     """Group to the sizes that it pools, and the head and rows of its table, in words."""
-    groups: dict[str, list[Any]] = defaultdict(list)
-    for row in found.to_dict("records"):  # by hand: pandas copies all that is in attrs with every group
-        groups[row["group"]].append(row)
     tables = {}
-    for group, methods in groups.items():
+    for group in dict.fromkeys(row["group"] for row in found.rows):
+        methods = [row for row in found.rows if row["group"] == group]
         over, best = (next(filter(None, (row[key] for row in methods)), "") for key in ("over", "best"))
         head = ["method", *NAMES.values(), f"P(better than {over})", "rank", f"p against {best}"]
         sizes = [span((row[f"n_{unit}s"] for row in methods), unit) for unit in ("dataset", "seed")]
@@ -113,13 +118,7 @@ def _number(row: Row, metric: str) -> str:
     return f"{row[metric]:.2f}" + ("" if pd.isna(low) else f" [{low:.2f}, {high:.2f}]")
 
 
-def _datasets(table: pd.DataFrame, group: str) -> dict[Dataset, str]:
-    """The datasets of a group and their names."""
-    rows: list[Any] = [row for row in table.to_dict("records") if row["group"] == group]
-    return {(row["task"], row["quality"]): row_name(row) for row in rows if not row["task"].startswith(AVERAGE)}
-
-
-def _scales(runs: list[Row]) -> Scales:
+def _scales(runs: list[Run]) -> Scales:
     """The scale of every dataset that can be pooled: its task's own if all runs agree on it, else its data's."""
     ends: dict[Dataset, set[tuple[float, ...]]] = defaultdict(set)
     scales: Scales = {}
@@ -134,39 +133,39 @@ def _scales(runs: list[Row]) -> Scales:
 
 
 def _matrices(
-    runs: list[Row], datasets: dict[Dataset, str], scales: Scales
+    runs: list[Run], datasets: dict[Dataset, str], scales: Scales
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Method to scaled scores `[N, D]` of the seeds that all its datasets have, and title to why it has none."""
     cells: dict[tuple[str, str], dict[Dataset, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     for run in runs:
         cells[run["algorithm"], run["title"]][run["task"], run["quality"]][run["seed"]] = run["final"]
-    scores, left_out = {}, {}
+    scores, incomplete = {}, {}
     pooled = [place for place in datasets if place in scales]
     for (method, title), own in cells.items():
         seeds = sorted(set.intersection(*(set(own.get(place, ())) for place in pooled))) if pooled else []
         if len(own) < len(datasets):
-            left_out[title] = f"{len(own)} of {len(datasets)} datasets"
+            incomplete[title] = f"{len(own)} of {len(datasets)} datasets"
         elif seeds:
             columns = [[own[place][seed] for place in pooled] for seed in seeds]
             low, high, _ = (np.array(ends) for ends in zip(*(scales[place] for place in pooled)))
             scores[method] = (np.array(columns) - low) / (high - low)
         else:
-            left_out[title] = "no seed on every dataset"
-    return scores, left_out
+            incomplete[title] = "no seed on every dataset"
+    return scores, incomplete
 
 
-def _notes(group: str, scores: dict[str, np.ndarray], left_out: dict[str, str], unscaled: Sequence[str]) -> list[str]:
-    """What a group's aggregates lack."""
+def _notes(group: str, incomplete: dict[str, str], unscaled: Sequence[str]) -> list[str]:
+    """The methods and datasets that are missing from a group's aggregates."""
     notes = []
-    if left_out:
-        told = ", ".join(f"{title} ({reason})" for title, reason in left_out.items())
-        notes.append(f"{group}: not among the aggregates: {told}.")
+    if incomplete:
+        methods = ", ".join(f"{title} ({reason})" for title, reason in incomplete.items())
+        notes.append(f"{group}: not among the aggregates: {methods}.")
     if unscaled:
         notes.append(f"{group}: without a scale and so left out: {', '.join(unscaled)}.")
     return notes
 
 
-def _rows(group: str, scores: dict[str, np.ndarray], runs: list[Row], headline: str) -> list[Row]:
+def _rows(group: str, scores: dict[str, np.ndarray], runs: list[Run], headline: str) -> list[Row]:
     """All numbers of a group's methods."""
     titles = {run["algorithm"]: run["title"] for run in runs}
     best = max(scores, key=lambda method: scores[method].mean())

@@ -4,12 +4,14 @@ Scores over several datasets are a matrix `[N, D]` of seeds and datasets for eac
 is used: it takes seconds.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
+
+from offmarl.reports.tables.table import Row
 
 MIN_SEEDS = 3  # below this an interval over seeds says next to nothing
 RESAMPLES = 2000
@@ -156,15 +158,16 @@ def _interval(matrices: list[np.ndarray], func: Callable[..., np.ndarray]) -> In
     return point, ends[0], ends[1]
 
 
-def rank_agreement(table: pd.DataFrame) -> dict[tuple[str, str], tuple[float, int]]:
+def rank_agreement(rows: Iterable[Row]) -> dict[tuple[str, str], tuple[float, int]]:
     """(task, quality) to Kendall's tau-b between our means and the published ones, and the number of methods.
 
-    For each row of the long table, averages too, with three methods or more on both sides; where one side
-    ranks them all equal there is no tau and no entry.
+    For each dataset and average with three methods or more on both sides; where one side ranks them all equal there is
+    no tau and no entry.
     """
     pairs: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for cell in table.dropna(subset=["mean", "published_mean"]).to_dict("records"):
-        pairs.setdefault((cell["task"], cell["quality"]), []).append((cell["mean"], cell["published_mean"]))
+    for row in rows:
+        if row.has_mean and not np.isnan(row.published_mean):
+            pairs.setdefault((row.task, row.quality), []).append((row.mean, row.published_mean))
     taus: dict[tuple[str, str], tuple[float, int]] = {}
     for key, both in pairs.items():
         tau: Any = stats.kendalltau(*zip(*both))[0] if len(both) >= 3 else np.nan

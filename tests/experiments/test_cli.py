@@ -63,7 +63,10 @@ BAD = {
     "source of a check": (["data", "check", "--source", "omra"], "'omar'"),
     "file without a task": (["data", "check", "mine.npz"], "--task mamujoco/3hopper"),
     "source of a run": ([*RUN, "--source", "ogmarl"], "'og_marl'"),
-    "policy on two tasks": (["data", "record", "--policy", "random", "--tasks", "smac/3m,smac/8m"], "one task and a file"),
+    "policy on two tasks": (
+        ["data", "record", "--policy", "random", "--tasks", "smac/3m,smac/8m"],
+        "one task",
+    ),
     "policy without a file": (["data", "record", "--policy", "random", "--tasks", "smac/3m"], "--out mine.npz"),
     "no episodes of a policy": (
         ["data", "record", "--policy", "random", "--tasks", "smac/3m", "--out", "x.npz", "--episodes", "0"],

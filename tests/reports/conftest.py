@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import yaml
 
-from offmarl.reports.tables import table as tables
+from offmarl.reports.records.reader import Records
+from offmarl.reports.tables import build as tables
 
 TITLES = {"bc": "BC", "flow_bc": "Flow BC", "mac_flow": "MAC-Flow"}
 ENGINE = {"engine": "SMAX", "jaxmarl": "0.2.0", "jax": "0.10.2"}
@@ -88,7 +89,7 @@ def build(suite):
     """The suite's table of a store."""
 
     def make(results, other=None, unavailable=None):
-        return tables.build(results, other or suite, "smac", "quick", "embedded", unavailable or {})
+        return tables.build(Records.read(results), other or suite, "smac", "quick", "embedded", unavailable or {})
 
     return make
 

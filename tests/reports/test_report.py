@@ -3,7 +3,7 @@
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
+from dataclasses import fields
 from pathlib import Path
 
 import pandas as pd
@@ -14,32 +14,16 @@ from matplotlib.image import imread
 
 from offmarl.reports import report
 from offmarl.reports.figures import curves as figures
-from offmarl.reports.records.reader import evaluation_curves, load_runs
-from offmarl.reports.tables import table as tables
+from offmarl.reports.records.reader import Records
 from offmarl.reports.tables import writers
+from offmarl.reports.tables.table import Row
 
 
-class Tags(HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.seen = []
-
-    def handle_starttag(self, tag, attrs):
-        self.seen.append((tag, dict(attrs)))
-
-
-def test_html_escapes_what_comes_from_the_store(store, write_run, build):
-    reason = "<script>alert(1)</script> & more"
+def test_markdown_escapes_what_comes_from_the_store(store, write_run, build):
     for seed in (0, 1):
-        write_run(store, "smac/3m", "good", "bc", seed, None, reason=reason)
-    text = writers.page(build(store))
-    tags = Tags()
-    tags.feed(text)
-    names = {tag for tag, _ in tags.seen}
-    assert "script" not in names and "&lt;script&gt;alert(1)&lt;/script&gt; &amp; more" in text
-    assert "prefers-color-scheme: dark" in text
-    assert not names & {"link", "img", "iframe"} and "http" not in text
-    assert "<script" not in writers.markdown(build(store))
+        write_run(store, "smac/3m", "good", "bc", seed, None, reason="<script>alert(1)</script> & more")
+    text = writers.markdown(build(store))
+    assert "<script" not in text and "&lt;script&gt;alert(1)&lt;/script&gt; &amp; more" in text
 
 
 def test_latex_is_balanced_and_escaped(store, write_run, build):
@@ -61,15 +45,15 @@ def test_the_terminal_gets_plain_text(store, build):
 
 
 def test_sources_have_tables_and_folders_of_their_own(store, suite):
-    out = report.write(store, "smac", suite, "quick", "og_marl", {})
+    out = report.write(Records.read(store), "smac", suite, "quick", "og_marl", {})
     assert {path.parent.name for path in out["paths"]} == {"smac-og_marl"}
     table = pd.read_csv(store / "reports" / "smac-og_marl" / "table.csv")
     assert set(table.source) == {"og_marl"} and table["mean"].isna().all()  # the store has embedded runs only
 
 
 def test_report_writes_every_file_once_and_whole(store, suite):
-    out = report.write(store, "smac", suite, "quick", "embedded", {})
-    names = ["table.md", "table.csv", "table.tex", "table.html", "aggregates.md", "aggregates.csv"]
+    out = report.write(Records.read(store), "smac", suite, "quick", "embedded", {})
+    names = ["table.md", "table.csv", "table.tex", "aggregates.md", "aggregates.csv"]
     names += [f"{stem}.{kind}" for stem in ("curves", "speed_return", "aggregates") for kind in ("png", "pdf")]
     assert [path.name for path in out["paths"]] == names and out["notes"] == []
     assert sorted(path.name for path in (store / "reports" / "smac").iterdir()) == sorted(names)
@@ -78,21 +62,21 @@ def test_report_writes_every_file_once_and_whole(store, suite):
         image = imread(store / "reports" / "smac" / name)
         assert image.shape[0] > 300 and image.shape[1] > 600 and image[..., :3].std() > 0.05
     before = {path.name: path.read_bytes() for path in out["paths"]}
-    report.write(store, "smac", suite, "quick", "embedded", {})
+    report.write(Records.read(store), "smac", suite, "quick", "embedded", {})
     assert {path.name: path.read_bytes() for path in out["paths"]} == before
 
 
 def test_csv_has_the_long_table(store, suite):
-    report.write(store, "smac", suite, "quick", "embedded", {})
+    report.write(Records.read(store), "smac", suite, "quick", "embedded", {})
     table = pd.read_csv(store / "reports" / "smac" / "table.csv")
-    assert list(table.columns) == tables.COLUMNS and len(table) == (4 + 2) * 3
+    assert list(table.columns) == [field.name for field in fields(Row)] and len(table) == (4 + 2) * 3
     wanted = "task quality algorithm title variant profile source engine n_seeds mean two_std ci_low ci_high ci_over"
     wanted += " win_rate dataset_mean published_mean published_spread status reason"
     assert set(wanted.split()) <= set(table.columns)
 
 
 def test_a_failed_write_leaves_the_old_file(store, monkeypatch, suite):
-    report.write(store, "smac", suite, "quick", "embedded", {})
+    report.write(Records.read(store), "smac", suite, "quick", "embedded", {})
     folder = store / "reports" / "smac"
     before = (folder / "curves.png").read_bytes()
 
@@ -102,7 +86,7 @@ def test_a_failed_write_leaves_the_old_file(store, monkeypatch, suite):
 
     monkeypatch.setattr(Figure, "savefig", half)
     with pytest.raises(OSError, match="disk full"):
-        report.write(store, "smac", suite, "quick", "embedded", {})
+        report.write(Records.read(store), "smac", suite, "quick", "embedded", {})
     assert (folder / "curves.png").read_bytes() == before
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
@@ -111,17 +95,17 @@ def test_an_empty_store_gives_a_pending_table_and_no_figures(tmp_path, suite):
     stale = tmp_path / "reports" / "smac" / "curves.png"
     stale.parent.mkdir(parents=True)
     stale.write_bytes(b"old")
-    out = report.write(tmp_path, "smac", suite, "quick", "embedded", {})
-    assert {path.suffix for path in out["paths"]} == {".md", ".csv", ".tex", ".html"} and not stale.exists()
+    out = report.write(Records.read(tmp_path), "smac", suite, "quick", "embedded", {})
+    assert {path.suffix for path in out["paths"]} == {".md", ".csv", ".tex"} and not stale.exists()
     told = [f"{name}: not drawn, no finished runs to show" for name in ("curves", "speed_return")]
     assert out["notes"] == [*told, "aggregates: not drawn, no method has every dataset of a group"]
     assert set(pd.read_csv(stale.with_name("table.csv")).status) == {"pending"}
     assert "no finished run yet (`offmarl run --suite smac`)" in out["text"]
 
 
-def test_no_results_directory_is_one_clear_line(tmp_path, suite):
+def test_no_results_directory_is_one_clear_line(tmp_path):
     with pytest.raises(ValueError, match=r"^no results directory at .*absent; `offmarl run` makes it$"):
-        report.write(tmp_path / "absent", "smac", suite, "quick", "embedded", {})
+        Records.read(tmp_path / "absent")
 
 
 def test_a_method_keeps_its_colour_whichever_methods_ran(tmp_path, fill, build, datasets):
@@ -130,7 +114,7 @@ def test_a_method_keeps_its_colour_whichever_methods_ran(tmp_path, fill, build, 
     drawn = {}
     for name in ("all", "few"):
         table = build(tmp_path / name)
-        figure = figures.learning_curves(evaluation_curves(tmp_path / name), table)
+        figure = figures.learning_curves(table)
         lines = [line for line in figure.axes[0].get_lines() if line.get_label() in figures.colours(table)]
         drawn[name] = {line.get_label(): to_hex(line.get_color()).upper() for line in lines}
         assert figure.axes[0].get_xlim()[0] == 0
@@ -142,7 +126,7 @@ def test_a_method_keeps_its_colour_whichever_methods_ran(tmp_path, fill, build, 
 
 def test_speed_and_return_are_over_the_datasets_all_methods_have(tmp_path, fill, build):
     fill(tmp_path, [("smac/3m", "poor", "bc")])
-    figure = figures.speed_return(load_runs(tmp_path), build(tmp_path))
+    figure = figures.speed_return(build(tmp_path))
     axis = figure.axes[0]
     assert (axis.get_title(), axis.get_ylabel(), axis.get_xscale()) == ("SMACv1 (2 datasets)", "mean return", "log")
     drawn = [line for line in axis.get_lines() if line.get_marker() in list("osD")]
@@ -157,9 +141,9 @@ def test_speed_and_return_are_over_the_datasets_all_methods_have(tmp_path, fill,
 def test_figures_draw_no_interval_of_fewer_than_three_seeds_and_say_so(store, write_run, build):
     def drawn():
         table = build(store)
-        axis = figures.speed_return(load_runs(store), table).axes[0]
+        axis = figures.speed_return(table).axes[0]
         bars = [line for bar in axis.containers for part in bar.lines[2] for line in part.get_segments()]
-        curves = figures.learning_curves(evaluation_curves(store), table)
+        curves = figures.learning_curves(table)
         bands = [band.get_paths() for band in curves.axes[0].collections]
         told = {figure.get_supxlabel().count("no interval") for figure in (axis.figure, curves)}
         return sum(len(bar) > 1 for bar in bars), sum(map(len, bands)), told
@@ -174,7 +158,7 @@ def test_names_of_crowded_points_do_not_overlap(tmp_path, write_run, build, suit
     suite = suite | {"algorithms": {f"m{k}": f"A long name {k}" for k in range(6)}}
     for k in range(6):
         write_run(tmp_path, "smac/3m", "good", f"m{k}", 0, 10 + 0.1 * k)
-    figure = figures.speed_return(load_runs(tmp_path), build(tmp_path, suite))
+    figure = figures.speed_return(build(tmp_path, suite))
     renderer = figure.canvas.get_renderer()
     boxes = [name.get_window_extent(renderer) for name in figure.axes[0].texts]
     assert len(boxes) == 6

@@ -75,11 +75,11 @@ def test_no_changed_bit_of_a_run_escapes(name, position, bit, sound, job):
     before = file.read_bytes()
     flip(file, position, bit)
     try:
-        assert any(finding.wrong for finding in verify.check_run(store, run_id))
+        assert any(finding.wrong for finding in verify.check_run(store.runs / run_id, store.peek(run_id)))
         assert (store.peek(run_id) is None) == (name == "run.json") or name == "SHA256SUMS"
     finally:
         file.write_bytes(before)
-    assert list(verify.check_run(store, run_id)) == []
+    assert list(verify.check_run(store.runs / run_id, store.peek(run_id))) == []
 
 
 def test_what_is_wrong_is_said_with_file_key_and_reason(results, job, capsys):
@@ -89,7 +89,10 @@ def test_what_is_wrong_is_said_with_file_key_and_reason(results, job, capsys):
     code, lines = said(results, capsys)
     assert code == 1
     for line, place, file in zip(lines, (first, second), ("checkpoint.pt", "curves.parquet")):
-        assert line == f"! runs/{place.name}: {place.name}: {file}: does not match its sum in SHA256SUMS, or is missing"
+        assert (
+            line
+            == f"! runs/{place.name}: {place.name}: {file}: does not match its checksum in SHA256SUMS, or is missing"
+        )
     assert lines[2] == "2 runs, 5 checks: 2 do not match"
 
 
@@ -104,7 +107,7 @@ def test_a_number_of_a_table_is_compared_with_the_episodes(results, job, capsys)
     place = edit(job, results, evaluations=[{"step": 10, "returns": [1.5], "won": [False], "lengths": [3]}])
     code, lines = said(results, capsys)
     assert code == 1
-    assert f"  runs/{place.name}: {place.name}: no sums, it was written by an older version" in lines
+    assert f"  runs/{place.name}: {place.name}: no checksums, it was written by an older version" in lines
     assert any(line.startswith("! reports/smac/table.csv: smac/3m good bc mean: is ") for line in lines)
 
 
@@ -125,7 +128,10 @@ def test_data_and_simulator_that_are_not_the_runs_are_found(results, job, capsys
     place = recipe.place()
     monkeypatch.setenv("OFFMARL_CACHE", str(tmp_path / "cache"))
     code, lines = said(results, capsys)
-    assert (code, lines[0]) == (0, f"  data smac/3m:good (embedded): {job.run_ids()[0]}: not here, so not compared")
+    assert (code, lines[0]) == (
+        0,
+        f"  data smac/3m:good (embedded): {job.run_ids()[0]}: unavailable here, so not compared",
+    )
     recipe.place().parent.mkdir(parents=True)
     for suffix in (".npz", ".json"):
         shutil.copy(place.with_suffix(suffix), recipe.place().with_suffix(suffix))

@@ -6,7 +6,7 @@ import json
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from offmarl.reports.records.reader import load_runs
+from offmarl.reports.records.reader import Records
 
 VALUES = st.sampled_from([None, True, -1, 10**20, "", "x", "failed", [], {}, [None], ["x"]]).map(copy.deepcopy)
 
@@ -33,6 +33,6 @@ def test_any_record_can_be_reported(data, tmp_path, write_run, fill, build):
             node = node[key]
         node[path[-1]] = data.draw(VALUES)
     (place / "run.json").write_text(json.dumps(record))
-    runs = load_runs(tmp_path)
+    runs = Records.read(tmp_path).select().records
     table = build(tmp_path)
-    assert len(runs) >= 23 and table["mean"].notna().sum() >= 12
+    assert len(runs) >= 23 and table.frame()["mean"].notna().sum() >= 12

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
 
 import pandas as pd
@@ -12,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offmarl.experiments.cli import main
-from offmarl.reports.figures import style as figures
-from offmarl.reports.records.reader import load_runs
+from offmarl.reports.figures import style
+from offmarl.reports.records.reader import Records
 from offmarl.reports.site import build as site
 from offmarl.reports.site import charts as site_charts
 from offmarl.reports.site import pages as site_pages
 from offmarl.reports.site.boards import Suite, slug
 from offmarl.reports.tables import aggregates
-from offmarl.reports.tables import table as tables
+from offmarl.reports.tables import build as tables
 
 MEGABYTE = 2**20
 VOID = {"meta", "link", "img", "br", "hr", "input", "path", "line", "circle", "rect", "polyline"}
@@ -61,7 +62,9 @@ class Page(HTMLParser):
 def whole_site(tmp_path_factory, whole_store, suites):
     folder = tmp_path_factory.mktemp("sites") / "site"
     elsewhere = {method for suite in suites.values() for method in suite["algorithms"]}
-    site.write(whole_store, folder, {name: Suite(suite, elsewhere=elsewhere) for name, suite in suites.items()})
+    site.write(
+        Records.read(whole_store), folder, {name: Suite(suite, elsewhere=elsewhere) for name, suite in suites.items()}
+    )
     return folder
 
 
@@ -75,7 +78,7 @@ def make(tmp_path, suite):
     """The site of a store, by default of the suite of known numbers."""
 
     def make(results, name="smac", folder=tmp_path / "site", **facts):
-        site.write(results, folder, {name: Suite(facts.pop("suite", suite), **facts)})
+        site.write(Records.read(results), folder, {name: Suite(facts.pop("suite", suite), **facts)})
         return folder
 
     return make
@@ -124,7 +127,7 @@ def test_the_numbers_are_those_of_the_tables(pages, whole_site, whole_store, sui
     expected = []
     for name, suite in suites.items():
         elsewhere = {method for other in suites.values() for method in other["algorithms"]}
-        table = tables.build(whole_store, suite, name, "quick", "embedded", {}, elsewhere)
+        table = tables.build(Records.read(whole_store), suite, name, "quick", "embedded", {}, elsewhere).frame()
         expected += [rows["mean"].tolist() for _, rows in table.groupby(["task", "quality"], sort=False)]
     assert [[float(value) for value in row] for row in shown] == expected
 
@@ -151,15 +154,15 @@ def test_two_seeds_have_no_interval_and_three_have_the_tables(store, make, write
     for task, quality, seed in [("smacv2/zerg_5_vs_5", "replay", seed) for seed in range(3)]:
         write_run(store, task, quality, "bc", seed, 7.0 + seed)
     page = (make(store) / "datasets" / "smacv2.zerg_5_vs_5.replay.embedded.html").read_text()
-    table = build(store)
+    table = build(store).frame()
     row = table[(table.task == "smacv2/zerg_5_vs_5") & (table.algorithm == "bc")].iloc[0]
     assert f"[{row.ci_low:.1f}, {row.ci_high:.1f}]" in page and page.count('class="ends"') == 1
     assert page.count('class="reach"') == 1
 
 
-def test_aggregates_stand_below_the_averages(store, make, suite):
+def test_aggregates_are_below_the_averages(store, make, build, suite):
     index = Page(make(store) / "index.html")
-    pooled = aggregates.build(load_runs(store), tables.build(store, suite, "smac", "quick", "embedded", {}), suite)
+    pooled = aggregates.build(build(store), suite)
     _, head, body = aggregates.tabulated(pooled)["SMACv1"]
     assert [[cell[0] for cell in row] for row in index.tables[2]] == [head, *body]
     assert "Optimality gap: how far scores fall" in (make(store) / "index.html").read_text()
@@ -239,7 +242,7 @@ def test_nothing_from_the_store_becomes_markup_or_leaves_the_folder(tmp_path, fi
         (place / "run.json").write_text(json.dumps(record | {"run_id": EVIL, "algorithm": facts}))
     write_run(results, "smac/3m", "good", "bc", 1, None, reason=EVIL)
     folder = tmp_path / "deep" / "site"
-    out = site.write(results, folder, {"smac": Suite(suite)})
+    out = site.write(Records.read(results), folder, {"smac": Suite(suite)})
     assert out["pages"] == len(list(folder.rglob("*.html")))
     for path in folder.rglob("*.html"):
         page = Page(path)
@@ -336,7 +339,7 @@ def test_experiments_have_pages_and_damaged_ones_are_told(store, tmp_path, suite
     (place / "torn.json").write_text('{"title": ')
     (place / "hollow.json").write_text("[]")
     folder = tmp_path / "site"
-    out = site.write(store, folder, {"smac": Suite(suite)})
+    out = site.write(Records.read(store), folder, {"smac": Suite(suite)})
     assert [note.split(":")[0] for note in out["notes"]] == ["experiment hollow", "experiment torn"]
     page = (folder / "experiments" / "far.html").read_text()
     assert '<span class="badge good">holds</span>' in page and "Nearer &lt;b&gt;is&lt;/b&gt; better." in page
@@ -367,7 +370,7 @@ def test_a_scale_of_numbers_and_one_of_logarithms():
 
 
 def test_a_bar_leaves_out_what_is_not_there():
-    row = {"mean": 5.0, "ci_low": float("nan"), "ci_high": float("nan"), "published_mean": 10.0}
+    row = SimpleNamespace(mean=5.0, ci_low=float("nan"), ci_high=float("nan"), published_mean=10.0)
     assert site_charts.bar(row, (0, 10)) == {"mean": site_charts.BAR / 2, "published_mean": site_charts.BAR - 4}
 
 
@@ -379,8 +382,8 @@ def test_names_of_crowded_points_do_not_meet():
 
 
 def test_more_methods_than_colours_still_have_one_each():
-    names = [*figures.COLOURS, "mine", "yours"]
-    assert list(figures.paint(names)) == names and figures.paint(names)["BC"] == figures.COLOURS["BC"]
+    names = [*style.COLOURS, "mine", "yours"]
+    assert list(style.paint(names)) == names and style.paint(names)["BC"] == style.COLOURS["BC"]
 
 
 def test_a_histogram_counts_every_episode():
@@ -393,6 +396,19 @@ def test_speed_is_over_the_datasets_that_all_have(tmp_path, fill, make):
     assert "over the 2 datasets that all methods shown have" in text
 
 
+def test_ties_notes_and_findings_about_published_columns_are_shown(tmp_path, write_run, make):
+    for algorithm, final in [("bc", 3.0), ("flow_bc", 9.5), ("mac_flow", 10.0)]:
+        for seed in range(3):
+            write_run(tmp_path, "smac/3m", "good", algorithm, seed, final + 0.3 * seed)
+    folder = make(tmp_path)
+    tie = 'flow_bc.smac.quick.embedded.html">9.8</a><abbr title="its interval overlaps that of the best">†</abbr>'
+    index, method = ((folder / name).read_text() for name in ("index.html", "methods/bc.html"))
+    assert index.count("</abbr>") == 1 and tie in index
+    assert "from real StarCraft II" in index and "it is not the same measurement" in index
+    for page in (index, method):
+        assert "copied from MADiff&#39;s README in 11 of 18 cells" in page and "11 of 18 cells" in page
+
+
 def test_long_tables_can_be_had_as_csv(store, make, build):
     table = pd.read_csv(make(store) / "tables" / "smac.quick.embedded.csv")
-    assert table["mean"].tolist() == pytest.approx(build(store)["mean"].tolist())
+    assert table["mean"].tolist() == pytest.approx([row.mean for row in build(store).rows])

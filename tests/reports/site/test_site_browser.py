@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from offmarl.reports.records.reader import Records
 from offmarl.reports.site import build as site
 from offmarl.reports.site.boards import Suite
 
@@ -43,7 +44,7 @@ def folder(tmp_path_factory, fill, write_run, suite):
     write_run(results, "smacv2/zerg_5_vs_5", "replay", "bc", 0, 6.0, source="og_marl", engine={"engine": "SMAC"})
     write_run(results, "smac/3m", "poor", "mac_flow", 1, None, reason="out of memory")
     place = tmp_path_factory.mktemp("site") / "a folder"
-    site.write(results, place, {"smac": Suite(suite, paper={("smac/3m", "bc"): {"hidden": [512]}})})
+    site.write(Records.read(results), place, {"smac": Suite(suite, paper={("smac/3m", "bc"): {"hidden": [512]}})})
     return place
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from offmarl.reports import report
 from offmarl.reports.figures import curves as figures
-from offmarl.reports.records.reader import evaluation_curves, load_runs
-from offmarl.reports.tables import table as tables
+from offmarl.reports.records.reader import Records, flat
+from offmarl.reports.tables import build as tables
 from offmarl.reports.tables import writers
 
 SUITE = {
@@ -20,10 +20,9 @@ SUITE = {
 }
 DATASETS = [("smac/3m", "good"), ("smac/3m", "poor"), ("smacv2/zerg_5_vs_5", "replay")]
 SMALL, FLOW = {"hidden": [128, 128]}, {"hidden": [128, 128], "flow_steps": 5}
-WRITERS = {"md": writers.markdown, "html": writers.page, "tex": writers.latex, "txt": writers.plain}
+WRITERS = {"md": writers.markdown, "tex": writers.latex, "txt": writers.plain}
 MARKS = {
     "md": "<br><sub>reduced</sub>",
-    "html": "<br><small>reduced</small>",
     "tex": r" \textcolor{gray}{\scriptsize reduced}",
     "txt": "°",
 }
@@ -44,10 +43,11 @@ def fill(tmp_path, write_run):
 
 
 def build(results):
-    return tables.build(results, SUITE, "smac", "quick", "embedded", {})
+    return tables.build(Records.read(results), SUITE, "smac", "quick", "embedded", {})
 
 
 def cell(table, task, quality, algorithm):
+    table = table.frame()
     found = table[(table.task == task) & (table.quality == quality) & (table.algorithm == algorithm)]
     assert len(found) == 1
     return found.iloc[0]
@@ -56,21 +56,20 @@ def cell(table, task, quality, algorithm):
 def sizes(table):
     """What the paragraph of sizes says."""
     start = "Reduced networks (smaller than the paper's): "
-    (found,) = [text for text in table.attrs["below"] if text.startswith(start)]
+    (found,) = [text for text in table.notes if text.startswith(start)]
     return found.removeprefix(start)
 
 
 def lines(text):
     """The lines of the table proper, by what they begin with."""
-    found = [re.sub(r"^(\| |<tr[^>]*><th>|<thead><tr><th>)", "", line) for line in text.splitlines()]
+    found = [re.sub(r"^\| ", "", line) for line in text.splitlines()]
     starts = "dataset", "3m good", "3m poor", "AVERAGE SMACv1", "zerg", "AVERAGE SMACv2"
     return {start: next(line for line in found if line.startswith(start)) for start in starts}
 
 
 def captions(results):
     table = build(results)
-    drawn = figures.learning_curves(evaluation_curves(results), table), figures.speed_return(load_runs(results), table)
-    return [figure.get_supxlabel() for figure in drawn]
+    return [draw(table).get_supxlabel() for draw in (figures.learning_curves, figures.speed_return)]
 
 
 @pytest.mark.parametrize("form", WRITERS)
@@ -99,7 +98,8 @@ def test_where_a_method_is_reduced_in_part_the_cells_carry_the_mark(fill, form):
 def test_nothing_is_marked_where_nothing_is_known_to_be_reduced(fill, known):
     results = fill(bc=known, flow_bc=known, mac_flow=known)
     table = build(results)
-    assert set(table["reduced"]) == {""} and set(load_runs(results)["reduced"]) == {""}
+    runs = map(flat, Records.read(results).select().records)
+    assert {row.reduced for row in table.rows} == {""} and {run["reduced"] for run in runs} == {""}
     for writer in WRITERS.values():
         assert "°" not in writer(table) and "reduced" not in writer(table).lower()
     assert not any("reduced" in caption for caption in captions(results))
@@ -131,7 +131,7 @@ def test_different_sizes_of_a_method_are_named_with_their_datasets(fill):
 
 def test_an_average_has_the_sizes_of_all_its_cells(fill):
     table = build(fill(bc=[SMALL, {"hidden": [64, 64]}, {}], flow_bc=[SMALL, {}, {}], mac_flow=FLOW))
-    average = table[table.task == "AVERAGE SMACv1"].set_index("algorithm")["reduced"].to_dict()
+    average = {row.algorithm: row.reduced for row in table.rows if row.task == "AVERAGE SMACv1"}
     both = "hidden 128x128; hidden 64x64"
     assert average == {"bc": both, "flow_bc": "hidden 128x128", "mac_flow": "hidden 128x128, flow_steps 5"}
     assert cell(table, "AVERAGE SMACv2", "", "bc")["reduced"] == ""
@@ -156,7 +156,7 @@ def test_a_cell_without_a_number_is_neither_marked_nor_counted(fill, write_run):
 
 def test_the_csv_has_the_sizes(fill):
     results = fill(mac_flow=FLOW)
-    report.write(results, "smac", SUITE, "quick", "embedded", {})
+    report.write(Records.read(results), "smac", SUITE, "quick", "embedded", {})
     found = pd.read_csv(results / "reports" / "smac" / "table.csv").set_index("algorithm")["reduced"]
     assert set(found["mac_flow"]) == {"hidden 128x128, flow_steps 5"} and found["bc"].isna().all()
 
@@ -167,7 +167,7 @@ def test_the_figures_name_the_reduced_networks_within_their_width(fill):
     told += "(3m good, 3m poor)"
     for caption in captions(results):
         assert told in " ".join(caption.split())
-    figure = figures.learning_curves(evaluation_curves(results), build(results))
+    figure = figures.learning_curves(build(results))
     figure.draw_without_rendering()
     text = next(each for each in figure.texts if "reduced" in each.get_text())
     assert text.get_window_extent().width < figure.bbox.width

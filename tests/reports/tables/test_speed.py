@@ -6,9 +6,10 @@ from matplotlib.colors import to_hex
 
 from offmarl.reports.figures import curves as figures
 from offmarl.reports.figures import speed as speed_figures
+from offmarl.reports.records.reader import Records
 from offmarl.reports.report import write
+from offmarl.reports.tables import build as tables
 from offmarl.reports.tables import speed
-from offmarl.reports.tables import table as tables
 
 SUITE = {
     "title": "Table 1",
@@ -86,7 +87,7 @@ def test_a_report_writes_tables_and_pictures_of_speed_only_where_it_was_measured
     measured("training", "a")
     for seed in range(2):
         write_run(results, "smac/3m", "good", "bc", seed, 15.0)
-    names = {path.name for path in write(results, "smac", SUITE, "quick", "embedded", {})["paths"]}
+    names = {path.name for path in write(Records.read(results), "smac", SUITE, "quick", "embedded", {})["paths"]}
     assert {"inference.md", "inference.csv", "training.md", "training.csv"} <= names
     assert {"inference_time.png", "training_time.pdf"} <= names and "growth.png" not in names
     text = (results / "reports" / "smac" / "inference.md").read_text()
@@ -97,7 +98,7 @@ def test_a_method_has_the_colour_of_the_other_figures(measured, write_run):
     measured("latency", "a")
     results = measured("latency", "b", algorithm="mac_flow")
     write_run(results, "smac/3m", "good", "bc", 0, 15.0)
-    colour = figures.colours(tables.build(results, SUITE, "smac", "quick", "embedded", {}, ()))
+    colour = figures.colours(tables.build(Records.read(results), SUITE, "smac", "quick", "embedded", {}, ()))
     figure = speed_figures.inference_time(speed.inference(results, SUITE), colour)
     drawn = {bar.get_label(): to_hex(bar.patches[0].get_facecolor()) for bar in figure.axes[0].containers}
     assert drawn == {"BC": colour["BC"].lower(), "MAC-Flow": colour["MAC-Flow"].lower()}

@@ -6,32 +6,34 @@ import pandas as pd
 import pytest
 
 from offmarl.reports.records import checksums as sums
-from offmarl.reports.records.reader import evaluation_curves, load_runs
+from offmarl.reports.records.reader import Records, flat
+from offmarl.reports.tables import build as tables
 from offmarl.reports.tables import stats, writers
-from offmarl.reports.tables import table as tables
 
 
 def cell(table, task, quality, algorithm):
+    table = table.frame()
     found = table[(table.task == task) & (table.quality == quality) & (table.algorithm == algorithm)]
     assert len(found) == 1
     return found.iloc[0]
 
 
 def below(table):
-    return "\n".join(table.attrs["below"])
+    return "\n".join(table.notes)
 
 
 def test_runs_are_rows_with_the_last_and_the_best_evaluation(store):
-    runs = load_runs(store)
-    assert len(runs) == 24 and runs.attrs["notes"] == []
+    records = Records.read(store)
+    selection = records.select()
+    runs = pd.DataFrame([flat(record) for record in selection.records])
+    assert len(runs) == 24 and selection.notes == []
     run = runs[(runs.algorithm == "bc") & (runs.quality == "good") & (runs.seed == 1)].iloc[0]
     assert (run.final, run.best, run.win_rate, run.latency_ms) == (17.0, 17.5, 0.25, 0.2)
     assert (run.engine, run.steps, run.train_s) == ("SMAX (jaxmarl 0.2.0, jax 0.10.2)", 3000, 30.0)
-    assert load_runs(store, profile="paper").empty and load_runs(store, source="og_marl").empty
-    curves = evaluation_curves(store)
-    assert len(curves) == 72
-    own = curves[(curves.algorithm == "bc") & (curves.quality == "good") & (curves.seed == 1)]
-    assert list(own.step) == [1000, 2000, 3000] and list(own.mean_return) == [15.0, 17.5, 17.0]
+    assert not records.select(profile="paper").records and not records.select(source="og_marl").records
+    assert sum(map(len, runs.evaluations)) == 72
+    assert [each["step"] for each in run.evaluations] == [1000, 2000, 3000]
+    assert [sum(each["returns"]) / 4 for each in run.evaluations] == [15.0, 17.5, 17.0]
 
 
 def test_cells_have_the_mean_of_seed_means_beside_the_papers(store, build):
@@ -63,7 +65,7 @@ def test_an_average_has_the_interval_of_the_seeds_that_all_its_cells_have():
     assert pd.isna(stats.estimate([three, two])["ci_low"]) and stats.estimate([three, two])["mean"] == 3.5
 
 
-@pytest.mark.parametrize("form", ["markdown", "page", "latex", "plain"])
+@pytest.mark.parametrize("form", ["markdown", "latex", "plain"])
 def test_without_intervals_nothing_is_bracketed_or_tied_and_the_caption_says_so(store, write_run, build, form):
     told, tie = "fewer than three seeds: no interval", "its interval overlaps"
     text = " ".join(getattr(writers, form)(build(store)).split())
@@ -74,14 +76,14 @@ def test_without_intervals_nothing_is_bracketed_or_tied_and_the_caption_says_so(
         for seed, final in enumerate(finals):
             write_run(store, "smac/3m", "good", algorithm, seed, final)
     both = " ".join(getattr(writers, form)(build(store)).split())
-    assert told in both.replace("With fewer", "fewer") and "Student's t" in both.replace("&#x27;", "'")
+    assert told in both.replace("With fewer", "fewer") and "Student's t" in both
     assert form == "plain" or len(re.findall(r"\[\d+\.\d, ", both)) == 2
 
 
 def test_best_and_second_are_marked_by_rule(store, build):
     table = build(store)
-    good = table[(table.task == "smac/3m") & (table.quality == "good")]
-    assert dict(zip(good.algorithm, good.standing)) == {"bc": "", "flow_bc": "best", "mac_flow": "second"}
+    good = [row for row in table.rows if (row.task, row.quality) == ("smac/3m", "good")]
+    assert {row.algorithm: row.standing for row in good} == {"bc": "", "flow_bc": "best", "mac_flow": "second"}
     line = next(line for line in writers.markdown(table).splitlines() if line.startswith("| 3m good"))
     assert "**19.5**<br>" in line and "<u>18.5</u><br>" in line and "| 16.0<br>" in line
     assert "<br><sub>paper 19.8 ± 0.2</sub>" in line
@@ -91,9 +93,9 @@ def test_a_tie_is_an_interval_that_overlaps_the_best(tmp_path, write_run, build)
     for algorithm, final in [("bc", 3.0), ("flow_bc", 9.5), ("mac_flow", 10.0)]:
         for seed in range(3):
             write_run(tmp_path, "smac/3m", "good", algorithm, seed, final + 0.3 * seed)
-    table = build(tmp_path).set_index("algorithm").query("quality == 'good'")
+    table = build(tmp_path).frame().set_index("algorithm").query("quality == 'good'")
     assert list(table.tied) == [False, True, False]
-    assert "†" not in writers.plain(build(tmp_path)) and "<u>9.8</u>† [" in writers.page(build(tmp_path))
+    assert "†" not in writers.plain(build(tmp_path)) and "<u>9.8</u>† [" in writers.markdown(build(tmp_path))
 
 
 def test_averages_are_recomputed_from_the_cells(store, build):
@@ -103,7 +105,8 @@ def test_averages_are_recomputed_from_the_cells(store, build):
     assert average.published_mean == pytest.approx((16.0 + 8.2 + 4.4) / 3)
     assert average.published_printed == 12.2
     assert cell(table, "AVERAGE SMACv2", "", "mac_flow")["mean"] == 9.0
-    assert list(dict.fromkeys(table.task)) == ["smac/3m", "AVERAGE SMACv1", "smacv2/zerg_5_vs_5", "AVERAGE SMACv2"]
+    tasks = list(dict.fromkeys(row.task for row in table.rows))
+    assert tasks == ["smac/3m", "AVERAGE SMACv1", "smacv2/zerg_5_vs_5", "AVERAGE SMACv2"]
     assert "Averages of the paper are recomputed from its cells." in below(table)
 
 
@@ -130,7 +133,7 @@ def test_methods_of_other_suites_show_only_with_runs_on_every_dataset(store, wri
     write_run(store, "smac/3m", "good", "mine", 0, 9.0)
 
     def methods(elsewhere):
-        return set(tables.build(store, suite, "smac", "quick", "embedded", {}, elsewhere)["algorithm"])
+        return set(tables.build(Records.read(store), suite, "smac", "quick", "embedded", {}, elsewhere).titles)
 
     assert methods(["bc", "dof"]) == {"flow_bc", "mac_flow", "bc", "mine"}  # bc ran everywhere; mine is in no suite
     assert methods(["mine"]) == {"flow_bc", "mac_flow", "bc"}
@@ -155,7 +158,7 @@ def test_diverged_runs_are_never_a_number(tmp_path, fill, write_run, build):
     assert (partial["mean"], partial.reason) == (10.0, f"1 of 2 seeds; the others diverged: {reason}")
     text = writers.markdown(table)
     assert "| diverged<sup>1</sup>" in text and "700" in text and "99.0" not in text
-    assert 99.0 not in set(evaluation_curves(tmp_path)["mean_return"])
+    assert 99.0 not in {run["final"] for run in table.runs}
 
 
 def test_missing_cells_say_why(tmp_path, fill, write_run, build, suite):
@@ -240,7 +243,7 @@ def test_methods_and_datasets_of_another_protocol_are_pointed_out(store, write_r
         ]:
             write_run(store, *place, "bc", seed, 9, protocol=protocol | {"steps": 300})
         write_run(store, "smac/3m", "good", "flow_bc", seed, 9, protocol=protocol | {"eval_episodes": 32})
-    notes = build(store).attrs["mixed"]
+    notes = build(store).mixed
     assert notes == [
         "Not every method has the same gradient steps: 300 of BC; 3,000 of Flow BC, MAC-Flow.",
         "Flow BC has not the same evaluation episodes on all datasets: 4, but 32 on 3m good.",
@@ -257,7 +260,7 @@ def test_a_method_of_ones_own_gets_a_column_without_published_numbers(store, wri
 
 
 def test_rank_agreement_against_a_count_by_hand(store, build):
-    taus = stats.rank_agreement(build(store))
+    taus = stats.rank_agreement(build(store).rows)
     assert taus["smac/3m", "good"] == (pytest.approx(1), 3)
     assert taus["smac/3m", "medium"] == (pytest.approx(1 / 3), 3)
     assert taus["smac/3m", "poor"] == (pytest.approx(-1), 3)
@@ -267,13 +270,13 @@ def test_rank_agreement_against_a_count_by_hand(store, build):
 
 def test_two_methods_have_no_rank_agreement(tmp_path, fill, build, datasets):
     table = build(fill(tmp_path, [(*dataset, "bc") for dataset in datasets]))
-    assert stats.rank_agreement(table) == {} and "Rank agreement" not in below(table)
+    assert stats.rank_agreement(table.rows) == {} and "Rank agreement" not in below(table)
 
 
 def test_the_caption_says_what_was_measured(store, build):
     table = build(store)
-    assert table.attrs["title"] == "Table 1: SMACv1 and SMACv2, re-run on SMAX"
-    caption = table.attrs["below"][0]
+    assert table.title == "Table 1: SMACv1 and SMACv2, re-run on SMAX"
+    caption = table.notes[0]
     for words in [
         "Profile quick",
         "source embedded",
@@ -285,5 +288,5 @@ def test_the_caption_says_what_was_measured(store, build):
     for words in ["4 evaluation episodes", "noise zero", "fewer than three seeds: no interval"]:
         assert words in caption
     assert "real StarCraft II" in caption and "it is not the same measurement" in caption
-    for writer in (writers.markdown, writers.page, writers.plain):
+    for writer in (writers.markdown, writers.latex, writers.plain):
         assert "real StarCraft II" in " ".join(writer(table).split())

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from offmarl.reports.figures import curves as figures
-from offmarl.reports.records.reader import evaluation_curves, load_runs
-from offmarl.reports.tables import table as tables
+from offmarl.reports.records.reader import Records, flat
+from offmarl.reports.tables import build as tables
 from offmarl.reports.tables import writers
 
 SUITE = {
@@ -43,12 +43,12 @@ def write(results, task, algorithm, seed, final, **over):
 
 
 def cell(table, task, algorithm):
-    (found,) = table.query("task == @task and algorithm == @algorithm").itertuples()
+    (found,) = [row for row in table.rows if (row.task, row.algorithm) == (task, algorithm)]
     return found
 
 
 def below(table):
-    return "\n".join(table.attrs["below"])
+    return "\n".join(table.notes)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def store(tmp_path):
 
 
 def build(results):
-    return tables.build(results, SUITE, "continuous", "quick", "embedded", {})
+    return tables.build(Records.read(results), SUITE, "continuous", "quick", "embedded", {})
 
 
 def test_scores_stand_where_the_suite_wants_them_and_returns_elsewhere(store):
@@ -73,7 +73,8 @@ def test_scores_stand_where_the_suite_wants_them_and_returns_elsewhere(store):
     assert cell(table, "AVERAGE MPE", "mac_flow").mean == pytest.approx(100)
     assert "spread 100 (return - 159.8) / (516.8 - 159.8)" in below(table)
     assert "spread expert (score)" in writers.markdown(table) and "3hopper expert |" in writers.markdown(table)
-    assert load_runs(store).query("task == 'mpe/spread'").final.min() == pytest.approx(338.3)  # the store keeps returns
+    kept = [flat(record)["final"] for record in Records.read(store).select().records]
+    assert min(kept) == pytest.approx(338.3)  # the store keeps returns
 
 
 def test_a_score_keeps_the_spread_between_seeds_in_its_own_unit(tmp_path):
@@ -91,10 +92,10 @@ def test_a_run_without_the_two_returns_says_so_instead_of_a_number(tmp_path):
 
 def test_each_group_has_a_panel_in_its_own_unit(store):
     table = build(store)
-    figure = figures.speed_return(load_runs(store, normalised=["mpe/spread"]), table)
+    figure = figures.speed_return(table)
     assert [axis.get_title() for axis in figure.axes] == ["MA-MuJoCo (1 dataset)", "MPE (1 dataset)"]
     assert [axis.get_ylabel() for axis in figure.axes] == ["mean return", "mean normalised score"]
-    curves = figures.learning_curves(evaluation_curves(store, normalised=["mpe/spread"]), table)
+    curves = figures.learning_curves(table)
     titles = [axis.get_title() for axis in curves.axes]
     assert {"3hopper expert", "spread expert (score)"} <= set(titles)
     line = next(line for line in curves.axes[titles.index("spread expert (score)")].get_lines())

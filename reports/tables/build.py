@@ -1,0 +1,204 @@
+"""Builds the table of a suite from the records of a store."""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from offmarl.reports.published import findings
+from offmarl.reports.published import numbers as published
+from offmarl.reports.records.reader import Records, flat
+from offmarl.reports.tables import notes
+from offmarl.reports.tables.stats import estimate, standings
+from offmarl.reports.tables.table import AVERAGE, SCORE, UNFINISHED, Row, Run, Table, by_dataset, listed
+
+Cells = dict[tuple[str, str, str], list[Run]]  # the runs of a task, quality and algorithm, one per seed
+
+
+def build(
+    records: Records,
+    suite: dict,
+    name: str,
+    profile: str,
+    source: str,
+    unavailable: dict[str, str],
+    elsewhere: Collection[str] = (),
+) -> Table:
+    """The table of a suite (its parsed YAML) at one profile and source.
+
+    Methods are the suite's, then any other that ran on its datasets, but those of other suites (`elsewhere`) only if
+    they ran on all of them; `unavailable` gives the reason for each method, and each dataset (task:quality), that does
+    not exist. A group ends in a row of averages (`AVERAGE <group>`) for the methods with a number on all its datasets.
+    Tasks that the suite names in `normalised` have scores for returns, which `unit` says.
+    """
+    normalised, paper = suite.get("normalised", ()), suite["published"]
+    selection = records.select(profile, source, normalised)
+    datasets = {(task, q) for tasks in suite["groups"].values() for task, qualities in tasks.items() for q in qualities}
+    own = [flat(r) for r in selection.records if (r["cell"]["task"], r["cell"]["quality"]) in datasets]
+    runs, variants = _one_variant(_without_guests(own, suite, datasets, elsewhere))
+    cells: Cells = defaultdict(list)
+    for run in runs:
+        cells[run["task"], run["quality"], run["algorithm"]].append(run)
+    titles = {run["algorithm"]: run["title"] or run["algorithm"] for run in runs}
+    methods = suite["algorithms"] | {key: titles[key] for key in sorted(titles.keys() - suite["algorithms"])}
+    wanted = max(map(len, cells.values()), default=0)
+    rows: list[Row] = []
+    for group, tasks in suite["groups"].items():
+        members = [
+            Row(
+                group=group,
+                task=task,
+                quality=quality,
+                unit=SCORE if task in normalised else "return",
+                algorithm=algorithm,
+                title=title,
+                profile=profile,
+                source=source,
+                **_numbers(cells[task, quality, algorithm], wanted, _reason(unavailable, task, quality, algorithm)),
+            )
+            for task, qualities in tasks.items()
+            for quality in qualities
+            for algorithm, title in methods.items()
+        ]
+        _add_published(members, runs, paper)
+        rows += [*members, *(_average(members, algorithm, cells, paper) for algorithm in methods)]
+    for competitors in by_dataset(rows):
+        _mark_standings([row for row in competitors if row.has_mean])
+    mixed = [*variants, *notes.mixed(runs)]
+    return Table(
+        title=suite["title"] + notes.rerun_on(runs),
+        rows=rows,
+        notes=notes.below(rows, runs, [*selection.notes, *mixed], suite, name),
+        mixed=mixed,
+        column_notes=findings.notes(paper, list(methods.values())),
+        runs=_shown(rows, cells),
+    )
+
+
+def _without_guests(
+    runs: list[Run], suite: dict, datasets: set[tuple[str, str]], elsewhere: Collection[str]
+) -> list[Run]:
+    """The runs without those of other suites' methods that share only some of the datasets."""
+    seen: dict[str, set] = defaultdict(set)
+    for run in runs:
+        seen[run["algorithm"]].add((run["task"], run["quality"]))
+    guests = {m for m in elsewhere if m not in suite["algorithms"] and seen[m] < datasets}
+    return [run for run in runs if run["algorithm"] not in guests]
+
+
+def _one_variant(runs: list[Run]) -> tuple[list[Run], list[str]]:
+    """Per algorithm the variant with most finished runs: a column must mean the same in every row."""
+    finished: dict[str, Counter] = defaultdict(Counter)
+    for run in runs:
+        finished[run["algorithm"]][run["variant"]] += run["status"] == "done"
+    shown = {algorithm: count.most_common(1)[0][0] for algorithm, count in finished.items()}
+    others = [
+        f"{algorithm}: variant {shown[algorithm]} is shown; the store also has "
+        + ", ".join(variant for variant in count if variant != shown[algorithm])
+        for algorithm, count in finished.items()
+        if len(count) > 1
+    ]
+    return [run for run in runs if run["variant"] == shown[run["algorithm"]]], others
+
+
+def _reason(unavailable: dict[str, str], task: str, quality: str, algorithm: str) -> str | None:
+    return unavailable.get(algorithm) or unavailable.get(f"{task}:{quality}")
+
+
+def _add_published(rows: list[Row], runs: list[Run], paper: str) -> None:
+    """Adds to every row the mean return of its data, and the published number and its origin where there is one."""
+    numbers, origins = published.cells(paper), published.origins(paper)
+    data = {(run["task"], run["quality"]): run["dataset_mean"] for run in runs if run["status"] == "done"}
+    for row in rows:
+        row.dataset_mean = data.get((row.task, row.quality), np.nan)
+        key = row.task.split("/")[-1], row.quality, row.title
+        row.published_mean, row.published_spread = numbers.get(key, (np.nan, np.nan))
+        row.published_origin = origins.get(key, "")
+
+
+def _numbers(runs: list[Run], wanted: int, unavailable: str | None) -> dict[str, Any]:
+    """Number, status and reason of a cell from its runs; `wanted` is how many a complete one has."""
+    done = [run for run in runs if run["status"] == "done"]
+    unfinished = [run for run in runs if run["status"] in UNFINISHED]
+    reasons = "; ".join(dict.fromkeys(run["reason"] or "no reason recorded" for run in unfinished))
+    if not done and unfinished:
+        return {"status": unfinished[0]["status"], "reason": reasons}
+    if not done and unavailable:
+        return {"status": "not available", "reason": unavailable}
+    if not done:
+        return {"status": "pending", "reason": "not run yet"}
+    reason = f"{len(done)} of {wanted} seeds"
+    if unfinished:
+        reason += f"; the others {unfinished[0]['status']}: {reasons}"
+    return {
+        **estimate([_episodes(runs)]),
+        **{key: done[0][key] for key in ("variant", "config_hash")},
+        **{key: float(np.mean([run[key] for run in done])) for key in ("win_rate", "latency_ms")},
+        "engine": listed(run["engine"] for run in done) or "unknown",
+        "reduced": listed(run["reduced"] for run in runs),
+        "status": "partial" if len(done) < wanted else "done",
+        "reason": reason if len(done) < wanted else "",
+    }
+
+
+def _average(members: Sequence[Row], algorithm: str, cells: Cells, paper: str) -> Row:
+    """The mean over a group's cells of one method, with what the paper prints; no number unless every cell has one."""
+    own = [row for row in members if row.algorithm == algorithm]
+    group, title = own[0].group, own[0].title
+    row = Row(
+        group=group,
+        task=AVERAGE + group,
+        quality="",
+        algorithm=algorithm,
+        title=title,
+        unit=listed(row.unit for row in members),
+        profile=own[0].profile,
+        source=own[0].source,
+        published_printed=published.printed_averages(paper).get((group, title), (np.nan,))[0],
+        status="done",
+        reason="",
+    )
+    for key in ("win_rate", "latency_ms", "dataset_mean", "published_mean"):
+        setattr(row, key, float(np.mean([getattr(cell, key) for cell in own])))
+    numbers = [_episodes(cells[cell.task, cell.quality, cell.algorithm]) for cell in own if cell.has_mean]
+    statuses = {cell.status for cell in own}
+    if statuses == {"not available"}:
+        row.status, row.reason = "not available", own[0].reason
+        return row
+    if len(numbers) < len(own):
+        row.status, row.reason = "pending", f"{len(numbers)} of {len(own)} datasets"
+        return row
+    vars(row).update(estimate(numbers))
+    row.variant, row.engine = (listed(getattr(cell, key) for cell in own) or "unknown" for key in ("variant", "engine"))
+    row.reduced = listed(cell.reduced for cell in own)
+    if "partial" in statuses:
+        row.status, row.reason = "partial", "fewer seeds on some datasets"
+    return row
+
+
+def _mark_standings(competitors: list[Row]) -> None:
+    """Marks the best and second mean of a dataset's rows, and the intervals that overlap the best's."""
+    if len(competitors) < 2:
+        return
+    for row, standing in zip(competitors, standings([row.mean for row in competitors])):
+        row.standing = standing
+    best = [row.ci_low for row in competitors if row.standing == "best"]
+    reach = min((low for low in best if not np.isnan(low)), default=np.nan)  # without an interval nothing is tied
+    for row in competitors:
+        row.tied = row.standing != "best" and bool(row.ci_high >= reach)
+
+
+def _shown(rows: Iterable[Row], cells: Cells) -> list[Run]:
+    """The finished runs behind the rows, in their order, with what they share with them."""
+    return [
+        run | {"title": row.title, "group": row.group, "unit": row.unit, "dataset_mean": row.dataset_mean}
+        for row in rows
+        for run in cells.get((row.task, row.quality, row.algorithm), [])
+        if run["status"] == "done"
+    ]
+
+
+def _episodes(runs: Iterable[Run]) -> dict[int, list[float]]:
+    """The returns of the last evaluation by seed."""
+    return {run["seed"]: run["episodes"] for run in runs if run["status"] == "done"}

@@ -1,0 +1,135 @@
+"""The text below the table of a suite: what was measured, how, and what does not compare."""
+
+from collections import defaultdict
+from collections.abc import Collection
+
+import numpy as np
+import pandas as pd
+
+from offmarl.reports.published import numbers as published
+from offmarl.reports.tables.stats import rank_agreement
+from offmarl.reports.tables.table import AVERAGE, Row, Run, listed, reduced_networks, span
+
+SHARED = {  # what the runs of a dataset should share
+    "dataset_sha256": "recording of the data",
+    "engine": "version of the simulator",
+    "rollout": "reference rollout of the simulator",
+}
+PROTOCOL = {"steps": "gradient steps", "eval_episodes": "evaluation episodes", "eval_noise": "evaluation noise"}
+
+
+def below(rows: list[Row], runs: list[Run], selection: list[str], suite: dict, name: str) -> list[str]:
+    """The paragraphs below a table; `selection` are those that say which runs it shows and whether they compare."""
+    facts, sizes = published.FACTS[suite["published"]], reduced_networks(rows)
+    paragraphs = [
+        _caption(rows, runs, suite, name),
+        f"Reduced networks (smaller than the paper's): {sizes}." if sizes else "",
+        _scores(runs, suite.get("normalised", ())),
+        _agreement(rows),
+        *selection,
+        *_unlocked(runs),
+        "Averages of the paper are recomputed from its cells.",
+        facts["provenance"],
+    ]
+    return [text for text in paragraphs if text]
+
+
+def rerun_on(runs: list[Run]) -> str:
+    """The end of a table's title: which simulators its runs used."""
+    engines = sorted({run["engine"].split(" (")[0] for run in runs if run["engine"]})
+    return ", re-run" + (f" on {', '.join(engines)}" if engines else "")
+
+
+def mixed(runs: list[Run]) -> list[str]:
+    """Notes where runs do not share their dataset's data or simulator, or all runs the protocol."""
+    notes = []
+    done = [run for run in runs if run["status"] == "done"]
+    for key, what in SHARED.items():
+        values = defaultdict(set)
+        for run in done:
+            if run[key] is not None:  # older runs do not say
+                values[f"{run['task']} {run['quality']}"].add(run[key])
+        places = [dataset for dataset, found in values.items() if len(found) > 1]
+        if places:
+            notes.append(f"More than one {what}, so the numbers do not compare: {', '.join(places)}.")
+    return notes + [note for key, what in PROTOCOL.items() for note in _unlike(done, key, what)]
+
+
+def _unlike(done: list[Run], key: str, what: str) -> list[str]:
+    """Notes where one part of the protocol differs within a method's column, or between columns."""
+    columns: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for run in done:
+        value = "unknown" if pd.isna(run[key]) else run[key] if isinstance(run[key], str) else f"{int(run[key]):,}"
+        columns[run["title"] or run["algorithm"]][value].append(f"{run['task'].split('/')[-1]} {run['quality']}")
+    notes, usual_of = [], defaultdict(list)
+    for title, found in columns.items():
+        usual, *others = sorted(found, key=lambda value: -len(found[value]))
+        if others:
+            places = [f"{value} on {', '.join(dict.fromkeys(found[value]))}" for value in others]
+            notes.append(f"{title} has not the same {what} on all datasets: {usual}, but {', '.join(places)}.")
+        usual_of[usual].append(title)
+    if len(usual_of) > 1:
+        values = [f"{value} of {', '.join(titles)}" for value, titles in usual_of.items()]
+        notes.append(f"Not every method has the same {what}: {'; '.join(values)}.")
+    return notes
+
+
+def _scores(runs: list[Run], normalised: Collection[str]) -> str:
+    """How the scores of the normalised tasks are made."""
+    ends = {run["task"]: run["score"] for run in runs if run["task"] in normalised and run["score"]}
+    rules = [
+        f"{task.split('/')[-1]} 100 (return - {low:g}) / ({high:g} - {low:g})" for task, (low, high) in ends.items()
+    ]
+    return f"Normalised scores instead of returns: {'; '.join(rules)}." if rules else ""
+
+
+def _unlocked(runs: list[Run]) -> list[str]:
+    """Notes where a simulator's package has another version than offmarl requires."""
+    places: dict[str, set[str]] = defaultdict(set)
+    for run in runs:
+        if run["unlocked"]:
+            places[run["unlocked"]].add(run["task"].split("/")[-1])
+    return [
+        f"Measured with {what}, which moves trajectories: {', '.join(sorted(tasks))}." for what, tasks in places.items()
+    ]
+
+
+def _caption(rows: list[Row], runs: list[Run], suite: dict, name: str) -> str:
+    """What was measured, how, and what the published numbers are."""
+    done, facts = [run for run in runs if run["status"] == "done"], published.FACTS[suite["published"]]
+    caption = f"Profile {rows[0].profile}, source {rows[0].source}"
+    if done:
+        seeds = span((row.n_seeds for row in rows if row.n_seeds), "seed")
+        steps = span((run["steps"] for run in done), "gradient step")
+        episodes = span((run["eval_episodes"] for run in done), "evaluation episode")
+        variant, engine, noise = (
+            listed(run[key] for run in done) or "unknown" for key in ("variant", "engine", "eval_noise")
+        )
+        caption += f", variant {variant}, on {engine}; {seeds}, {steps}, {episodes} per seed, evaluation "
+        caption += f"noise {noise}. Numbers are {_intervals(rows)}"
+    else:
+        caption += f": no finished run yet (`offmarl run --suite {name}`)."
+    paper = f" Paper: {suite['paper']}, mean ± {facts['spread']} as printed, from {facts['engine']}. It"
+    return caption + paper + " stands beside ours for the ranking only: it is not the same measurement."
+
+
+def _intervals(rows: list[Row]) -> str:
+    """What the numbers and their intervals are."""
+    over_seeds = [row.ci_over == "seeds" for row in rows if row.has_mean]
+    if not any(over_seeds):
+        return "mean returns after the last step; fewer than three seeds: no interval."
+    text = "mean returns [95 % interval] after the last step, Student's t over the means of the seeds."
+    return text if all(over_seeds) else f"{text} With fewer than three seeds: no interval."
+
+
+def _agreement(rows: list[Row]) -> str:
+    """Kendall's tau with the paper; empty while no dataset has three methods."""
+    taus = rank_agreement(rows)
+    datasets = [found for (task, _), found in taus.items() if not task.startswith(AVERAGE)]
+    if not datasets:
+        return ""
+    mean, methods = np.mean([tau for tau, _ in datasets]), span([n for _, n in datasets], "method")
+    text = "Rank agreement with the paper (Kendall's tau-b over methods; 1 is the same order): "
+    text += f"{mean:.2f}, the mean over {span([len(datasets)], 'dataset')} of {methods}"
+    averages = [f"{task} {tau:.2f} ({n})" for (task, _), (tau, n) in taus.items() if task.startswith(AVERAGE)]
+    return "; ".join([text, *averages]) + "."
