@@ -354,7 +354,7 @@ def test_an_experiments_page_escapes_what_comes_from_the_store(store, tmp_path, 
     place = store / "measurements" / "experiment" / "x.json"
     place.parent.mkdir(parents=True)
     place.write_text(json.dumps(record | {"budget": {"seeds": [0, 1], "steps": 10}}))
-    site.write(store, tmp_path / "site", {"smac": Suite(suite)})
+    site.write(Records.read(store), tmp_path / "site", {"smac": Suite(suite)})
     page = (tmp_path / "site" / "experiments" / "x.html").read_text()
     assert (
         "A|&lt;b&gt;" in page and "Missing: &lt;script&gt;." in page and '<span class="badge open">cannot tell' in page
