@@ -1,4 +1,4 @@
-"""Whether two trainings of one run came to the same."""
+"""Whether two trainings of one run gave the same results."""
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,7 +12,7 @@ RTOL, ATOL = 1e-3, 1e-4  # seeds that train together are summed in another order
 
 
 class Row(NamedTuple):
-    """One thing compared; `exact` where every bit is the same."""
+    """One comparison; `exact` where every bit is the same."""
 
     what: str
     same: bool
@@ -29,7 +29,7 @@ def outcome(store: "Store", run_id: str) -> dict[str, dict[str, "np.ndarray"]]:
     folder, record = store.runs / run_id, store.peek(run_id) or {"evaluations": []}
     weights = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
     return {
-        "returns": {f"step {look['step']}": np.asarray(look["returns"]) for look in record["evaluations"]},
+        "returns": {f"step {one['step']}": np.asarray(one["returns"]) for one in record["evaluations"]},
         "curves": {str(name): column.to_numpy() for name, column in pd.read_parquet(folder / "curves.parquet").items()},
         "weights": {name: np.asarray(value) for name, value in weights.items()},
     }

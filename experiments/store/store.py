@@ -97,7 +97,7 @@ class Store:
         return sorted(path.name for path in self.runs.glob("[!.]*") if path.is_dir())
 
     def _set_aside(self, run_id: str) -> None:
-        """Move a run out of the way, for a person to look at."""
+        """Move a damaged run to `damaged/`, for a person to inspect."""
         damaged = self.root / "damaged"
         damaged.mkdir(exist_ok=True)
         n = next(n for n in itertools.count(1) if not (damaged / f"{run_id}.{n}").exists())

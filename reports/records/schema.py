@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 Record = dict[str, Any]
 ENDED = ("done", "failed", "diverged")  # the statuses of a stored run
@@ -10,17 +10,18 @@ CELL = ["task", "quality", "source", "algorithm", "variant", "profile", "seed"]
 LARGEST = 1e15  # no number of a run is larger
 Number = Annotated[float, Field(gt=-LARGEST, lt=LARGEST)]
 Numbers = list[Number]
+STRICT = ConfigDict(strict=True)
 
 
-class Part(BaseModel):
-    """A part of a record. What is missing, null or unknown is no fault; a known key with another type is."""
+def _part(name: str, **types: Any) -> Any:
+    """A part of a record. What is missing, null or unknown is no fault; a known key of another type is."""
+    return create_model(name, __config__=STRICT, **{key: (kind | None, None) for key, kind in types.items()})
 
-    model_config = ConfigDict(strict=True)
 
+class Cell(BaseModel):
+    """Which run it is; every key is needed."""
 
-class CellForm(Part):
-    """Which run it is; complete."""
-
+    model_config = STRICT
     task: str
     quality: str
     source: str
@@ -30,84 +31,36 @@ class CellForm(Part):
     seed: Number
 
 
-class EvaluationForm(Part):
-    """One evaluation: a return, a length and perhaps a victory for each episode."""
+class Run(
+    _part(
+        "Parts",
+        reason=str,
+        finished=str,
+        config_hash=str,
+        config=dict,
+        evaluations=list[_part("Evaluation", step=Number, returns=Numbers, won=list[bool], lengths=Numbers)],
+        algorithm=_part("Algorithm", title=str, reduced=dict),
+        protocol=_part("Protocol", steps=Number, eval_episodes=Number, eval_noise=str, data=str),
+        dataset=_part("Dataset", return_mean=Number, return_std=Number, sha256=str),
+        latency=_part("Latency", joint_ms=Number),
+        time=dict[str, Number | None],
+        machine=_part("Machine", device=str, threads=Number),
+        engine=_part("Engine", rollout=str),
+        seeds=Numbers,
+        score=Numbers,
+    )
+):
+    """A run.json: these three keys are needed, its other parts may be missing."""
 
-    step: Number | None = None
-    returns: Numbers | None = None
-    won: list[bool] | None = None
-    lengths: Numbers | None = None
-
-
-class AlgorithmForm(Part):
-    """The method, and its sizes that fall short of the paper's."""
-
-    title: str | None = None
-    reduced: dict | None = None
-
-
-class ProtocolForm(Part):
-    """How it was trained and evaluated."""
-
-    steps: Number | None = None
-    eval_episodes: Number | None = None
-    eval_noise: str | None = None
-    data: str | None = None
-
-
-class DatasetForm(Part):
-    """What it learned from."""
-
-    return_mean: Number | None = None
-    return_std: Number | None = None
-    sha256: str | None = None
-
-
-class LatencyForm(Part):
-    """What a decision takes."""
-
-    joint_ms: Number | None = None
-
-
-class MachineForm(Part):
-    """Where it ran."""
-
-    device: str | None = None
-    threads: Number | None = None
-
-
-class EngineForm(Part):
-    """The simulator, and the hash of its reference rollout."""
-
-    rollout: str | None = None
-
-
-class RecordForm(Part):
-    """A run.json."""
-
-    run_id: Annotated[str, StringConstraints(min_length=1)]
-    cell: CellForm
+    cell: Cell
     status: str
-    reason: str | None = None
-    finished: str | None = None
-    config_hash: str | None = None
-    config: dict | None = None
-    evaluations: list[EvaluationForm] | None = None
-    algorithm: AlgorithmForm | None = None
-    protocol: ProtocolForm | None = None
-    dataset: DatasetForm | None = None
-    latency: LatencyForm | None = None
-    time: dict[str, Number | None] | None = None
-    machine: MachineForm | None = None
-    engine: EngineForm | None = None
-    seeds: Numbers | None = None
-    score: Numbers | None = None
+    run_id: Annotated[str, Field(min_length=1)]
 
 
 def is_valid_record(record: Any) -> bool:
     """Whether a record, as JSON gives it, names its run and how it ended, and has no part of another type."""
     try:
-        return RecordForm.model_validate(record).status in ENDED
+        return Run.model_validate(record).status in ENDED
     except ValidationError:
         return False
 

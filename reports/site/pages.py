@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from offmarl.reports import studies
-from offmarl.reports.records.reader import scored
+from offmarl.reports.records.reader import flat, scored
 from offmarl.reports.records.schema import Record
 from offmarl.reports.site import charts
 from offmarl.reports.site.boards import Board, BoardRow, slug
@@ -25,7 +25,7 @@ ENGINES = {  # what the labels mean that runs carry
 }
 PROFILES = {
     "smoke": "A few updates on two tasks: it shows that the machinery works, and nothing about methods.",
-    "quick": "Small networks and a short training on every dataset: an order of methods to look at, not to cite.",
+    "quick": "Small networks and a short training on every dataset: a first ranking of methods, not one to cite.",
     "paper": "The papers’ networks, updates and seeds.",
 }
 CARD = {  # a dataset's facts, and what they are called
@@ -50,7 +50,7 @@ def engines(runs: Iterable[Record]) -> dict[str, str]:
 
 
 def index(boards: Sequence[Board]) -> dict[str, Any]:
-    """The leaderboards, and everything that there is a page for."""
+    """The leaderboards, and everything that has a page."""
     runs = [run for board in boards for own in board.runs.values() for run in own]
     finished = max((str(run.get("finished") or "") for run in runs), default="")[:10]
     rows = [row for board in boards for row in board.rows]
@@ -268,18 +268,5 @@ def _last_returns(board: Board, row: BoardRow) -> list[float]:
 
 def _seed(run: Record) -> dict[str, Any]:
     """A line of the table of seeds; a seed that did not finish has no numbers."""
-    evaluations = run["evaluations"] if run["status"] == "done" else []
-    means = [float(np.mean(evaluation["returns"])) for evaluation in evaluations]
-    won = evaluations[-1].get("won") if evaluations else None
-    return {
-        "seed": run["cell"]["seed"],
-        "run_id": run["run_id"],
-        "status": run["status"],
-        "reason": str(run.get("reason") or ""),
-        "final": means[-1] if means else None,
-        "best": max(means, default=None),
-        "win_rate": float(np.mean(won)) if won else None,
-        "episodes": len(evaluations[-1]["returns"]) if evaluations else None,
-        "memory_mb": next(iter(charts.finite([run.get("memory_mb")])), None),
-        "finished": str(run.get("finished") or ""),
-    }
+    row = flat(run if run["status"] == "done" else run | {"evaluations": []})
+    return row | {"memory_mb": run.get("memory_mb"), "finished": str(run.get("finished") or "")}

@@ -1,8 +1,8 @@
 """Aggregates of a group of datasets: rliable's numbers, tests and ranks for every method that has all of them.
 
-Scores of different datasets are pooled on one scale only. A dataset's scale is that of its task's own two ends where
-its runs carry them (`score`: the return of a random policy is 0, an expert's is 1), and otherwise the mean return of
-its data is 1 and a return of nothing 0; a dataset with neither, or with a data mean that is not positive, is left out.
+Scores of different datasets are pooled on one scale only. Where the runs of a dataset have its task's own scale
+(`score`), the return of a random policy is 0 and an expert's is 1; otherwise a return of 0 is 0 and the mean return of
+the data is 1. A dataset with neither, or with a data mean that is not positive, is excluded.
 """
 
 from collections import defaultdict
@@ -120,15 +120,15 @@ def _number(row: Row, metric: str) -> str:
 
 def _scales(runs: list[Run]) -> Scales:
     """The scale of every dataset that can be pooled: its task's own if all runs agree on it, else its data's."""
-    ends: dict[Dataset, set[tuple[float, ...]]] = defaultdict(set)
+    limits: dict[Dataset, set[tuple[float, ...]]] = defaultdict(set)
     scales: Scales = {}
     for run in runs:
         place = run["task"], run["quality"]
         score = (0.0, 100.0) if run["unit"] == SCORE else run["score"]
-        ends[place].add(tuple(score or ()))
+        limits[place].add(tuple(score or ()))
         if run["dataset_mean"] > 0:
             scales[place] = Scale(0.0, run["dataset_mean"], False)
-    own = {place: found.pop() for place, found in ends.items() if len(found) == 1}
+    own = {place: found.pop() for place, found in limits.items() if len(found) == 1}
     return scales | {place: Scale(score[0], score[1], True) for place, score in own.items() if score}
 
 
@@ -161,7 +161,7 @@ def _notes(group: str, incomplete: dict[str, str], unscaled: Sequence[str]) -> l
         methods = ", ".join(f"{title} ({reason})" for title, reason in incomplete.items())
         notes.append(f"{group}: not among the aggregates: {methods}.")
     if unscaled:
-        notes.append(f"{group}: without a scale and so left out: {', '.join(unscaled)}.")
+        notes.append(f"{group}: excluded, because they have no scale: {', '.join(unscaled)}.")
     return notes
 
 
@@ -184,7 +184,7 @@ def _rows(group: str, scores: dict[str, np.ndarray], runs: list[Run], headline: 
 
 
 def _words(scales: Scales) -> str:
-    """How returns become scores, in words: which tasks have ends of their own."""
+    """How returns become scores, in words: which tasks have a scale of their own."""
     own = sorted({task.split("/")[-1] for (task, _), scale in scales.items() if scale.own})
     divided = "divided by the mean return of the data (1 is as good as the data)"
     if not own:

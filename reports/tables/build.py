@@ -55,11 +55,12 @@ def build(
                 title=title,
                 profile=profile,
                 source=source,
-                **_numbers(cells[task, quality, algorithm], wanted, _reason(unavailable, task, quality, algorithm)),
+                **_numbers(cells[task, quality, algorithm], wanted, reason),
             )
             for task, qualities in tasks.items()
             for quality in qualities
             for algorithm, title in methods.items()
+            for reason in [unavailable.get(algorithm) or unavailable.get(f"{task}:{quality}")]
         ]
         _add_published(members, runs, paper)
         rows += [*members, *(_average(members, algorithm, cells, paper) for algorithm in methods)]
@@ -100,10 +101,6 @@ def _one_variant(runs: list[Run]) -> tuple[list[Run], list[str]]:
         if len(count) > 1
     ]
     return [run for run in runs if run["variant"] == shown[run["algorithm"]]], others
-
-
-def _reason(unavailable: dict[str, str], task: str, quality: str, algorithm: str) -> str | None:
-    return unavailable.get(algorithm) or unavailable.get(f"{task}:{quality}")
 
 
 def _add_published(rows: list[Row], runs: list[Run], paper: str) -> None:

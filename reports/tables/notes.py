@@ -1,4 +1,4 @@
-"""The text below the table of a suite: what was measured, how, and what does not compare."""
+"""The text below the table of a suite: what was measured, how, and what is not comparable."""
 
 from collections import defaultdict
 from collections.abc import Collection
@@ -51,7 +51,7 @@ def mixed(runs: list[Run]) -> list[str]:
                 values[f"{run['task']} {run['quality']}"].add(run[key])
         places = [dataset for dataset, found in values.items() if len(found) > 1]
         if places:
-            notes.append(f"More than one {what}, so the numbers do not compare: {', '.join(places)}.")
+            notes.append(f"More than one {what}, so the numbers are not comparable: {', '.join(places)}.")
     return notes + [note for key, what in PROTOCOL.items() for note in _unlike(done, key, what)]
 
 
@@ -66,7 +66,7 @@ def _unlike(done: list[Run], key: str, what: str) -> list[str]:
         usual, *others = sorted(found, key=lambda value: -len(found[value]))
         if others:
             places = [f"{value} on {', '.join(dict.fromkeys(found[value]))}" for value in others]
-            notes.append(f"{title} has not the same {what} on all datasets: {usual}, but {', '.join(places)}.")
+            notes.append(f"{title} does not have the same {what} on all datasets: {usual}, but {', '.join(places)}.")
         usual_of[usual].append(title)
     if len(usual_of) > 1:
         values = [f"{value} of {', '.join(titles)}" for value, titles in usual_of.items()]
@@ -76,9 +76,9 @@ def _unlike(done: list[Run], key: str, what: str) -> list[str]:
 
 def _scores(runs: list[Run], normalised: Collection[str]) -> str:
     """How the scores of the normalised tasks are made."""
-    ends = {run["task"]: run["score"] for run in runs if run["task"] in normalised and run["score"]}
+    limits = {run["task"]: run["score"] for run in runs if run["task"] in normalised and run["score"]}
     rules = [
-        f"{task.split('/')[-1]} 100 (return - {low:g}) / ({high:g} - {low:g})" for task, (low, high) in ends.items()
+        f"{task.split('/')[-1]} 100 (return - {low:g}) / ({high:g} - {low:g})" for task, (low, high) in limits.items()
     ]
     return f"Normalised scores instead of returns: {'; '.join(rules)}." if rules else ""
 
@@ -90,7 +90,8 @@ def _unlocked(runs: list[Run]) -> list[str]:
         if run["unlocked"]:
             places[run["unlocked"]].add(run["task"].split("/")[-1])
     return [
-        f"Measured with {what}, which moves trajectories: {', '.join(sorted(tasks))}." for what, tasks in places.items()
+        f"Measured with {what}, which changes trajectories: {', '.join(sorted(tasks))}."
+        for what, tasks in places.items()
     ]
 
 
@@ -110,7 +111,7 @@ def _caption(rows: list[Row], runs: list[Run], suite: dict, name: str) -> str:
     else:
         caption += f": no finished run yet (`offmarl run --suite {name}`)."
     paper = f" Paper: {suite['paper']}, mean ± {facts['spread']} as printed, from {facts['engine']}. It"
-    return caption + paper + " stands beside ours for the ranking only: it is not the same measurement."
+    return caption + paper + " is shown for the ranking only: it is not the same measurement."
 
 
 def _intervals(rows: list[Row]) -> str:

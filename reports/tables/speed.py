@@ -1,7 +1,7 @@
 """What `offmarl latency` and `offmarl bench train` measured, as tables: inference, growth with the team, training.
 
 Reads `<results>/measurements/<kind>/*.json`. A suite's tables hold its own tasks and methods; rows of several machines
-stand side by side, and figures show those of the machine that measured last.
+are side by side, and figures show those of the machine that measured last.
 """
 
 import json
@@ -17,7 +17,7 @@ from offmarl.reports.tables.markdown import table as markdown_table
 
 Row = dict[str, Any]
 
-KEYS = {  # without which a stored row is none of its kind
+KEYS = {  # that a stored row of each kind needs
     "latency": ("task", "algorithm", "joint", "machine"),
     "training": ("task", "algorithm", "update_ms", "machine"),
     "scaling": ("algorithm", "teams", "chains", "machine"),
@@ -33,19 +33,19 @@ NOTES = {
         "of the chain.",
     ],
     "training": [
-        "Updates of so many seeds in lock step, the drawing of the batch included, evaluation left out; memory is the "
-        "process's peak above what it held before (on a GPU: what was allocated).",
+        "Updates of this many seeds trained together, including the sampling of batches, without evaluation; memory is "
+        "the process's peak above its use before (on a GPU: what was allocated).",
     ],
     "growth": [
-        "Made-up teams of 3m's sizes, networks of the papers' size; fitted in logarithms over what was measured. The "
-        "paper counts operations, constants left out; one host that decides for a team uses its cores better the more "
-        "agents there are, so measured powers are below the paper's where a decision is small.",
+        "Synthetic teams with the sizes of 3m, networks of the papers' size; powers are fitted in logarithms. The paper "
+        "counts operations without constants; one host that decides for a team uses its cores better with more agents, "
+        "so measured powers are below the paper's where a decision is small.",
     ],
 }
 
 
 def measurements(results: Path, kind: str) -> list[Row]:
-    """The stored rows of a kind, oldest first; files that cannot be read are left out."""
+    """The stored rows of a kind, oldest first, without files that cannot be read."""
     found = []
     for path in (Path(results) / "measurements" / kind).glob("[!.]*.json"):
         try:

@@ -17,7 +17,7 @@ MIN_SEEDS = 3  # below this an interval over seeds says next to nothing
 RESAMPLES = 2000
 TARGET = 1.0  # what the optimality gap is short of
 METRICS = ("iqm", "median", "mean", "optimality_gap")
-Interval = tuple[Any, Any, Any]  # a number or an array of them, and its two ends
+Interval = tuple[Any, Any, Any]  # a number or an array of them, and the limits of its interval
 Scores = Mapping[str, np.ndarray]
 
 
@@ -79,7 +79,7 @@ def _all_four(matrix: np.ndarray) -> np.ndarray:
 
 
 def profiles(scores: Scores, thresholds: np.ndarray) -> dict[str, Interval]:
-    """Method to its performance profile: the share of runs above each threshold `[T]`, and the ends of its band."""
+    """Method to its performance profile: the share of runs above each threshold `[T]`, and the limits of its band."""
     return {
         method: _interval([matrix], lambda one: (one[..., None] > thresholds).mean(axis=(0, 1)))
         for method, matrix in scores.items()
@@ -111,7 +111,7 @@ def against(scores: Scores, best: str) -> dict[str, tuple[float, float]]:
 
     A two-sided Welch test of the means over all datasets: the variance of a difference is the sum of those of the
     seed means of each dataset, with Welch and Satterthwaite's degrees of freedom. Seeds are what was sampled. Datasets
-    were not, and there are three to sixteen of them, so a bootstrap over datasets would answer another question, badly;
+    were not, and there are three to sixteen of them, so a bootstrap over datasets would answer another question, and badly;
     and methods differ too much in variance to pool it. `best` is picked by the same scores, which favours small p.
     """
     others = [method for method in scores if method != best]
@@ -140,7 +140,7 @@ def _welch(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def _interval(matrices: list[np.ndarray], func: Callable[..., np.ndarray]) -> Interval:
-    """`func` of the scores and the ends of its 95 % interval; NaN for the ends below three seeds.
+    """`func` of the scores and the limits of its 95 % interval, which are NaN below three seeds.
 
     rliable draws from NumPy's global state whatever state it is given, so that is set here, and put back.
     """
@@ -152,10 +152,10 @@ def _interval(matrices: list[np.ndarray], func: Callable[..., np.ndarray]) -> In
     state = np.random.get_state()
     np.random.seed(0)
     try:
-        ends = library.get_interval_estimates({"": matrices}, func, reps=RESAMPLES)[1][""]
+        limits = library.get_interval_estimates({"": matrices}, func, reps=RESAMPLES)[1][""]
     finally:
         np.random.set_state(state)
-    return point, ends[0], ends[1]
+    return point, limits[0], limits[1]
 
 
 def rank_agreement(rows: Iterable[Row]) -> dict[tuple[str, str], tuple[float, int]]:

@@ -175,7 +175,7 @@ def test_missing_cells_say_why(tmp_path, fill, write_run, make, suite):
     suite = suite | {"algorithms": suite["algorithms"] | {"dof": "DoF"}}
     folder = make(tmp_path, suite=suite, unavailable=lambda source: {"dof": "no such method"})
     text = (folder / "index.html").read_text()
-    assert '<a class="lost" href="cells/smac.3m.good.bc.smac.quick.embedded.html">failed</a>' in text
+    assert '<a class="missing" href="cells/smac.3m.good.bc.smac.quick.embedded.html">failed</a>' in text
     assert re.search(r'<li id="board-1-why-1">out of memory</li>\s*<li id="board-1-why-2">no such method</li>', text)
     assert "not run" in text and "2 of 3 datasets" not in text and "1 of 3 datasets" in text
     cell = (folder / "cells" / "smac.3m.good.bc.smac.quick.embedded.html").read_text()

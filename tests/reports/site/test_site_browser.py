@@ -180,7 +180,7 @@ def test_everything_is_there_without_the_script(visit):
 
 def test_a_print_has_no_controls_and_all_the_notes(visit):
     page = visit(color_scheme="dark")
-    notes = page.get_by_text("stands beside ours for the ranking only").first
+    notes = page.get_by_text("is shown for the ranking only").first
     assert not notes.is_visible()
     page.emulate_media(media="print")
     assert not page.locator("#filters").is_visible() and not page.locator("nav").is_visible()

@@ -78,7 +78,7 @@ def test_a_dataset_without_a_scale_is_left_out_and_named(tmp_path, fill, write_r
             write_run(tmp_path, "smac/3m", "poor", method, seed, -1.0, dataset=data)
     found = pool(tmp_path)
     assert row(found, "SMACv1", "bc")["n_datasets"] == 2
-    assert "SMACv1: without a scale and so left out: 3m poor." in below(found)
+    assert "SMACv1: excluded, because they have no scale: 3m poor." in below(found)
 
 
 def test_only_methods_with_every_dataset_are_among_the_aggregates(tmp_path, fill, pool):
@@ -120,7 +120,7 @@ def test_three_seeds_give_intervals_and_tests(full, pool):
 def test_what_was_not_measured_alike_is_noted_beside_the_aggregates(store, write_run, pool):
     protocol = {"steps": 300, "eval_episodes": 4, "eval_noise": "zero"}
     write_run(store, "smac/3m", "good", "bc", 0, 15, protocol=protocol)
-    assert "BC has not the same gradient steps on all datasets" in below(pool(store))
+    assert "BC does not have the same gradient steps on all datasets" in below(pool(store))
 
 
 def test_the_figure_has_a_block_per_group_in_the_methods_colours(full, pool, build):

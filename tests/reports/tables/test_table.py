@@ -222,13 +222,15 @@ def test_runs_whose_simulators_played_otherwise_are_pointed_out(store, write_run
     assert "reference rollout" not in below(build(store))  # the others are older and do not say
     write_run(store, "smac/3m", "good", "bc", 1, 17, engine=engine | {"rollout": "cd" * 32})
     said = below(build(store))
-    assert "More than one reference rollout of the simulator, so the numbers do not compare: smac/3m good." in said
+    assert "More than one reference rollout of the simulator, so the numbers are not comparable: smac/3m good." in said
     assert "version of the simulator" not in said and "abab" not in said
 
 
 def test_numbers_from_other_data_are_pointed_out(store, write_run, build):
     write_run(store, "smac/3m", "good", "bc", 0, 15, dataset={"sha256": "other", "return_mean": 3.0})
-    assert "More than one recording of the data, so the numbers do not compare: smac/3m good." in below(build(store))
+    assert "More than one recording of the data, so the numbers are not comparable: smac/3m good." in below(
+        build(store)
+    )
 
 
 def test_methods_and_datasets_of_another_protocol_are_pointed_out(store, write_run, build, datasets):
@@ -246,7 +248,7 @@ def test_methods_and_datasets_of_another_protocol_are_pointed_out(store, write_r
     notes = build(store).mixed
     assert notes == [
         "Not every method has the same gradient steps: 300 of BC; 3,000 of Flow BC, MAC-Flow.",
-        "Flow BC has not the same evaluation episodes on all datasets: 4, but 32 on 3m good.",
+        "Flow BC does not have the same evaluation episodes on all datasets: 4, but 32 on 3m good.",
     ]
 
 

@@ -106,5 +106,5 @@ def test_another_version_of_a_simulator_is_a_footnote(store):
     engine = {"engine": "MuJoCo", "mujoco": "3.5.0", "unlocked": "mujoco 3.5.0 instead of 3.4.0"}
     write(store, "mamujoco/3hopper", "bc", 0, 1.0, engine=engine)
     told = below(build(store))
-    assert "Measured with mujoco 3.5.0 instead of 3.4.0, which moves trajectories: 3hopper." in told
+    assert "Measured with mujoco 3.5.0 instead of 3.4.0, which changes trajectories: 3hopper." in told
     assert "MuJoCo (mujoco 3.5.0)" in told
