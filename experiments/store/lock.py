@@ -14,6 +14,7 @@ import socket
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from offmarl.experiments.store.store import Store
 HEARTBEAT_SECONDS, STALE_SECONDS = 10.0, 120.0
 WIDTH = 400  # bytes of a lock at least: it is written over in place and never half-written
 UNKNOWN = {"host": "unknown", "pid": 0, "space": "", "driver": "", "seeds": (), "step": 0, "steps": 0}
+NEW = os.O_CREAT | os.O_EXCL | os.O_RDWR
 SUFFIXES = (".lock", ".lease")  # of a new lock, and of one by an older version
 
 
@@ -47,17 +49,36 @@ class Lock:
         self.path = path
         self.facts: dict[str, Any] = {**UNKNOWN, **this_process(), "driver": driver}
         path.parent.mkdir(parents=True, exist_ok=True)
-        while True:
-            for suffix in SUFFIXES:
-                if holder := remove(path.with_suffix(suffix), driver):
-                    raise Busy(f"is being run by {holder['host']} pid {holder['pid']}")
-            with contextlib.suppress(FileExistsError):
-                self.file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
-                break
+        draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+        self.file = os.open(draft, NEW, 0o644)
+        try:
+            self.write_heartbeat()
+            while not self._taken(draft, driver):
+                pass
+        except BaseException:
+            os.close(self.file)
+            raise
+        finally:
+            draft.unlink(missing_ok=True)
         self._released = threading.Event()
-        self.write_heartbeat()
         self._heartbeat = threading.Thread(target=self._keep_alive, daemon=True)
         self._heartbeat.start()
+
+    def _taken(self, draft: Path, driver: str) -> bool:
+        """Let the draft appear in its place, complete; False when another process was faster."""
+        for suffix in SUFFIXES:
+            if holder := remove(self.path.with_suffix(suffix), driver):
+                raise Busy(f"is being run by {holder['host']} pid {holder['pid']}")
+        with contextlib.suppress(FileExistsError):
+            try:
+                os.link(draft, self.path)
+            except FileExistsError:
+                raise
+            except OSError:  # a file system without hard links
+                os.close(os.open(self.path, NEW, 0o644))
+                os.replace(draft, self.path)
+            return True
+        return False
 
     def write_heartbeat(self) -> None:
         """Write the job's progress into the file that was created here, even if another has taken its place."""
@@ -153,7 +174,7 @@ def read_lock(path: Path) -> dict[str, Any]:
         heartbeat = os.fstat(file.fileno()).st_mtime
         try:
             facts = dict(json.loads(file.read()))
-        except (ValueError, TypeError):  # its holder was killed before it wrote
+        except (ValueError, TypeError):  # its holder was killed as it made it, without hard links
             facts = {}
     return {**UNKNOWN, **facts, "age": now(path.parent) - heartbeat}
 

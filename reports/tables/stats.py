@@ -111,7 +111,7 @@ def against(scores: Scores, best: str) -> dict[str, tuple[float, float]]:
 
     A two-sided Welch test of the means over all datasets: the variance of a difference is the sum of those of the
     seed means of each dataset, with Welch and Satterthwaite's degrees of freedom. Seeds are what was sampled. Datasets
-    were not, and there are three to sixteen of them, so a bootstrap over datasets would answer another question, and badly;
+    were not, and there are three to sixteen of them, so a bootstrap over datasets would badly answer another question;
     and methods differ too much in variance to pool it. `best` is picked by the same scores, which favours small p.
     """
     others = [method for method in scores if method != best]

@@ -19,12 +19,14 @@ from pathlib import Path
 import pytest
 import soak
 
-STEPS = {"open": 1, "os.mkdir": 2, "os.rename": 2, "os.remove": 1, "os.rmdir": 1}  # event to its folder's descriptor
+# Python's audit events, and where they have the descriptor of a folder.
+FOLDER = {"open": 1, "os.mkdir": 2, "os.rename": 2, "os.link": 2, "os.remove": 1, "os.rmdir": 1}
+STEPS = tuple(FOLDER)
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
 def before_each_step(
-    action: Callable[[Path], object], scratch: Path, before: Path | None = None, steps: Collection[str] = tuple(STEPS)
+    action: Callable[[Path], object], scratch: Path, before: Path | None = None, steps: Collection[str] = STEPS
 ) -> Iterator[Path]:
     """The results of each killed process, which begin as a copy of `before`; the last process ends by itself."""
     context = get_context("forkserver")
@@ -50,7 +52,7 @@ def _work_until(action: Callable[[Path], object], results: Path, steps: Collecti
     def watch(event: str, arguments: tuple) -> None:
         if event not in steps or (event == "open" and not arguments[2] & WRITES):
             return
-        here = str(arguments[0]).startswith(str(results)) or arguments[STEPS[event]] in range(1000)
+        here = str(arguments[0]).startswith(str(results)) or arguments[FOLDER[event]] in range(1000)
         if here and next(taken) == number:
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -52,7 +52,7 @@ def grid() -> list[Job]:
 
 
 def rounds(minutes: float, seed: int) -> dict[str, int]:
-    """Kill and check until the time is over; returns the numbers of rounds, of kills and of faults.
+    """Kill, once at least, and check until the time is over; returns the numbers of rounds, of kills and of faults.
 
     The last round is finished undisturbed.
     """
@@ -65,9 +65,13 @@ def rounds(minutes: float, seed: int) -> dict[str, int]:
         _attempt(context, Path(scratch) / "timed", None)  # the first one has started the server of processes, too
         lasts, expected = time.monotonic() - began, finished(reference)
         until = time.monotonic() + 60 * minutes
-        while time.monotonic() < until:
+
+        def more() -> bool:
+            return time.monotonic() < until or not counts["kills"]
+
+        while more():
             store = Path(scratch) / "store"
-            while not _attempt(context, store, rng.uniform(0, 1.2 * lasts) if time.monotonic() < until else None):
+            while not _attempt(context, store, rng.uniform(0, 1.2 * lasts) if more() else None):
                 counts["kills"] += 1
                 bar.update()
                 counts["damaged"] += sum(not sound for sound in state(store).values())

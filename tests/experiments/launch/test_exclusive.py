@@ -136,6 +136,31 @@ def test_where_files_cannot_be_locked_the_one_who_lost_its_lock_notices(path, mo
     second.release()
 
 
+@pytest.mark.parametrize("step", ["pwrite", "link"])
+def test_a_lock_appears_with_its_content_or_not_at_all(path, monkeypatch, step):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module.os, step, interrupt)
+        Lock(path)
+    assert list(path.parent.iterdir()) == []
+    Lock(path).release()
+
+
+def test_a_file_system_without_hard_links_has_locks_too(path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(module.os, "link", refuse)
+    lock = Lock(path)
+    with pytest.raises(Busy, match=f"pid {os.getpid()}"):
+        Lock(path)
+    assert lock.held() and read_lock(path)["pid"] == os.getpid()
+    lock.release()
+    assert list(path.parent.iterdir()) == []
+
+
 def test_a_lock_whose_holder_was_killed_before_it_wrote_is_taken_over_when_it_is_old(path):
     path.parent.mkdir()
     path.touch()

@@ -142,6 +142,7 @@ def test_a_lock_whose_taker_is_killed_is_taken_by_the_next(tmp_path):
         lock = Lock(results / "work" / "job.lock")
         assert lock.held()
         lock.release()
+        clear_leftovers(results)
         assert files(results) == ["work"]
 
 
