@@ -53,6 +53,7 @@ def write(
         "table.md": writers.markdown(table),
         "table.csv": table.frame().to_csv(index=False),
         "table.tex": writers.latex(table),
+        "table.html": None,  # earlier versions wrote it; the site has the table
         "aggregates.md": aggregates.markdown(pooled) if pooled.rows else None,
         "aggregates.csv": pooled.frame().to_csv(index=False) if pooled.rows else None,
     }
