@@ -15,7 +15,8 @@ STRICT = ConfigDict(strict=True)
 
 def _part(name: str, **types: Any) -> Any:
     """A part of a record. What is missing, null or unknown is no fault; a known key of another type is."""
-    return create_model(name, __config__=STRICT, **{key: (kind | None, None) for key, kind in types.items()})
+    fields: dict[str, Any] = {key: (kind | None, None) for key, kind in types.items()}
+    return create_model(name, __config__=STRICT, **fields)
 
 
 class Cell(BaseModel):
