@@ -37,9 +37,9 @@ NOTES = {
         "the process's peak above its use before (on a GPU: what was allocated).",
     ],
     "growth": [
-        "Synthetic teams with the sizes of 3m, networks of the papers' size; powers are fitted in logarithms. The paper "
-        "counts operations without constants; one host that decides for a team uses its cores better with more agents, "
-        "so measured powers are below the paper's where a decision is small.",
+        "Synthetic teams with the sizes of 3m, networks of the papers' size; powers are fitted in logarithms. The "
+        "paper counts operations without constants; one host that decides for a team uses its cores better with more "
+        "agents, so measured powers are below the paper's where a decision is small.",
     ],
 }
 
