@@ -18,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from offmarl.reports.figures.labels import label_points
 from offmarl.reports.figures.style import caption, colours, legend, markers, panels, round_ticks, styled
 from offmarl.reports.tables.speed import NATIVE, Row
-from offmarl.reports.tables.stats import estimate
+from offmarl.reports.tables.stats import estimate, on_common_datasets
 from offmarl.reports.tables.table import Table, listed, reduced_networks, span
 
 DATASET = "mean of the dataset"
@@ -59,12 +59,12 @@ def learning_curves(table: Table) -> Figure | None:
 def speed_return(table: Table, measured: Sequence[Row] = ()) -> Figure | None:
     """Mean return against the time of one joint decision (ms, log axis): a panel per group, a point per method.
 
-    Both are means over the group's datasets that all methods shown have; bars are
-    95 % intervals of the mean return, from three seeds on. Times are those of the runs' own networks, or the `measured`
-    ones (`speed.inference`, of one machine) where there is one for every method and group.
+    Both are means over the group's datasets that all methods shown have; bars are 95 % intervals of the mean return,
+    from three seeds on. Times are those of the runs' own networks, or the `measured` ones (`speed.inference`, of one
+    machine) where there is one for every method and group.
     """
     shown, source = _with_times([run for run in table.runs if run["latency_ms"] > 0], measured)
-    groups = {group: _points([run for run in shown if run["group"] == group]) for group in table.groups}
+    groups = {group: on_common_datasets([run for run in shown if run["group"] == group]) for group in table.groups}
     groups = {group: found for group, found in groups.items() if found[0]}
     if not groups:
         return None
@@ -120,20 +120,6 @@ def _draw_lines(axis: Axes, lines: dict, colour: dict[str, str]) -> None:
         axis.fill_between(thousands, low, high, color=colour[title], alpha=0.15, linewidth=0)
     round_ticks(axis.xaxis, 5)
     round_ticks(axis.yaxis, 5)
-
-
-def _points(runs: list[dict]) -> tuple[dict[str, dict], int]:
-    """Title to latency and estimated return over the datasets that all have, and the number of datasets."""
-    cells: dict[str, dict[tuple, list[dict]]] = {}
-    for run in runs:
-        cells.setdefault(run["title"], {}).setdefault((run["task"], run["quality"]), []).append(run)
-    common = sorted(set.intersection(*map(set, cells.values()))) if cells else []
-    points = {}
-    for title, own in cells.items() if common else ():
-        latency = np.mean([np.mean([run["latency_ms"] for run in own[dataset]]) for dataset in common])
-        returns = [{run["seed"]: run["episodes"] for run in own[dataset]} for dataset in common]
-        points[title] = {"latency_ms": float(latency), **estimate(returns)}
-    return points, len(common)
 
 
 def _draw_points(axis: Axes, points: dict[str, dict], colour: dict[str, str]) -> None:

@@ -12,6 +12,7 @@ from offmarl.reports.site import charts
 from offmarl.reports.site.boards import Board, BoardRow, slug
 from offmarl.reports.site.facts import as_json, as_list, counts, listed, part, together
 from offmarl.reports.tables import aggregates
+from offmarl.reports.tables.stats import on_common_datasets
 from offmarl.reports.tables.table import by_dataset, span
 
 ENGINES = {  # what the labels mean that runs carry
@@ -82,7 +83,9 @@ def _group(board: Board, name: str) -> dict[str, Any]:
     own = [row for row in board.rows if row.group == name]
     *datasets, average = by_dataset(own)
     has_average = any(row.rank for row in average)
-    points, common = speed(own)
+    timed = [run for run in board.table.runs if run["group"] == name and run["latency_ms"] > 0]
+    found, common = on_common_datasets(timed)
+    points = [{"title": title, **point} for title, point in found.items()]
     return {
         "name": name,
         "unit": average[0].unit,
@@ -92,7 +95,7 @@ def _group(board: Board, name: str) -> dict[str, Any]:
         "datasets": len(datasets),
         "rows": [*datasets, average] if has_average else datasets,
         "points": points,
-        "common": common,
+        "common": span([common], "dataset"),
         "scatter": charts.scatter(points) if points else None,
         "devices": devices(run for row in own for run in board.runs.get(row.key, [])),
     }
@@ -101,27 +104,6 @@ def _group(board: Board, name: str) -> dict[str, Any]:
 def _ranked(rows: Iterable[BoardRow]) -> list[BoardRow]:
     """From best to last; those without a number by title."""
     return sorted(rows, key=lambda row: (row.rank or np.inf, row.title))
-
-
-def speed(rows: Sequence[BoardRow]) -> tuple[list[charts.Mark], str]:
-    """Mean and milliseconds of a decision over the datasets that all methods with a number have, and how many.
-
-    An interval where that is all of them, or one alone.
-    """
-    cells: dict[str, dict[str, BoardRow]] = {}
-    averages = {row.algorithm: row for row in rows if row.is_average}
-    for row in rows:
-        if not row.is_average and row.has_mean and row.latency_ms > 0:
-            cells.setdefault(row.algorithm, {})[row.dataset_page] = row
-    common = set.intersection(*map(set, cells.values())) if cells else set()
-    points = []
-    for method, own in cells.items() if common else ():
-        shared = [own[page] for page in own if page in common]
-        means = {key: float(np.mean([getattr(row, key) for row in shared])) for key in ("mean", "latency_ms")}
-        of = shared[0] if len(shared) == 1 else averages[method]
-        low, high = (of.ci_low, of.ci_high) if np.isclose(of.mean, means["mean"]) else (np.nan, np.nan)
-        points.append({"title": of.title, **means, "ci_low": low, "ci_high": high})
-    return points, span([len(common)], "dataset")
 
 
 def method(boards: Sequence[Board], algorithm: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from offmarl.reports.tables.table import Row
+from offmarl.reports.tables.table import Row, Run
 
 MIN_SEEDS = 3  # below this an interval over seeds says next to nothing
 RESAMPLES = 2000
@@ -46,6 +46,23 @@ def half_width(std: Any, count: Any) -> np.ndarray:
     """
     half = stats.t.ppf(0.975, np.maximum(count, MIN_SEEDS) - 1) * std / np.sqrt(count)
     return np.where(np.asarray(count) < MIN_SEEDS, np.nan, half)
+
+
+def on_common_datasets(runs: Sequence[Run]) -> tuple[dict[str, dict[str, Any]], int]:
+    """Title to mean return with its interval and `latency_ms`, over the datasets that all methods have; how many.
+
+    No method has a point where they share no dataset.
+    """
+    cells: dict[str, dict[tuple, list[Run]]] = {}
+    for run in runs:
+        cells.setdefault(run["title"], {}).setdefault((run["task"], run["quality"]), []).append(run)
+    common = sorted(set.intersection(*map(set, cells.values()))) if cells else []
+    points = {}
+    for title, own in cells.items() if common else ():
+        latency = np.mean([np.mean([run["latency_ms"] for run in own[dataset]]) for dataset in common])
+        returns = [{run["seed"]: run["episodes"] for run in own[dataset]} for dataset in common]
+        points[title] = {"latency_ms": float(latency), **estimate(returns)}
+    return points, len(common)
 
 
 def standings(values: Sequence[float]) -> list[str]:
@@ -111,8 +128,9 @@ def against(scores: Scores, best: str) -> dict[str, tuple[float, float]]:
 
     A two-sided Welch test of the means over all datasets: the variance of a difference is the sum of those of the
     seed means of each dataset, with Welch and Satterthwaite's degrees of freedom. Seeds are what was sampled. Datasets
-    were not, and there are three to sixteen of them, so a bootstrap over datasets would badly answer another question;
-    and methods differ too much in variance to pool it. `best` is picked by the same scores, which favours small p.
+    were not, and there are three to sixteen of them, so a bootstrap over datasets would answer another question, and
+    badly; and methods differ too much in variance to pool it. `best` is picked by the same scores, which favours
+    small p.
     """
     others = [method for method in scores if method != best]
     raw = [_welch(scores[method], scores[best]) for method in others]
