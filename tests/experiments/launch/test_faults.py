@@ -43,7 +43,7 @@ def test_a_full_disk_is_told_in_a_line_and_leaves_nothing_half_written(capfd, tm
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     said = capfd.readouterr().err.splitlines()
     assert code == 1
-    assert said[-1].startswith("offmarl: ") and "make room" in said[-1]
+    assert said[-1].startswith("offmarl: ") and "free some space" in said[-1]
     assert not any("Traceback" in line for line in said)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file() and path.parent.name != "grids"] == []
     assert main(command) == 0
@@ -71,7 +71,7 @@ def test_a_small_file_system_runs_full_and_a_larger_one_goes_on(tmp_path, capsys
     """
     done = subprocess.run([*NAMESPACE, script, "sh", *RUN], capture_output=True, text=True, env=SURROUNDINGS)
     (told,) = [line for line in done.stderr.splitlines() if line.startswith("offmarl: ")]
-    assert told.startswith(f"offmarl: {results}: No space left on device; make room")
+    assert told.startswith(f"offmarl: {results}: No space left on device; free some space")
     assert done.returncode == 0 and "Traceback" not in done.stderr
     for name in ("full", "whole"):
         assert main(["verify", "--results", str(tmp_path / name)]) == 0
