@@ -13,7 +13,7 @@ import psutil
 import pytest
 import ray
 
-from offmarl.experiments.store.lock import read_lock
+from offmarl.experiments.store.lock import running
 
 CHECKOUT = Path(__file__).parents[3]
 BIN = Path(sys.executable).parent
@@ -39,7 +39,7 @@ def soon(condition, seconds):
 
 @pytest.fixture
 def cluster(tmp_path_factory):
-    """Two raylets with a CPU each, as two machines would have them; the address and the second one's process."""
+    """Two raylets with a CPU each, as two machines would have them; the address and the processes of both."""
     logs = tmp_path_factory.mktemp("nodes")
     address, nodes = f"{ray.util.get_node_ip_address()}:{free_port()}", []
 
@@ -52,7 +52,7 @@ def cluster(tmp_path_factory):
 
     node("--head", f"--port={address.rpartition(':')[2]}", "--include-dashboard=false")
     node(f"--address={address}")
-    yield address, nodes[1]
+    yield address, *nodes
     for process in nodes:
         end(process)
 
@@ -69,18 +69,14 @@ def end(node):
     node.wait(30)
 
 
-def trains(node, results):
-    """Whether a process of a node is in the middle of a job."""
+def trainer(node, results):
+    """The process of a node that is in the middle of a job, if there is one."""
     theirs = {child.pid for child in psutil.Process(node.pid).children(recursive=True)}
-    for path in (results / "work").glob("*.lock"):
-        with contextlib.suppress(FileNotFoundError):
-            if read_lock(path)["pid"] in theirs:
-                return True
-    return False
+    return next((facts["pid"] for facts in running(results).values() if facts["pid"] in theirs), None)
 
 
 def test_a_grid_runs_on_two_nodes_and_ends_complete_though_one_dies(cluster, tmp_path, complete):
-    address, second = cluster
+    address, first, second = cluster
     words = [
         "--suite",
         "continuous",
@@ -97,9 +93,14 @@ def test_a_grid_runs_on_two_nodes_and_ends_complete_though_one_dies(cluster, tmp
     command = [BIN / "offmarl", *command, "--results", tmp_path]
     driver = subprocess.Popen(command, cwd=CHECKOUT, env=surroundings, **pipes)
     try:
-        soon(lambda: trains(second, tmp_path) or driver.poll() is not None, 120)
+        soon(lambda: trainer(first, tmp_path) or trainer(second, tmp_path) or driver.poll() is not None, 120)
+        if held := trainer(first, tmp_path):  # until the second trains too, which can come up after a few short jobs
+            os.kill(held, signal.SIGSTOP)
+        soon(lambda: trainer(second, tmp_path) or driver.poll() is not None, 120)
         assert driver.poll() is None, driver.communicate()
         end(second)
+        if held:
+            os.kill(held, signal.SIGCONT)
         out, err = driver.communicate(timeout=240)
     finally:
         driver.kill()
