@@ -35,10 +35,15 @@ def known_name(what: str, known: Collection[str]) -> AfterValidator:
 
     def check(name: str) -> str:
         if name not in known:
-            raise ValueError(f"unknown {what} '{name}': {nearest(name, known)}known: {', '.join(known)}")
+            raise ValueError(unknown(what, name, known))
         return name
 
     return AfterValidator(check)
+
+
+def unknown(what: str, name: str, known: Collection[str]) -> str:
+    """`unknown task 'smac/3n': did you mean 'smac/3m'? known: ...`."""
+    return f"unknown {what} '{name}': {nearest(name, known)}known: {', '.join(known)}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

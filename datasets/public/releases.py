@@ -15,7 +15,7 @@ from typing import Any
 
 from offmarl.benchmarks.env import cache_dir
 from offmarl.benchmarks.tasks import Task, tasks, unavailable
-from offmarl.benchmarks.yaml_files import FileError, nearest
+from offmarl.benchmarks.yaml_files import FileError, unknown
 from offmarl.datasets.cache import Entry, Progress, no_progress
 from offmarl.datasets.dataset import file_sum
 from offmarl.datasets.public.convert import convert, converted_columns
@@ -190,7 +190,7 @@ def _catalogue(source: str, prey: str, root: Path) -> dict[tuple[str, str], Rele
     publisher, found = sources()[source], {}
     for name, entry in publisher.tasks.items():
         if name not in tasks():
-            raise FileError(f"sources.yaml: unknown task '{name}': {nearest(name, tasks())}known: {', '.join(tasks())}")
+            raise FileError(f"sources.yaml: {unknown('task', name, tasks())}")
         task = _task(name, entry, prey or str(root / source / "prey" / f"simple_{tasks()[name].short}.pt"))
         for quality in (*entry.returns, *entry.mix):
             found[name, quality] = _release(source, publisher, task, quality, entry)

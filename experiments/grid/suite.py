@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 
 from offmarl.benchmarks.tasks import tasks
-from offmarl.benchmarks.yaml_files import Strict, nearest, packaged
+from offmarl.benchmarks.yaml_files import Strict, packaged
 from offmarl.experiments.errors import check_name
 
 ALL = "all"  # every suite
@@ -31,7 +31,7 @@ class Profile(Strict):
     @field_validator("tasks")
     @classmethod
     def _known_tasks(cls, names: list[str] | None) -> list[str] | None:
-        return names and [_check("task", name, tasks()) for name in names]
+        return names and [check_name("task", name, tasks()) for name in names]
 
     def changed(self, changes: "ProfileChanges") -> "Profile":
         """The profile with a suite's changes."""
@@ -70,13 +70,13 @@ class Suite(Strict):
     @classmethod
     def _known_tasks(cls, groups: dict[str, dict[str, list[str]]]) -> dict[str, dict[str, list[str]]]:
         for task in (task for group in groups.values() for task in group):
-            _check("task", task, tasks())
+            check_name("task", task, tasks())
         return groups
 
     @field_validator("profiles")
     @classmethod
     def _known_profiles(cls, changes: dict[str, ProfileChanges]) -> dict[str, ProfileChanges]:
-        return {_check("profile", name, profiles()): own for name, own in changes.items()}
+        return {check_name("profile", name, profiles()): own for name, own in changes.items()}
 
     @property
     def qualities(self) -> dict[str, list[str]]:
@@ -130,10 +130,3 @@ def load_suite(name: str) -> Suite:
         FileError: where its file is not as `Suite` says.
     """
     return packaged(Suite, PACKAGE, "suites", check_name("suite", name, suite_names()) + ".yaml")
-
-
-def _check(kind: str, name: str, known: Any) -> str:
-    """The name, if it is known; ValueError with the nearest one otherwise."""
-    if name not in known:
-        raise ValueError(f"unknown {kind} '{name}': {nearest(name, known)}known: {', '.join(known)}")
-    return name
