@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from offmarl.datasets.public.sources import sources
 from offmarl.experiments.commands.options import examples
+from offmarl.experiments.errors import first_line
 from offmarl.experiments.launch.workers import core_count
 
 EMBEDDED = "embedded"
@@ -78,8 +79,9 @@ def _item(section: str, name: str, check: Callable[[], Found]) -> Item:
     try:
         return Item(section, name, *check())
     except Exception as error:  # whatever a broken installation raises
-        text = f"{type(error).__name__}: {error}".splitlines()[0]
-        return Item(section, name, "warning", text, "as it says; where packages are missing above, these first")
+        return Item(
+            section, name, "warning", first_line(error), "as it says; where packages are missing above, these first"
+        )
 
 
 def _python() -> Found:

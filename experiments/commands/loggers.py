@@ -5,8 +5,6 @@ trained.
 """
 
 import importlib
-import os
-import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import pandas as pd
 
 from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.store.store import Store
+from offmarl.reports.records.files import replacing
 
 PACKAGES = {"tensorboard": "tensorboardX"}
 
@@ -39,9 +38,8 @@ def write(name: str, results: Path, run_ids: Sequence[str]) -> None:
     for run_id in run_ids:
         record, folder = store.peek(run_id), store.root / name / run_id
         if record and record["status"] == "done" and not folder.exists():
-            draft = folder.with_name(f".{run_id}.{uuid.uuid4().hex[:8]}")
-            LOGGERS[name](draft, list(scalars(record, store.runs / run_id)))
-            os.replace(draft, folder)
+            with replacing(folder) as draft:
+                LOGGERS[name](draft, list(scalars(record, store.runs / run_id)))
 
 
 def scalars(record: dict[str, Any], folder: Path) -> Iterator[tuple[int, str, float]]:

@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 
-from offmarl.experiments.store.store import Store
+from offmarl.experiments.store.store import WITH_RESULT, Store
 
 HEARTBEAT_SECONDS, STALE_SECONDS = 10.0, 120.0
 WIDTH = 400  # bytes of a lock at least: it is written over in place and never half-written
@@ -135,7 +135,7 @@ def belongs_to_nobody(path: Path, facts: dict[str, Any]) -> bool:
 def finished(results: Path, job: str, seeds: Iterable[int | str]) -> bool:
     """Whether every seed of a job has a run with a result; without seeds it is not known, so False."""
     store, runs = Store(results), run_ids(job, seeds)
-    return bool(runs) and all((store.peek(run_id) or {}).get("status") in ("done", "diverged") for run_id in runs)
+    return bool(runs) and all((store.peek(run_id) or {}).get("status") in WITH_RESULT for run_id in runs)
 
 
 def run_ids(job: str, seeds: Iterable[int | str]) -> list[str]:

@@ -30,6 +30,7 @@ from offmarl.reports.records.reader import read_record
 from offmarl.reports.records.schema import Record
 
 SCHEMA = 1
+WITH_RESULT = ("done", "diverged")  # the statuses of a run that needs no more training
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from offmarl.benchmarks.yaml_files import Strict
 from offmarl.experiments.errors import check_name
-from offmarl.experiments.training.machine import Host, code
+from offmarl.experiments.training.machine import Host, provenance
 
 STATISTICS = ("last", "first", "least", "most", "mean", "worst")  # of any quantity, as reports/studies.py reads them
 Positive = Annotated[int, Field(gt=0)]
@@ -47,7 +47,7 @@ class Experiment(Strict):
     def record(self, profile: str, host: Host, **measured: Any) -> Row:
         """What is stored and reported: the experiment, what was measured, on which machine and with which code."""
         facts = self.model_dump(include={"title", "claim", "note", "picture", "rules"})
-        return {"profile": profile, **facts, **measured, "machine": host.facts(), "code": code()}
+        return {"profile": profile, **facts, **measured, **provenance(host)}
 
 
 class File(Strict, Generic[T]):

@@ -22,7 +22,7 @@ from offmarl.benchmarks.rollout import Episodes, evaluate, lane_seeds
 from offmarl.benchmarks.tasks import make_env
 from offmarl.experiments.errors import first_line
 from offmarl.experiments.grid.jobs import REPEATED, Job, OnlinePhase
-from offmarl.experiments.store.store import Store
+from offmarl.experiments.store.store import WITH_RESULT, Store
 from offmarl.experiments.training.machine import Host, provenance
 from offmarl.experiments.training.method import build, describe, job_trainer
 from offmarl.experiments.training.online import OnlineSampler
@@ -176,7 +176,7 @@ class Run:
         """Write every seed's run into the store, but for those that a killed process wrote before."""
         facts, latency = describe(self.algorithm), self.time_decisions()
         for k, (cell, run_id) in enumerate(zip(self.job.cells(), self.job.run_ids())):
-            if self.store.status(run_id) in ("done", "diverged"):
+            if self.store.status(run_id) in WITH_RESULT:
                 continue
             record = {
                 **origin(self.job, run_id, self.host),
@@ -261,7 +261,7 @@ def fail(job: Job, store: Store, error: BaseException, host: Host) -> None:
     reason = first_line(error)
     tail = "".join(traceback.format_exception(error))[-4000:]
     for cell, run_id in zip(job.cells(), job.run_ids()):
-        if store.status(run_id) in ("done", "diverged"):
+        if store.status(run_id) in WITH_RESULT:
             continue
         record = {**origin(job, run_id, host), "status": "failed", "reason": reason, "traceback": tail}
         store.write(cell, {**record, "evaluations": [], "finished": datetime.now(UTC).isoformat()})

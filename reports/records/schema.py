@@ -6,7 +6,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 Record = dict[str, Any]
 ENDED = ("done", "failed", "diverged")  # the statuses of a stored run
-CELL = ["task", "quality", "source", "algorithm", "variant", "profile", "seed"]
 LARGEST = 1e15  # no number of a run is larger
 Number = Annotated[float, Field(gt=-LARGEST, lt=LARGEST)]
 Numbers = list[Number]
@@ -30,6 +29,9 @@ class Cell(BaseModel):
     variant: str
     profile: str
     seed: Number
+
+
+CELL = list(Cell.model_fields)
 
 
 class Run(

@@ -34,7 +34,7 @@ def build(
     """
     normalised, paper = suite.get("normalised", ()), suite["published"]
     selection = records.select(profile, source, normalised)
-    datasets = {(task, q) for tasks in suite["groups"].values() for task, qualities in tasks.items() for q in qualities}
+    datasets = datasets_of(suite)
     own = [flat(r) for r in selection.records if (r["cell"]["task"], r["cell"]["quality"]) in datasets]
     runs, variants = _one_variant(_without_guests(own, suite, datasets, elsewhere))
     cells: Cells = defaultdict(list)
@@ -75,6 +75,11 @@ def build(
         column_notes=findings.notes(paper, list(methods.values())),
         runs=_shown(rows, cells),
     )
+
+
+def datasets_of(suite: dict) -> set[tuple[str, str]]:
+    """The datasets of a suite: task and quality."""
+    return {(task, q) for tasks in suite["groups"].values() for task, qualities in tasks.items() for q in qualities}
 
 
 def _without_guests(
