@@ -92,9 +92,8 @@ class MASfBC(Algorithm):
         """The targets of the first round: returns of the data."""
         self.data = data
         returns = returns_to_go(data.rewards, data.last, self.config.discount).expand(len(self.seeds), -1, -1)
-        self.targets = torch.empty_like(
-            returns, memory_format=torch.contiguous_format
-        )  # at a fixed address, for CUDA graphs
+        # At a fixed address, for CUDA graphs.
+        self.targets = torch.empty_like(returns, memory_format=torch.contiguous_format)
         self.mean, self.std = torch.empty(2, len(self.seeds), 1, self.spec.agents, device=self.device)
         self.set_targets(returns)
         return data

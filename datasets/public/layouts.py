@@ -169,11 +169,7 @@ def _vault_store(path: Path, key: str) -> Any:
 def _store(path: Path, key: str) -> Any:
     base = f"file://{path.resolve()}/"  # the database refuses relative paths
     place = {"driver": "ocdbt", "base": base, "path": key}
-    spec = {
-        "driver": "zarr",
-        "kvstore": place,
-        "fill_missing_data_reads": False,
-    }  # otherwise a missing chunk reads as zeros
+    spec = {"driver": "zarr", "kvstore": place, "fill_missing_data_reads": False}  # else a missing chunk reads as zeros
     return tensorstore.open(spec, read=True, context=_context()).result()
 
 

@@ -41,7 +41,7 @@ class Item(NamedTuple):
 
 
 def doctor_options(parser: argparse.ArgumentParser) -> None:
-    """Declare them."""
+    """Declare the options of the command."""
     parser.epilog = examples(("doctor", "packages, hardware, StarCraft, data, caches"))
     parser.set_defaults(command=_doctor)
 

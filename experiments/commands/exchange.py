@@ -20,7 +20,7 @@ TAKEN, THERE = "taken", "there already"
 
 
 def export_options(parser: argparse.ArgumentParser) -> None:
-    """Declare them."""
+    """Declare the options of the command."""
     parser.epilog = examples(
         ("export --out episodes.csv", "every evaluation episode"),
         ("export --format parquet --out episodes.parquet", ""),
@@ -33,7 +33,7 @@ def export_options(parser: argparse.ArgumentParser) -> None:
 
 
 def merge_options(parser: argparse.ArgumentParser) -> None:
-    """Declare them."""
+    """Declare the options of the command."""
     parser.epilog = examples(("merge /node1/results /node2/results --results joined", "two machines' runs"))
     parser.add_argument("sources", nargs="+", type=Path, metavar="DIR", help="results directories to take runs from")
     results_option(parser, "results directory to write to")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def rerun_options(parser: argparse.ArgumentParser) -> None:
-    """Declare them."""
+    """Declare the options of the command."""
     parser.epilog = examples(
         ("rerun RUN_ID", "with the seeds that it trained with"),
         ("rerun RUN_ID --alone --device cpu", "one seed, on the CPU"),

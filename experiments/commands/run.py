@@ -14,7 +14,7 @@ SOURCE = "where data and simulator come from: embedded (default), or og_marl, om
 
 
 def run_options(parser: argparse.ArgumentParser) -> None:
-    """Declare them."""
+    """Declare the options of the command."""
     parser.epilog = options.examples(
         ("run --suite smac", "Table 1, quick profile, everything on this machine"),
         ("run --suite smac --profile smoke", "two maps in four minutes"),

@@ -21,7 +21,7 @@ STATES = ("done", "failed", "diverged", "running", "pending")
 
 
 def status_options(parser: argparse.ArgumentParser) -> None:
-    """Declare them."""
+    """Declare the options of the command."""
     parser.epilog = examples(("status", "for a person"), ("status --json", "for a program"))
     results_option(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")

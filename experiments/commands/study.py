@@ -7,7 +7,7 @@ from offmarl.experiments.errors import check_name
 
 
 def experiment_options(parser: argparse.ArgumentParser) -> None:
-    """Declare them."""
+    """Declare the options of the command."""
     parser.epilog = options.examples(
         ("experiment list", "all of them by name"),
         ("experiment fig6,fig7", "figure, table, text and verdict of each"),

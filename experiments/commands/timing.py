@@ -16,7 +16,7 @@ FIRST = "the first of each group of the suite"
 
 
 def bench_options(parser: argparse.ArgumentParser) -> None:
-    """Declare them."""
+    """Declare the options of the command."""
     parser.epilog = options.examples(
         ("bench envs --tasks mpe/spread", "steps per second of a simulator, and of recording"),
         ("bench train --suite smac --tasks smac/3m", "seed-steps per second of every method"),
@@ -36,7 +36,7 @@ def bench_options(parser: argparse.ArgumentParser) -> None:
 
 
 def latency_options(parser: argparse.ArgumentParser) -> None:
-    """Declare them."""
+    """Declare the options of the command."""
     parser.epilog = options.examples(
         ("latency --suite smac --tasks smac/3m", "milliseconds of a decision, at the papers' sizes"),
         ("latency --suite smac --scaling", "the same by the number of agents and denoising steps"),

@@ -20,9 +20,8 @@ from offmarl.experiments.store.lock import STALE_SECONDS, finished, lock_files, 
 
 CHECKPOINT = re.compile(r"(?P<job>.+)\.s\d+(?P<hash>\.[0-9a-f]{8})\+(?P<seeds>\d+(,\d+)*)\.(pt|draft)")
 OLD_RUN = re.compile(r"\.(?P<run_id>(?P<job>.+)\.s\d+(?P<hash>\.[0-9a-f]{8}))\.old")
-DRAFT = re.compile(
-    r"\.(.+\.[0-9a-f]{8}(\.(?!old$)\w+)?|clock\.\w{8})"
-)  # of every file or folder that appears by renaming
+# The name of every file or folder that appears by renaming, before it does.
+DRAFT = re.compile(r"\.(.+\.[0-9a-f]{8}(\.(?!old$)\w+)?|clock\.\w{8})")
 FOLDERS = ("runs", "work", "grids", "measurements/*", "reports/*", "tensorboard")
 
 

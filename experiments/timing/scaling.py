@@ -20,7 +20,7 @@ from offmarl.reports.tables.speed import exponent
 
 AGENTS, CALLS = (2, 4, 8, 16, 32, 64), (1, 2, 4, 8)
 OBS, STATE, ACTIONS = 30, 48, 9
-SIGHTS = 16
+OBSERVATIONS = 16
 SLOWER = 5.0  # times that doubling the agents may cost
 
 
@@ -37,13 +37,13 @@ def measure_team(algorithm: str, agents: int, calls: int, host: Host, seconds: f
     rng = np.random.default_rng(0)
     made = team(algorithm, agents, calls, host.device)
     legal = np.ones((agents, ACTIONS), bool) if made.spec.discrete else None
-    sights: list[Observation] = [(rng.random((agents, OBS), np.float32), legal) for _ in range(SIGHTS)]
-    joint = time_decisions(Decisions(made, host.device), sights, seconds, least=1)
+    observations: list[Observation] = [(rng.random((agents, OBS), np.float32), legal) for _ in range(OBSERVATIONS)]
+    joint = time_decisions(Decisions(made, host.device), observations, seconds, least=1)
     point = {"agents": agents, "calls": calls, "nfe": made.nfe(), "total_ms": joint.median_ms, "n": joint.n}
     if made.execution != "decentralised":
         return point | {"agent_ms": joint.median_ms}
     made.keep_agent(0)
-    own = [(obs[:1], None if legal is None else legal[:1]) for obs, legal in sights]
+    own = [(obs[:1], None if legal is None else legal[:1]) for obs, legal in observations]
     return point | {"agent_ms": time_decisions(Decisions(made, host.device), own, seconds, least=1).median_ms}
 
 
