@@ -15,12 +15,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from downloads import REPO
 
 from offmarl.datasets.public import download
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
 VAULT = {"3m.vlt/Good/data.bin": CONTENT[:100_000], "3m.vlt/Good/meta.json": b"{}", "3m.vlt/Poor/data.bin": b""}
-REPO = "InstaDeepAI/og-marl"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -234,3 +234,9 @@ def files():
     """The functions and contents above."""
     made = (zipped, member, sha256, tree, parts)
     return SimpleNamespace(CONTENT=CONTENT, VAULT=VAULT, REPO=REPO, **{one.__name__: one for one in made})
+
+
+@pytest.fixture
+def archive(files):
+    """An archive that does not compress, so that its length is known."""
+    return files.zipped(files.VAULT | {"3m.vlt/Good/more.bin": files.CONTENT}, 0)

@@ -4,7 +4,6 @@ import csv
 import json
 import re
 from html.parser import HTMLParser
-from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
 
 import pandas as pd
@@ -16,7 +15,6 @@ from offmarl.experiments.cli import main
 from offmarl.reports.figures import style
 from offmarl.reports.records.reader import Records
 from offmarl.reports.site import build as site
-from offmarl.reports.site import charts as site_charts
 from offmarl.reports.site import pages as site_pages
 from offmarl.reports.site.boards import Suite, slug
 from offmarl.reports.tables import aggregates
@@ -362,33 +360,9 @@ def test_an_experiments_page_escapes_what_comes_from_the_store(store, tmp_path, 
     assert not {"<script>", "<b>", "<i>", "<u>", "<s>"} & set(re.findall("<[^>]*>", page))
 
 
-def test_a_scale_of_numbers_and_one_of_logarithms():
-    line, log = site_charts.Axis(10, 20, 0, 100), site_charts.Axis(1, 100, 0, 100, log=True)
-    assert (line.at(12.5), log.at(10)) == (25, 50)
-    assert [tick["text"] for tick in log.ticks()][:2] == ["1", "3"]
-    assert {tick["text"] for tick in site_charts.Axis(-1, 1, 0, 1).ticks()} == {"−1.0", "−0.5", "0.0", "0.5", "1.0"}
-
-
-def test_a_bar_leaves_out_what_is_not_there():
-    row = SimpleNamespace(mean=5.0, ci_low=float("nan"), ci_high=float("nan"), published_mean=10.0)
-    assert site_charts.bar(row, (0, 10)) == {"mean": site_charts.BAR / 2, "published_mean": site_charts.BAR - 4}
-
-
-def test_names_of_crowded_points_do_not_meet():
-    points = [{"title": f"A long name {k}", "latency_ms": 1 + 0.01 * k, "mean": 10.0 + k} for k in range(6)]
-    drawn = site_charts.scatter([point | {"ci_low": float("nan"), "ci_high": float("nan")} for point in points])
-    boxes = [(mark["name_x"], mark["name_y"]) for mark in drawn["marks"]]
-    assert all(abs(a[1] - b[1]) > 11 or abs(a[0] - b[0]) > 80 for k, a in enumerate(boxes) for b in boxes[:k])
-
-
 def test_more_methods_than_colours_still_have_one_each():
     names = [*style.COLOURS, "mine", "yours"]
     assert list(style.paint(names)) == names and style.paint(names)["BC"] == style.COLOURS["BC"]
-
-
-def test_a_histogram_counts_every_episode():
-    drawn = site_charts.histogram([0.0] * 3 + [10.0], (0, 10), 20.0)
-    assert [bar["height"] for bar in drawn["bars"]] == pytest.approx([70, 70 / 3], abs=0.1) and drawn["data"] is None
 
 
 def test_speed_is_over_the_datasets_that_all_have(tmp_path, fill, make):
