@@ -136,6 +136,7 @@ def take_lock(results: Path) -> None:
 
 def build_site(results: Path) -> None:
     """Build a site, in the place of an earlier one."""
+    from offmarl.reports.records.reader import Records
     from offmarl.reports.site import build
 
-    build.write(results, results / "site", {})
+    build.write(Records.read(results), results / "site", {})

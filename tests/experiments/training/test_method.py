@@ -21,10 +21,10 @@ def measure(small, results):
 
 
 def study(small, results):
-    (first, *_) = toy_games.studies().values()
-    budget = {"steps": 1, "looks": 1, "samples": 8, "seeds": [0], "data": 64}
-    one = toy_games.Study(**vars(first) | {"profiles": {"smoke": budget}, "arms": {"one": {}}, "settings": None})
-    toy_games.conduct(one, "smoke", Host())
+    (first, *_) = toy_games.toy_games().values()
+    budget = toy_games.Budget(steps=1, evaluations=1, samples=8, seeds=[0], data=64)
+    one = first.model_copy(update={"profiles": {"smoke": budget}, "arms": {"one": {}}, "settings": None})
+    one.run("smoke", "embedded", Host(), results, 1)
 
 
 @pytest.mark.parametrize("make", [train_job, measure, study])
@@ -35,7 +35,7 @@ def test_whoever_trains_prepares_the_data_once(make, small, tmp_path, monkeypatc
         calls.append(type(self).name)
         return original(self, data)
 
-    for method in {registry()["bc"], *(registry()[each.method] for each in toy_games.studies().values())}:
+    for method in {registry()["bc"], *(registry()[each.method] for each in toy_games.toy_games().values())}:
         original = method.prepare
         monkeypatch.setattr(method, "prepare", lambda self, data, original=original: prepare(original, self, data))
     make(small, tmp_path)
