@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("algorithms", "benchmarks", "datasets", "experiments", "reports")
 FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
-LONGEST_FILE, LONGEST_FUNCTION, MOST_ENTRIES = 400, 60, 15
+LONGEST_FILE, LONGEST_FUNCTION, MOST_ENTRIES = 350, 60, 15
 LISTS = {"algorithms", "suites", "weights", "published", "templates"}  # folders that list things of one kind
 
 DATA = {"algorithms.parts.batch", "algorithms.parts.streams", "benchmarks", "datasets"}  # and what data may use
