@@ -51,7 +51,7 @@ def main() -> None:
     ids = {suite: [job.run_ids()[0] for job in grid] for suite, grid in grids.items()}
     moved = sum(old != new for suite in ids for old, new in zip(stored["grids"][suite], ids[suite]))
     lines = ",\n".join("  " + json.dumps(record) for record in runs)
-    FILE.write_text(f'{{\n "runs": [\n{lines}\n ],\n "grids": {json.dumps(ids)}\n}}\n')
+    FILE.write_text(f'{{\n "runs": [\n{lines}\n ],\n "grids": {json.dumps(ids, indent=1)}\n}}\n')
     print(f"{FILE.name}: {moved} of {sum(map(len, ids.values()))} run ids of the suites moved")
 
 
