@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-EDGE = 1.0 - 1e-6  # of actions of the data, so that their inverse tanh is finite
 MEAN, LOG_STD = 9.0, (-5.0, 2.0)  # bounds before tanh, as in OMIGA's code
 
 
@@ -26,9 +25,9 @@ class TanhGaussian(NamedTuple):
         x = self.mean + self.log_std.exp() * noise
         return x.tanh(), self._log_density(x, noise)
 
-    def log_density(self, actions: Tensor) -> Tensor:
-        """Log-density of actions in [-1, 1]: [..., A] -> [...]."""
-        x = actions.clamp(-EDGE, EDGE).atanh()
+    def log_density(self, actions: Tensor, edge: float) -> Tensor:
+        """Log-density of actions in [-1, 1], moved into [-edge, edge], since atanh has poles: [..., A] -> [...]."""
+        x = actions.clamp(-edge, edge).atanh()
         return self._log_density(x, (x - self.mean) / self.log_std.exp())
 
     def mode(self) -> Tensor:

@@ -49,6 +49,25 @@ def test_weights_respect_the_clip(build, make_batch):
     assert_close(free, 3.0 * one)
 
 
+@pytest.mark.parametrize(("variant", "edge"), [("paper", 0.99), ("released", 1 - 1e-7)])
+def test_the_policy_clones_actions_at_the_bounds_as_far_as_its_edge(build, make_batch, variant, edge):
+    """For a normal of mean 0 and deviation 1 in one dimension: -log N(atanh(e)) + log(1 - e^2)."""
+    algorithm = build(**{k: v for k, v in OMIGA.variants.get(variant, {}).items() if k == "edge"})
+    batch = make_batch(algorithm.spec)
+    batch = batch._replace(actions=batch.actions.sign())
+    algorithm.nets["policy"].forward = lambda obs: torch.zeros(*obs.shape[:-1], 8)
+    x = math.atanh(float(torch.tensor(edge)))  # in single precision, like the data
+    expected = 4 * (0.5 * x**2 + 0.5 * math.log(2 * math.pi) + math.log(1 - math.tanh(x) ** 2))
+    found = algorithm.policy_loss(batch, torch.zeros(2, 8, 3))
+    assert_close(found, torch.full((2,), expected), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("edge", [0.0, 1.0, 1.5, -0.5, math.nan])
+def test_an_edge_outside_the_actions_is_refused(edge):
+    with pytest.raises(ValueError, match="edge="):
+        Config(edge=edge)
+
+
 def test_residuals_are_bounded(build, make_batch, set_value):
     algorithm = build(alpha=1e-3, max_weight=1e9)
     set_value(algorithm.nets["target_critic"], torch.full((4, 1), 100.0))

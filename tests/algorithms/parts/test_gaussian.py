@@ -1,3 +1,6 @@
+import math
+
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +23,8 @@ def test_the_density_is_that_of_the_transformed_distribution(mean, log_std, nois
 def test_the_density_integrates_to_one():
     grid = torch.linspace(-1, 1, 20_001, dtype=torch.float64)[1:-1, None]
     policy = TanhGaussian(*torch.tensor([[0.3], [-0.7]], dtype=torch.float64))
-    assert_close(torch.trapezoid(policy.log_density(grid).exp(), grid[:, 0]), torch.tensor(1.0, dtype=torch.float64))
+    density = policy.log_density(grid, 1 - 1e-9).exp()
+    assert_close(torch.trapezoid(density, grid[:, 0]), torch.tensor(1.0, dtype=torch.float64))
 
 
 def test_an_action_has_the_density_with_which_it_was_drawn():
@@ -28,14 +32,26 @@ def test_an_action_has_the_density_with_which_it_was_drawn():
     mean, log_std = 0.5 * torch.randn(2, 50, 3, dtype=torch.float64)
     policy = TanhGaussian(mean, log_std - 1)
     actions, log_density = policy.sample(torch.randn(50, 3, dtype=torch.float64))
-    assert_close(policy.log_density(actions), log_density, rtol=1e-4, atol=1e-4)
+    assert_close(policy.log_density(actions, 1 - 1e-12), log_density, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("edge", [0.9, 0.99, 1 - 1e-7])
+def test_actions_beyond_the_edge_have_the_density_of_the_edge(edge):
+    """For a mean of 0 and a deviation of 1: log N(atanh(e)) - log(1 - e^2)."""
+    x = 0.5 * math.log((1 + edge) / (1 - edge))
+    expected = torch.tensor(-0.5 * x**2 - 0.5 * math.log(2 * math.pi) - math.log(1 - edge**2), dtype=torch.float64)
+    policy = TanhGaussian(*torch.zeros(2, 1, dtype=torch.float64))
+    for action in (-1.0, -edge, edge, (1 + edge) / 2, 1.0):
+        assert_close(policy.log_density(torch.tensor([action], dtype=torch.float64), edge), expected)
+    within = torch.tensor([0.8], dtype=torch.float64)
+    assert_close(policy.log_density(within, edge), policy.log_density(within, 0.95 * edge))
 
 
 def test_data_at_the_edge_and_extreme_networks_have_finite_densities():
     policy = tanh_gaussian(torch.tensor([1e6, -1e6, 1e6, -1e6]))
     assert policy.mean.tolist() == [MEAN, -MEAN] and policy.log_std.tolist() == [LOG_STD[1], LOG_STD[0]]
     for edge in ([1.0, -1.0], [-1.0, 1.0]):
-        assert policy.log_density(torch.tensor(edge)).isfinite()
+        assert policy.log_density(torch.tensor(edge), 1 - 1e-7).isfinite()
     assert policy.mode().abs().max() <= 1
 
 
