@@ -118,24 +118,24 @@ class OMAR(Algorithm):
 
     @torch.no_grad()
     def search(self, obs: Tensor, actions: Tensor) -> Tensor:
-        """The best actions by the first critic, of the last samples of the search and the policy's own: [S,B,I,A]."""
+        """The best actions by the first critic: of kept elites, the last samples and the policy's own, [S,B,I,A]."""
         config = self.config
         mean, deviation = torch.zeros_like(actions), torch.full_like(actions, config.search_deviation)
-        kept, kept_q = actions[:, None][:, :0], actions[:, None, ..., 0][:, :0]
-        samples, q = kept, kept_q
+        pool, q = actions[:, None][:, :0], actions[:, None, ..., 0][:, :0]
         for _ in range(config.search_steps):
             noise = self.streams.normal(config.search_actions, *actions.shape[1:])
             samples = (mean[:, None] + deviation[:, None] * noise).clamp(-1.0, 1.0)
-            q = self.values(obs, samples)[:, 0]  # [S, N, B, I]
+            sample_q = self.values(obs, samples)[:, 0]  # [S, N, B, I]
             if config.search == "elites":
-                kept, kept_q = best_of(torch.cat([kept, samples], 1), torch.cat([kept_q, q], 1), config.search_elites)
-                mean, deviation = kept.mean(1), kept.std(1, correction=0)
-            else:
-                weight = q.softmax(1)[..., None]
-                mean = (weight * samples).sum(1)
-                deviation = (weight * (samples - mean[:, None]).square()).sum(1).sqrt()
+                pool, q = torch.cat([pool, samples], 1), torch.cat([q, sample_q], 1)
+                pool, q = best_of(pool, q, config.search_elites)
+                mean, deviation = pool.mean(1), pool.std(1, correction=0)
+            else:  # samples weigh in the mean, not in the deviation around it
+                pool, q = samples, sample_q
+                mean = (q.softmax(1)[..., None] * samples).sum(1)
+                deviation = (samples - mean[:, None]).square().mean(1).sqrt()
         own = self.nets["critic"](obs, actions)[:, :1, ..., 0]
-        return best_of(torch.cat([samples, actions[:, None]], 1), torch.cat([q, own], 1), 1)[0][:, 0]
+        return best_of(torch.cat([pool, actions[:, None]], 1), torch.cat([q, own], 1), 1)[0][:, 0]
 
     def values(self, obs: Tensor, actions: Tensor) -> Tensor:
         """The twins' values of N actions for each observation: [S,N,B,I,A] -> [S,2,N,B,I]."""

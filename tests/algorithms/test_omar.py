@@ -88,3 +88,38 @@ def test_td_learns_from_every_agents_own_reward_and_the_target_policy(build, mak
         q = nets["critic"](batch.obs, batch.actions)[..., 0]
     expected = sum((q[:, k] - y).pow(2).mean((1, 2)) for k in range(2))
     assert_close(algorithm.losses(batch)["critic"].detach(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_imitated_action_is_the_best_of_the_elites_too(build, make_batch):
+    """An elite of an early iteration may be better than every later sample."""
+    algorithm = build(search_steps=3, search_actions=4, search_elites=4)
+    obs = make_batch(algorithm.spec, size=64).obs
+    with torch.no_grad():
+        for parameter in algorithm.nets["critic"].mlp.layers[-1].parameters():
+            parameter.mul_(50)  # a rugged hill
+        actions, seen, values = algorithm.nets["policy"](obs).tanh(), [], algorithm.values
+
+        def watch(obs, samples):
+            seen.append(values(obs, samples))
+            return seen[-1]
+
+        algorithm.values = watch
+        found = values(obs, algorithm.search(obs, actions)[:, None])[:, 0, 0]
+        own = values(obs, actions[:, None])[:, 0]
+    best = torch.cat([*(q[:, 0] for q in seen), own], 1).amax(1)
+    assert len(seen) == 3 and (seen[-1][:, 0].amax(1) < best).any()
+    assert_close(found, best, rtol=1e-5, atol=1e-5)
+
+
+def test_the_softmax_searchs_deviation_weighs_every_sample_alike(build):
+    """Two iterations: the second draws around the softmax mean, with the plain deviation from it (OMAR's code)."""
+    algorithm = build(search="softmax", search_steps=2, search_actions=3)
+    drawn, scored = [], []
+    normal = algorithm.streams.normal
+    algorithm.streams.normal = lambda *shape: drawn.append(0.2 * normal(*shape)) or drawn[-1]  # within the bounds
+    algorithm.values = lambda obs, a: scored.append(a) or 3 * a.sum(-1)[:, None].expand(-1, 2, -1, -1, -1)
+    algorithm.search(torch.zeros(2, 5, 3, 5), torch.zeros(2, 5, 3, 2))
+    first, second = scored
+    mean = ((3 * first.sum(-1)).softmax(1)[..., None] * first).sum(1, keepdim=True)
+    deviation = (first - mean).square().mean(1, keepdim=True).sqrt()
+    assert_close(second, (mean + deviation * drawn[1]).clamp(-1, 1))

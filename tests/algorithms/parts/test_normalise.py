@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from offmarl.algorithms.parts.normalise import Normaliser
+from offmarl.algorithms.parts.normalise import SAMPLE, Normaliser
 
 
 def fitted(values, kind, copies=2):
@@ -76,3 +76,30 @@ def test_many_rows_are_mapped_as_few_are():
     values = torch.randn(10_000, 2)
     normaliser = fitted(values, "cdf")
     assert torch.equal(normaliser.encode(values.view(100, 100, 2))[7], normaliser.encode(values.view(100, 100, 2)[7]))
+
+
+@pytest.mark.parametrize("agents, steps", [(2, 25), (3, 25), (4, 50)])
+def test_the_knots_see_every_agent_and_every_time(agents, steps):
+    """Rows in the order of episodes, times and agents: evenly spaced ones would alias with agents or times."""
+    rows = 4 * SAMPLE // (agents * steps) * agents * steps
+    number = torch.arange(rows)
+    agent, time = number % agents, number // agents % steps
+    values = torch.stack([agent, time, torch.where(time == 0, 0, number % 7919)], 1).float()
+    normaliser = fitted(values, "cdf", copies=1)
+    for k, count in ((0, agents), (1, steps)):
+        assert normaliser.knots[0, k].unique().numel() == count
+        each = normaliser.encode(torch.arange(count)[:, None].expand(-1, 3).float())[:, k]
+        assert_close(each, (2 * torch.arange(count) + 1) / count - 1, atol=0.02, rtol=0)
+    assert normaliser.knots[0, 2].unique().numel() > 400  # a velocity, zero at the start of every episode
+    again = fitted(values, "cdf", copies=1)
+    assert torch.equal(again.knots, normaliser.knots)
+
+
+def test_values_that_are_no_knots_come_back():
+    """Among them rare values, whose whole mass lies between two knots."""
+    draw = torch.Generator().manual_seed(0)
+    values = torch.randn(100_000, 2, generator=draw)
+    values[:, 1] = torch.where(torch.rand(100_000, generator=draw) < 0.001, 0.1, values[:, 1].sign())
+    normaliser = fitted(values, "cdf")
+    assert 0.1 not in normaliser.knots[0, 1].tolist()
+    assert_close(normaliser.decode(normaliser.encode(values)), values, rtol=1e-5, atol=1e-5)
