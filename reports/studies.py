@@ -69,9 +69,10 @@ def verdict(record: Record) -> tuple[str, list[Check]]:
 def numbers(record: Record, word: Any, settings: set | None = None) -> list[float]:
     """What a rule's word means in each seed: a constant, or [factor ]arm.quantity[.how], averaged over settings.
 
-    `how`, over the evaluations of a run: last (default), first, least, most or mean; before: the last before online
-    training, gain: the change since. Over the settings, of the last evaluation, instead of the mean: worst: the
-    lowest; trend: the rank correlation with the setting; rise: the last setting's minus the first's.
+    `how`, over the evaluations of a run: last (default), first, least, most or mean; before: the last in the first half
+    of the run's own steps, after which it trains online; gain: the change since. Over the settings, of the last
+    evaluation, instead of the mean: worst: the lowest; trend: the rank correlation with the setting; rise: the last
+    setting's minus the first's.
     """
     rows: Any = pd.DataFrame(record["rows"])
     seeds = sorted(rows["seed"].unique())
@@ -79,11 +80,10 @@ def numbers(record: Record, word: Any, settings: set | None = None) -> list[floa
         return [float(word)] * len(seeds)
     factor, arm, quantity, how = _parts(word)
     rows = rows[(rows["arm"] == arm) & (rows["setting"].isin(settings) if settings else True)].sort_values("step")
-    half = record["budget"].get("steps", 0) // 2 if record.get("online") else None
     found = []
     for seed in seeds:
         runs = rows[rows["seed"] == seed].groupby("setting", dropna=False, sort=True)
-        own = [(setting, _over_evaluations(run[quantity], run["step"], how, half)) for setting, run in runs]
+        own = [(setting, _over_evaluations(run[quantity], run["step"], how)) for setting, run in runs]
         found.append(factor * _over_settings(own, how))
     return found
 
@@ -103,10 +103,10 @@ def _settings(record: Record, word: Any) -> set:
     return {row["setting"] for row in rows if not isinstance(word, str) or row["arm"] == _parts(word)[1]}
 
 
-def _over_evaluations(values: Any, steps: Any, how: str, half: int | None) -> float:
+def _over_evaluations(values: Any, steps: Any, how: str) -> float:
     """One number of a run, from its evaluations in order."""
     if how in ("before", "gain"):
-        before = float(values[steps <= half].iloc[-1])
+        before = float(values[steps <= steps.max() // 2].iloc[-1])
         return before if how == "before" else float(values.iloc[-1]) - before
     found = {"first": values.iloc[0], "least": values.min(), "most": values.max(), "mean": values.mean()}
     return float(found.get(how, values.iloc[-1]))

@@ -62,6 +62,7 @@ class Comparison(Experiment):
     quantities: list[str]
     profiles: dict[str, Budget]
     datasets: dict[str, Datasets] = {}  # by profile, where they are not the profile's
+    steps: dict[str, Positive] = {}  # likewise
     set: dict[str, Any] = {}  # settings of every arm
     online: bool = False  # the second half of the updates learns from what is played
     stored: bool = False  # trains nothing, and shows the runs of the store
@@ -75,7 +76,7 @@ class Comparison(Experiment):
             for variant in filter(None, arm.variant.split("+")):
                 check_name(f"variant of {arm.method}", variant, method.variants)
             resolve(method, arm.variant, [], {arm.method: self.set | arm.set})
-        for profile in (*self.profiles, *self.datasets):
+        for profile in (*self.profiles, *self.datasets, *self.steps):
             check_name("profile", profile, self.profiles.keys() & profiles().keys())
         qualities: dict[str, list[str]] = {}
         for task, quality in catalogue(EMBEDDED):
@@ -115,7 +116,7 @@ class Comparison(Experiment):
             overrides={arm.method: changes},
         )
         for job in grid.jobs(request):
-            steps = budget.steps or job.protocol.steps
+            steps = self.steps.get(profile) or budget.steps or job.protocol.steps
             protocol = replace(
                 job.protocol,
                 steps=steps,

@@ -85,8 +85,9 @@ class Run:
 
     @property
     def evaluation_due(self) -> bool:
-        """Whether this step is one of those that are evaluated."""
-        return self.step % self.protocol.eval_every == 0 or self.step == self.protocol.steps
+        """Whether this step is one of those that are evaluated: also the last one, and the last before online play."""
+        ends = (self.protocol.steps, self.protocol.online and self.protocol.online.start)
+        return self.step % self.protocol.eval_every == 0 or self.step in ends
 
     def advance(self) -> None:
         """One update of every seed."""

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from offmarl.reports.figures.style import COLOURS, caption, legend, markers, paint, panels, round_ticks, styled
 from offmarl.reports.tables.stats import half_width
+from offmarl.reports.tables.table import span
 
 COLOUR = {"data": "0.5", "joint": COLOURS["Flow BC"], "policies": COLOURS["MAC-Flow"]}
 NAMES = {"data": "data", "joint": "joint flow", "policies": "policies"}
@@ -32,7 +33,8 @@ def draw(record: Record) -> Figure:
 def foot(record: Record) -> str:
     """What it takes to read the figure: profile, seeds, steps, what bands mean."""
     budget = record["budget"]
-    text = f"{record['profile']} profile, {len(budget['seeds'])} seeds, {budget['steps']:,} gradient steps"
+    steps = span(last_evaluations(pd.DataFrame(record["rows"]))["step"], "gradient step")
+    text = f"{record['profile']} profile, {span([len(budget['seeds'])], 'seed')}, {steps}"
     if "samples" in budget:
         return f"{text}, {budget['samples']} samples per evaluation; bands: from the lowest seed to the highest"
     marks = {"categories": "small dots: seeds"}.get(record["picture"], "bands: 95 % intervals over three seeds or more")
@@ -172,7 +174,7 @@ def _lines(axis: Axes, rows: pd.DataFrame, quantity: str, colour: dict[str, str]
     if quantity == "return":
         axis.axhline(rows["data"].iloc[0], linestyle="--", label="mean of the dataset", **guide)
     if record.get("online"):
-        axis.axvline(record["budget"]["steps"] / 2000, linestyle=":", label="start of online training", **guide)
+        axis.axvline(rows["step"].max() / 2000, linestyle=":", label="start of online training", **guide)
     axis.set_xlim(left=0)
     round_ticks(axis.xaxis, 4)
     round_ticks(axis.yaxis, 5)

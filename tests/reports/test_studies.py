@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from offmarl.reports.studies import numbers, verdict, write
+from offmarl.reports.studies import foot, numbers, verdict, write
 
 ROWS = [
     {"arm": "A", "setting": zeta, "step": step, "seed": seed, "far": zeta * step + seed, "near": 1.0}
@@ -45,6 +45,24 @@ def test_evaluations_before_and_after_online_training_begins():
     assert numbers(stored, "A 0.5.x.mean") == [2 * 26, 4 * 26]
     assert numbers(stored, "B.x.first") == [22, 44]
     assert all(map(math.isnan, numbers(stored, "C.x")))
+
+
+def test_a_run_goes_online_at_half_of_its_own_steps():
+    """A run of 8 steps with x = step, one of 100 with x = -step: gains of 4 and -50, whatever the longer budget is."""
+    rows = [
+        {"arm": "A", "setting": dataset, "step": step, "seed": 0, "x": sign * step}
+        for dataset, steps, sign in (("short", (2, 4, 6, 8), 1.0), ("long", (25, 50, 75, 100), -1.0))
+        for step in steps
+    ]
+    stored = {"rows": rows, "budget": {"steps": 100}, "online": True}
+    assert numbers(stored, "A.x.gain", {"short"}) == [4.0] and numbers(stored, "A.x.gain", {"long"}) == [-50.0]
+    assert numbers(stored, "A.x.before") == [(4.0 - 50.0) / 2] and numbers(stored, "A.x.gain") == [(4.0 - 50.0) / 2]
+
+
+def test_the_foot_names_the_steps_of_the_shortest_and_the_longest_run():
+    rows = [{"arm": "A", "setting": name, "step": step, "seed": 0} for name, step in (("a", 1000), ("b", 1200))]
+    facts = {"profile": "quick", "source": "embedded", "picture": "learning", "budget": {"seeds": [0], "steps": 1200}}
+    assert foot({"rows": rows, **facts}).startswith("quick profile, 1 seed, 1,000 to 1,200 gradient steps")
 
 
 def test_arms_are_compared_where_both_were_run():

@@ -109,6 +109,12 @@ def test_the_paper_profile_is_the_papers():
     )
 
 
+def test_online_runs_of_the_paper_profile_have_half_a_million_updates_before_play_and_after():
+    jobs = [job for own in comparisons()["fig5"].jobs("paper", "embedded").values() for job in own]
+    assert {(job.protocol.online.start, job.protocol.steps) for job in jobs} == {(500_000, 1_000_000)}
+    assert {job.task.split("/")[0] for job in jobs} == {"smac", "smacv2", "mamujoco", "mpe"}
+
+
 def test_curves_of_an_empty_store_are_refused(tmp_path, capsys):
     assert run(["fig12"], tmp_path) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1

@@ -147,6 +147,13 @@ def test_a_run_stopped_before_or_within_the_online_phase_ends_the_same(small, tm
         pd.testing.assert_frame_equal(*curves, check_exact=True)
 
 
+def test_a_run_is_evaluated_where_its_online_phase_begins(small, tmp_path):
+    job = online_job(small, "mac_flow", eval_every=20)
+    list(train(job, tmp_path))
+    record = Store(tmp_path).read(job.run_ids()[0])
+    assert [evaluation["step"] for evaluation in record["evaluations"]] == [15, 20, 30]
+
+
 def test_methods_that_need_whole_episodes_say_that_they_cannot(small, tmp_path):
     tiny = {"width": 8, "multipliers": [1], "norm_groups": 2, "diffusion_steps": 4, "history": 0, "horizon": 2}
     job = small("madiff_d", **tiny)
