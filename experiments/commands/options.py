@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 VARIANT = "paper, released, quick, or several: quick+without_igm (default: the profile's)"
 SUITES = "smac, continuous, om2p, or all of them"
+MOST_SEEDS = 10_000  # of a command
 
 
 def examples(*lines: tuple[str, str]) -> str:
@@ -114,16 +115,25 @@ def parse_seeds(text: str | None) -> list[int] | None:
     """`0-5` or `0,2,4` as numbers.
 
     Raises:
-        UserError: for anything else.
+        UserError: for anything else, a number that is too large, or too many of them.
     """
+    from offmarl.experiments.grid.suite import LARGEST_SEED
+
     if text is None:
         return None
     seeds: list[int] = []
     for part in text.split(","):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
-        if not match or (match[2] and int(match[2]) < int(match[1])):
-            raise UserError(f"--seeds {text}: '{part}' is neither a number nor a rising range; write 0-5 or 0,2,4")
-        seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
+        match = re.fullmatch(r"0*(\d{1,4000})(?:-0*(\d{1,4000}))?", part.strip())
+        low, high = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
+        if high < low:
+            raise UserError(
+                f"--seeds {text[:60]}: '{part[:40]}' is neither a number nor a rising range; write 0-5 or 0,2,4"
+            )
+        if high > LARGEST_SEED:
+            raise UserError(f"--seeds {text[:60]}: '{part[:40]}' is above {LARGEST_SEED:,}, the largest seed")
+        if len(seeds) + high - low >= MOST_SEEDS:
+            raise UserError(f"--seeds {text[:60]}: more than {MOST_SEEDS:,} seeds; start the rest as a second command")
+        seeds += range(low, high + 1)
     return list(dict.fromkeys(seeds))
 
 

@@ -23,7 +23,7 @@ def run_options(parser: argparse.ArgumentParser) -> None:
     )
     options.selection_options(parser, profile="quick", tasks="all of the suite")
     parser.add_argument("--source", default="embedded", help=SOURCE)
-    parser.add_argument("--seeds", help="0-5 or 0,2,4 (default: the profile's)")
+    parser.add_argument("--seeds", help="0-5 or 0,2,4, up to 4294967295 (default: the profile's)")
     options.jobs_option(parser)
     options.host_options(parser)
     text = "the same bits from the same seed on the same machine; slower"

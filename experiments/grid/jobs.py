@@ -19,7 +19,7 @@ from offmarl.datasets.catalogue import EMBEDDED, SOURCES, Entry, catalogue
 from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.grid.config import Overrides, config_from, resolve
 from offmarl.experiments.grid.suite import ALL, Profile, Suite, load_suite, suite_names
-from offmarl.experiments.store.store import Cell, Store, config_hash
+from offmarl.experiments.store.store import Cell, Store, config_hash, group_name
 
 REPEATED = ("eval_noise", "batch_size")  # of the config, which a record's protocol repeats
 
@@ -98,7 +98,7 @@ class Job:
     @property
     def key(self) -> str:
         """Names the job and its group of seeds."""
-        return f"{self.run_ids()[0]}+{','.join(map(str, self.seeds))}"
+        return f"{self.run_ids()[0]}+{group_name(self.seeds)}"
 
     @property
     def lock_name(self) -> str:

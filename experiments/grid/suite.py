@@ -12,7 +12,8 @@ from offmarl.experiments.errors import check_name
 ALL = "all"  # every suite
 PACKAGE = "offmarl.experiments.grid"
 Count = Annotated[int, Field(gt=0)]
-Seed = Annotated[int, Field(ge=0)]
+LARGEST_SEED = 2**32 - 1  # evaluation episodes of larger ones would be those of smaller ones
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 Settings = dict[str, Any]  # of a method, by name
 
 

@@ -5,6 +5,7 @@ A process may be killed between any two steps on disk. No run is lost or counted
     work/<job>.lock                       of a holder that has died, or of a job whose runs are all done
     work/<run id>+<seeds>.pt              the checkpoint of a job whose runs are all done
     work/<run id>+<seeds>.draft           a checkpoint that was being written
+    work/<run id>+<seeds>.seeds           the list of seeds, where it is too long for a file's name
     runs/.<run id>.old                    a run that was being replaced: put back if its place is empty
     <folder>/.<name>.<8 hex digits>       anything else that was being written
 """
@@ -13,12 +14,15 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from offmarl.experiments.store.lock import STALE_SECONDS, finished, lock_files, now, remove, running
+from offmarl.reports.records import files
 
-CHECKPOINT = re.compile(r"(?P<job>.+)\.s\d+(?P<hash>\.[0-9a-f]{8})\+(?P<seeds>\d+(,\d+)*)\.(pt|draft)")
+CHECKPOINT = re.compile(
+    r"(?P<job>.+)\.s\d+(?P<hash>\.[0-9a-f]{8})\+((?P<seeds>\d+(,\d+)*)|\d+~[0-9a-f]{8})\.(pt|draft|seeds)"
+)
 OLD_RUN = re.compile(r"\.(?P<run_id>(?P<job>.+)\.s\d+(?P<hash>\.[0-9a-f]{8}))\.old")
 # The name of every file or folder that appears by renaming, before it does.
 DRAFT = re.compile(r"\.(.+\.[0-9a-f]{8}(\.(?!old$)\w+)?|clock\.\w{8})")
@@ -49,7 +53,24 @@ def checkpoints(results: Path) -> Iterator[tuple[Path, str, tuple[int, ...]]]:
     """The checkpoints of jobs in progress, drafts too, with their job and the seeds that train together."""
     for path in sorted((results / "work").glob("*+*")):
         if found := CHECKPOINT.fullmatch(path.name):
-            yield path, found["job"] + found["hash"], tuple(map(int, found["seeds"].split(",")))
+            yield path, found["job"] + found["hash"], _listed(found["seeds"] or _read(path.with_suffix(".seeds")))
+
+
+def write_seeds(checkpoint: Path, seeds: Sequence[int]) -> None:
+    """Write the seeds beside a checkpoint whose name has no room for them."""
+    if not checkpoint.stem.endswith(f"+{(listed := ','.join(map(str, seeds)))}"):
+        files.write_text(checkpoint.with_suffix(".seeds"), listed)
+
+
+def _read(path: Path) -> str:
+    with contextlib.suppress(OSError, ValueError):
+        return path.read_text()
+    return ""
+
+
+def _listed(seeds: str) -> tuple[int, ...]:
+    """The seeds of a list; none where it is lost or damaged."""
+    return tuple(map(int, seeds.split(","))) if re.fullmatch(r"\d+(,\d+)*", seeds) else ()
 
 
 def _drafts(results: Path) -> Iterator[Path]:

@@ -19,6 +19,7 @@ import os
 import re
 import shutil
 import uuid
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from offmarl.reports.records.schema import Record
 
 SCHEMA = 1
 WITH_RESULT = ("done", "diverged")  # the statuses of a run that needs no more training
+LONGEST = 150  # characters of a name, to which others add; file systems take 255 bytes
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,21 @@ class Cell:
     def run_id(self, config_hash: str) -> str:
         """Directory name: readable, and different as soon as any setting is."""
         task = self.task.replace("/", "-")
-        parts = [task, self.quality, self.source, self.algorithm, self.variant, self.profile, f"s{self.seed}"]
-        return ".".join([*parts, config_hash])
+        parts = [task, self.quality, self.source, self.algorithm, self.variant, self.profile]
+        return f"{bounded('.'.join(parts))}.s{self.seed}.{config_hash}"
+
+
+def bounded(name: str) -> str:
+    """A name that a file may have: a long one keeps its beginning and gets a sum of all of it."""
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 9]}~{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def group_name(seeds: Sequence[int]) -> str:
+    """The seeds that train together, for the name of their checkpoint: their list, or their number and a sum of it."""
+    listed = ",".join(map(str, seeds))
+    if len(listed) <= LONGEST // 3:
+        return listed
+    return f"{len(seeds)}~{hashlib.sha256(listed.encode()).hexdigest()[:8]}"
 
 
 def config_hash(settings: dict[str, Any]) -> str:

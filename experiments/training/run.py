@@ -22,6 +22,7 @@ from offmarl.benchmarks.rollout import Episodes, evaluate, lane_seeds
 from offmarl.benchmarks.tasks import make_env
 from offmarl.experiments.errors import first_line
 from offmarl.experiments.grid.jobs import REPEATED, Job, OnlinePhase
+from offmarl.experiments.store.leftovers import write_seeds
 from offmarl.experiments.store.store import WITH_RESULT, Store
 from offmarl.experiments.training.machine import Host, provenance
 from offmarl.experiments.training.method import build, describe, job_trainer
@@ -154,6 +155,7 @@ class Run:
             "algorithm": self.algorithm.state_dict(),
             "batches": self.sampler.streams.state_dict(),
         }
+        write_seeds(self.checkpoint, self.job.seeds)
         with replacing(self.checkpoint, self.checkpoint.with_suffix(".draft")) as draft:
             torch.save(state, draft)
 
@@ -199,7 +201,8 @@ class Run:
             buffer = io.BytesIO()
             torch.save(self.algorithm.seed_state(k), buffer)
             self.store.write(cell, record, curves, buffer.getvalue())
-        self.checkpoint.unlink(missing_ok=True)
+        for suffix in (".pt", ".seeds"):
+            self.checkpoint.with_suffix(suffix).unlink(missing_ok=True)
 
     def time_decisions(self) -> dict[str, Any]:
         """A first timing of the first seed's joint decisions; `offmarl latency` takes more care."""
