@@ -37,6 +37,13 @@ class Timing:
         return Timing(centre, high, low, self.n, self.cpu_share)
 
 
+def common(timings: Sequence[Timing]) -> Timing:
+    """What several measurements of the same work have in common: the median of each statistic; decisions are added."""
+    one = [round(statistics.median(column), 4) for column in zip(*((t.median_ms, t.p95_ms, t.min_ms) for t in timings))]
+    share = round(statistics.median(timing.cpu_share for timing in timings), 2)
+    return Timing(*one, n=sum(timing.n for timing in timings), cpu_share=share)
+
+
 class Decisions:
     """Decisions of a method with one seed, as in one endless episode.
 

@@ -121,6 +121,13 @@ def make_env(task: Task, seeds: int, episodes: int = 1) -> BatchEnv:
     return adapter(task, seeds * min(episodes, getattr(adapter, "episodes_at_once", episodes)))
 
 
+def make_single(task: Task) -> BatchEnv:
+    """The task's environment with one lane that steps alone, to time it: others may step lanes in larger chunks."""
+    module, name = ENGINES[task.engine].adapter.split(":")
+    adapter = getattr(adapter_module(module), name)
+    return getattr(adapter, "single", lambda task: adapter(task, 1))(task)
+
+
 def adapter_module(name: str) -> Any:
     """A module of this folder. Adapters are imported here only."""
     return import_module(f"offmarl.benchmarks.{name}")

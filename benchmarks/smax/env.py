@@ -186,16 +186,21 @@ class SmaxEnv:
     skipped: the last one of many costs one chunk. A finished lane keeps its last view and gets no reward.
     """
 
-    def __init__(self, task: Task, lanes: int):
-        self.task, self.lanes = task, lanes
+    def __init__(self, task: Task, lanes: int, chunk: int = CHUNK):
+        self.task, self.lanes, self.chunk = task, lanes, chunk
         self._reset, self._step = _compiled(task)
+
+    @classmethod
+    def single(cls, task: Task) -> "SmaxEnv":
+        """One battle, in a chunk of its own."""
+        return cls(task, 1, chunk=1)
 
     def reset(self, seeds: np.ndarray) -> View:
         """Start a battle in every lane, each from its own seed: [E]."""
-        slots = np.arange(-(-self.lanes // CHUNK) * CHUNK)
+        slots = np.arange(-(-self.lanes // self.chunk) * self.chunk)
         self._lane = np.where(slots < self.lanes, slots, NOBODY)  # whose battle is in each slot
         padded = np.resize(np.asarray(seeds, np.int32), len(slots))
-        started = [self._reset(jnp.asarray(part)) for part in _chunks(padded)]
+        started = [self._reset(jnp.asarray(part)) for part in self._chunks(padded)]
         self._battles = [battle for *battle, _ in started]
         view = View(*(np.concatenate(part)[: self.lanes] for part in zip(*(view for *_, view in started))))
         flags = (np.zeros(self.lanes, bool) for _ in range(3))
@@ -206,7 +211,7 @@ class SmaxEnv:
         """Joint actions [E,I], which should be legal: an attack on an enemy out of range walks towards it."""
         orders = np.asarray(actions, np.int32)[self._lane]
         outcomes = []
-        for k, part in enumerate(_chunks(orders)):
+        for k, part in enumerate(self._chunks(orders)):
             *self._battles[k], outcome = self._step(*self._battles[k], jnp.asarray(part))
             outcomes.append(outcome)
         self._last.reward[:] = 0.0
@@ -221,22 +226,23 @@ class SmaxEnv:
     def _compact(self) -> None:
         """Move the running battles into as few chunks as possible."""
         going = np.flatnonzero(self._lane != NOBODY)
-        chunks = -(-len(going) // CHUNK)
+        chunks = -(-len(going) // self.chunk)
         if chunks == len(self._battles):
             return
-        slots = np.resize(going, chunks * CHUNK)
+        slots = np.resize(going, chunks * self.chunk)
         lane = self._lane[slots]
         lane[len(going) :] = NOBODY
         joined = jax.tree.map(lambda *parts: np.concatenate(parts), *self._battles)
-        self._battles = [jax.tree.map(lambda x, part=part: jnp.asarray(x[part]), joined) for part in _chunks(slots)]
+        self._battles = [
+            jax.tree.map(lambda x, part=part: jnp.asarray(x[part]), joined) for part in self._chunks(slots)
+        ]
         self._lane = lane
+
+    def _chunks(self, slots: np.ndarray) -> list[np.ndarray]:
+        return np.split(slots, len(slots) // self.chunk) if len(slots) else []
 
     def close(self) -> None:
         """Nothing to release."""
-
-
-def _chunks(slots: np.ndarray) -> list[np.ndarray]:
-    return np.split(slots, len(slots) // CHUNK) if len(slots) else []
 
 
 def _flat(step: Step) -> tuple[Any, ...]:

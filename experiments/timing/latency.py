@@ -1,8 +1,9 @@
 """Time of decisions: `offmarl latency`.
 
 Every row is measured in a fresh process, on observations of random legal play in the task's simulator, in three ways:
-`joint`, one host decides for the team; `agent`, the slowest agent on a device of its own; `sum`, all agents one after
-the other. `headline` is the time that the team waits: `agent` for decentralised execution, `joint` for centralised.
+`joint`, one host decides for the team; `agent`, an agent on a device of its own; `sum`, all agents one after the other.
+`headline` is the time that the team waits: `agent` for decentralised execution, `joint` for centralised. Agents that
+share one network take the same time, so theirs is common to them; otherwise the slowest agent's counts.
 """
 
 import dataclasses
@@ -19,9 +20,9 @@ import torch
 from offmarl.algorithms.parts.algorithm import Algorithm
 from offmarl.algorithms.parts.cuda_graphs import Captured
 from offmarl.algorithms.parts.diffusion import shortened
-from offmarl.benchmarks.latency import Decisions, Observation, Timing, time_decisions
+from offmarl.benchmarks.latency import Decisions, Observation, Timing, common, time_decisions
 from offmarl.benchmarks.random_policy import uniform
-from offmarl.benchmarks.tasks import make_env, tasks
+from offmarl.benchmarks.tasks import make_single, tasks
 from offmarl.experiments.grid.jobs import Job
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.timing.isolated import isolated, job_facts, measure_all, one_each, text_table
@@ -91,8 +92,8 @@ class Observed(NamedTuple):
 
 
 def observe(task: str, count: int = OBSERVATIONS) -> Observed:
-    """Observations of random legal play."""
-    rng, env = np.random.default_rng(0), make_env(tasks()[task], 1)
+    """Observations of random legal play of one episode at a time."""
+    rng, env = np.random.default_rng(0), make_single(tasks()[task])
     behaviour, view, seed = uniform(tasks()[task]), env.reset(np.array([0])), 1
     view = env.step(behaviour(view, rng)).view  # so that compilation is not timed
     moments, spent = [], []
@@ -137,7 +138,11 @@ def measure(row: Row, plan: Plan, observed: Observed, weights: Path | None) -> d
 def agents_costs(
     method: Algorithm, joint: Timing, row: Row, plan: Plan, moments: Sequence[Observation]
 ) -> dict[str, Any]:
-    """Time of a decision of the slowest agent, of all agents one after the other, and that the team waits."""
+    """Time of a decision of an agent, of all agents one after the other, and that the team waits.
+
+    The slowest of several measurements of one time grows with their number. So agents that share a network are given
+    their common median; where each has its own, it is the slowest one's.
+    """
     if method.execution != "decentralised":
         return {"agent": None, "sum_ms": None, "headline_ms": joint.median_ms}
     alone, state = [], method.nets.state_dict()
@@ -148,15 +153,20 @@ def agents_costs(
         single.keep_agent(agent)
         own = [(obs[agent : agent + 1], None if legal is None else legal[agent : agent + 1]) for obs, legal in moments]
         alone.append(time_method(single, row, shorter, own)[0])
-    slowest = max(alone, key=lambda timing: timing.median_ms)
+    shared = method.config.share_parameters
+    agent = common(alone) if shared else max(alone, key=lambda timing: timing.median_ms)
     total = round(sum(timing.median_ms for timing in alone), 4)
-    return {"agent": dataclasses.asdict(slowest), "sum_ms": total, "headline_ms": slowest.median_ms}
+    return {"agent": dataclasses.asdict(agent), "sum_ms": total, "headline_ms": agent.median_ms}
 
 
 def time_method(
     method: Algorithm, row: Row, plan: Plan, moments: Sequence[Observation]
 ) -> tuple[Timing, dict[str, int] | None]:
-    """Time decisions. A denoising chain too slow for the plan's seconds is timed for `plan.calls` and extrapolated."""
+    """Time decisions. A denoising chain too slow for the plan's seconds is timed for `plan.calls` and extrapolated.
+
+    A call costs what the chain's first `plan.calls` take more than a quarter of them. Where they took no more, because
+    the machine was busy in between, their whole time is divided among them.
+    """
 
     def timed(seconds: float) -> Timing:
         capture = partial(Captured, generators=method.acting.generators) if row.captured else None
@@ -172,6 +182,7 @@ def time_method(
     most = timed(plan.seconds / 2)
     method.chain = chain
     each = (most.median_ms - base) / (plan.calls - few)
+    each = each if each > 0 else most.median_ms / plan.calls
     whole = most.median_ms + each * (len(chain.time) - plan.calls)
     return most.times(whole / most.median_ms), {"calls": plan.calls, "of": len(chain.time)}
 
@@ -206,7 +217,8 @@ def latency(
     return measure_all(rows_of(grid, hosts), record, store, "latency", key)
 
 
-FOOT = """joint: one host decides for the team; agent: the slowest agent on a device of its own (-: centralised);
+FOOT = """joint: one host decides for the team;
+agent: an agent on a device of its own, the slowest where networks are not shared (-: centralised);
 sum: all agents, one after the other; p95, min and n are the joint decision's. Without the environment's step.
 ~: extrapolated from the first calls of the denoising chain."""
 

@@ -92,7 +92,7 @@ def _with_times(shown: list[Any], measured: Sequence[Row]) -> tuple[list[Any], s
     device = native["device"].iloc[0]
     found = [run | {"latency_ms": times[run["group"], run["algorithm"]], "device": device} for run in shown]
     size = "reduced" if native["reduced"].any() else "papers'"
-    return found, f"slowest agent, networks of the {size} size, measured on {', '.join(native['task'].unique())}"
+    return found, f"one agent, networks of the {size} size, measured on {', '.join(native['task'].unique())}"
 
 
 def _intervals(table: Table, what: str) -> str:

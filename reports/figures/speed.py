@@ -26,7 +26,7 @@ def inference_time(rows: Sequence[Row], colour: dict[str, str]) -> Figure | None
     fewer = [row for row in shown if row["sampler"] != NATIVE]
     times, ddim = _means(native, "headline_ms"), _means(fewer, "headline_ms")
     figure = _bars(times, ddim, colour, "time per joint decision (ms, log scale)")
-    notes = [_where(shown), "slowest agent on a device of its own, or the team on one where execution is centralised"]
+    notes = [_where(shown), "agents on devices of their own, or the team on one where execution is centralised"]
     notes += ["some networks are reduced" if any(row["reduced"] for row in shown) else "networks of the papers' size"]
     notes += ["white line: DDIM instead of the method's own sampler"] if fewer else []
     extrapolated = any(row["extrapolated"] for row in native)

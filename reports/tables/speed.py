@@ -28,9 +28,9 @@ TITLES = {"inference": "time of a decision", "training": "time and memory of tra
 NOTES = {
     "inference": [
         "One joint decision, batch 1, from the host's observation to its action, without the environment's step; "
-        "medians. joint: one host decides for the team; agent: the slowest agent on a device of its own; headline: "
-        "what the team waits for (agent, or joint where execution is centralised). Extrapolated: from the first calls "
-        "of the chain.",
+        "medians. joint: one host decides for the team; agent: an agent on a device of its own, the slowest where "
+        "networks are not shared; headline: what the team waits for (agent, or joint where execution is centralised). "
+        "Extrapolated: from the first calls of the chain.",
     ],
     "training": [
         "Updates of this many seeds trained together, including the sampling of batches, without evaluation; memory is "

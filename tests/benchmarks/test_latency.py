@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from offmarl.benchmarks.latency import LEAST, MOST, WARM_UP, Decisions, Timing, time_decisions
+from offmarl.benchmarks.latency import LEAST, MOST, WARM_UP, Decisions, Timing, common, time_decisions
 
 SIGHTS = [(np.full((3, 2), k, np.float32), np.eye(3, 4, k % 4) > 0) for k in range(5)]
 
@@ -76,3 +76,13 @@ def test_the_statistics_are_those_of_the_times(monkeypatch):
 
 def test_times_scale_and_counts_do_not():
     assert Timing(2.0, 3.0, 1.0, 7, 0.9).times(10) == Timing(20.0, 30.0, 10.0, 7, 0.9)
+
+
+def test_what_measurements_of_one_time_have_in_common_does_not_grow_with_their_number():
+    rng = np.random.default_rng(0)
+    noisy = [Timing(ms, 2 * ms, ms / 2, 10, 0.9) for ms in 5 * np.exp(0.3 * rng.standard_normal(400))]
+    assert common(noisy).median_ms == pytest.approx(common(noisy[:8]).median_ms, rel=0.3)
+    assert max(timing.median_ms for timing in noisy) > 1.5 * max(timing.median_ms for timing in noisy[:8])
+    assert common([Timing(1, 4, 0.5, 3, 0.8), Timing(9, 9, 9, 4, 0.2), Timing(2, 5, 1.5, 5, 0.9)]) == Timing(
+        2, 5, 1.5, 12, 0.8
+    )

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from offmarl.algorithms.parts.diffusion import cosine, ddpm
+from offmarl.benchmarks.latency import Timing
 from offmarl.experiments.cli import main
 from offmarl.experiments.grid import jobs as grid
 from offmarl.experiments.grid.estimate import duration
@@ -18,6 +19,7 @@ from offmarl.experiments.store.store import Store
 from offmarl.experiments.timing import latency, scaling
 from offmarl.experiments.timing.isolated import Killed, isolated
 from offmarl.experiments.training.machine import Host
+from offmarl.experiments.training.method import build
 
 CPU = Host()
 SMOKE = ["--suite", "continuous", "--profile", "smoke", "--tasks", "mpe/spread"]
@@ -79,10 +81,37 @@ def test_what_a_task_shows_is_legal_play_in_its_simulator(task, sees, acts):
 def test_a_decision_costs_what_one_host_one_agent_and_all_agents_take(sights):
     job = jobs(["mac_flow"])[0]
     row = latency.measure(row_of(job), latency.Plan(0.05, 8), sights, None)
-    assert row["sum_ms"] >= row["agent"]["median_ms"] == row["headline_ms"] > 0
-    assert row["sum_ms"] <= 3 * row["agent"]["median_ms"] + 1e-3  # the slowest of three
+    assert row["sum_ms"] > row["agent"]["median_ms"] == row["headline_ms"] > 0
+    assert row["agent"]["n"] >= 9  # of all three agents
     assert row["joint"]["n"] >= 3 and row["extrapolated"] is None and row["weights"] == "fresh"
     assert row["facts"]["nfe"] == 1 and row["facts"]["reduced"] and row["step_ms"] == 2.0
+
+
+@pytest.mark.parametrize(("shared", "counts"), [(True, 2.0), (False, 7.0)])
+def test_agents_of_one_network_share_a_time_and_of_several_the_slowest_counts(sights, monkeypatch, shared, counts):
+    config = {"share_parameters": shared}
+    job = dataclasses.replace(jobs(["bc"])[0], config=dataclasses.replace(jobs(["bc"])[0].config, **config))
+    of_agents = iter([Timing(ms, 10 * ms, ms / 2, 5, 1.0) for ms in (2.0, 7.0, 1.0)])
+    monkeypatch.setattr(latency, "time_method", lambda *_: (next(of_agents), None))
+    joint, method = Timing(9.0, 9.0, 9.0, 3, 1.0), build(job, [0], "cpu")
+    costs = latency.agents_costs(method, joint, row_of(job), latency.Plan(0.1, 8), sights.moments)
+    assert costs["headline_ms"] == costs["agent"]["median_ms"] == counts
+    assert costs["agent"]["p95_ms"] == 10 * counts and costs["sum_ms"] == 10
+    assert costs["agent"]["n"] == (15 if shared else 5)
+
+
+def test_a_step_of_the_environment_is_of_one_battle(monkeypatch):
+    from offmarl.benchmarks.smax.env import SmaxEnv
+
+    stepped, step = [], SmaxEnv.step
+
+    def counted(env, actions):
+        stepped.extend(len(battle[0]) for battle in env._battles)
+        return step(env, actions)
+
+    monkeypatch.setattr(SmaxEnv, "step", counted)
+    latency.observe("smac/3m", 3)
+    assert stepped and set(stepped) == {1}
 
 
 def test_a_centralised_method_has_no_agent_of_its_own(sights):
@@ -93,8 +122,6 @@ def test_a_centralised_method_has_no_agent_of_its_own(sights):
 
 
 def test_networks_of_a_finished_run_are_timed_where_there_is_one(sights, tmp_path):
-    from offmarl.experiments.training.method import build
-
     grid_, store = jobs(["bc"]), Store(tmp_path)
     assert latency.checkpoint(grid_[0], grid_, store) is None
     trained = grid_[1]  # on other data of the task
@@ -137,6 +164,22 @@ def test_a_chain_too_slow_for_its_seconds_is_continued_from_its_first_calls(sigh
     assert cut == {"calls": 8, "of": 200}
     assert timing.median_ms == pytest.approx(403) and timing.p95_ms == pytest.approx(403)
     assert len(method.chain.time) == 200  # put back
+
+
+class Interrupted(Slow):
+    """The machine does something else while the first, shortest chains are timed."""
+
+    def act(self, obs, legal=None, memory=None):
+        acted = super().act(obs, legal, memory)
+        self.clock[0] += 30_000_000 * (len(self.chain.time) == 2)
+        return acted
+
+
+def test_a_chain_is_never_continued_by_a_negative_time(sights, clock):
+    timing, cut = latency.time_method(Interrupted(200, clock), row_of(None), latency.Plan(1.0, 8), sights.moments)
+    assert cut == {"calls": 8, "of": 200}
+    assert timing.median_ms == pytest.approx(19 / 8 * 200)  # eight calls take 19 ms, all shared out
+    assert 0 < timing.min_ms <= timing.median_ms <= timing.p95_ms
 
 
 def test_a_chain_that_fits_is_timed_whole(sights, clock):
