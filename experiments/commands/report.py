@@ -31,6 +31,7 @@ def report_options(parser: argparse.ArgumentParser) -> None:
 
 def _report(args: argparse.Namespace) -> int:
     from offmarl.datasets.catalogue import SOURCES
+    from offmarl.experiments.grid.code import why_stale
     from offmarl.experiments.grid.suite import expand, profiles
     from offmarl.reports.records.reader import Records
 
@@ -39,7 +40,7 @@ def _report(args: argparse.Namespace) -> int:
         check_name("profile", args.profile, profiles())
     if args.source is not None:
         check_name("source", args.source, SOURCES)
-    records = Records.read(existing(args.results))
+    records = Records.read(existing(args.results), why_stale)
     if args.site:
         return write_site(records, args.site, suites, args.profile, args.source)
     for suite in suites:

@@ -28,6 +28,7 @@ def rerun_options(parser: argparse.ArgumentParser) -> None:
 def _rerun(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
+    from offmarl.experiments.grid.code import why_stale
     from offmarl.experiments.store.compare import compare
     from offmarl.experiments.store.store import Store
     from offmarl.experiments.training.run import train
@@ -47,6 +48,8 @@ def _rerun(args: argparse.Namespace) -> int:
             for progress in train(job, scratch, host):
                 bar.update(progress.step - bar.n)
         rows = compare(store, Store(scratch), run_id)
+    if reason := why_stale(record):
+        print(f"stale: {reason}, so a difference is to be expected")
     print(f"{run_id}, with seeds {', '.join(map(str, job.seeds))} on {host.facts()['device']}")
     for row in rows:
         print(f"{row.what}: {row.verdict}")

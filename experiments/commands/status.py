@@ -57,9 +57,10 @@ def survey(store: "Store") -> Record:
     """All that the command shows.
 
     `grids`: cells by state for each grid that was asked for; `methods`: cells by method and state, of all grids and of
-    other stored runs; `running`: the jobs; `lost`: runs that failed or diverged; `time_left_s`: None before a first run
-    has finished; `hours`: of GPUs and of CPU threads.
+    other stored runs; `running`: the jobs; `lost`: runs that failed or diverged; `stale`: runs of other code;
+    `time_left_s`: None before a first run has finished; `hours`: of GPUs and of CPU threads.
     """
+    from offmarl.experiments.grid.code import why_stale
     from offmarl.experiments.store.reading import readable
 
     records, running = readable(store), _running(store)
@@ -83,6 +84,7 @@ def survey(store: "Store") -> Record:
         "methods": by_method,
         "running": list(running.values()),
         "lost": [{"run_id": i, "status": r["status"], "reason": r.get("reason")} for i, r in failed],
+        "stale": [{"run_id": i, "reason": why} for i, record in records.items() if (why := why_stale(record))],
         "time_left_s": time_left(unfinished.values(), running, records.values()),
         "hours": hours(records.values()),
     }
@@ -149,6 +151,10 @@ def _text(found: Record) -> str:
         beat = f"heartbeat {row['heartbeat_s']:.0f} s ago"
         lines.append(f"running: {row['job']}: {step}, {beat} ({row['host']} pid {row['pid']})")
     lines += [f"{row['status']}: {row['run_id']}: {row['reason']}" for row in found["lost"]]
+    if found["stale"]:
+        lines.append(
+            f"stale: {len(found['stale'])} runs were made by other code; `offmarl run --again` trains them anew"
+        )
     seconds, spent = found["time_left_s"], found["hours"]
     if found["grids"]:
         lines.append(

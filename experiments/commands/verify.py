@@ -39,20 +39,26 @@ def verify_options(parser: argparse.ArgumentParser) -> None:
 def _verify(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
+    from offmarl.experiments.grid.code import why_stale
     from offmarl.experiments.store.store import Store
     from offmarl.reports.records.reader import Records
 
     store = Store(existing(args.results))
     run_ids = store.run_ids()
-    checks = _checks(Records.read(store.root), run_ids)
+    records = Records.read(store.root, why_stale)
+    checks = _checks(records, run_ids)
     found: list[Finding] = []
     with tqdm(checks, desc="verifying", unit="check", leave=False, disable=None) as bar:
         for check in bar:
             for finding in check():
                 found.append(finding)
                 bar.write(("! " if finding.wrong else "  ") + ": ".join(finding[:3]))
+    for run_id, reason in records.stale.items():
+        print(f"  runs/{run_id}: stale: {reason}")
     wrong = sum(finding.wrong for finding in found)
-    print(f"{len(run_ids)} runs, {len(checks)} checks: " + (f"{wrong} do not match" if wrong else "all sound"))
+    verdict = f"{wrong} do not match" if wrong else "all sound"
+    stale = f", {len(records.stale)} stale (`offmarl run --again` trains them anew)" if records.stale else ""
+    print(f"{len(run_ids)} runs, {len(checks)} checks: {verdict}{stale}")
     return 1 if wrong else 0
 
 

@@ -5,6 +5,7 @@
                             checkpoint.pt   the trained method
                             SHA256SUMS      of the files above
     <results>/damaged/<run id>.<n>/         runs whose files were damaged; nothing reads them
+    <results>/stale/<run id>.<n>/           runs of other code, after `offmarl run --again`; nothing reads them
     <results>/measurements/<kind>/<name>.json   what `offmarl latency` and `offmarl bench train` measured
 
 A run directory appears complete or not at all: it is written under a temporary name and renamed. Reports read these
@@ -97,7 +98,7 @@ class Store:
             if record is not None or not (self.runs / run_id).is_dir():
                 return record
         with contextlib.suppress(OSError):  # a store that cannot be written, or another process was first
-            self._set_aside(run_id)
+            self.set_aside(run_id, "damaged")
         return None
 
     def peek(self, run_id: str, all_files: bool = False) -> Record | None:
@@ -112,12 +113,12 @@ class Store:
         """All runs of the store, damaged ones too."""
         return sorted(path.name for path in self.runs.glob("[!.]*") if path.is_dir())
 
-    def _set_aside(self, run_id: str) -> None:
-        """Move a damaged run to `damaged/`, for a person to inspect."""
-        damaged = self.root / "damaged"
-        damaged.mkdir(exist_ok=True)
-        n = next(n for n in itertools.count(1) if not (damaged / f"{run_id}.{n}").exists())
-        os.replace(self.runs / run_id, damaged / f"{run_id}.{n}")
+    def set_aside(self, run_id: str, folder: str) -> None:
+        """Move a run to `damaged/` or `stale/`, for a person to inspect; its cell is pending again."""
+        aside = self.root / folder
+        aside.mkdir(exist_ok=True)
+        n = next(n for n in itertools.count(1) if not (aside / f"{run_id}.{n}").exists())
+        os.replace(self.runs / run_id, aside / f"{run_id}.{n}")
 
     def write(
         self,

@@ -19,6 +19,7 @@ from offmarl.benchmarks.yaml_files import Strict, packaged
 from offmarl.datasets.catalogue import EMBEDDED, catalogue
 from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.grid import jobs as grid
+from offmarl.experiments.grid.code import stale_runs
 from offmarl.experiments.grid.config import resolve
 from offmarl.experiments.grid.jobs import Job, OnlinePhase, Request
 from offmarl.experiments.grid.suite import profiles, suite_names
@@ -152,6 +153,8 @@ class Comparison(Experiment):
         clear_leftovers(store.root)
         pending = grid.pending(jobs, store)
         missing = prepare([*{(job.task, job.quality): job.entry for job in pending}.values()], source, min(workers, 2))
+        if stale := stale_runs(store, [run_id for job in jobs for run_id in job.run_ids()]):
+            missing.append(f"{len(stale)} stored runs were made by other code (stale); remove them to train them anew")
         missing += launch(pending, store.root, host, workers)
         missing += [f"{job.title} ({job.variant}): not done yet" for job in grid.pending(jobs, store, False)]
         rows, failed = [], set()

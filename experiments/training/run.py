@@ -3,6 +3,7 @@
 import contextlib
 import io
 import math
+import sys
 import time
 import traceback
 from collections.abc import Generator, Iterator
@@ -21,6 +22,7 @@ from offmarl.benchmarks.reference_rollout import reference
 from offmarl.benchmarks.rollout import Episodes, evaluate, lane_seeds
 from offmarl.benchmarks.tasks import make_env
 from offmarl.experiments.errors import first_line
+from offmarl.experiments.grid.code import code_sums
 from offmarl.experiments.grid.jobs import REPEATED, Job, OnlinePhase
 from offmarl.experiments.store.leftovers import write_seeds
 from offmarl.experiments.store.store import WITH_RESULT, Store
@@ -147,6 +149,7 @@ class Run:
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         state = {
             "step": self.step,
+            "code_sums": code_sums(self.job.algorithm, self.job.task),
             "curves": self.curves,
             "diverged": self.diverged,
             "evaluations": [[asdict(episodes) for episodes in rows] for _, rows in self.evaluations],
@@ -167,6 +170,9 @@ class Run:
             return
         except Exception:  # a damaged archive may raise anything
             self.checkpoint.unlink(missing_ok=True)
+            return
+        if state["code_sums"] != code_sums(self.job.algorithm, self.job.task):
+            print(f"{self.job.title}: begins anew: its checkpoint was made by other code", file=sys.stderr)
             return
         self.algorithm.load_state_dict(state["algorithm"])
         self.sampler.streams.load_state_dict(state["batches"])
@@ -228,6 +234,7 @@ def train(job: Job, results: Path | str, host: Host = CPU) -> Generator[Progress
     so that tables can say why, and raised again.
     """
     store, steps = Store(results), job.protocol.steps
+    code_sums(job.algorithm, job.task)  # reads every method now, before anybody edits one
     with storing_failure(job, store, host):
         yield Progress(0, steps)
         run = Run(job, store, host)
@@ -279,5 +286,6 @@ def origin(job: Job, run_id: str, host: Host) -> dict[str, Any]:
         "config": config,
         "config_hash": job.hash,
         "protocol": {**protocol, **{key: config[key] for key in REPEATED}},
+        "code_sums": code_sums(job.algorithm, job.task),
         **provenance(host),
     }

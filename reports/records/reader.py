@@ -7,9 +7,9 @@ returns that each run carries.
 
 import json
 import math
-from collections import defaultdict
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,10 +33,13 @@ class Records:
     root: Path  # the results directory
     by_run: dict[str, Record | None]  # name of the folder to its record; None where it cannot be read
     set_aside: list[str]  # damaged runs that have been moved away and not been run again
+    stale: dict[str, str] = field(default_factory=dict)  # runs of other code, with the reason
 
     @classmethod
-    def read(cls, results: Path | str) -> "Records":
+    def read(cls, results: Path | str, why_stale: Callable[[Record], str | None] = lambda record: None) -> "Records":
         """Read every run.json once; one that cannot be read, is invalid or does not match its checksum is None.
+
+        `why_stale` gives the reason why a run's code is not today's, or None.
 
         Raises:
             ValueError: if there is no such directory.
@@ -51,7 +54,8 @@ class Records:
             except OSError:
                 by_run[path.parent.name] = None
         moved = {path.name.rpartition(".")[0] for path in (root / "damaged").glob("*")}
-        return cls(root, by_run, sorted(run_id for run_id in moved if not (runs / run_id).exists()))
+        stale = {run_id: why for run_id, record in by_run.items() if record and (why := why_stale(record))}
+        return cls(root, by_run, sorted(run_id for run_id in moved if not (runs / run_id).exists()), stale)
 
     def select(
         self, profile: str | None = None, source: str | None = None, normalised: Collection[str] = ()
@@ -72,6 +76,12 @@ class Records:
         if damaged:
             shown = ", ".join(damaged[:3]) + (", …" if len(damaged) > 3 else "")
             notes.append(f"{len(damaged)} run.json could not be read and count as not run: {shown}.")
+        if stale := Counter(record["cell"]["algorithm"] for record in kept if record["run_id"] in self.stale):
+            runs = ", ".join(f"{name} {count}" for name, count in stale.items())
+            notes.append(
+                f"Stale: the code of methods or tasks has changed since these runs: {runs}. "
+                "`offmarl run --again` trains them anew."
+            )
         return Selection([scored(r) if r["cell"]["task"] in normalised else r for r in kept], notes)
 
 

@@ -41,6 +41,7 @@ class Run(
         finished=str,
         config_hash=str,
         config=dict,
+        code_sums=dict[str, str],
         evaluations=list[_part("Evaluation", step=Number, returns=Numbers, won=list[bool], lengths=Numbers)],
         algorithm=_part("Algorithm", title=str, reduced=dict),
         protocol=_part("Protocol", steps=Number, eval_episodes=Number, eval_noise=str, data=str),

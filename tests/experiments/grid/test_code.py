@@ -1,0 +1,98 @@
+"""The sums of code that tell a stale run."""
+
+import sys
+
+import pytest
+
+from offmarl.algorithms import _import_file, registry
+from offmarl.experiments.grid import code
+
+METHOD = '''
+"""A method."""
+from offmarl.algorithms.bc import BC
+from helpers import double
+
+class Mine(BC):
+    """Mine."""
+    name = "mine"
+
+    def losses(self, batch):
+        # twice
+        return {key: double(value) for key, value in super().losses(batch).items()}
+'''
+HELPERS = "def double(x):\n    return 2 * x\n"
+
+
+@pytest.fixture
+def sum_of(tmp_path, monkeypatch):
+    """The sum of a method whose file and helper have these texts."""
+
+    def build(text=METHOD, helpers=HELPERS):
+        for cached in (code._tree, code._form):
+            cached.cache_clear()
+        (tmp_path / "mine.py").write_text(text)
+        (tmp_path / "helpers.py").write_text(helpers)
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.delitem(sys.modules, "helpers", raising=False)
+        method = _import_file(str(tmp_path / "mine.py")).Mine
+        monkeypatch.setitem(registry(), "mine", method)
+        return code.code_sums("mine", "smac/3m")["method"]
+
+    return build
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        METHOD.replace("# twice", "# two times"),
+        METHOD.replace('"""Mine."""', '"""My own."""'),
+        METHOD.replace("def losses(self, batch):", "def losses(\n        self, batch\n    ):"),
+        METHOD.replace("double(value)", "(double((value)))"),
+    ],
+    ids=["comment", "docstring", "layout", "brackets"],
+)
+def test_what_changes_no_result_changes_no_sum(sum_of, text):
+    assert text != METHOD and sum_of() == sum_of(text)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        (METHOD.replace("double(value)", "double(-value)"),),
+        (METHOD.replace("    def losses", '    acts_by = "mode"\n\n    def losses'),),
+        (METHOD, HELPERS.replace("2 *", "3 *")),
+    ],
+    ids=["sign", "attribute", "helper beside it"],
+)
+def test_what_may_change_a_result_changes_the_sum(sum_of, texts):
+    assert sum_of() != sum_of(*texts)
+
+
+def test_a_method_counts_the_parts_and_methods_that_it_uses():
+    folder = code.OWN["offmarl.algorithms"]
+    names = {line.split()[0] for line in code._sources(folder / "ma_fql.py")}
+    assert {"ma_fql.py", "mac_flow.py", "flow.py", "nets.py", "algorithm.py"} <= names
+    assert "planner.py" not in names
+
+
+def test_a_task_counts_its_entry_and_its_simulator():
+    sums = {task: code.code_sums("bc", task)["task"] for task in ("smac/3m", "smac/8m", "mpe/spread", "mpe/tag")}
+    assert len(set(sums.values())) == 4
+    names = {line.split()[0] for line in code._adapter_sources("smax")}
+    assert names == {"env.py", "battle.py", "units.py"}
+
+
+def test_a_run_is_stale_where_a_stored_sum_differs():
+    cell = {"algorithm": "bc", "task": "smac/3m"}
+    today = code.code_sums(**cell)
+    assert code.why_stale({"cell": cell, "code_sums": today}) is None
+    assert "code of its method has changed" in code.why_stale({"cell": cell, "code_sums": today | {"method": "0"}})
+    both = code.why_stale({"cell": cell, "code_sums": {"method": "0", "task": "0"}})
+    assert "code of its method and its task has changed" in both
+
+
+def test_where_it_cannot_be_told_a_run_is_not_stale():
+    cell = {"algorithm": "bc", "task": "smac/3m"}
+    assert code.why_stale({"cell": cell}) is None  # an older record
+    assert code.why_stale({"cell": cell | {"algorithm": "forgotten"}, "code_sums": {"method": "0"}}) is None
+    assert code.why_stale({"cell": cell | {"task": "smac/none"}, "code_sums": {"method": "0"}}) is None
