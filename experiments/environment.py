@@ -1,28 +1,38 @@
 """The environment variables of this process and of those that it starts, set once before anything heavy is imported.
 
-A variable of the user's shell must neither change what a simulator records nor end a command: what offmarl depends on
-is set here, and paths become absolute, because Ray's workers start in another directory.
+A variable of the user's shell must neither change what is recorded or measured nor end a command: what offmarl depends
+on is set here, and paths become absolute, because Ray's workers start in another directory.
 """
 
 import os
+import pwd
+import sys
 from pathlib import Path
 
-PATHS = ("OFFMARL_CACHE", "OFFMARL_DATA", "OFFMARL_PREY", "SC2PATH", "XDG_CACHE_HOME", "HF_HOME")
-LISTS = ("OFFMARL_ALGORITHMS",)  # joined as in PATH
+PATHS = ("HOME", "OFFMARL_CACHE", "OFFMARL_DATA", "OFFMARL_PREY", "SC2PATH", "XDG_CACHE_HOME", "HF_HOME")
+SCRATCH = ("TMPDIR", "RAY_TMPDIR", "MPLCONFIGDIR")
+LISTS = ("OFFMARL_ALGORITHMS", "PYTHONPATH")  # joined as in PATH
 REQUIRED = {
     "JAX_PLATFORMS": "cpu",  # battles are small; the accelerator belongs to the networks
     "MPLBACKEND": "agg",  # figures are written, never shown; a notebook's backend cannot be imported here
 }
 PREFERRED = {"THP_MEM_ALLOC_ENABLE": "1"}  # torch: large tensors on huge pages, a fifth fewer page faults
-REMOVED = ("MUJOCO_GL", "PYOPENGL_PLATFORM")  # nothing is rendered, and their libraries may be missing
+REMOVED = (
+    "XLA_FLAGS",  # of simulators only; one that this version does not know ends the process
+    "MUJOCO_GL",  # nothing is rendered, and these libraries may be missing
+    "PYOPENGL_PLATFORM",
+    "NVIDIA_TF32_OVERRIDE",  # --tf32 alone decides
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+)
 
 
 def settle() -> None:
-    """Set the variables. Empty paths count as not set."""
-    for name in (*PATHS, *LISTS):
+    """Set the variables. Empty paths count as not set. Text that a terminal cannot show is escaped there."""
+    for name in (*PATHS, *SCRATCH, *LISTS):
         if not os.environ.get(name, "x").strip():
             del os.environ[name]
-    for name in filter(os.environ.get, PATHS):
+    _settle_user()
+    for name in filter(os.environ.get, (*PATHS, *SCRATCH)):
         os.environ[name] = absolute(os.environ[name])
     for name in filter(os.environ.get, LISTS):
         os.environ[name] = os.pathsep.join(map(absolute, filter(None, os.environ[name].split(os.pathsep))))
@@ -31,6 +41,24 @@ def settle() -> None:
     os.environ.update(REQUIRED)
     for name, value in PREFERRED.items():
         os.environ.setdefault(name, value)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def chosen_paths() -> dict[str, str]:
+    """The folders and files that variables name here, for workers on other nodes."""
+    return {name: os.environ[name] for name in (*PATHS[1:], *LISTS) if os.environ.get(name)}
+
+
+def _settle_user() -> None:
+    """In a container the user id may be in no list of users: libraries that ask for name or home then find them."""
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        os.environ.setdefault("USER", str(os.getuid()))
+        if "HOME" not in os.environ and os.environ.get("OFFMARL_CACHE"):
+            os.environ["HOME"] = os.environ["OFFMARL_CACHE"]
 
 
 def absolute(path: str) -> str:

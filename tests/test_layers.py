@@ -19,7 +19,7 @@ LONGEST_FILE, LONGEST_FUNCTION, MOST_ENTRIES = 350, 60, 15
 LISTS = {"algorithms", "suites", "weights", "published", "templates"}  # folders that list things of one kind
 
 DATA = {"algorithms.parts.batch", "algorithms.parts.streams", "benchmarks", "datasets"}  # and what data may use
-BELOW = {"algorithms", "benchmarks", "datasets", "experiments.errors"}
+BELOW = {"algorithms", "benchmarks", "datasets", "experiments.environment", "experiments.errors"}
 MAY_IMPORT = {
     "algorithms": {"algorithms"},
     "algorithms.parts": {"algorithms.parts"},

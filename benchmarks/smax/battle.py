@@ -15,6 +15,26 @@ import numpy as np
 
 from offmarl.benchmarks.smax.units import UNITS
 
+# What decides the episodes of a seed, whatever the variables and settings of the process that imports this.
+PINNED = {
+    "jax_platforms": "cpu",  # battles are small; the accelerator belongs to the networks
+    "jax_enable_x64": False,
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+    "jax_random_seed_offset": 0,
+    "jax_enable_custom_prng": False,
+    "jax_legacy_prng_key": "allow",
+    "jax_numpy_dtype_promotion": "standard",
+    "jax_numpy_rank_promotion": "allow",
+    "jax_default_matmul_precision": None,
+    "jax_disable_jit": False,
+    "jax_debug_nans": False,
+    "jax_debug_infs": False,
+    "jax_debug_key_reuse": False,
+}
+for setting, value in PINNED.items():
+    jax.config.update(setting, value)
+
 _print, builtins.print = builtins.print, lambda *_, **__: None  # the package prints past any redirection of stdout
 try:
     from jaxmarl.environments.smax import HeuristicEnemySMAX, Scenario

@@ -5,10 +5,6 @@ of many battles, as the adapter of real StarCraft is. Layouts follow oxwhirl's S
 the simulator is another one, so results are labelled SMAX.
 """
 
-import os
-
-os.environ.setdefault("JAX_PLATFORMS", "cpu")  # battles are small; the accelerator belongs to the networks
-
 from functools import cache
 from typing import Any, NamedTuple
 

@@ -25,8 +25,8 @@ import torch
 from ray import tune
 from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig
 
-from offmarl.algorithms import PATHS
 from offmarl.benchmarks.tasks import tasks
+from offmarl.experiments.environment import chosen_paths, settle
 from offmarl.experiments.errors import first_line
 from offmarl.experiments.grid.jobs import Job, pending
 from offmarl.experiments.launch.exclusive import train_alone
@@ -44,7 +44,8 @@ class Trial(tune.Trainable):
     """Trains one job; a step of the trial is a few seconds of training."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Begin a job in a fresh actor."""
+        """Begin a job in a fresh actor, whose node may have another environment than the driver."""
+        settle()
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -129,8 +130,7 @@ def run_ray(grid: Sequence[Job], results: Path, host: Host, workers: int) -> lis
     gpus = torch.cuda.device_count() if host.cuda else 0
     share = {"cpu": host.threads, "gpu": min(1.0, gpus / workers)}
     if os.environ.get("RAY_ADDRESS"):
-        method_files = {PATHS: os.environ.get(PATHS, "")}  # for every node
-        where: dict[str, Any] = {"runtime_env": {"env_vars": method_files}}
+        where: dict[str, Any] = {"runtime_env": {"env_vars": chosen_paths()}}  # on every node
     else:  # "local": not another Ray that runs on this machine
         where = {"address": "local", "num_cpus": workers * host.threads, "include_dashboard": False}
     ray.init(**where, logging_level=logging.ERROR, log_to_driver=False)

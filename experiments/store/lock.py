@@ -1,6 +1,7 @@
 """Locks of a results store, which several drivers, on one machine or many, may share.
 
-    <results>/work/<job>.lock    JSON: host, pid, driver, seeds, step, steps; its modification time is its heartbeat
+    <results>/work/<job>.lock    JSON: host, machine, pid, driver, seeds, step, steps; its modification time is its
+                                 heartbeat
 
 A lock whose holder has died is removed and taken over: at once where the process can be seen, else when the heartbeat
 is older than STALE_SECONDS by the clock of the file system. A lock whose runs are all done belongs to nobody.
@@ -25,7 +26,8 @@ from offmarl.experiments.store.store import WITH_RESULT, Store
 
 HEARTBEAT_SECONDS, STALE_SECONDS = 10.0, 120.0
 WIDTH = 400  # bytes of a lock at least: it is written over in place and never half-written
-UNKNOWN = {"host": "unknown", "pid": 0, "space": "", "driver": "", "seeds": (), "step": 0, "steps": 0}
+UNKNOWN = {"host": "unknown", "machine": "", "pid": 0, "space": "", "driver": "", "seeds": (), "step": 0, "steps": 0}
+BOOT = Path("/proc/sys/kernel/random/boot_id")
 NEW = os.O_CREAT | os.O_EXCL | os.O_RDWR
 SUFFIXES = (".lock", ".lease")  # of a new lock, and of one by an older version
 
@@ -161,11 +163,18 @@ def running(results: Path) -> dict[str, dict[str, Any]]:
 
 
 def this_process() -> dict[str, Any]:
-    """Host, process id and the namespace of that id."""
-    namespace = ""
+    """Host, machine, process id and the namespace of that id.
+
+    Cloned machines share a host name, so a machine is known by its boot; without one, by its name.
+    """
+    namespace, host = "", socket.gethostname()
     with contextlib.suppress(OSError):
         namespace = os.readlink("/proc/self/ns/pid")
-    return {"host": socket.gethostname(), "pid": os.getpid(), "space": namespace}
+    try:
+        machine = BOOT.read_text().strip()
+    except OSError:
+        machine = ""
+    return {"host": host, "machine": machine or host, "pid": os.getpid(), "space": namespace}
 
 
 def read_lock(path: Path) -> dict[str, Any]:
@@ -189,13 +198,21 @@ def now(folder: Path) -> float:
 def alive(facts: dict[str, Any]) -> bool:
     """Whether the holder of a lock may still be training."""
     here = this_process()
-    if (facts["host"], facts["space"]) == (here["host"], here["space"]):
-        try:
-            if psutil.Process(facts["pid"]).status() == psutil.STATUS_ZOMBIE:
-                return False
-        except psutil.NoSuchProcess:
-            return False
+    if (facts["machine"], facts["space"]) == (here["machine"], here["space"]) and not _runs(facts["pid"]):
+        return False
     return facts["age"] < STALE_SECONDS
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process of this machine runs; another user's may be hidden."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        try:
+            os.kill(pid, 0)
+        except OSError as error:
+            return isinstance(error, PermissionError)
+        return True
 
 
 def _is_file_at(file: int, path: Path) -> bool:

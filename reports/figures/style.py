@@ -7,7 +7,7 @@ from itertools import cycle
 from typing import Any
 
 import seaborn as sns
-from matplotlib import rc_context
+from matplotlib import rc_context, rcParamsDefault
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -25,7 +25,8 @@ MARKERS = "osD^vP*X"
 CHARACTERS = 20  # of a caption, per inch
 FONTS = {"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 9, "legend.fontsize": 8, "pdf.fonttype": 42}
 LINES = {"axes.linewidth": 0.6, "xtick.major.width": 0.6, "ytick.major.width": 0.6, "axes.titlepad": 3}
-STYLE: dict[Any, Any] = sns.axes_style("ticks") | FONTS | LINES
+PLAIN = {name: value for name, value in rcParamsDefault.items() if "backend" not in name}  # no file of the user's
+STYLE: dict[Any, Any] = PLAIN | sns.axes_style("ticks") | FONTS | LINES
 styled = rc_context(STYLE)  # decorates the functions that draw a figure
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from offmarl.experiments.environment import settle
+from offmarl.experiments.environment import LISTS, PATHS, SCRATCH, settle
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def shell(monkeypatch, tmp_path):
     os.environ.update(before)
 
 
-@pytest.mark.parametrize("name", ["OFFMARL_CACHE", "OFFMARL_DATA", "OFFMARL_PREY", "SC2PATH", "XDG_CACHE_HOME"])
+@pytest.mark.parametrize("name", [*PATHS, *SCRATCH])
 def test_relative_paths_become_absolute_and_empty_ones_are_not_set(shell, name, tmp_path):
     shell[name] = "mine"
     settle()
@@ -30,11 +30,11 @@ def test_relative_paths_become_absolute_and_empty_ones_are_not_set(shell, name, 
     assert name not in shell
 
 
-def test_method_files_become_absolute(shell, tmp_path):
-    shell["OFFMARL_ALGORITHMS"] = os.pathsep.join(["a.py", "", "/b.py", "~/c.py"])
+@pytest.mark.parametrize("name", LISTS)
+def test_lists_of_paths_become_absolute(shell, name, tmp_path):
+    shell[name] = os.pathsep.join(["a.py", "", "/b.py", "~/c.py"])
     settle()
-    expected = [str(tmp_path / "a.py"), "/b.py", str(Path("~/c.py").expanduser())]
-    assert shell["OFFMARL_ALGORITHMS"].split(os.pathsep) == expected
+    assert shell[name].split(os.pathsep) == [str(tmp_path / "a.py"), "/b.py", str(Path("~/c.py").expanduser())]
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,8 @@ def test_method_files_become_absolute(shell, tmp_path):
         ("JAX_DEBUG_NANS", "1"),
         ("JAX_DISABLE_JIT", "1"),
         ("MUJOCO_GL", "osmesa"),
+        ("XLA_FLAGS", "--xla_of_another_version=1"),
+        ("NVIDIA_TF32_OVERRIDE", "1"),
     ],
 )
 def test_settings_that_change_or_break_a_simulator_are_removed(shell, name, value):
@@ -61,10 +63,29 @@ def test_simulators_stay_on_the_cpu_and_figures_off_the_screen(shell):
     assert (shell["JAX_PLATFORMS"], shell["MPLBACKEND"]) == ("cpu", "agg")
 
 
+# Without `settle`, as in a worker on another node or in somebody's program.
+DIRECT = """
+from offmarl.benchmarks.reference_rollout import reference
+from offmarl.benchmarks.tasks import tasks
+print(reference(tasks()["smac/3m"])["rollout"])
+"""
+JAXES = {"JAX_ENABLE_X64": "1", "JAX_DEFAULT_PRNG_IMPL": "rbg", "JAX_THREEFRY_PARTITIONABLE": "0", "JAX_PLATFORMS": "x"}
+JAXES |= {"JAX_RANDOM_SEED_OFFSET": "5", "JAX_ENABLE_CUSTOM_PRNG": "1", "JAX_NUMPY_DTYPE_PROMOTION": "strict"}
+JAXES |= {"JAX_NUMPY_RANK_PROMOTION": "raise", "JAX_LEGACY_PRNG_KEY": "error", "JAX_DISABLE_JIT": "1"}
+
+
+def test_the_simulator_pins_what_its_episodes_depend_on(marines):
+    from offmarl.benchmarks.reference_rollout import reference
+
+    call = [sys.executable, "-c", DIRECT]
+    odd = subprocess.run(call, env=os.environ | JAXES, capture_output=True, text=True, check=True).stdout
+    assert odd.strip() == reference(marines)["rollout"]
+
+
 # Under each of these a report, an evaluation or a recording broke, or recorded other episodes under the same key.
 SHELLS = {
     "a notebook's": {"MPLBACKEND": "module://no_such_backend", "JAX_PLATFORMS": "cuda"},
-    "one with other random numbers": {"JAX_ENABLE_X64": "1", "JAX_DEFAULT_PRNG_IMPL": "rbg", "MUJOCO_GL": "osmesa"},
+    "one with other random numbers": {"JAX_ENABLE_X64": "1", "JAX_DEFAULT_PRNG_IMPL": "rbg", "XLA_FLAGS": "--x=1"},
 }
 PLAY = """
 import sys

@@ -64,6 +64,50 @@ def test_an_old_heartbeat_is_judged_by_the_clock_of_the_file_system(path, facts,
     lock.release()
 
 
+NOBODY = 2**22 + 7  # more than a process id can be
+
+
+@pytest.mark.parametrize(
+    ("facts", "taken"),
+    [
+        ({}, True),
+        ({"machine": "another boot"}, False),  # a cloned machine, which has this one's name
+        ({"host": "renamed"}, True),
+        ({"space": "pid:[7]"}, False),  # a container here
+        ({"machine": ""}, False),  # by an older version, which kept the name only
+        ({"pid": 1}, False),
+    ],
+    ids=str,
+)
+def test_a_machine_is_known_by_its_boot_and_not_by_its_name(path, facts, taken):
+    rewrite(path, **(module.this_process() | {"pid": NOBODY} | facts))
+    if not taken:
+        with pytest.raises(Busy):
+            Lock(path)
+        return
+    lock = Lock(path)
+    assert lock.held()
+    lock.release()
+
+
+def test_without_the_number_of_the_boot_the_name_decides(path, monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "BOOT", tmp_path / "nothing")
+    assert module.this_process()["machine"] == module.this_process()["host"]
+
+
+@pytest.mark.parametrize("error", [module.psutil.NoSuchProcess, module.psutil.AccessDenied])
+def test_a_process_that_the_system_hides_from_other_users_is_not_taken_for_dead(path, monkeypatch, error):
+    def hidden(pid):
+        raise error(pid)
+
+    monkeypatch.setattr(module.psutil, "Process", hidden)
+    rewrite(path, **(module.this_process() | {"pid": os.getppid()}))
+    with pytest.raises(Busy):
+        Lock(path)
+    rewrite(path, **(module.this_process() | {"pid": NOBODY}))
+    Lock(path).release()
+
+
 def test_the_lock_of_a_killed_process_is_taken_over_at_once(path):
     code = "import sys, time; from pathlib import Path; from offmarl.experiments.launch.exclusive import Lock\n"
     code += "lock = Lock(Path(sys.argv[1])); print('mine', flush=True); time.sleep(600)"

@@ -2,6 +2,8 @@
 
 import io
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -75,3 +77,12 @@ def test_the_same_points_give_the_same_file(kind):
         )
         files.append(file.getvalue())
     assert files[0] == files[1]
+
+
+def test_a_matplotlibrc_of_the_users_does_not_reach_figures(tmp_path):
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nfont.family: no such font\nlines.linewidth: 40\n")
+    code = "import io; from offmarl.reports.figures.style import panels, styled\n"
+    code += "@styled\ndef draw():\n    figure, (axis,) = panels(1, 1, 2, 2)\n    (line,) = axis.plot([0, 1])\n"
+    code += "    figure.savefig(io.BytesIO()); print(line.get_linewidth())\ndraw()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "1.5"), done.stderr
