@@ -4,6 +4,10 @@ Papers: MAC-Flow (ICLR 2026), Appendix H.1, as the ablation without joint flow a
 baseline (variant `om2p`). Official code: agents/fql.py of lizr16/OM2P; MAC-Flow's is not released. It differs from
 `mac_flow` in the settings below: individual flows, and for each agent its own TD error, with the one-step policy's
 action in the target, as in FQL (Park et al. 2025).
+
+`om2p` has OM2P's settings: separate networks, batches of 256, a discount of 0.99, and the code's alpha of 10. It gets
+layer normalisation in all networks and a normalised Q term, as OM2P does here: the text has the first, FQL advises the
+second, and OM2P's code has neither in MA-FQL. flow_steps stays 10, as in FQL; OM2P's code takes a single Euler step.
 """
 
 from dataclasses import dataclass
@@ -30,7 +34,12 @@ class MAFQL(mac_flow.MACFlow):
     source_code = "https://github.com/lizr16/OM2P"
     Config = Config
     variants = {
-        # flow_steps stays 10, as in fql; OM2P's code takes a single Euler step.
-        "om2p": {"share_parameters": False, "layer_norm": False, "batch_size": 256, "discount": 0.99, "alpha": 10.0},
+        "om2p": {
+            "share_parameters": False,
+            "batch_size": 256,
+            "discount": 0.99,
+            "alpha": 10.0,
+            "normalise_q": True,
+        },
         "quick": mac_flow.MACFlow.variants["quick"],
     }

@@ -35,6 +35,7 @@ class Config(BaseConfig):
     discount: float = 0.99
     share_parameters: bool = False  # fully decentralised
     layer_norm: bool = True  # in the policy; critics always have it
+    action_scale: float = 1.0  # of actions as points of the flow; its noise has unit variance
     q_weight: float = 1.0  # eta of Eq. 6
     bc_weight: float = 1.0  # of the mean-flow loss; 0: Q maximisation only
     normalise_q: bool = True  # divide the Q term by the mean |Q| of the batch
@@ -53,7 +54,10 @@ class OM2P(Algorithm):
     source_code = "https://github.com/lizr16/OM2P"
     actions = frozenset({"continuous"})
     Config = Config
-    variants = {"released": {"convention": "released", "fd_step": 1e-12, "layer_norm": False}}
+    variants = {
+        "released": {"convention": "released", "fd_step": 1e-12, "layer_norm": False},
+        "quick": {"action_scale": 4.0},
+    }
 
     def build(self) -> None:
         """The policy, of observation, noisy action and two times; twin critics and their targets."""
@@ -92,7 +96,7 @@ class OM2P(Algorithm):
 
     def flow_loss(self, batch: Batch) -> Tensor:
         """The mean-flow identity as a regression: ||u - sg(v - (t - r) du/dt)||^2."""
-        data, noise = batch.actions, self.streams.normal(*batch.actions.shape[1:])
+        data, noise = self.config.action_scale * batch.actions, self.streams.normal(*batch.actions.shape[1:])
         r, t = self.times(*data.shape[1:-1])
         u = self.velocity(batch.obs)
         if self.config.convention == "meanflow":
@@ -120,7 +124,7 @@ class OM2P(Algorithm):
         """Actions [..., A] from noise in one pass, before clipping."""
         zero, one = torch.zeros_like(noise[..., :1]), torch.ones_like(noise[..., :1])
         u = self.velocity(obs)(noise, zero, one)
-        return noise - u if self.config.convention == "meanflow" else u
+        return (noise - u if self.config.convention == "meanflow" else u) / self.config.action_scale
 
     def times(self, *shape: int) -> tuple[Tensor, Tensor]:
         """Start r and end t of the intervals [S, *shape, 1]: r and 1 - t are independent draws from p(t)."""

@@ -1,11 +1,12 @@
 """OMAR: conservative critics, and policies that imitate the best action of a zeroth-order search.
 
 Paper: Pan et al. 2022 (OMAR); hyperparameters of MAC-Flow's Appendix F.1. Official code: ling-pan/OMAR. Critics are
-independent and local. The conservative term samples uniform actions, as the code does on MPE; `cql_policy` adds samples
-of the policy, as the code does on MaMuJoCo (where it subtracts a density instead of a log-density). The search is the
-cross-entropy method with elites kept between iterations; on MPE the code weights all samples by a softmax (`search:
-softmax`). `released` has the code's sizes and rates for MPE, without its weights per dataset (coefficient 0.1-1,
-conservative weight 0.5-5) and its batch normalisation.
+independent and local, and each agent has networks of its own, as in the code. The conservative term samples uniform
+actions, as the code does on MPE; `cql_policy` adds samples of the policy, as the code does on MaMuJoCo (where it
+subtracts a density instead of a log-density). The search is the cross-entropy method with elites kept between
+iterations; on MPE the code weights all samples by a softmax (`search: softmax`). `released` has the code's sizes and
+rates for MPE, without its weights per dataset (coefficient 0.1-1, conservative weight 0.5-5) and its batch
+normalisation.
 """
 
 import math
@@ -24,6 +25,7 @@ from offmarl.algorithms.parts.nets import frozen, policy_net, target_copy, twin_
 class Config(BaseConfig):
     """Settings of OMAR."""
 
+    share_parameters: bool = False  # as in the code
     cql_weight: float = 3.0  # of the conservative term
     cql_actions: int = 10  # uniform samples in the conservative term
     cql_policy: bool = False  # add samples of the policy at obs and next_obs
@@ -53,10 +55,10 @@ class OMAR(Algorithm):
             "polyak": 0.01,
             "discount": 0.95,
             "batch_size": 1024,
-            "share_parameters": False,
             "search": "softmax",
             "max_grad_norm": 0.5,
         },
+        "om2p": {"batch_size": 256, "discount": 0.99},  # as OM2P's methods
         "quick": {"cql_actions": 3, "search_steps": 2, "search_actions": 4, "search_elites": 4},
     }
 

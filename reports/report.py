@@ -3,9 +3,10 @@
 Other sources than the embedded one have folders of their own: <suite>-<source>.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from itertools import product
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -34,7 +35,7 @@ def write(
     profile: str,
     source: str,
     unavailable: dict[str, str],
-    elsewhere: Collection[str] = (),
+    elsewhere: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Writes table.{md,csv,tex}, aggregates.{md,csv} and the figures curves, speed_return and aggregates.
 

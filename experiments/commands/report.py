@@ -48,13 +48,17 @@ def _report(args: argparse.Namespace) -> int:
     return 0
 
 
-def suite_facts(name: str, source: str) -> tuple[dict[str, Any], dict[str, str], set[str]]:
-    """A suite, the reasons why methods or datasets of it are not available here, and the methods of all suites."""
+def suite_facts(name: str, source: str) -> tuple[dict[str, Any], dict[str, str], dict[str, set[str]]]:
+    """A suite, the reasons why methods or datasets of it are not available here, and `elsewhere` as in `build`."""
     from offmarl.experiments.grid import jobs as grid
-    from offmarl.experiments.grid.suite import load_suite, suite_names
+    from offmarl.experiments.grid.suite import load_suite, profiles, suite_names
 
-    suite = load_suite(name)
-    elsewhere = {method for other in suite_names() for method in load_suite(other).algorithms}
+    suite, elsewhere = load_suite(name), {}
+    asked = {profile.variant for profile in profiles().values()}
+    for other in map(load_suite, suite_names()):
+        for method in other.algorithms:
+            trained, own = ({each.variant(method, variant) for variant in asked} for each in (other, suite))
+            elsewhere.setdefault(method, set()).update(trained - own)
     reasons = grid.unavailable_methods(suite) | grid.unavailable_datasets(suite, source)
     return suite.model_dump(exclude_unset=True), reasons, elsewhere
 

@@ -201,7 +201,7 @@ def jobs(request: Request) -> list[Job]:
     variant = request.variant or profile.variant
     for name in variant.split("+"):
         check_name("variant", name, sorted({"paper", *(v for m in registry().values() for v in m.variants)}))
-    variants = {m.name: suite.variants.get(m.name, {}).get(variant, variant) for m in methods}
+    variants = {m.name: suite.variant(m.name, variant) for m in methods}
     configs = {}
     for method, task in itertools.product(methods, suite.qualities):
         if acts_in(method, task):

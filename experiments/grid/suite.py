@@ -63,7 +63,7 @@ class Suite(Strict):
     normalised: list[str] = []  # tasks with scores for returns
     profiles: dict[str, ProfileChanges] = {}
     settings: dict[str, dict[str, Settings]] = {}  # by method, then by family or task
-    variants: dict[str, dict[str, str]] = {}  # by method: another variant in place of one
+    variants: dict[str, dict[str, str]] = {}  # by method: others in place of one
     bench: dict[str, list[Settings]] = {}  # settings of a method that `bench train` compares
     scaling: dict[str, dict[str, list[int]]] = {}  # by method and cost: exponents of agents and denoising steps
 
@@ -78,6 +78,11 @@ class Suite(Strict):
     @classmethod
     def _known_profiles(cls, changes: dict[str, ProfileChanges]) -> dict[str, ProfileChanges]:
         return {check_name("profile", name, profiles()): own for name, own in changes.items()}
+
+    def variant(self, method: str, asked: str) -> str:
+        """The variant that a method trains where `asked`, one or several joined by a plus, is asked for."""
+        own = self.variants.get(method, {})
+        return "+".join(own.get(name, name) for name in asked.split("+"))
 
     @property
     def qualities(self) -> dict[str, list[str]]:

@@ -22,7 +22,7 @@ class Suite(NamedTuple):
 
     yaml: dict[str, Any]
     unavailable: Callable[[str], dict[str, str]] = lambda source: {}
-    elsewhere: Collection[str] = ()
+    elsewhere: Mapping[str, Collection[str]] = {}
     paper: Mapping[tuple[str, str], Mapping[str, Any]] = {}
 
 

@@ -1,7 +1,8 @@
 """Builds the table of a suite from the records of a store."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,20 +24,21 @@ def build(
     profile: str,
     source: str,
     unavailable: dict[str, str],
-    elsewhere: Collection[str] = (),
+    elsewhere: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> Table:
     """The table of a suite (its parsed YAML) at one profile and source.
 
-    Methods are the suite's, then any other that ran on its datasets, but those of other suites (`elsewhere`) only if
-    they ran on all of them; `unavailable` gives the reason for each method, and each dataset (task:quality), that does
-    not exist. A group ends in a row of averages (`AVERAGE <group>`) for the methods with a number on all its datasets.
-    Tasks that the suite names in `normalised` have scores for returns, which `unit` says.
+    Methods are the suite's, then any other that ran on its datasets, but those of other suites only if they ran on all
+    of them. `elsewhere` has the methods of all suites, each with its variants that only other suites train: these are
+    shown where there is nothing else. `unavailable` gives the reason for each method, and each dataset (task:quality),
+    that does not exist. A group ends in a row of averages (`AVERAGE <group>`) for the methods with a number on all its
+    datasets. Tasks that the suite names in `normalised` have scores for returns, which `unit` says.
     """
     normalised, paper = suite.get("normalised", ()), suite["published"]
     selection = records.select(profile, source, normalised)
     datasets = datasets_of(suite)
     own = [flat(r) for r in selection.records if (r["cell"]["task"], r["cell"]["quality"]) in datasets]
-    runs, variants = _one_variant(_without_guests(own, suite, datasets, elsewhere))
+    runs, variants = _one_variant(_without_guests(own, suite, datasets, elsewhere), elsewhere)
     cells: Cells = defaultdict(list)
     for run in runs:
         cells[run["task"], run["quality"], run["algorithm"]].append(run)
@@ -93,11 +95,14 @@ def _without_guests(
     return [run for run in runs if run["algorithm"] not in guests]
 
 
-def _one_variant(runs: list[Run]) -> tuple[list[Run], list[str]]:
+def _one_variant(runs: list[Run], elsewhere: Mapping[str, Collection[str]]) -> tuple[list[Run], list[str]]:
     """Per algorithm the variant with most finished runs: a column must mean the same in every row."""
     finished: dict[str, Counter] = defaultdict(Counter)
     for run in runs:
         finished[run["algorithm"]][run["variant"]] += run["status"] == "done"
+    for algorithm, count in finished.items():
+        own = Counter({variant: n for variant, n in count.items() if variant not in elsewhere.get(algorithm, ())})
+        finished[algorithm] = own or count
     shown = {algorithm: count.most_common(1)[0][0] for algorithm, count in finished.items()}
     others = [
         f"{algorithm}: variant {shown[algorithm]} is shown; the store also has "

@@ -53,11 +53,59 @@ def test_the_released_sign_breaks_the_identity(build, trajectory):
     assert residual.abs().max() > 0.5
 
 
+@pytest.mark.parametrize("derivative", ["fd", "jvp"])
+@pytest.mark.parametrize("scale", [1.0, 4.0])
+def test_the_loss_rests_at_the_exact_average_velocity(build, make_batch, derivative, scale):
+    """For normal data no change of the average velocity has a slope at the exact one, and at any other there is one."""
+    algorithm = build(seeds=(0,), derivative=derivative, action_scale=scale)
+    batch = make_batch(algorithm.spec, [0], size=1)
+    batch = batch._replace(actions=SIGMA / scale * torch.randn(1, 100_000, 3, 4))
+
+    def slopes(error):
+        weights = torch.zeros(4, requires_grad=True)
+
+        def velocity(z, r, t):
+            t = torch.where((t - r).abs() < 1e-3, r + 1e-3, t)
+            directions = torch.stack([z, t * z, r * z, (1 - t) * z.pow(3)])
+            return exact(z, r, t) + error * z + torch.einsum("k,k...->...", weights, directions)
+
+        algorithm.velocity = lambda obs: velocity
+        return torch.autograd.grad(algorithm.flow_loss(batch).sum(), weights)[0]
+
+    assert slopes(0.0).abs().max() < 0.05
+    assert slopes(0.3).abs().min() > 0.1
+
+
+@pytest.mark.parametrize("derivative", ["fd", "jvp"])
+def test_the_released_loss_adds_where_the_identity_subtracts(build, make_batch, derivative):
+    """For u = 2 z + t, from noise e at 0 to data a at 1: du/dt = 2 (a - e) + 1."""
+    algorithm = build(convention="released", derivative=derivative, action_scale=2.0, fd_step=0.01)
+    batch = make_batch(algorithm.spec)
+    noise, r = torch.randn_like(batch.actions), torch.full_like(batch.actions[..., :1], 0.25)
+    t = r + 0.5
+    algorithm.streams.normal = lambda *shape: noise
+    algorithm.times = lambda *shape: (r, t)
+    algorithm.velocity = lambda obs: lambda z, r, t: 2 * z + t
+    v = 2 * batch.actions - noise
+    error = 2 * (noise + 0.75 * v) + 0.75 - (v + 0.5 * (2 * v + 1))
+    assert_close(algorithm.flow_loss(batch), error.pow(2).mean((1, 2, 3)), rtol=1e-3, atol=1e-3)
+
+
 def test_one_pass_of_the_exact_velocity_turns_noise_into_data(build):
     algorithm = build()
     algorithm.velocity = lambda obs: exact
     noise = torch.randn(2, 6, 3, 4)
     assert_close(algorithm.sample(torch.zeros(2, 6, 3, 5), noise), SIGMA * noise)
+
+
+@pytest.mark.parametrize("convention", ["meanflow", "released"])
+def test_actions_are_points_of_the_flow_at_a_scale(build, convention):
+    """The loss moves the flow to scaled actions, and one pass gives them back."""
+    algorithm, seen = build(action_scale=4.0, convention=convention, bc_weight=1.0), []
+    noise = torch.randn(2, 6, 3, 4)
+    algorithm.velocity = lambda obs: lambda z, r, t: seen.append(z) or torch.zeros_like(z)
+    expected = noise / 4 if convention == "meanflow" else torch.zeros_like(noise)
+    assert_close(algorithm.sample(torch.zeros(2, 6, 3, 5), noise), expected)
 
 
 def test_the_finite_difference_is_within_one_percent_of_the_derivative(build, make_batch):

@@ -59,7 +59,7 @@ def test_the_best_are_the_best():
 def test_the_conservative_term_is_importance_sampled(build, make_batch, set_value, policy):
     """A constant critic: logsumexp over N proposals of minus their log-densities."""
     algorithm = build(cql_actions=4, cql_policy=policy, cql_weight=2.0)
-    set_value(algorithm.nets["critic"], torch.full((4, 1), 1.5))
+    set_value(algorithm.nets["critic"], 1.5)
     batch, seen = make_batch(algorithm.spec), []
     propose = algorithm.propose
     algorithm.propose = lambda batch: seen.append(propose(batch)) or seen[0]

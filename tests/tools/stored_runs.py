@@ -17,10 +17,11 @@ FILE = Path(__file__).parents[1] / "experiments" / "grid" / "stored_runs.json"
 def renewed(record: dict, grid: list[Job]) -> dict:
     """A stored record with today's settings of its cell."""
     cell = record["cell"]
-    variant, plus, _ = cell["variant"].partition("+")
+    parts = cell["variant"].split("+")
+    variant = "+".join(part for part in parts if "=" not in part)
     named = {**cell, "variant": variant}
     job = next(job for job in grid if all(getattr(job, key) == named[key] for key in named if key != "seed"))
-    if plus:
+    if variant != cell["variant"]:
         old = record["protocol"]
         phase = OnlinePhase(old["online"]["from"], *(old["online"][key] for key in ("lanes", "share", "noise")))
         steps = {key: old[key] for key in ("eval_every", "eval_episodes", "steps")}

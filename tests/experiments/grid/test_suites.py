@@ -5,6 +5,7 @@ import pytest
 from offmarl.algorithms import registry
 from offmarl.benchmarks.tasks import tasks
 from offmarl.experiments.cli import main
+from offmarl.experiments.commands.report import suite_facts
 from offmarl.experiments.errors import UserError
 from offmarl.experiments.grid import jobs as grid
 from offmarl.experiments.grid.jobs import Request, jobs
@@ -39,13 +40,50 @@ def test_a_method_for_discrete_actions_has_its_reason(name):
     assert grid.unavailable_methods(suite)[name] == "this method is implemented for discrete actions only"
 
 
+@pytest.mark.parametrize("profile", ["smoke", "quick", "paper"])
+def test_om2ps_four_methods_have_its_batches_discount_and_separate_networks(profile):
+    found = jobs(Request("om2p", profile))
+    facts = {(job.algorithm, c.batch_size, c.discount, c.share_parameters) for job in found for c in [job.config]}
+    assert facts == {(method, 256, 0.99, False) for method in load_suite("om2p").algorithms}
+
+
+@pytest.mark.parametrize("profile", ["smoke", "quick", "paper"])
+def test_om2p_and_its_rival_get_the_same_treatment(profile):
+    own, rival = ({j.algorithm: j.config for j in jobs(Request("om2p", profile))}[name] for name in ("om2p", "ma_fql"))
+    shared = {key for key in vars(own) if hasattr(rival, key)} - {"q_weight"}
+    assert {"layer_norm", "normalise_q", "action_scale", "hidden", "learning_rate", "polyak"} <= shared
+    assert {key: getattr(own, key) for key in shared} == {key: getattr(rival, key) for key in shared}
+
+
 def test_ma_fql_is_the_decentralised_baseline_where_om2p_compares_with_it():
     def variants(**request):
-        return {job.algorithm: (job.variant, job.config.batch_size) for job in jobs(Request("om2p", **request))}
+        return {job.algorithm: job.variant for job in jobs(Request("om2p", **request))}
 
-    assert variants(profile="paper")["ma_fql"] == ("om2p", 256)
-    assert variants(profile="paper")["om2p"] == ("paper", 256)
-    assert variants(profile="paper", variant="released")["ma_fql"][0] == "released"
+    assert variants(profile="paper")["ma_fql"] == "om2p" and variants(profile="paper")["om2p"] == "paper"
+    assert variants(profile="quick")["ma_fql"] == "om2p+quick" and variants(profile="quick")["om2p"] == "quick"
+    assert variants(variant="released")["ma_fql"] == "om2p" and variants(variant="released")["omar"] == "released"
+    assert variants(variant="quick+without_q")["ma_fql"] == "om2p+quick+without_q"
+
+
+@pytest.mark.parametrize("profile", ["smoke", "quick", "paper"])
+def test_suites_name_the_cells_apart_that_they_train_otherwise(profile):
+    """One name of a cell with two settings would put one suite's number into the other's table."""
+    seen = {}
+    for name in suite_names():
+        for job in jobs(Request(name, profile)):
+            cell = (job.task, job.quality, job.algorithm, job.variant)
+            assert seen.setdefault(cell, job.hash) == job.hash, (name, cell)
+
+
+def test_methods_whose_sources_have_a_network_for_each_agent_have_them_by_default():
+    separate = {name for name, method in registry().items() if not method.Config().share_parameters}
+    assert separate == {"om2p", "omar", "ma_sfbc"}
+
+
+def test_a_report_knows_the_variants_that_only_other_suites_train():
+    assert suite_facts("continuous", "embedded")[2]["omar"] == {"om2p", "om2p+quick"}
+    assert suite_facts("om2p", "embedded")[2]["omar"] == {"quick", "paper"}
+    assert not any(suite_facts("smac", "embedded")[2][name] for name in load_suite("smac").algorithms)
 
 
 def test_a_suite_may_change_a_profile_and_nothing_else_of_it():

@@ -59,7 +59,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="session")
 def whole_site(tmp_path_factory, whole_store, suites):
     folder = tmp_path_factory.mktemp("sites") / "site"
-    elsewhere = {method for suite in suites.values() for method in suite["algorithms"]}
+    elsewhere = {method: () for suite in suites.values() for method in suite["algorithms"]}
     site.write(
         Records.read(whole_store), folder, {name: Suite(suite, elsewhere=elsewhere) for name, suite in suites.items()}
     )
@@ -124,7 +124,7 @@ def test_the_numbers_are_those_of_the_tables(pages, whole_site, whole_store, sui
     shown = [[cell[1].get("data-v") for cell in row[2:]] for table in matrices for row in table[1:]]
     expected = []
     for name, suite in suites.items():
-        elsewhere = {method for other in suites.values() for method in other["algorithms"]}
+        elsewhere = {method: () for other in suites.values() for method in other["algorithms"]}
         table = tables.build(Records.read(whole_store), suite, name, "quick", "embedded", {}, elsewhere).frame()
         expected += [rows["mean"].tolist() for _, rows in table.groupby(["task", "quality"], sort=False)]
     assert [[float(value) for value in row] for row in shown] == expected

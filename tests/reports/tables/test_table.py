@@ -133,7 +133,8 @@ def test_methods_of_other_suites_show_only_with_runs_on_every_dataset(store, wri
     write_run(store, "smac/3m", "good", "mine", 0, 9.0)
 
     def methods(elsewhere):
-        return set(tables.build(Records.read(store), suite, "smac", "quick", "embedded", {}, elsewhere).titles)
+        others = dict.fromkeys(elsewhere, ())
+        return set(tables.build(Records.read(store), suite, "smac", "quick", "embedded", {}, others).titles)
 
     assert methods(["bc", "dof"]) == {"flow_bc", "mac_flow", "bc", "mine"}  # bc ran everywhere; mine is in no suite
     assert methods(["mine"]) == {"flow_bc", "mac_flow", "bc"}
@@ -144,6 +145,26 @@ def test_variants_are_not_pooled(store, write_run, build):
     table = build(store)
     assert cell(table, "smac/3m", "good", "bc")["mean"] == 16.0
     assert "bc: variant quick is shown; the store also has released" in below(table)
+
+
+def test_a_variant_of_another_suite_shows_where_there_is_nothing_else(tmp_path, write_run, suite):
+    """OM2P's suite trains OMAR with other settings than Table 2, on datasets that both have."""
+
+    def shown():
+        elsewhere = {"mac_flow": {"om2p"}}
+        table = tables.build(Records.read(tmp_path), suite, "smac", "quick", "embedded", {}, elsewhere)
+        return cell(table, "smac/3m", "good", "mac_flow"), below(table)
+
+    for quality, seed in [("good", 0), ("good", 1), ("medium", 0)]:
+        write_run(tmp_path, "smac/3m", quality, "mac_flow", seed, 5.0, variant="om2p")
+    row, notes = shown()
+    assert (row["mean"], row.variant) == (5.0, "om2p")
+    write_run(tmp_path, "smac/3m", "good", "mac_flow", 0, 9.0)
+    row, notes = shown()
+    assert (row["mean"], row.variant, row.n_seeds) == (9.0, "quick", 1) and "om2p" not in notes
+    for seed in (0, 1):
+        write_run(tmp_path, "smac/3m", "good", "mac_flow", seed, 7.0, variant="released")
+    assert shown()[0].variant == "released"
 
 
 def test_diverged_runs_are_never_a_number(tmp_path, fill, write_run, build):
