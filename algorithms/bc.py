@@ -1,9 +1,9 @@
 """Behavioural cloning.
 
 Paper: MAC-Flow (ICLR 2026), Appendix F.1. Official code: none for this baseline. Discrete actions: cross-entropy,
-without a mask, as in og-marl's discrete BC, but with an MLP instead of a recurrent network, and evaluated by the most
-likely legal action instead of a sample (`act_by: sample` samples, always with fresh noise). Continuous actions: a
-Gaussian of unit variance, so half the squared error, evaluated by its mean.
+without a mask, as in og-marl's discrete BC, but with an MLP instead of a recurrent network; it plays samples of its
+softmax over the legal actions, as there (`act_by: argmax` plays the most likely one, as any play without noise does).
+Continuous actions: a Gaussian of unit variance, so half the squared error, evaluated by its mean.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from offmarl.algorithms.parts.algorithm import Algorithm
+from offmarl.algorithms.parts.algorithm import OWN, Algorithm
 from offmarl.algorithms.parts.batch import Batch
 from offmarl.algorithms.parts.config import BaseConfig, choice
 from offmarl.algorithms.parts.flow import to_actions
@@ -23,7 +23,7 @@ from offmarl.algorithms.parts.nets import policy_net
 class Config(BaseConfig):
     """Settings of BC."""
 
-    act_by: str = choice("argmax", "sample")  # the most likely legal action, or a sample from the softmax
+    act_by: str = choice("sample", "argmax")  # a sample from the softmax over legal actions, or the most likely
 
 
 class BC(Algorithm):
@@ -46,11 +46,15 @@ class BC(Algorithm):
 
     @torch.no_grad()
     def act(self, obs: Tensor, legal: Tensor | None = None, memory: None = None) -> tuple[Tensor, None]:
-        """The most likely legal actions; a sample to explore discrete actions."""
+        """A sample of the softmax over the legal actions, or the most likely one; the mean of continuous actions."""
         logits = self.nets["policy"](obs)
-        if self.spec.discrete and (self.explores or self.config.act_by == "sample"):
+        if self.spec.discrete and (self.explores or (self.play == OWN and self.config.act_by == "sample")):
             logits = logits + self.acting.gumbel(*logits.shape[1:])
         return to_actions(self.spec, logits, legal), memory
+
+    def acting_rule(self) -> str:
+        """A sample or the most likely of discrete actions."""
+        return f"act_by {self.config.act_by}" if self.spec.discrete else ""
 
     def policy_loss(self, batch: Batch) -> Tensor:
         """Negative log-likelihood of the data's actions, up to a constant."""

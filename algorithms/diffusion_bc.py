@@ -68,6 +68,10 @@ class DiffusionBC(Algorithm):
         points = denoise(self.chain, predict, noise)
         return to_actions(self.spec, points, legal), memory
 
+    def acting_rule(self) -> str:
+        """Each agent denoises noise of its own."""
+        return "normal noise"
+
     def nfe(self) -> int:
         """One pass for each step of the chain."""
         return len(self.chain.time)

@@ -54,6 +54,10 @@ class FlowBC(Algorithm):
         points = euler(self.field(obs), noise, self.config.flow_steps)
         return to_actions(self.spec, points, legal, self.config.action_scale), memory
 
+    def acting_rule(self) -> str:
+        """Each agent integrates from noise of its own."""
+        return "normal noise"
+
     def nfe(self) -> int:
         """One pass of the flow for each of its steps."""
         return self.config.flow_steps

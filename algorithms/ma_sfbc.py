@@ -111,6 +111,10 @@ class MASfBC(Algorithm):
         chosen = logits.topk(self.config.select, 2).indices[..., None]  # [S, E, select, I, 1]
         return actions.take_along_dim(chosen, 2).mean(2).clamp(-1.0, 1.0), memory
 
+    def acting_rule(self) -> str:
+        """Noise of every candidate, and a draw among them."""
+        return "normal noise, and a draw among the candidates"
+
     def nfe(self) -> int:
         """The calls of the solver, and one of the critic for all candidates."""
         return self.config.solver_calls + 1

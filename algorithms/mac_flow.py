@@ -133,6 +133,10 @@ class MACFlow(Algorithm):
             return self.decide(euler(self.field(obs), noise, self.config.flow_steps), legal), memory
         return self.decide(self.nets["policy"](obs, noise), legal), memory
 
+    def acting_rule(self) -> str:
+        """Each agent acts from noise of its own."""
+        return "normal noise"
+
     def nfe(self) -> int:
         """One pass of the policy, or one of the flow for each of its steps."""
         return self.config.flow_steps if self.config.acts_by == "flow" else 1

@@ -84,6 +84,10 @@ class OM2P(Algorithm):
         """One pass of the policy: noise minus the displacement over the whole interval (Eq. 3)."""
         return self.sample(obs, self.acting_noise(*obs.shape[1:-1], self.spec.actions)).clamp(-1, 1), memory
 
+    def acting_rule(self) -> str:
+        """Each agent acts from noise of its own."""
+        return "normal noise"
+
     def critic_loss(self, batch: Batch) -> Tensor:
         """TD error of each agent on its own reward (Eq. 7)."""
         with torch.no_grad():

@@ -20,6 +20,7 @@ from offmarl.algorithms.parts.nets import polyak
 from offmarl.algorithms.parts.streams import SeedStreams
 
 LARGEST_Q, MEAN_Q = "largest_q", "mean_q"  # metrics of the critic's last forward pass, for methods that have a critic
+OWN, ZERO, FIXED = PLAYS = ("own", "zero", "fixed")  # how a trained method plays; see `Algorithm.play`
 
 
 class Algorithm(ABC):
@@ -39,6 +40,7 @@ class Algorithm(ABC):
     Config: ClassVar[type] = BaseConfig  # a frozen dataclass, a subclass of BaseConfig
     chain: Chain = NO_CHAIN  # the network calls of one decision, for methods that denoise
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # named differences from the paper's settings
+    play: str = OWN  # its authors' sampling; ZERO: nothing is drawn, FIXED: one draw for all decisions
 
     def __init__(self, spec: TaskSpec, config: Any, seeds: Sequence[int], device: torch.device | str = "cpu"):
         self.spec, self.config, self.seeds, self.device = spec, config, list(seeds), torch.device(device)
@@ -86,6 +88,10 @@ class Algorithm(ABC):
         Returns:
             [S,E,I] int64, or [S,E,I,A] in [-1, 1]; and the memory.
         """
+
+    def acting_rule(self) -> str:
+        """How `act` draws actions in the method's own play, in a few words for tables; empty: it draws nothing."""
+        return ""
 
     def nfe(self) -> int:
         """Network evaluations, one after the other, that an agent needs for one decision: by default one."""
@@ -163,15 +169,15 @@ class Algorithm(ABC):
             self.explores, self.acting = False, acting
 
     def acting_noise(self, *shape: int, call: int = 0) -> Tensor:
-        """Noise [S, *shape] for acting, by `eval_noise`: fresh, one fixed draw, or zero. Exploration is always fresh.
+        """Standard normal noise [S, *shape] for acting, by `play`. Exploration always draws its own.
 
         Args:
             call: numbers the draws of one decision, so that fixed ones differ.
         """
-        noise = "fresh" if self.explores else self.config.eval_noise
-        if noise == "zero":
+        play = OWN if self.explores else self.play
+        if play == ZERO:
             return torch.zeros(len(self.seeds), *shape, device=self.device)
-        if noise == "fixed":
+        if play == FIXED:
             draw = SeedStreams(self.seeds, f"fixed noise {call}", self.device).normal(*shape[1:])
             return draw[:, None].expand(-1, *shape)
         return self.acting.normal(*shape)

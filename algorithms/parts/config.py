@@ -32,7 +32,6 @@ class BaseConfig:
     polyak: float = 0.005  # rate of the target networks
     max_grad_norm: float = 0.0  # of one network of one seed; 0: gradients are not clipped
     share_parameters: bool = True  # one network for all agents, with their one-hot id as an input
-    eval_noise: str = choice("fresh", "fixed", "zero")  # when acting, for methods that sample actions
 
     def __post_init__(self) -> None:
         """Check the settings that all methods share.

@@ -160,6 +160,10 @@ class Planner(Algorithm):
             actions = self.action_range.decode(actions)
         return to_actions(self.spec, actions, legal), memory
 
+    def acting_rule(self) -> str:
+        """Noise at the start of a chain, and in its steps where the sampler adds some."""
+        return f"normal noise, its start times {self.config.start_temperature:g}"
+
     def nfe(self) -> int:
         """One pass per step of the chain (guidance doubles its rows), and one of inverse dynamics."""
         return len(self.chain.time) + 1

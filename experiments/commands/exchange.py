@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from offmarl.experiments.commands.options import examples, existing, results_option, writable
 from offmarl.experiments.errors import UserError, check_name
 from offmarl.reports.records.files import replacing
+from offmarl.reports.records.schema import OWN, by_play
 
 if TYPE_CHECKING:
     from offmarl.experiments.store.store import Store
@@ -57,11 +58,12 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def episodes(records: list[Record]) -> Any:
-    """A row for every evaluation episode: cell, run id, step, episode, return, won (None without victories), length."""
+    """A row for every evaluation episode: cell, run id, step, play, episode, return, won (None: none can), length."""
     import pandas as pd
 
     rows = [
-        {**record["cell"], "run_id": record["run_id"], "step": evaluation["step"], "episode": k, "return": value}
+        {**record["cell"], "run_id": record["run_id"], "step": evaluation["step"], "play": evaluation["play"]}
+        | {"episode": k, "return": value}
         | {"won": evaluation["won"][k] if evaluation.get("won") else None, "length": evaluation["lengths"][k]}
         for record in records
         for evaluation in record["evaluations"]
@@ -73,18 +75,21 @@ def episodes(records: list[Record]) -> Any:
 def marl_eval(records: list[Record]) -> Record:
     """marl-eval's nesting: environment, task, algorithm, seed, step; the last evaluation is its absolute metric.
 
+    Plays other than the methods' own are algorithms of their own.
+
     Source: instadeepai/marl-eval, "JSON file structure". Tasks are datasets; the environment is the family with source.
     """
     found: Record = {}
     for record in records:
         cell = record["cell"]
         family, _, task = cell["task"].partition("/")
-        node, method = found, f"{cell['algorithm']}-{cell['variant']}"
-        for key in (f"{family}-{cell['source']}", f"{task}-{cell['quality']}", method):
-            node = node.setdefault(key, {})
-        metrics = [(evaluation["step"], _metrics(evaluation)) for evaluation in record["evaluations"]]
-        steps = {f"step_{k}": {"step_count": step, **metric} for k, (step, metric) in enumerate(metrics)}
-        node[f"seed_{cell['seed']}"] = {**steps, "absolute_metrics": metrics[-1][1]}
+        for play, evaluations in by_play(record).items():
+            node, method = found, f"{cell['algorithm']}-{cell['variant']}" + ("" if play == OWN else f"-{play}")
+            for key in (f"{family}-{cell['source']}", f"{task}-{cell['quality']}", method):
+                node = node.setdefault(key, {})
+            metrics = [(evaluation["step"], _metrics(evaluation)) for evaluation in evaluations]
+            steps = {f"step_{k}": {"step_count": step, **metric} for k, (step, metric) in enumerate(metrics)}
+            node[f"seed_{cell['seed']}"] = {**steps, "absolute_metrics": metrics[-1][1]}
     return found
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.store.store import Store
 from offmarl.reports.records.files import replacing
+from offmarl.reports.records.schema import OWN
 
 PACKAGES = {"tensorboard": "tensorboardX"}
 
@@ -48,9 +49,10 @@ def scalars(record: dict[str, Any], folder: Path) -> Iterator[tuple[int, str, fl
         step = int(row.pop("step"))
         yield from ((step, f"training/{metric}", float(value)) for metric, value in row.items())
     for evaluation in record["evaluations"]:
-        yield evaluation["step"], "evaluation/return", float(np.mean(evaluation["returns"]))
+        what = "evaluation" if evaluation["play"] == OWN else f"evaluation_{evaluation['play']}"
+        yield evaluation["step"], f"{what}/return", float(np.mean(evaluation["returns"]))
         if evaluation.get("won"):
-            yield evaluation["step"], "evaluation/win_rate", float(np.mean(evaluation["won"]))
+            yield evaluation["step"], f"{what}/win_rate", float(np.mean(evaluation["won"]))
 
 
 def _tensorboard(folder: Path, found: list[tuple[int, str, float]]) -> None:

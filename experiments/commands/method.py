@@ -156,12 +156,14 @@ def _smoke_run(name: str, keep: Path | None) -> None:
 
 def _card(name: str, records: list[dict[str, Any]]) -> Iterator[str]:
     """The lines of a method's card: its facts, and what its smoke runs measured."""
+    from offmarl.reports.records.schema import OWN, by_play
+
     facts = records[0]["algorithm"]
     yield f"\n{facts['title']} ({name})"
     for fact in ("paper", "source_code", "execution"):
         yield f"  {fact.replace('_', ' '):12} {facts[fact]}"
     for record in records:
-        cell, returns, time = record["cell"], record["evaluations"][-1]["returns"], record["time"]
+        cell, returns, time = record["cell"], by_play(record)[OWN][-1]["returns"], record["time"]
         update = 1e3 * time["update_s"] / record["protocol"]["steps"] / time["seeds_together"]
         yield f"  {cell['task']}:{cell['quality']}"
         yield f"    parameters {record['algorithm']['parameters']:,}, network calls {record['algorithm']['nfe']}"

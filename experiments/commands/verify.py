@@ -181,4 +181,4 @@ def check_table(records: "Records", path: Path) -> Iterator[Finding]:
 
 
 def _row_key(row: dict[str, str]) -> tuple[str, ...]:
-    return tuple(row.get(key) or "" for key in ("task", "quality", "algorithm"))
+    return tuple(row.get(key) or "" for key in ("task", "quality", "algorithm", "play"))

@@ -13,15 +13,16 @@ from typing import Any
 from tqdm import tqdm
 
 from offmarl.algorithms import registry
-from offmarl.algorithms.parts.algorithm import Algorithm
+from offmarl.algorithms.parts.algorithm import OWN, Algorithm
 from offmarl.benchmarks.tasks import tasks
 from offmarl.datasets.catalogue import EMBEDDED, SOURCES, Entry, catalogue
 from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.grid.config import Overrides, config_from, resolve
 from offmarl.experiments.grid.suite import ALL, Profile, Suite, load_suite, suite_names
+from offmarl.experiments.store.reading import plays_of
 from offmarl.experiments.store.store import Cell, Store, config_hash, group_name
 
-REPEATED = ("eval_noise", "batch_size")  # of the config, which a record's protocol repeats
+REPEATED = ("batch_size",)  # of the config, which a record's protocol repeats
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,12 @@ class Protocol:
     timeout_bootstrap: bool  # value what follows a time-out
     steps: int  # updates
     data: str  # key of the dataset's content
+    plays: tuple[str, ...] = (OWN,)  # how the trained networks are evaluated, each in turn
     online: OnlinePhase | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As records hold it: an online phase only where there is one, its start called `from`."""
-        facts = dataclasses.asdict(self)
+        facts = {**dataclasses.asdict(self), "plays": list(self.plays)}
         if online := facts.pop("online"):
             facts["online"] = {"from": online.pop("start"), **online}
         return facts
@@ -55,7 +57,7 @@ class Protocol:
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "Protocol":
         """From a record's protocol. TypeError or KeyError where it has other keys."""
-        facts = {key: value for key, value in stored.items() if key not in REPEATED}
+        facts = _own_facts(stored) | {"plays": tuple(plays_of(stored))}
         if "online" in facts:
             online = dict(facts["online"])
             facts["online"] = OnlinePhase(online.pop("from"), **online)
@@ -205,7 +207,7 @@ def jobs(request: Request) -> list[Job]:
     configs = {}
     for method, task in itertools.product(methods, suite.qualities):
         if acts_in(method, task):
-            layers = (profile.config, suite.protocol, _task_settings(suite, method, task))
+            layers = (profile.config, _task_settings(suite, method, task))
             configs[method.name, task] = resolve(method, variants[method.name], layers, request.overrides)
     seeds = tuple(profile.seeds if request.seeds is None else request.seeds)
     skipped = unavailable_datasets(suite, request.source)
@@ -216,7 +218,8 @@ def jobs(request: Request) -> list[Job]:
         data = catalogue(request.source)[task, quality].key()
         for name in [m.name for m in methods if acts_in(m, task)]:
             steps = profile.own_steps.get(name, profile.steps)
-            protocol = Protocol(profile.eval_every, profile.eval_episodes, False, steps, data)
+            plays = tuple(suite.protocol.plays)
+            protocol = Protocol(profile.eval_every, profile.eval_episodes, False, steps, data, plays)
             cell = (task, quality, request.source, name, variants[name], request.profile)
             found.append(Job(*cell, seeds, configs[name, task], protocol))
     return found
@@ -276,8 +279,12 @@ def _selected(suite: Suite, profile: Profile, request: Request) -> list[tuple[st
 
 def stored_hash(record: Mapping[str, Any]) -> str:
     """The hash of a record's settings, whether or not its method is known here. KeyError where it has none."""
-    protocol = {key: value for key, value in record["protocol"].items() if key not in REPEATED}
-    return config_hash({"config": record["config"], "protocol": protocol})
+    return config_hash({"config": record["config"], "protocol": _own_facts(record["protocol"])})
+
+
+def _own_facts(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """A record's protocol without what it repeats of the config; older ones repeat the noise of evaluation."""
+    return {key: value for key, value in protocol.items() if key not in (*REPEATED, "eval_noise")}
 
 
 def stored_job(record: Mapping[str, Any], seeds: Sequence[int]) -> Job:

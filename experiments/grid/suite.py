@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
+from offmarl.algorithms.parts.algorithm import OWN, PLAYS
 from offmarl.benchmarks.tasks import tasks
 from offmarl.benchmarks.yaml_files import Strict, packaged
 from offmarl.experiments.errors import check_name
@@ -50,6 +51,17 @@ class ProfileChanges(Profile):
     eval_episodes: Count | None = None
 
 
+class SuiteProtocol(Strict):
+    """How a suite's methods are evaluated."""
+
+    plays: Annotated[list[str], Field(min_length=1)] = [OWN]  # of `Algorithm.play`; the first one has the standing
+
+    @field_validator("plays")
+    @classmethod
+    def _known_plays(cls, names: list[str]) -> list[str]:
+        return [check_name("play", name, PLAYS) for name in dict.fromkeys(names)]
+
+
 class Suite(Strict):
     """A table of a paper: its methods, its datasets, and what it sets otherwise."""
 
@@ -58,7 +70,7 @@ class Suite(Strict):
     published: str  # table in reports/published
     algorithms: dict[str, str]  # to the name in the table
     groups: dict[str, dict[str, list[str]]]  # of columns: task to qualities
-    protocol: Settings  # of every method that has them
+    protocol: SuiteProtocol = SuiteProtocol()
     headline: str = ""  # the method that others are compared with
     normalised: list[str] = []  # tasks with scores for returns
     profiles: dict[str, ProfileChanges] = {}

@@ -29,7 +29,7 @@ def outcome(store: "Store", run_id: str) -> dict[str, dict[str, "np.ndarray"]]:
     folder, record = store.runs / run_id, store.peek(run_id) or {"evaluations": []}
     weights = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
     return {
-        "returns": {f"step {one['step']}": np.asarray(one["returns"]) for one in record["evaluations"]},
+        "returns": {f"step {one['step']}, {one['play']}": np.asarray(one["returns"]) for one in record["evaluations"]},
         "curves": {str(name): column.to_numpy() for name, column in pd.read_parquet(folder / "curves.parquet").items()},
         "weights": {name: np.asarray(value) for name, value in weights.items()},
     }

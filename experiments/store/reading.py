@@ -8,6 +8,8 @@ from pathlib import Path
 from offmarl.experiments.store.store import Store
 from offmarl.reports.records import checksums
 from offmarl.reports.records.schema import Record, has_returns
+from offmarl.reports.records.schema import by_play as by_play
+from offmarl.reports.records.schema import plays_of as plays_of
 
 
 def readable(store: Store) -> dict[str, Record]:

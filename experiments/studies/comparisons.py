@@ -14,7 +14,7 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from offmarl.algorithms import registry
-from offmarl.algorithms.parts.algorithm import MEAN_Q
+from offmarl.algorithms.parts.algorithm import MEAN_Q, OWN
 from offmarl.benchmarks.yaml_files import Strict, packaged
 from offmarl.datasets.catalogue import EMBEDDED, catalogue
 from offmarl.experiments.errors import UserError, check_name
@@ -26,7 +26,7 @@ from offmarl.experiments.grid.suite import profiles, suite_names
 from offmarl.experiments.launch.prepare_data import prepare
 from offmarl.experiments.launch.serial import launch
 from offmarl.experiments.store.leftovers import clear_leftovers
-from offmarl.experiments.store.reading import finished
+from offmarl.experiments.store.reading import by_play, finished
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.studies.experiment import Experiment, File, Positive, Row, Seeds
 from offmarl.experiments.training.machine import Host
@@ -123,6 +123,7 @@ class Comparison(Experiment):
                 steps=steps,
                 eval_every=max(1, steps // budget.evaluations),
                 eval_episodes=budget.episodes or job.protocol.eval_episodes,
+                plays=(OWN,),
                 online=OnlinePhase(steps // 2, budget.lanes, arm.share, 0.0) if self.online else None,
             )
             shown = {**changes, **({"offline": arm.share} if self.online else {})}
@@ -183,7 +184,7 @@ def stored_rows(results: Path, profile: str, source: str) -> list[Row]:
     for folder, record in (*finished(results), *finished(results / "experiments")):
         cell = record["cell"]
         wanted = (cell["profile"], cell["source"], cell["variant"]) == (profile, source, variant)
-        if wanted and len(record["evaluations"]) > 1:
+        if wanted and len(by_play(record).get(OWN, ())) > 1:
             key = record["algorithm"]["title"], _setting(cell["task"], cell["quality"]), cell["seed"]
             names = dict(zip(("arm", "setting", "seed"), key))
             rows = [names | row for row in evaluations(record, folder)]
@@ -196,11 +197,11 @@ def _setting(task: str, quality: str) -> str:
 
 
 def evaluations(record: Row, folder: Path) -> Iterator[Row]:
-    """A run's evaluations: step, mean return, the data's, normalised return, and the critic's mean value if any."""
+    """A run's evaluations in its own play: step, mean return, the data's, normalised, the critic's mean if any."""
     curves = pd.read_parquet(folder / "curves.parquet").set_index("step")
     data = record["dataset"]["return_mean"]
     low, high = record.get("score") or (0.0, data)
-    for evaluation in record["evaluations"]:
+    for evaluation in by_play(record).get(OWN, ()):
         value = float(np.mean(evaluation["returns"]))
         row = {"step": evaluation["step"], "return": value, "data": data, "relative": (value - low) / (high - low)}
         if MEAN_Q in curves:

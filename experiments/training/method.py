@@ -48,5 +48,6 @@ def describe(algorithm: Algorithm) -> dict[str, Any]:
     """A method's facts and sizes, as records hold them."""
     names = ("name", "title", "paper", "source_code", "execution")
     facts = {name: getattr(algorithm, name) for name in names} | {"actions": sorted(algorithm.actions)}
+    facts |= {"acting_rule": algorithm.acting_rule()}
     sizes = {"nfe": algorithm.nfe(), "parameters": algorithm.parameters(), "reduced": algorithm.config.reduced()}
     return facts | sizes

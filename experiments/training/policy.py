@@ -13,6 +13,7 @@ from offmarl.experiments.errors import UserError, check_name, refusing
 from offmarl.experiments.grid.config import config_from
 from offmarl.experiments.store.reading import read_folder
 from offmarl.experiments.training.method import spec_of
+from offmarl.reports.records.schema import plays_of
 
 
 class Player:
@@ -41,5 +42,6 @@ def load_policy(folder: Path, task: Task) -> Algorithm:
             raise UserError(f"--policy {folder}: was trained on {cell['task']}, not on {task.name}")
         kind = registry()[check_name("algorithm", cell["algorithm"], registry())]
         method = kind(spec_of(task), config_from(kind, record["config"]), [cell["seed"]], "cpu")
+        method.play = plays_of(record["protocol"])[0]
         method.load_nets(torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True))
     return method

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import torch
 
-from offmarl.algorithms.parts.algorithm import LARGEST_Q, Algorithm
+from offmarl.algorithms.parts.algorithm import LARGEST_Q, OWN, Algorithm
 from offmarl.benchmarks.fingerprint import fingerprint
 from offmarl.benchmarks.latency import Decisions, time_decisions
 from offmarl.benchmarks.reference_rollout import reference
@@ -76,7 +76,7 @@ class Run:
         self.largest_q = Q_MARGIN * float(abs(data.rewards).max()) / max(1.0 - job.config.discount, 1e-3)
         self.step = 0
         self.curves: list[tuple[int, dict[str, list[float]]]] = []  # step, and metrics by seed
-        self.evaluations: list[tuple[int, list[Episodes]]] = []  # step, and episodes by seed
+        self.evaluations: list[tuple[int, str, list[Episodes]]] = []  # step, play, and episodes by seed
         self.diverged: dict[int, str] = {}  # index of a seed -> reason
         self.online: OnlineSampler | None = None
         self.checkpoint = store.root / "work" / f"{job.key}.pt"
@@ -133,11 +133,15 @@ class Run:
         self.update = Updates(self.algorithm, self.online)
 
     def evaluate(self) -> None:
-        """Play the evaluation episodes of every seed."""
+        """Play the evaluation episodes of every seed, in each of the protocol's plays."""
         with self.clock.spend("evaluate_s"):
-            episodes = self.protocol.eval_episodes
-            rows = evaluate(self.algorithm, self.env, list(self.job.seeds), self.host.device, episodes)
-            self.evaluations.append((self.step, rows))
+            episodes, found = self.protocol.eval_episodes, []
+            for play in self.protocol.plays:
+                self.algorithm.play = play
+                rows = evaluate(self.algorithm, self.env, list(self.job.seeds), self.host.device, episodes)
+                found.append((self.step, play, rows))
+            self.algorithm.play = OWN
+            self.evaluations += found
 
     def save(self) -> None:
         """Write a checkpoint from which the run continues bit for bit; it appears whole or not at all.
@@ -152,8 +156,9 @@ class Run:
             "code_sums": code_sums(self.job.algorithm, self.job.task),
             "curves": self.curves,
             "diverged": self.diverged,
-            "evaluations": [[asdict(episodes) for episodes in rows] for _, rows in self.evaluations],
-            "evaluation_steps": [step for step, _ in self.evaluations],
+            "evaluations": [
+                (step, play, [asdict(episodes) for episodes in rows]) for step, play, rows in self.evaluations
+            ],
             "clock": asdict(self.clock),
             "algorithm": self.algorithm.state_dict(),
             "batches": self.sampler.streams.state_dict(),
@@ -176,8 +181,9 @@ class Run:
             return
         self.algorithm.load_state_dict(state["algorithm"])
         self.sampler.streams.load_state_dict(state["batches"])
-        rows = [[Episodes(**episodes) for episodes in row] for row in state["evaluations"]]
-        self.evaluations = list(zip(state["evaluation_steps"], rows))
+        self.evaluations = [
+            (step, play, [Episodes(**episodes) for episodes in rows]) for step, play, rows in state["evaluations"]
+        ]
         self.step, self.curves, self.clock = state["step"], state["curves"], Clock(**state["clock"])
         self.diverged = state["diverged"]
 
@@ -195,7 +201,9 @@ class Run:
                 "dataset": self.card,
                 "engine": fingerprint(self.task) | reference(self.task),
                 "score": self.task.score,
-                "evaluations": [{"step": step, **asdict(rows[k])} for step, rows in self.evaluations],
+                "evaluations": [
+                    {"step": step, "play": play, **asdict(rows[k])} for step, play, rows in self.evaluations
+                ],
                 "latency": latency,
                 "seeds": list(self.job.seeds),  # that trained in lock step
                 "time": {**asdict(self.clock), "seeds_together": len(self.job.seeds)},

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from offmarl.reports.figures.style import caption, markers, round_ticks, styled
-from offmarl.reports.tables.aggregates import NAMES, TOO_FEW, Aggregates
+from offmarl.reports.tables.aggregates import NAMES, TOO_FEW, Aggregates, block_name
 from offmarl.reports.tables.table import span
 
 WIDTH = 3.4  # inches of a column of text: a group each
@@ -19,17 +19,17 @@ WIDTH = 3.4  # inches of a column of text: a group each
 
 @styled
 def draw(found: Aggregates, colour: dict[str, str]) -> Figure | None:
-    """A block per group, one column of text wide; `found` is `aggregates.build`, `colour` is `style.colours`."""
-    groups = Counter(row["group"] for row in found.rows)
+    """A block per group and play, a column of text wide; `found` is `aggregates.build`, `colour` is `style.colours`."""
+    groups = Counter((row["group"], row["play"]) for row in found.rows)
     if not groups:
         return None
     columns = min(2, len(groups))
     rows, most = math.ceil(len(groups) / columns), max(groups.values())
     figure = Figure(figsize=(WIDTH * columns, rows * (2.6 + 0.3 * most) + 0.4), layout="constrained")
     blocks: Any = figure.subfigures(rows, columns, squeeze=False)
-    for block, group in zip(blocks.ravel(), groups):
-        thresholds, profiles = found.profiles[group]
-        _block(block, found.frame().query("group == @group"), thresholds, profiles, colour)
+    for block, (group, play) in zip(blocks.ravel(), groups):
+        name, rows_of_block = block_name(group, play), found.frame().query("group == @group and play == @play")
+        _block(block, name, rows_of_block, *found.profiles[name], colour)
     few = [math.isnan(row["iqm_low"]) for row in found.rows]
     bars = ["" if all(few) else "bars and bands: 95 % intervals over seeds", f"with {TOO_FEW}" if any(few) else ""]
     first = found.rows[0]
@@ -39,11 +39,16 @@ def draw(found: Aggregates, colour: dict[str, str]) -> Figure | None:
 
 
 def _block(
-    block: SubFigure, rows: pd.DataFrame, thresholds: np.ndarray, profiles: dict, colour: dict[str, str]
+    block: SubFigure,
+    name: str,
+    rows: pd.DataFrame,
+    thresholds: np.ndarray,
+    profiles: dict,
+    colour: dict[str, str],
 ) -> None:
     """Four panels of a group's aggregates, method names at the left ones only, and below them its profiles."""
     sizes = span(rows["n_datasets"], "dataset"), span(rows["n_seeds"], "seed")
-    block.suptitle(f"{rows['group'].iloc[0]} ({', '.join(sizes)})", fontsize=9)
+    block.suptitle(f"{name} ({', '.join(sizes)})", fontsize=9)
     most = 0.3 + 0.15 * len(rows)
     grid = block.add_gridspec(3, 2, height_ratios=[most, most, 1.6])
     for place, (metric, name) in enumerate(NAMES.items()):

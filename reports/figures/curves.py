@@ -31,8 +31,8 @@ def learning_curves(table: Table) -> Figure | None:
     The dashed grey line is the mean return of the dataset.
     """
     shown: dict[tuple, dict] = {}
-    labels = {(row.task, row.quality): row.label for row in table.rows}
-    for run in table.runs:
+    labels = {(row.task, row.quality): row.label for row in table.rows if row.play == table.plays[0]}
+    for run in table.main_runs:
         lines = shown.setdefault((labels[run["task"], run["quality"]], run["dataset_mean"]), {})
         for evaluation in run["evaluations"]:
             seeds = lines.setdefault(run["title"], {}).setdefault(evaluation["step"], {})
@@ -63,7 +63,7 @@ def speed_return(table: Table, measured: Sequence[Row] = ()) -> Figure | None:
     from three seeds on. Times are those of the runs' own networks, or the `measured` ones (`speed.inference`, of one
     machine) where there is one for every method and group.
     """
-    shown, source = _with_times([run for run in table.runs if run["latency_ms"] > 0], measured)
+    shown, source = _with_times([run for run in table.main_runs if run["latency_ms"] > 0], measured)
     groups = {group: on_common_datasets([run for run in shown if run["group"] == group]) for group in table.groups}
     groups = {group: found for group, found in groups.items() if found[0]}
     if not groups:
@@ -106,7 +106,7 @@ def _describe(figure: Figure, table: Table, what: str) -> None:
     """The caption: profile, simulator, seeds, `what` else it takes to read the figure, reduced networks."""
     done, sizes = [row for row in table.rows if row.has_mean], reduced_networks(table.rows)
     seeds, engine = span((row.n_seeds for row in done), "seed"), listed(row.engine for row in done)
-    facts = f"{table.rows[0].profile} profile, source {table.rows[0].source}, {engine}, {seeds}"
+    facts = f"{table.rows[0].profile} profile, source {table.rows[0].source}, {engine}, {seeds}, play {table.plays[0]}"
     caption(figure, facts, what, f"reduced networks (smaller than the paper's): {sizes}" if sizes else "")
 
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from offmarl.reports.records import checksums
-from offmarl.reports.records.schema import CELL, Record, has_returns, is_valid_record
+from offmarl.reports.records.schema import CELL, OWN, Record, by_play, has_returns, is_valid_record, with_plays
 
 
 class Selection(NamedTuple):
@@ -97,7 +97,7 @@ def read_record(folder: Path) -> Record | None:
         record = json.loads(content.decode())
     except ValueError:
         return None
-    return record if is_valid_record(record) else None
+    return with_plays(record) if is_valid_record(record) else None
 
 
 def scored(record: Record) -> Record:
@@ -117,14 +117,14 @@ def scored(record: Record) -> Record:
     return record | {"evaluations": evaluations, "dataset": data}
 
 
-def flat(record: Record) -> dict[str, Any]:
-    """A run as one flat row: cell, status, returns, latency, provenance; None or NaN for what it does not have.
+def flat(record: Record, play: str = OWN) -> dict[str, Any]:
+    """A run in one play as a flat row: cell, status, returns, latency, provenance; None or NaN for what it lacks.
 
     `final` is the mean return over the episodes of the last evaluation (`episodes`), `best` the highest mean of any
     evaluation, `latency_ms` milliseconds per joint decision, `train_s` seconds spent in updates, `reduced` the sizes
     that fall short of the paper's, in words (empty for a network of the paper's size, or an older record).
     """
-    evaluations = record.get("evaluations") or []
+    evaluations = by_play(record).get(play, [])
     means = [float(np.mean(evaluation["returns"])) for evaluation in evaluations]
     won = evaluations[-1].get("won") if evaluations else None
     parts = ("algorithm", "protocol", "latency", "time", "dataset", "machine", "engine")
@@ -144,7 +144,8 @@ def flat(record: Record) -> dict[str, Any]:
         "win_rate": float(np.mean(won)) if won else math.nan,
         "steps": _number(protocol, "steps"),
         "eval_episodes": _number(protocol, "eval_episodes"),
-        "eval_noise": protocol.get("eval_noise"),
+        "play": play,
+        "acting": _acting(record, play),
         "latency_ms": _number(latency, "joint_ms"),
         "train_s": _number(time, "update_s"),
         "dataset_mean": _number(dataset, "return_mean"),
@@ -187,6 +188,14 @@ def _age(record: Record) -> tuple[bool, str]:
 def _number(part: dict[str, Any], key: str) -> float:
     value = part.get(key)
     return math.nan if value is None else float(value)
+
+
+def _acting(record: Record, play: str) -> str:
+    """What a play draws: in its own the method's rule; empty where a record does not say, or nothing is drawn."""
+    if play != OWN:
+        return {"zero": "no noise", "fixed": "one draw of noise"}.get(play, play)
+    act_by = (record.get("config") or {}).get("act_by")
+    return (record.get("algorithm") or {}).get("acting_rule") or (f"act_by {act_by}" if act_by else "")
 
 
 def _sizes(reduced: dict[str, Any]) -> str:

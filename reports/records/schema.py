@@ -1,10 +1,13 @@
 """The form of a run's record: what store, reports and commands rely on. A record of another form counts as damaged."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 Record = dict[str, Any]
+OWN = "own"  # the play in which a method samples as its authors do
+PLAY_OF_NOISE = {"fresh": OWN, "zero": "zero", "fixed": "fixed"}  # older records name the noise of evaluation
 ENDED = ("done", "failed", "diverged")  # the statuses of a stored run
 LARGEST = 1e15  # no number of a run is larger
 Number = Annotated[float, Field(gt=-LARGEST, lt=LARGEST)]
@@ -42,9 +45,9 @@ class Run(
         config_hash=str,
         config=dict,
         code_sums=dict[str, str],
-        evaluations=list[_part("Evaluation", step=Number, returns=Numbers, won=list[bool], lengths=Numbers)],
-        algorithm=_part("Algorithm", title=str, reduced=dict),
-        protocol=_part("Protocol", steps=Number, eval_episodes=Number, eval_noise=str, data=str),
+        evaluations=list[_part("Evaluation", step=Number, play=str, returns=Numbers, won=list[bool], lengths=Numbers)],
+        algorithm=_part("Algorithm", title=str, reduced=dict, acting_rule=str),
+        protocol=_part("Protocol", steps=Number, eval_episodes=Number, eval_noise=str, plays=list[str], data=str),
         dataset=_part("Dataset", return_mean=Number, return_std=Number, sha256=str),
         latency=_part("Latency", joint_ms=Number),
         time=dict[str, Number | None],
@@ -72,3 +75,23 @@ def is_valid_record(record: Any) -> bool:
 def has_returns(record: Record) -> bool:
     """Whether a valid record has evaluations, and each of them has returns."""
     return bool(record.get("evaluations")) and all(evaluation.get("returns") for evaluation in record["evaluations"])
+
+
+def plays_of(protocol: Mapping[str, Any]) -> list[str]:
+    """How the policies of a run were played, from its protocol."""
+    return list(protocol.get("plays") or [PLAY_OF_NOISE.get(protocol.get("eval_noise") or "", OWN)])
+
+
+def with_plays(record: Record) -> Record:
+    """The record with a play in every evaluation, which older ones do not name."""
+    (first, *_) = plays_of(record.get("protocol") or {})
+    evaluations = [{"play": first, **evaluation} for evaluation in record.get("evaluations") or []]
+    return record | {"evaluations": evaluations} if evaluations else record
+
+
+def by_play(record: Record) -> dict[str, list[Record]]:
+    """The evaluations of a record that has plays, by play and in order."""
+    found: dict[str, list[Record]] = {}
+    for evaluation in record.get("evaluations") or []:
+        found.setdefault(evaluation["play"], []).append(evaluation)
+    return found

@@ -115,7 +115,8 @@ def _board(records: Records, name: str, suite: Suite, place: tuple[str, str], fo
         row.method_page = method_page(row.algorithm)
         row.dataset_page = "" if row.is_average else dataset_page(row.task, row.quality, row.source)
         if row.key in runs:
-            row.page = f"cells/{slug(row.task, row.quality, row.algorithm, name, *place)}.html"
+            play = [] if row.play == table.plays[0] else [row.play]
+            row.page = f"cells/{slug(row.task, row.quality, row.algorithm, name, *place, *play)}.html"
     for competitors in by_dataset(rows):
         scale = charts.reach(competitors)
         for row in competitors:

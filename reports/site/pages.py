@@ -7,7 +7,7 @@ import numpy as np
 
 from offmarl.reports import studies
 from offmarl.reports.records.reader import flat, scored
-from offmarl.reports.records.schema import Record
+from offmarl.reports.records.schema import Record, by_play
 from offmarl.reports.site import charts
 from offmarl.reports.site.boards import Board, BoardRow, slug
 from offmarl.reports.site.facts import as_json, as_list, counts, listed, part, together
@@ -71,19 +71,26 @@ def index(boards: Sequence[Board]) -> dict[str, Any]:
 
 def leaderboard(board: Board) -> dict[str, Any]:
     """A board by groups: averages from best to last, aggregates, speed against return, and every dataset by methods."""
-    pooled = aggregates.tabulated(board.pooled)
     return {
         "board": board,
         "titles": {row.algorithm: row for row in board.rows},
-        "groups": [_group(board, name) | {"pooled": pooled.get(name)} for name in board.table.groups],
+        "groups": [_group(board, name) | {"pooled": _pooled(board, name)} for name in board.table.groups],
     }
+
+
+def _pooled(board: Board, group: str) -> dict[str, Any]:
+    """The tables of a group's aggregates, by the names of its plays."""
+    found = aggregates.tabulated(board.pooled)
+    names = [aggregates.block_name(group, play) for play in board.table.plays]
+    return {name: found[name] for name in names if name in found}
 
 
 def _group(board: Board, name: str) -> dict[str, Any]:
     own = [row for row in board.rows if row.group == name]
-    *datasets, average = by_dataset(own)
+    (*datasets, average), *others = (by_dataset(row for row in own if row.play == play) for play in board.table.plays)
     has_average = any(row.rank for row in average)
-    timed = [run for run in board.table.runs if run["group"] == name and run["latency_ms"] > 0]
+    played = [cells for block in others for cells in block if any(row.rank for row in cells)]
+    timed = [run for run in board.table.main_runs if run["group"] == name and run["latency_ms"] > 0]
     found, common = on_common_datasets(timed)
     points = [{"title": title, **point} for title, point in found.items()]
     return {
@@ -93,7 +100,7 @@ def _group(board: Board, name: str) -> dict[str, Any]:
         "started": any(row.n_seeds or row.page for row in own),
         "averages": _ranked(average) if has_average else [],
         "datasets": len(datasets),
-        "rows": [*datasets, average] if has_average else datasets,
+        "rows": ([*datasets, average] if has_average else datasets) + played,
         "points": points,
         "common": span([common], "dataset"),
         "scatter": charts.scatter(points) if points else None,
@@ -124,6 +131,7 @@ def method(boards: Sequence[Board], algorithm: str) -> dict[str, Any]:
             "paper": listed(fact.get("paper") for fact in facts),
             "execution": listed(fact.get("execution") for fact in facts),
             "actions": listed(str(action) for fact in facts for action in as_list(fact.get("actions"))),
+            "draws when it plays": listed(fact.get("acting_rule") for fact in facts),
             "network calls in a decision": counts(fact.get("nfe") for fact in facts),
             "parameters": counts(fact.get("parameters") for fact in facts),
         },
@@ -147,7 +155,7 @@ def dataset(boards: Sequence[Board], page: str) -> dict[str, Any]:
         | {"simulator": listed(row.engine for _, rows in found for row in rows if row.n_seeds)},
         "note": listed(card.get("note") for card in cards),
         "engines": engines(runs),
-        "rankings": [_ranking(board, rows) for board, rows in found],
+        "rankings": [_ranking(board, cells) for board, rows in found for cells in by_dataset(rows)],
     }
 
 
@@ -168,16 +176,14 @@ def cell(board: Board, row: BoardRow) -> dict[str, Any]:
     """A method on a dataset: its seeds, curve, settings, and where it ran."""
     runs = board.runs[row.key]
     in_units = [_in_units(board, run) for run in runs]
-    done = [run for run in in_units if run["status"] == "done"]
-    seeds = {
-        run["cell"]["seed"]: [(e["step"], float(np.mean(e["returns"]))) for e in run["evaluations"]] for run in done
-    }
+    played = {run["cell"]["seed"]: by_play(run).get(row.play) for run in in_units if run["status"] == "done"}
+    seeds = {s: [(e["step"], float(np.mean(e["returns"]))) for e in found] for s, found in played.items() if found}
     steps = sorted({step for points in seeds.values() for step, _ in points})
     return {
         "board": board,
         "row": row,
         "scale": charts.reach([row]),
-        "seeds": [_seed(run) for run in in_units],
+        "seeds": [_seed(run, row.play) for run in in_units],
         "steps": [{"step": step, "means": [dict(points).get(step) for points in seeds.values()]} for step in steps],
         "evaluated": list(seeds),
         "curve": charts.curve(seeds, row.dataset_mean) if seeds else None,
@@ -189,14 +195,14 @@ def cell(board: Board, row: BoardRow) -> dict[str, Any]:
 
 
 def episodes(board: Board, row: BoardRow) -> list[list[Any]]:
-    """Every evaluation episode of a cell: head and rows, in returns as they were measured."""
-    lines: list[list[Any]] = [["seed", "step", "episode", "return", "length", "won"]]
+    """Every evaluation episode of a cell in its play: head and rows, in returns as they were measured."""
+    lines: list[list[Any]] = [["seed", "step", "play", "episode", "return", "length", "won"]]
     for run in board.runs[row.key]:
-        for evaluation in run.get("evaluations") or []:
+        for evaluation in by_play(run).get(row.play, ()):
             optional = as_list(evaluation.get("lengths")), as_list(evaluation.get("won"))
             for k, value in enumerate(evaluation["returns"]):
                 extra = [values[k] if k < len(values) else "" for values in optional]
-                lines.append([run["cell"]["seed"], evaluation["step"], k, value, *extra])
+                lines.append([run["cell"]["seed"], evaluation["step"], row.play, k, value, *extra])
     return lines
 
 
@@ -244,11 +250,11 @@ def _in_units(board: Board, run: Record) -> Record:
 
 
 def _last_returns(board: Board, row: BoardRow) -> list[float]:
-    runs = [_in_units(board, run) for run in board.runs.get(row.key, [])]
-    return [value for run in runs if run["status"] == "done" for value in run["evaluations"][-1]["returns"]]
+    runs = [_in_units(board, run) for run in board.runs.get(row.key, []) if run["status"] == "done"]
+    return [value for run in runs for last in by_play(run).get(row.play, [])[-1:] for value in last["returns"]]
 
 
-def _seed(run: Record) -> dict[str, Any]:
+def _seed(run: Record, play: str) -> dict[str, Any]:
     """A line of the table of seeds; a seed that did not finish has no numbers."""
-    row = flat(run if run["status"] == "done" else run | {"evaluations": []})
+    row = flat(run if run["status"] == "done" else run | {"evaluations": []}, play)
     return row | {"memory_mb": run.get("memory_mb"), "finished": str(run.get("finished") or "")}

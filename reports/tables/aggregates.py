@@ -8,6 +8,7 @@ the data is 1. A dataset with neither, or with a data mean that is not positive,
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,12 +17,13 @@ import pandas as pd
 from offmarl.reports.tables import stats
 from offmarl.reports.tables.markdown import escape
 from offmarl.reports.tables.markdown import table as markdown_table
+from offmarl.reports.tables.table import NAMES as PLAYS
 from offmarl.reports.tables.table import SCORE, Run, Table, span
 
 BASELINE = "bc"  # improved upon where a suite has no headline method
 NAMES = {"iqm": "IQM", "median": "median", "mean": "mean", "optimality_gap": "optimality gap ↓"}
 ENDS = [f"{metric}{end}" for metric in [*stats.METRICS, "improvement"] for end in ("", "_low", "_high")]
-COLUMNS = ["group", "algorithm", "title", "profile", "source", "n_datasets", "n_seeds", *ENDS, "over"]
+COLUMNS = ["group", "play", "algorithm", "title", "profile", "source", "n_datasets", "n_seeds", *ENDS, "over"]
 COLUMNS += ["rank", "best", "p", "p_holm"]
 Row = dict[str, Any]
 Dataset = tuple[str, str]
@@ -53,7 +55,7 @@ class Aggregates:
     title: str
     rows: list[Row]  # a dict per group and method, with the keys of COLUMNS
     notes: list[str]
-    profiles: dict[str, tuple[np.ndarray, dict[str, stats.Interval]]]  # group to thresholds, and curves by method
+    profiles: dict[str, tuple[np.ndarray, dict[str, stats.Interval]]]  # `block_name` to thresholds, and curves
 
     def frame(self) -> pd.DataFrame:
         """The rows as a data frame; `aggregates.csv` is this."""
@@ -64,19 +66,22 @@ def build(table: Table, suite: dict) -> Aggregates:
     """The aggregates of the runs that a suite's table shows."""
     rows, notes, scales, profiles = [], [], {}, {}
     place = {"profile": table.rows[0].profile, "source": table.rows[0].source}
-    for group in table.groups:
-        runs = [run for run in table.runs if run["group"] == group]
-        datasets = {
-            (row.task, row.quality): row.label for row in table.rows if row.group == group and not row.is_average
-        }
+    for group, play in product(table.groups, table.plays):
+        runs = [run for run in table.runs if (run["group"], run["play"]) == (group, play)]
+        own = [row for row in table.rows if (row.group, row.play) == (group, play) and not row.is_average]
+        datasets = {(row.task, row.quality): row.label for row in own}
         found = _scales(runs)
         scores, incomplete = _matrices(runs, datasets, found)
         if scores:
-            notes += _notes(group, incomplete, [name for key, name in datasets.items() if key not in found])
+            notes += _notes(
+                block_name(group, play), incomplete, [name for key, name in datasets.items() if key not in found]
+            )
             scales |= found
-            rows += [row | place for row in _rows(group, scores, runs, suite.get("headline", BASELINE))]
+            rows += [
+                row | place | {"play": play} for row in _rows(group, scores, runs, suite.get("headline", BASELINE))
+            ]
             taus = np.linspace(0, 1.02 * max(1, *(matrix.max() for matrix in scores.values())), 101)
-            profiles[group] = taus, stats.profiles(scores, taus)
+            profiles[block_name(group, play)] = taus, stats.profiles(scores, taus)
     few = any(row["n_seeds"] < stats.MIN_SEEDS for row in rows)
     intervals = OVER_SEEDS.format(stats.RESAMPLES) if any(row["n_seeds"] >= stats.MIN_SEEDS for row in rows) else ""
     below = [RULE.format(scales=_words(scales)), intervals, f"With {TOO_FEW}." if few else "", *notes, *table.mixed]
@@ -93,15 +98,20 @@ def markdown(found: Aggregates) -> str:
 
 
 def tabulated(found: Aggregates) -> dict[str, tuple[str, list[str], list[list[str]]]]:
-    """Group to the sizes that it pools, and the head and rows of its table, in words."""
+    """Group, in each play, to the sizes that it pools, and the head and rows of its table, in words."""
     tables = {}
-    for group in dict.fromkeys(row["group"] for row in found.rows):
-        methods = [row for row in found.rows if row["group"] == group]
+    for group, play in dict.fromkeys((row["group"], row["play"]) for row in found.rows):
+        methods = [row for row in found.rows if (row["group"], row["play"]) == (group, play)]
         over, best = (next(filter(None, (row[key] for row in methods)), "") for key in ("over", "best"))
         head = ["method", *NAMES.values(), f"P(better than {over})", "rank", f"p against {best}"]
         sizes = [span((row[f"n_{unit}s"] for row in methods), unit) for unit in ("dataset", "seed")]
-        tables[group] = ", ".join(sizes), head, [[row["title"], *_cells(row)] for row in methods]
+        tables[block_name(group, play)] = ", ".join(sizes), head, [[row["title"], *_cells(row)] for row in methods]
     return tables
+
+
+def block_name(group: str, play: str) -> str:
+    """What the aggregates of a group in one play are called: 'SMACv1', 'SMACv1 (zero noise)'."""
+    return " ".join(filter(None, [group, PLAYS.get(play)]))
 
 
 def _cells(row: Row) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import product
 from types import MappingProxyType
 from typing import Any
 
@@ -10,11 +11,12 @@ import numpy as np
 from offmarl.reports.published import findings
 from offmarl.reports.published import numbers as published
 from offmarl.reports.records.reader import Records, flat
+from offmarl.reports.records.schema import OWN, Record, by_play
 from offmarl.reports.tables import notes
 from offmarl.reports.tables.stats import estimate, standings
 from offmarl.reports.tables.table import AVERAGE, SCORE, UNFINISHED, Row, Run, Table, by_dataset, listed
 
-Cells = dict[tuple[str, str, str], list[Run]]  # the runs of a task, quality and algorithm, one per seed
+Cells = dict[tuple[str, str, str, str], list[Run]]  # the runs of a play, task, quality and algorithm, one per seed
 
 
 def build(
@@ -33,40 +35,38 @@ def build(
     shown where there is nothing else. `unavailable` gives the reason for each method, and each dataset (task:quality),
     that does not exist. A group ends in a row of averages (`AVERAGE <group>`) for the methods with a number on all its
     datasets. Tasks that the suite names in `normalised` have scores for returns, which `unit` says.
+    Every group is there once for each play of the suite, and of the runs; the first one has the standing.
     """
     normalised, paper = suite.get("normalised", ()), suite["published"]
     selection = records.select(profile, source, normalised)
     datasets = datasets_of(suite)
-    own = [flat(r) for r in selection.records if (r["cell"]["task"], r["cell"]["quality"]) in datasets]
-    runs, variants = _one_variant(_without_guests(own, suite, datasets, elsewhere), elsewhere)
-    cells: Cells = defaultdict(list)
-    for run in runs:
-        cells[run["task"], run["quality"], run["algorithm"]].append(run)
+    plays, played = _played(selection.records, datasets, suite)
+    runs, variants = _one_variant(_without_guests(played, suite, datasets, elsewhere), elsewhere)
+    cells = _by_cell(runs)
     titles = {run["algorithm"]: run["title"] or run["algorithm"] for run in runs}
     methods = suite["algorithms"] | {key: titles[key] for key in sorted(titles.keys() - suite["algorithms"])}
     wanted = max(map(len, cells.values()), default=0)
     rows: list[Row] = []
-    for group, tasks in suite["groups"].items():
+    for (group, tasks), play in product(suite["groups"].items(), plays):
+        place = {"group": group, "play": play, "profile": profile, "source": source}
         members = [
             Row(
-                group=group,
-                task=task,
-                quality=quality,
+                **place | {"task": task, "quality": quality},
                 unit=SCORE if task in normalised else "return",
                 algorithm=algorithm,
                 title=title,
-                profile=profile,
-                source=source,
-                **_numbers(cells[task, quality, algorithm], wanted, reason),
+                **_numbers(cells[play, task, quality, algorithm], wanted, reason),
             )
             for task, qualities in tasks.items()
             for quality in qualities
             for algorithm, title in methods.items()
             for reason in [unavailable.get(algorithm) or unavailable.get(f"{task}:{quality}")]
         ]
-        _add_published(members, runs, paper)
-        rows += [*members, *(_average(members, algorithm, cells, paper) for algorithm in methods)]
-    for competitors in by_dataset(rows):
+        _add_published(members, runs, paper if play == plays[0] else None)
+        rows += [*members, *(_average(members, algorithm, cells) for algorithm in methods)]
+    first = [row for row in rows if row.play == plays[0]]
+    _add_printed(first, paper)
+    for competitors in by_dataset(first):
         _mark_standings([row for row in competitors if row.has_mean])
     mixed = [*variants, *notes.mixed(runs)]
     return Table(
@@ -76,7 +76,23 @@ def build(
         mixed=mixed,
         column_notes=findings.notes(paper, list(methods.values())),
         runs=_shown(rows, cells),
+        plays=plays,
     )
+
+
+def _played(records: list[Record], datasets: set[tuple[str, str]], suite: dict) -> tuple[list[str], list[Run]]:
+    """The plays of a suite and of the runs of its datasets, and these in each; a finished one where it was played."""
+    records = [r for r in records if (r["cell"]["task"], r["cell"]["quality"]) in datasets]
+    asked = (suite.get("protocol") or {}).get("plays", [OWN])
+    plays = list(dict.fromkeys([*asked, *(play for record in records for play in by_play(record))]))
+    return plays, [flat(r, play) for play in plays for r in records if r["status"] != "done" or play in by_play(r)]
+
+
+def _by_cell(runs: list[Run]) -> Cells:
+    cells: Cells = defaultdict(list)
+    for run in runs:
+        cells[run["play"], run["task"], run["quality"], run["algorithm"]].append(run)
+    return cells
 
 
 def datasets_of(suite: dict) -> set[tuple[str, str]]:
@@ -113,15 +129,22 @@ def _one_variant(runs: list[Run], elsewhere: Mapping[str, Collection[str]]) -> t
     return [run for run in runs if run["variant"] == shown[run["algorithm"]]], others
 
 
-def _add_published(rows: list[Row], runs: list[Run], paper: str) -> None:
+def _add_published(rows: list[Row], runs: list[Run], paper: str | None) -> None:
     """Adds to every row the mean return of its data, and the published number and its origin where there is one."""
-    numbers, origins = published.cells(paper), published.origins(paper)
+    numbers, origins = (published.cells(paper), published.origins(paper)) if paper else ({}, {})
     data = {(run["task"], run["quality"]): run["dataset_mean"] for run in runs if run["status"] == "done"}
     for row in rows:
         row.dataset_mean = data.get((row.task, row.quality), np.nan)
         key = row.task.split("/")[-1], row.quality, row.title
         row.published_mean, row.published_spread = numbers.get(key, (np.nan, np.nan))
         row.published_origin = origins.get(key, "")
+
+
+def _add_printed(rows: list[Row], paper: str) -> None:
+    """Adds to the averages among rows what the paper prints."""
+    printed = published.printed_averages(paper)
+    for row in (row for row in rows if row.is_average):
+        row.published_printed = printed.get((row.group, row.title), (np.nan,))[0]
 
 
 def _numbers(runs: list[Run], wanted: int, unavailable: str | None) -> dict[str, Any]:
@@ -143,32 +166,32 @@ def _numbers(runs: list[Run], wanted: int, unavailable: str | None) -> dict[str,
         **{key: done[0][key] for key in ("variant", "config_hash")},
         **{key: float(np.mean([run[key] for run in done])) for key in ("win_rate", "latency_ms")},
         "engine": listed(run["engine"] for run in done) or "unknown",
-        "reduced": listed(run["reduced"] for run in runs),
+        **{key: listed(run[key] for run in runs) for key in ("reduced", "acting")},
         "status": "partial" if len(done) < wanted else "done",
         "reason": reason if len(done) < wanted else "",
     }
 
 
-def _average(members: Sequence[Row], algorithm: str, cells: Cells, paper: str) -> Row:
-    """The mean over a group's cells of one method, with what the paper prints; no number unless every cell has one."""
+def _average(members: Sequence[Row], algorithm: str, cells: Cells) -> Row:
+    """The mean over a group's cells of one method; no number unless every cell has one."""
     own = [row for row in members if row.algorithm == algorithm]
     group, title = own[0].group, own[0].title
     row = Row(
         group=group,
         task=AVERAGE + group,
         quality="",
+        play=own[0].play,
         algorithm=algorithm,
         title=title,
         unit=listed(row.unit for row in members),
         profile=own[0].profile,
         source=own[0].source,
-        published_printed=published.printed_averages(paper).get((group, title), (np.nan,))[0],
         status="done",
         reason="",
     )
     for key in ("win_rate", "latency_ms", "dataset_mean", "published_mean"):
         setattr(row, key, float(np.mean([getattr(cell, key) for cell in own])))
-    numbers = [_episodes(cells[cell.task, cell.quality, cell.algorithm]) for cell in own if cell.has_mean]
+    numbers = [_episodes(cells[cell.play, cell.task, cell.quality, cell.algorithm]) for cell in own if cell.has_mean]
     statuses = {cell.status for cell in own}
     if statuses == {"not available"}:
         row.status, row.reason = "not available", own[0].reason
@@ -178,7 +201,7 @@ def _average(members: Sequence[Row], algorithm: str, cells: Cells, paper: str) -
         return row
     vars(row).update(estimate(numbers))
     row.variant, row.engine = (listed(getattr(cell, key) for cell in own) or "unknown" for key in ("variant", "engine"))
-    row.reduced = listed(cell.reduced for cell in own)
+    row.reduced, row.acting = (listed(getattr(cell, key) for cell in own) for key in ("reduced", "acting"))
     if "partial" in statuses:
         row.status, row.reason = "partial", "fewer seeds on some datasets"
     return row
@@ -201,7 +224,7 @@ def _shown(rows: Iterable[Row], cells: Cells) -> list[Run]:
     return [
         run | {"title": row.title, "group": row.group, "unit": row.unit, "dataset_mean": row.dataset_mean}
         for row in rows
-        for run in cells.get((row.task, row.quality, row.algorithm), [])
+        for run in cells.get((row.play, row.task, row.quality, row.algorithm), [])
         if run["status"] == "done"
     ]
 

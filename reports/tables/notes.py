@@ -15,7 +15,7 @@ SHARED = {  # what the runs of a dataset should share
     "engine": "version of the simulator",
     "rollout": "reference rollout of the simulator",
 }
-PROTOCOL = {"steps": "gradient steps", "eval_episodes": "evaluation episodes", "eval_noise": "evaluation noise"}
+PROTOCOL = {"steps": "gradient steps", "eval_episodes": "evaluation episodes"}
 
 
 def below(rows: list[Row], runs: list[Run], selection: list[str], suite: dict, name: str) -> list[str]:
@@ -103,15 +103,29 @@ def _caption(rows: list[Row], runs: list[Run], suite: dict, name: str) -> str:
         seeds = span((row.n_seeds for row in rows if row.n_seeds), "seed")
         steps = span((run["steps"] for run in done), "gradient step")
         episodes = span((run["eval_episodes"] for run in done), "evaluation episode")
-        variant, engine, noise = (
-            listed(run[key] for run in done) or "unknown" for key in ("variant", "engine", "eval_noise")
-        )
-        caption += f", variant {variant}, on {engine}; {seeds}, {steps}, {episodes} per seed, evaluation "
-        caption += f"noise {noise}. Numbers are {_intervals(rows)}"
+        variant, engine = (listed(run[key] for run in done) or "unknown" for key in ("variant", "engine"))
+        caption += f", variant {variant}, on {engine}; {seeds}, {steps}, {episodes} per seed. "
+        caption += f"{_plays(rows)} Numbers are {_intervals(rows)}"
     else:
         caption += f": no finished run yet (`offmarl run --suite {name}`)."
     paper = f" Paper: {suite['paper']}, mean ± {facts['spread']} as printed, from {facts['engine']}. It"
     return caption + paper + " is shown for the ranking only: it is not the same measurement."
+
+
+def _plays(rows: list[Row]) -> str:
+    """How the trained networks were played, and what decisions draw."""
+    texts = []
+    for play in dict.fromkeys(row.play for row in rows):
+        drawn: dict[str, list[str]] = defaultdict(list)
+        for row in rows:
+            if row.play == play and row.has_mean and row.title not in drawn[row.acting]:
+                drawn[row.acting].append(row.title)
+        rules = [f"{', '.join(titles)}: {rule}" for rule, titles in drawn.items() if rule]
+        rules = ["no noise for any method"] if play == "zero" else rules
+        texts.append(play + (f" ({'; '.join(rules)})" if rules else ""))
+    first, *others = texts
+    also = f" The same networks were also played {', '.join(others)}, which has no standing." if others else ""
+    return f"Played {first}.{also}"
 
 
 def _intervals(rows: list[Row]) -> str:

@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from offmarl.reports.records.schema import ENDED
+from offmarl.reports.records.schema import ENDED, OWN
 
 Run = dict[str, Any]  # as `reader.flat` gives it, with `title`, `group`, `unit` and `dataset_mean` of its row
+NAMES = {"zero": "(zero noise)", "fixed": "(fixed noise)"}  # of plays other than the methods' own
 AVERAGE, SCORE = "AVERAGE ", "normalised score"
 UNFINISHED = tuple(status for status in ENDED if status != "done")  # of runs without a number
 EXPLAINED = (*UNFINISHED, "partial", "not available")  # the statuses whose reason a reader has to see
@@ -20,14 +21,17 @@ EXPLAINED = (*UNFINISHED, "partial", "not available")  # the statuses whose reas
 class Row:
     """A method on a dataset, or averaged over the datasets of a group. The fields are the columns of table.csv.
 
-    `reduced` has the sizes that fall short of the paper's, of an average those of all its cells. `published_mean` of an
-    average is recomputed, `published_printed` is what the paper prints. `standing` is "best" or "second" by mean,
-    `tied` says that an interval overlaps that of the best.
+    `play` says how the trained networks were played: a table shows every dataset once for each, and the first play
+    alone has standings and published numbers. `acting` is what a decision draws. `reduced` has the sizes that fall
+    short of the paper's, of an average those of all its cells. `published_mean` of an average is recomputed,
+    `published_printed` is what the paper prints. `standing` is "best" or "second" by mean, `tied` says that an interval
+    overlaps that of the best.
     """
 
     group: str
     task: str
     quality: str
+    play: str = OWN
     unit: str
     algorithm: str
     title: str
@@ -37,6 +41,7 @@ class Row:
     engine: str | None = None
     config_hash: str | None = None
     reduced: str = ""
+    acting: str = ""
     n_seeds: int = 0
     mean: float = math.nan
     two_std: float = math.nan
@@ -62,8 +67,9 @@ class Row:
 
     @property
     def label(self) -> str:
-        """What its dataset is called: '3m good', 'spread expert (score)'."""
-        words = self.task.split("/")[-1], self.quality, "(score)" if self.unit == SCORE else ""
+        """What its dataset and play are called: '3m good', '3m good (zero noise)', 'spread expert (score)'."""
+        play = "" if self.play == OWN else NAMES.get(self.play, self.play)
+        words = self.task.split("/")[-1], self.quality, play, "(score)" if self.unit == SCORE else ""
         return " ".join(filter(None, words))
 
     @property
@@ -84,7 +90,13 @@ class Table:
     notes: list[str]  # the paragraphs below the table
     mixed: list[str]  # those of them that say what was measured in more than one way
     column_notes: list[tuple[tuple[str, ...], str]]  # about published columns: titles of methods, text
-    runs: list[Run]  # the finished runs behind the rows, in their order
+    runs: list[Run]  # the finished runs behind the rows, in their order, once for each play
+    plays: Sequence[str] = (OWN,)  # the first one has the standing
+
+    @property
+    def main_runs(self) -> list[Run]:
+        """The runs in the play that has the standing, which figures and aggregates show."""
+        return [run for run in self.runs if run["play"] == self.plays[0]]
 
     @property
     def groups(self) -> list[str]:
@@ -102,10 +114,10 @@ class Table:
 
 
 def by_dataset(rows: Iterable[AnyRow]) -> list[list[AnyRow]]:
-    """The rows of every dataset, and of every average, together."""
-    found: dict[tuple[str, str], list[AnyRow]] = defaultdict(list)
+    """The rows of every dataset, and of every average, together, for each play."""
+    found: dict[tuple[str, str, str], list[AnyRow]] = defaultdict(list)
     for row in rows:
-        found[row.task, row.quality].append(row)
+        found[row.play, row.task, row.quality].append(row)
     return list(found.values())
 
 
@@ -116,7 +128,7 @@ def reduced_networks(rows: Sequence[Row]) -> str:
     """
     sizes: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        if row.has_mean and not row.is_average:
+        if row.has_mean and not row.is_average and row.play == rows[0].play:  # all plays are of the same networks
             sizes[row.title][row.reduced].append(row.label)
     methods: dict[str, list[str]] = defaultdict(list)
     for title, found in sizes.items():

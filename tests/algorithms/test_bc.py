@@ -44,8 +44,10 @@ def test_the_loss_knows_no_mask_reward_or_successor(build, make_batch):
     assert torch.equal(algorithm.losses(batch)["policy"], algorithm.losses(mixed)["policy"])
 
 
-def test_argmax_takes_the_most_likely_legal_action(build, views):
-    algorithm = build()
+@pytest.mark.parametrize("play", ["own", "zero"])
+def test_argmax_and_play_without_noise_take_the_most_likely_legal_action(build, play):
+    algorithm = build(act_by="argmax" if play == "own" else "sample")
+    algorithm.play = play
     obs, legal = torch.randn(2, 50, 3, 5), torch.rand(2, 50, 3, 4) < 0.5
     legal[..., 0] = True
     likely = algorithm.nets["policy"](obs).softmax(-1) * legal
@@ -53,7 +55,7 @@ def test_argmax_takes_the_most_likely_legal_action(build, views):
 
 
 def test_samples_follow_the_softmax_over_legal_actions(build, views):
-    algorithm = build(act_by="sample")
+    algorithm = build()
     obs, legal = views
     shares = F.one_hot(algorithm.act(obs, legal)[0], 4).float().mean(1)
     likely = algorithm.nets["policy"](obs[:, :1])[:, 0].detach().exp() * legal[:, 0]
@@ -80,6 +82,7 @@ def test_training_recovers_a_rule_of_the_observation(build, make_batch):
         batch = make_batch(algorithm.spec, size=64, draw=draw)
         algorithm.update(batch._replace(actions=batch.obs[..., :4].argmax(-1)))
     obs = make_batch(algorithm.spec, size=64, draw=999).obs
+    algorithm.play = "zero"
     assert (algorithm.act(obs)[0] == obs[..., :4].argmax(-1)).float().mean() > 0.85
 
 

@@ -40,7 +40,7 @@ def play(make_spec):
 
     def run(cls, space):
         spec = TaskSpec(agents=2, obs=3, state=3, actions=2 if space == "discrete" else 1, discrete=space == "discrete")
-        config = {"hidden": (32, 32), "learning_rate": 3e-3, "discount": 0.0, "eval_noise": "fresh"}
+        config = {"hidden": (32, 32), "learning_rate": 3e-3, "discount": 0.0}
         algorithm = cls(spec, cls.Config(**config | SCALED.get(cls.name, {})), [0, 1])
         sampler = Sampler(_data(spec), [0, 1], window=algorithm.config.window)
         sampler.data = algorithm.prepare(sampler.data)

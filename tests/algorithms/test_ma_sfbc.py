@@ -162,14 +162,15 @@ def test_a_run_resumed_before_and_after_planning_is_the_same(build, make_batch, 
 
 
 def test_a_trained_network_acts_without_the_data(build, make_spec):
-    trained, alone = build([3], eval_noise="fixed"), MASfBC(make_spec("continuous"), Config(**TINY), [3])
+    trained, alone = build([3]), MASfBC(make_spec("continuous"), Config(**TINY), [3])
     alone.load_nets(trained.seed_state(0))
     assert alone.act(torch.zeros(1, 2, 3, 5))[0].shape == (1, 2, 3, 4)
 
 
 @pytest.mark.parametrize("select", [1, 3])
 def test_the_best_candidates_are_taken_and_averaged(build, select):
-    algorithm = build(candidates=16, select=select, act_weight=1e6, eval_noise="fixed")
+    algorithm = build(candidates=16, select=select, act_weight=1e6)
+    algorithm.play = "fixed"
     algorithm.nets["critic"].forward = value
     obs = torch.randn(2, 5, 3, 5)
     candidates, q = algorithm.propose(obs, algorithm.acting_noise(5, 16, 3, 4))

@@ -257,7 +257,8 @@ def test_without_q_the_policy_is_taught_by_the_flow_alone(mac_flow, make_batch, 
 @pytest.mark.parametrize("joint", [True, False])
 @pytest.mark.parametrize("space", ["discrete", "continuous"])
 def test_without_distillation_the_integrated_flow_acts(mac_flow, look, space, joint):
-    algorithm = mac_flow(space=space, acts_by="flow", joint_flow=joint, flow_steps=4, eval_noise="zero")
+    algorithm = mac_flow(space=space, acts_by="flow", joint_flow=joint, flow_steps=4)
+    algorithm.play = "zero"
     obs, legal = look(algorithm.spec)
     noise = torch.zeros(*obs.shape[:-1], algorithm.spec.actions)
     x = noise

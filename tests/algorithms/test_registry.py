@@ -58,6 +58,7 @@ ORDER = (
         "prepare",
         "losses",
         "act",
+        "acting_rule",
         "nfe",
         "keep_agent",
         "begin_update",

@@ -128,8 +128,9 @@ def build(case, spec, make_data):
     """Makes the method of the case, small."""
     cls, variant, _ = case
 
-    def make(seeds=SEEDS, **over):
+    def make(seeds=SEEDS, play="own", **over):
         algorithm = cls(spec, cls.Config(**{**_settings(cls, variant), **over}), seeds)
+        algorithm.play = play
         algorithm.prepare(make_data(spec))
         return algorithm
 

@@ -57,7 +57,7 @@ def test_gradient_steps_of_a_variant_are_alike_and_never_wait_for_the_host(case,
 
 
 def test_decisions_are_alike_and_never_wait_for_the_host(build, spec, look):
-    algorithm, views = build(eval_noise="fresh"), look(spec, episodes=2)
+    algorithm, views = build(play="own"), look(spec, episodes=2)
     _, memory = algorithm.act(*views)
     seen = []
     for _ in range(3):

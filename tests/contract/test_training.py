@@ -186,11 +186,11 @@ def test_save_load_continue_equals_uninterrupted(build, batch, views, through_di
 
 
 def test_a_seed_loaded_alone_acts_as_it_did_among_others(build, batch, views, through_disk, assert_same, train):
-    together = train(build(eval_noise="zero"), [batch(draw) for draw in range(2)])
+    together = train(build(play="zero"), [batch(draw) for draw in range(2)])
     obs, legal = views
     actions, _ = together.act(obs, legal)
     for k, seed in enumerate(SEEDS):
-        alone = build([seed], eval_noise="zero")
+        alone = build([seed], play="zero")
         alone.load_nets(through_disk(together.seed_state(k)))
         assert_same(alone.seed_state(0), together.seed_state(k))
         again, _ = alone.act(obs[k : k + 1], None if legal is None else legal[k : k + 1])

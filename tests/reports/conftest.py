@@ -55,7 +55,7 @@ def write_run():
                 "status": "done",
                 "algorithm": facts if reduced is None else facts | {"reduced": reduced},
                 "config_hash": hash,
-                "protocol": {"steps": 3000, "eval_every": 1000, "eval_episodes": 4, "eval_noise": "zero"},
+                "protocol": {"steps": 3000, "eval_every": 1000, "eval_episodes": 4, "plays": ["own"]},
                 "dataset": {"sha256": task + quality, "return_mean": 12.5, "return_std": 4.0},
                 "engine": ENGINE,
                 "evaluations": [each | {"won": [True, False, False, False], "lengths": [9] * 4} for each in episodes],

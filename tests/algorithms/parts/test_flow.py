@@ -238,7 +238,8 @@ def test_flow_bcs_loss_of_a_resting_field_follows_from_the_variances(build, make
 
 @pytest.mark.parametrize("steps", [1, 4])
 def test_flow_bc_acts_by_the_whole_integration(build, steps):
-    algorithm = build(flow_steps=steps, eval_noise="zero")
+    algorithm = build(flow_steps=steps)
+    algorithm.play = "zero"
     obs, legal = torch.randn(2, 50, 3, 5), torch.rand(2, 50, 3, 4) < 0.5
     legal[..., 0] = True
     with torch.no_grad():

@@ -108,7 +108,7 @@ def test_a_number_of_a_table_is_compared_with_the_episodes(results, job, capsys)
     code, lines = said(results, capsys)
     assert code == 1
     assert f"  runs/{place.name}: {place.name}: no checksums, it was written by an older version" in lines
-    assert any(line.startswith("! reports/smac/table.csv: smac/3m good bc mean: is ") for line in lines)
+    assert any(line.startswith("! reports/smac/table.csv: smac/3m good bc own mean: is ") for line in lines)
 
 
 def test_settings_that_do_not_fit_the_name_are_found(results, job, capsys):

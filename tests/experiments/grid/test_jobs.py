@@ -142,10 +142,7 @@ def test_a_setting_that_its_method_refuses_is_named():
 def test_the_paper_profile_is_the_papers_protocol():
     job = only(profile="paper", algorithm="mac_flow")
     assert (job.protocol.steps, job.protocol.eval_episodes, job.seeds) == (10**6, 10, (0, 1, 2, 3, 4, 5))
-    defaults = dataclasses.asdict(registry()["mac_flow"].Config())
-    assert {k: v for k, v in dataclasses.asdict(job.config).items() if k != "eval_noise"} == {
-        k: v for k, v in defaults.items() if k != "eval_noise"
-    }
+    assert job.config == registry()["mac_flow"].Config()
 
 
 def test_seeds_of_the_command_line_replace_the_profiles():
@@ -186,8 +183,8 @@ def test_a_setting_for_all_reaches_those_that_have_it():
     assert only("all.alpha=9.0", algorithm="mac_flow").config.alpha == 9.0
 
 
-def test_the_suite_decides_the_noise_of_evaluation():
-    assert {job.config.eval_noise for job in jobs(SMAC)} == {"zero"}
+def test_the_suite_decides_how_the_trained_networks_are_played():
+    assert {job.protocol.plays for job in jobs(SMAC)} == {("own", "zero")}
 
 
 @pytest.mark.parametrize(

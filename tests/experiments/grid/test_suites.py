@@ -22,7 +22,7 @@ def test_a_continuous_suite_is_every_available_method_on_sixteen_datasets(name):
     assert {job.algorithm for job in found} == able
     assert len(found) == 16 * len(able)
     assert set(grid.unavailable_methods(suite)) == set(suite.algorithms) - able
-    assert {job.config.eval_noise for job in found} == {"fresh"}
+    assert {job.protocol.plays for job in found} == {("own",)}
     assert {job.protocol.eval_episodes for job in found} == {10}
 
 

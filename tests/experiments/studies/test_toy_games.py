@@ -34,7 +34,7 @@ def covering():
     """An untrained method and its game of landmarks."""
     game = GAMES["landmarks"](np.random.default_rng(0), 20)
     kind = registry()["mac_flow"]
-    return kind(game.spec, kind.Config(hidden=(16, 16), flow_steps=3, eval_noise="fresh"), [0, 1]), game
+    return kind(game.spec, kind.Config(hidden=(16, 16), flow_steps=3), [0, 1]), game
 
 
 def test_gaps_lie_below_their_bounds_and_distances_below_the_distillation(covering):

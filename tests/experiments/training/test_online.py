@@ -87,7 +87,8 @@ def test_a_seed_plays_the_same_in_any_company(playing, method):
 def test_exploring_draws_and_leaves_acting_as_it_was(playing):
     """At equal observations a method that acts alike otherwise takes several actions; its own streams stand still."""
     for method in ("bc", "macql", "mac_flow"):
-        algorithm = playing(method=method, eval_noise="zero").algorithm
+        algorithm = playing(method=method).algorithm
+        algorithm.play = "zero"
         obs, legal = torch.ones(2, 200, 3, 3), torch.ones(2, 200, 3, 4, dtype=torch.bool)
         before = algorithm.acting.state_dict()
         with algorithm.exploring(SeedStreams([3, 5], "exploring")):
@@ -122,7 +123,7 @@ def test_a_share_of_every_batch_is_the_offline_data(playing, share, given):
 
 
 def online_job(small, method, **over):
-    job = small(method, flow_steps=2, eval_noise="fresh")
+    job = small(method, flow_steps=2)
     phase = OnlinePhase(start=15, lanes=2, share=0.5, noise=0.0)
     return dataclasses.replace(job, protocol=dataclasses.replace(job.protocol, online=phase, **over))
 
@@ -148,7 +149,7 @@ def test_a_run_stopped_before_or_within_the_online_phase_ends_the_same(small, tm
 
 
 def test_a_run_is_evaluated_where_its_online_phase_begins(small, tmp_path):
-    job = online_job(small, "mac_flow", eval_every=20)
+    job = online_job(small, "mac_flow", eval_every=20, plays=("own",))
     list(train(job, tmp_path))
     record = Store(tmp_path).read(job.run_ids()[0])
     assert [evaluation["step"] for evaluation in record["evaluations"]] == [15, 20, 30]

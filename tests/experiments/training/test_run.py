@@ -19,7 +19,7 @@ from offmarl.experiments.training.machine import Host
 from offmarl.experiments.training.method import build
 from offmarl.experiments.training.run import train
 
-STOCHASTIC = {"flow_steps": 2, "eval_noise": "fresh"}  # it draws when it trains and when it acts
+STOCHASTIC = {"flow_steps": 2}  # it draws when it trains and when it acts
 
 
 def finish(job, results):
@@ -89,10 +89,11 @@ def test_every_seed_leaves_a_complete_run(whole, job, complete):
         assert record["code"]["version"]
 
 
-def test_every_evaluation_keeps_every_episode(whole, job):
+@pytest.mark.parametrize("play", ["own", "zero"])
+def test_every_evaluation_keeps_every_episode(whole, job, play):
     for run_id in job.run_ids():
         evaluations = Store(whole[0]).read(run_id)["evaluations"]
-        assert [row["step"] for row in evaluations] == [10, 20, 30]
+        assert [row["step"] for row in evaluations if row["play"] == play] == [10, 20, 30]
         for row in evaluations:
             assert len(row["returns"]) == len(row["won"]) == len(row["lengths"]) == 32
             assert all(0 <= value <= 20 + 1e-4 for value in row["returns"])
@@ -103,7 +104,9 @@ def test_an_evaluation_lies_at_the_end_even_off_the_beat(small, tmp_path):
     job = small(steps=25)
     finish(job, tmp_path)
     record = Store(tmp_path).read(job.run_ids()[0])
-    assert [row["step"] for row in record["evaluations"]] == [10, 20, 25]
+    assert [(row["step"], row["play"]) for row in record["evaluations"]] == [
+        (step, play) for step in (10, 20, 25) for play in ("own", "zero")
+    ]
 
 
 def test_curves_have_the_loss_of_every_kept_step_and_seed(whole, job):
@@ -143,7 +146,7 @@ def test_training_changes_the_method(small, tmp_path):
 
 
 def test_a_checkpoint_is_the_method_that_was_evaluated(small, tmp_path, battles):
-    job = small()  # BC decides without drawing
+    job = small(act_by="argmax")  # it decides without drawing
     finish(job, tmp_path)
     for seed, run_id in zip(job.seeds, job.run_ids()):
         evaluations, _, nets = outcome(tmp_path, run_id)
@@ -224,7 +227,7 @@ def test_a_run_stopped_by_hand_in_its_last_evaluation_still_has_one(small, tmp_p
         finish(job, tmp_path)
     finish(job, tmp_path)
     for run_id in job.run_ids():
-        assert [row["step"] for row in Store(tmp_path).read(run_id)["evaluations"]] == [10]
+        assert [row["step"] for row in Store(tmp_path).read(run_id)["evaluations"]] == [10, 10]
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"nonsense"])

@@ -118,7 +118,7 @@ def test_three_seeds_give_intervals_and_tests(full, pool):
 
 
 def test_what_was_not_measured_alike_is_noted_beside_the_aggregates(store, write_run, pool):
-    protocol = {"steps": 300, "eval_episodes": 4, "eval_noise": "zero"}
+    protocol = {"steps": 300, "eval_episodes": 4, "plays": ["own"]}
     write_run(store, "smac/3m", "good", "bc", 0, 15, protocol=protocol)
     assert "BC does not have the same gradient steps on all datasets" in below(pool(store))
 

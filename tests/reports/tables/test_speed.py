@@ -98,7 +98,7 @@ def test_a_method_has_the_colour_of_the_other_figures(measured, write_run):
     measured("latency", "a")
     results = measured("latency", "b", algorithm="mac_flow")
     write_run(results, "smac/3m", "good", "bc", 0, 15.0)
-    colour = figures.colours(tables.build(Records.read(results), SUITE, "smac", "quick", "embedded", {}, ()))
+    colour = figures.colours(tables.build(Records.read(results), SUITE, "smac", "quick", "embedded", {}))
     figure = speed_figures.inference_time(speed.inference(results, SUITE), colour)
     drawn = {bar.get_label(): to_hex(bar.patches[0].get_facecolor()) for bar in figure.axes[0].containers}
     assert drawn == {"BC": colour["BC"].lower(), "MAC-Flow": colour["MAC-Flow"].lower()}

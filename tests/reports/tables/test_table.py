@@ -256,7 +256,7 @@ def test_numbers_from_other_data_are_pointed_out(store, write_run, build):
 
 def test_methods_and_datasets_of_another_protocol_are_pointed_out(store, write_run, build, datasets):
     assert "gradient steps on" not in below(build(store)) and "Not every method" not in below(build(store))
-    protocol = {"steps": 3000, "eval_episodes": 4, "eval_noise": "zero"}
+    protocol = {"steps": 3000, "eval_episodes": 4, "plays": ["own"]}
     for seed in (0, 1):
         for place in [
             ("smac/3m", "good"),
