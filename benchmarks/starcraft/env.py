@@ -5,7 +5,7 @@ process, and a game that crashes or hangs is replaced without effect on other la
 
 Reproducible only in part: SMACv2's teams and start positions follow from an episode's seed. The game takes a seed only
 when it is launched, so its own randomness is seeded in the first episode of a process only; in SMAC and OMIGA's SMAC
-nothing else is random. Rewards are scaled by the health of a process's first teams, which vary in SMACv2.
+nothing else is random. Rewards are scaled by the health of a process's first enemies, which vary in SMACv2.
 
 Source: oxwhirl's smac and smacv2 and InstaDeep's og-marl as they are on GitHub; pysc2 4.0.0.
 Shapes: E lanes, I agents, O observation, S state, A actions of one agent.
@@ -13,25 +13,31 @@ Shapes: E lanes, I agents, O observation, S state, A actions of one agent.
 
 import os
 import random
+import shutil
 import signal
+import tempfile
+import threading
 import time
 import weakref
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
-from multiprocessing import get_context
+from multiprocessing import connection, get_context, parent_process
 from typing import Any
 
 import numpy as np
+import psutil
 
 from offmarl.benchmarks.env import Step, View
-from offmarl.benchmarks.starcraft.packages import GAME, INSTALL, PACKAGES, missing
+from offmarl.benchmarks.starcraft.packages import INSTALL, PACKAGES, game_command, home, missing
 from offmarl.benchmarks.tasks import Task
 
 STEP_SECONDS, RESET_SECONDS, CLOSE_SECONDS = 60.0, 300.0, 15.0  # a reset may have to launch the game
 RESTARTS = 3  # failures in a row that a lane may have
 DOCTOR = "offmarl doctor shows what is missing"
 PROTOBUF = "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"
+UNFIT = ("SC2LaunchError", "NoMapError")  # of pysc2 and the packages
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
 class StarCraftError(RuntimeError):
@@ -48,9 +54,12 @@ class Game:
         self.package = package = PACKAGES[task.engine]
         self.env = getattr(import_module(package.module), package.name)(**package.options(task))
         self.core = getattr(self.env, "env", self.env)  # within SMACv2's wrapper
-        info = self.env.get_env_info()
-        sizes = [info[name] for name in ("n_agents", "obs_shape", "state_shape", "n_actions", "episode_limit")]
-        sizes = [size[0] if isinstance(size, list) else size for size in sizes]
+        self.core.full_restart = _broken
+        self.scale = self.core.max_reward  # before the package adds the enemies' health
+        # Not from get_env_info(), which in og-marl calls a method that does not exist.
+        sizes = [self.core.n_agents, self.env.get_obs_size(), self.env.get_state_size()]
+        sizes += [self.core.n_actions, self.core.episode_limit]
+        sizes = [size[0] if isinstance(size, (list, tuple)) else size for size in sizes]
         sizes[2] *= sizes[0] if package.each else 1
         self.agents = range(sizes[0])
         for name, size in zip(("agents", "obs", "state", "actions", "limit"), sizes):
@@ -67,33 +76,39 @@ class Game:
         stream = np.random.default_rng(seed)
         for distribution in getattr(self.env, "env_key_to_distribution_map", {}).values():
             _draw_from(stream, distribution)
-        before = self.core.force_restarts
+        if first := self.core._episode_count == 0:
+            if self.core._sc2_proc:  # no episode has ended: the package would launch another game
+                self.core._sc2_proc.close()
+            self.core.max_reward = self.scale
         self.env.reset()
-        self._check(before)
+        if first and not self.package.map:
+            # The package adds the enemies it sees each time it looks, and looks again while units are missing.
+            health = sum(unit.health_max + unit.shield_max for unit in self.core.enemies.values())
+            self.core.max_reward = self.scale + health
         return self._seen()
 
     def step(self, actions: list[int]) -> tuple:
         """As `reset`, then the reward, and the flags done, timeout, won and void (never set here)."""
-        before, timeouts = self.core.force_restarts, self.core.timeouts
+        timeouts = self.core.timeouts
         outcome = self.env.step(actions)
         if self.package.each:
             _, _, ((reward, *_), *_), ends, (info, *_), _ = outcome
             over, won = all(ends), info["won"]
         else:
             reward, over, info = outcome
-            won = info.get("battle_won")
-        self._check(before, broken=won is None)
+            won = info["battle_won"]
         # In `info` the packages report a time-out only of episodes that continue after it.
         return self._seen(), reward, (over, self.core.timeouts > timeouts, over and won, False)
-
-    def _check(self, before: int, broken: bool = False) -> None:
-        if broken or self.core.force_restarts > before:
-            raise ConnectionError("the game crashed and was launched again")  # by the package
 
     def _seen(self) -> tuple[np.ndarray, ...]:
         states = [self.env.get_state_agent(i) for i in self.agents] if self.package.each else [self.env.get_state()]
         legal = [self.env.get_avail_agent_actions(i) for i in self.agents]  # all at once fails in some SMACv2
         return np.array(self.env.get_obs(), np.float32), np.concatenate(states, dtype=np.float32), np.array(legal, bool)
+
+
+def _broken() -> None:
+    """Instead of the package's `full_restart`, which launches a game that nobody would play."""
+    raise ConnectionError("the game crashed")
 
 
 def _draw_from(stream: np.random.Generator, distribution: Any) -> None:
@@ -105,12 +120,16 @@ def _draw_from(stream: np.random.Generator, distribution: Any) -> None:
             _draw_from(stream, part)
 
 
-def _serve(pipe: Any, task: Task) -> None:
-    """Execute orders (method, argument) until None, the end of the other side, or a failure, the last answer."""
+def _serve(pipe: Any, task: Task, scratch: str) -> None:
+    """Execute orders (method, argument) until None, the end of the other side, or a failure, the last answer.
+
+    `scratch` is the temporary folder of this process and its game alone.
+    """
     os.setsid()  # one group with the game, to be ended together; Ctrl-C is for the trainer only
     for number in (signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, lambda *_: os.killpg(0, signal.SIGKILL))
     os.dup2(2, 1)  # the game prints a lot
+    threading.Thread(target=_end_with_parent, args=(scratch,), daemon=True).start()
     game = None
     try:
         game = Game(task)
@@ -120,37 +139,62 @@ def _serve(pipe: Any, task: Task) -> None:
     except (EOFError, BrokenPipeError):
         pass
     except Exception as error:  # whatever the packages raise
-        unfit = isinstance(error, FileNotFoundError) or type(error).__name__ in ("SC2LaunchError", "NoMapError")
+        lack = missing(task.engine, task.short)  # by now
+        unfit = bool(lack) or isinstance(error, FileNotFoundError) or type(error).__name__ in UNFIT
         text = str(error) if isinstance(error, StarCraftError) else f"{type(error).__name__}: {error}"
         if unfit or game is None and not isinstance(error, StarCraftError):
-            text += f": {GAME}~" if unfit else f": {INSTALL}{PACKAGES[task.engine].source}"
+            text += f": {lack or game_command()}" if unfit else f": {INSTALL}{PACKAGES[task.engine].source}"
         with suppress(OSError):
             pipe.send(("unfit" if unfit or game is None else "failed", " ".join(text.split())))
     finally:
         signal.alarm(int(CLOSE_SECONDS))
         if game is not None:
             game.env.close()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _end_with_parent(scratch: str) -> None:
+    """Once the trainer has ended, end the game, remove its files, and end this process, whatever it waits for."""
+    if parent := parent_process():
+        connection.wait([parent.sentinel])
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                child.kill()
+        shutil.rmtree(scratch, ignore_errors=True)
+        os.killpg(0, signal.SIGKILL)
 
 
 # In the parent.
 
 
+@contextmanager
+def _variables(scratch: str) -> Iterator[None]:
+    """The environment variables of a worker, set while it starts, because what it imports reads some of them.
+
+    protobuf newer than 3.20 reads pysc2's messages in Python only, and the game on this machine is behind no proxy.
+    """
+    before = dict(os.environ)
+    for name in PROXIES:
+        os.environ.pop(name, None)
+        os.environ.pop(name.upper(), None)
+    os.environ.update({PROTOBUF: "python", "SC2PATH": str(home().absolute()), "TMPDIR": scratch})
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 class Worker:
-    """The process of one lane."""
+    """The process of one lane, with a temporary folder of its own."""
 
     def __init__(self, task: Task):
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, task), daemon=True)
-        # protobuf newer than 3.20 reads pysc2's messages in Python only. Set before the process starts, because what it
-        # imports may import protobuf; with 3.20 a user can set it to cpp, which is faster.
-        unset = PROTOBUF not in os.environ
-        os.environ.setdefault(PROTOBUF, "python")
-        try:
+        self.scratch = tempfile.mkdtemp(prefix="offmarl-game-")
+        self.process = context.Process(target=_serve, args=(theirs, task, self.scratch), daemon=True)
+        with _variables(self.scratch):
             self.process.start()
-        finally:
-            if unset:
-                del os.environ[PROTOBUF]
         theirs.close()
 
     def send(self, order: Any) -> None:
@@ -176,6 +220,7 @@ class Worker:
         self.process.kill()
         self.process.join()
         self.pipe.close()
+        shutil.rmtree(self.scratch, ignore_errors=True)
 
 
 def _end(workers: dict[int, Worker]) -> None:
@@ -235,8 +280,12 @@ class StarCraftEnv:
             self._ends[:, lane] = True, False, False, True
         return Step(self._view(), reward, *self._ends.copy())
 
+    def release(self) -> None:
+        """End all games and their processes until the next reset."""
+        _end(self._workers)
+
     def close(self) -> None:
-        """End all games and their processes."""
+        """End all games and their processes for good."""
         self._close()
 
     def _start(self) -> None:
@@ -265,7 +314,9 @@ class StarCraftEnv:
                 raise StarCraftError(f"{self.task.name}: {answer}; {DOCTOR}")
             if self._failures[lane] > RESTARTS:
                 times = f"{self._failures[lane]} times in a row"
-                raise RuntimeError(f"{self.task.name}: the game of lane {lane} failed {times}, at last: {answer}")
+                raise RuntimeError(
+                    f"{self.task.name}: the game of lane {lane} failed {times}, at last: {answer}; {DOCTOR}"
+                )
         return answers
 
     def _view(self) -> View:

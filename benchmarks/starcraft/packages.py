@@ -5,22 +5,25 @@ Source: oxwhirl's smac and smacv2 and InstaDeep's og-marl as they are on GitHub;
 """
 
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from importlib import metadata
 from importlib.util import find_spec
 from json import loads
 from pathlib import Path
+from shlex import quote
 from types import SimpleNamespace
 from typing import Any
 
 from offmarl.benchmarks.tasks import Task
 
 # pysc2 takes any protobuf; the requirements of the other packages would replace it by 3.20.
-INSTALL = 'pip install "pysc2==4.0.0" && pip install --no-deps '
+PIP = f"{quote(sys.executable)} -m pip"
+INSTALL = f'{PIP} install "pysc2==4.0.0" && {PIP} install --no-deps '
 GAME = "wget http://blzdistsc2-a.akamaihd.net/Linux/SC2.4.10.zip && unzip -P iagreetotheeula SC2.4.10.zip -d "
+PROGRAM, OLDEST_BUILD = "SC2_x64", 55958  # StarCraft II 3.16.1, the first that pysc2 starts
 
 
 @dataclass(frozen=True)
@@ -80,23 +83,76 @@ PACKAGES = {
 
 
 def missing(engine: str, short: str = "*") -> str:
-    """What of the engine, or of its map `short`, is missing and the command that installs it, in one line; or empty."""
-    package, home = PACKAGES[engine], _home()
+    """All that the engine lacks for its map `short`, with the commands that install it, in one line; or empty."""
+    return "; ".join([*package_lacks(engine), *game_lacks(engine, short)])
+
+
+def package_lacks(engine: str) -> list[str]:
+    """What of the engine's Python packages is missing, and the command that installs it."""
+    package = PACKAGES[engine]
     name, install = package.module.split(".")[0], INSTALL + package.source
     if (spec := find_spec(name)) is None or find_spec("pysc2") is None:
-        return f"the Python package {name if spec is None else 'pysc2'} is not installed: {install}"
+        return [f"the Python package {name if spec is None else 'pysc2'} is not installed: {install}"]
     if not _genuine(package):
         other = "AutoML's optimiser, not StarCraft's" if engine == "smac" else f"has no {package.part}"
-        return f"the Python package {name} ({spec.origin}) is {other}: pip uninstall -y {name} && {install}"
-    if not any((home / "Versions").glob("Base*")):
-        why = "is not set and there is none in" if not os.environ.get("SC2PATH") else "has no Versions:"
-        return f"StarCraft II: SC2PATH {why} {home}: {GAME}{home.parent} && export SC2PATH={home.parent}/StarCraftII"
-    maps = [file.name.lower() for file in home.glob("[Mm]aps/*/*") if file.parent.name.lower() == "smac_maps"]
-    if not any(fnmatch(file, f"{package.map or short}.SC2Map".lower()) for file in maps):
-        address, folder = f"https://github.com/{package.maps[0]}", home / package.maps[1]
-        fetch = f"wget -O maps.zip {address} && mkdir -p {folder} && unzip -o maps.zip -d {folder}"
-        return f"no {package.map or short}.SC2Map in {home / 'Maps/SMAC_Maps'}: {fetch}"
-    return ""
+        return [f"the Python package {name} ({spec.origin}) is {other}: {PIP} uninstall -y {name} && {install}"]
+    return []
+
+
+def game_lacks(engine: str, short: str = "*") -> list[str]:
+    """What of the game, and of the engine's map `short`, pysc2 would not find or start, and what to do."""
+    package, lacks = PACKAGES[engine], []
+    try:
+        builds = _builds()
+    except ValueError as error:
+        return [str(error)]
+    program = home() / f"Versions/Base{max(builds, default=0):05}" / PROGRAM
+    if not builds:
+        why = "has no Versions/Base*:" if os.environ.get("SC2PATH") else "is not set and there is none in"
+        lacks.append(f"StarCraft II: SC2PATH {why} {home()}: {game_command()}")
+    elif max(builds) < OLDEST_BUILD:
+        lacks.append(f"StarCraft II: {program.parent} is older than 3.16.1: {game_command()}")
+    elif not program.is_file():
+        lacks.append(f"StarCraft II: no {program}, of the newest version there: {game_command()}")
+    elif not os.access(program, os.X_OK):
+        lacks.append(f"StarCraft II: {program} is not executable: chmod +x {quote(str(program))}")
+    folder, name = home() / "Maps/SMAC_Maps", package.map or short
+    if not any(file.is_file() and file.suffix == ".SC2Map" for file in folder.glob(f"{name}.SC2Map")):
+        lacks.append(f"no {folder}/{name}.SC2Map: {_map_command(package, name)}")
+    return lacks
+
+
+def game_command() -> str:
+    """The command that puts the game where it is looked for."""
+    place = home().absolute().parent
+    export = f" && export SC2PATH={quote(f'{place}/StarCraftII')}" if os.environ.get("SC2PATH") else ""
+    return f"{GAME}{quote(str(place))}{export}"
+
+
+def _map_command(package: Package, name: str) -> str:
+    """How the map comes to where it is looked for: from another folder or spelling, or from GitHub."""
+    wanted = home() / f"Maps/SMAC_Maps/{name}.SC2Map"
+    for found in sorted(home().glob("[Mm][Aa][Pp][Ss]/**/*")):
+        if found.is_file() and name != "*" and found.name.lower() == wanted.name.lower():
+            return f"mkdir -p {quote(str(wanted.parent))} && mv {quote(str(found))} {quote(str(wanted))}"
+    folder = quote(str(home() / package.maps[1]))
+    return (
+        f"wget -O maps.zip https://github.com/{package.maps[0]} && mkdir -p {folder} && unzip -o maps.zip -d {folder}"
+    )
+
+
+def _builds() -> list[int]:
+    """The builds of the game, of which pysc2 takes the newest.
+
+    Raises:
+        ValueError: for a folder on whose name pysc2 stumbles.
+    """
+    found = []
+    for folder in sorted((home() / "Versions").glob("Base*")):
+        if not folder.name[4:].isdecimal():
+            raise ValueError(f"StarCraft II: {folder} is no version of the game: move it elsewhere")
+        found.append(int(folder.name[4:]))
+    return found
 
 
 def facts(engine: str) -> dict[str, str]:
@@ -107,11 +163,13 @@ def facts(engine: str) -> dict[str, str]:
             installed = metadata.distribution(name)
             commit = loads(installed.read_text("direct_url.json") or "{}").get("vcs_info", {}).get("commit_id", "")
             found[name] = f"{installed.version} {commit[:8]}".strip()
-    builds = [folder.name for folder in (_home() / "Versions").glob("Base*")]
-    return found | ({"starcraft": max(builds, key=lambda name: (len(name), name))} if builds else {})
+    with suppress(ValueError):
+        found |= {"starcraft": f"Base{max(_builds())}"}
+    return found
 
 
-def _home() -> Path:
+def home() -> Path:
+    """The folder of the game."""
     return Path(os.environ.get("SC2PATH") or "~/StarCraftII").expanduser()
 
 

@@ -26,7 +26,6 @@ EMBEDDED = "embedded"
 MARKS = {"ok": "ok", "missing": "--", "warning": "!!"}
 LEAST_GB = 10  # of free disk
 CUDA = "pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu126 (or as the driver asks)"
-GAME = "unpack SC2.4.10 (https://github.com/Blizzard/s2client-proto), SMAC's maps in its Maps, export SC2PATH=FOLDER"
 Found = tuple[str, str, str]  # the last three of an Item
 
 
@@ -135,9 +134,9 @@ def _disk(variable: str) -> Found:
 
 
 def _engine(name: str) -> Found:
-    from offmarl.benchmarks.starcraft.packages import facts, missing
+    from offmarl.benchmarks.starcraft.packages import facts, package_lacks
 
-    fix, spec = missing(name), util.find_spec("smac") if name == "smac" else None
+    fix, spec = "; ".join(package_lacks(name)), util.find_spec("smac") if name == "smac" else None
     if spec and spec.origin and not (Path(spec.origin).parent / "env/starcraft2").is_dir():
         version = next((found.version for found in metadata.distributions(name="smac")), "of no known version")
         fix = fix if "pip uninstall" in fix else f"pip uninstall -y smac; then: {fix}"
@@ -147,13 +146,13 @@ def _engine(name: str) -> Found:
 
 
 def _game() -> Found:
-    from offmarl.benchmarks.starcraft.packages import facts
+    from offmarl.benchmarks.starcraft.packages import PACKAGES, facts, game_lacks, home
 
-    chosen, build = os.environ.get("SC2PATH"), facts("smac").get("starcraft")
-    home = Path(chosen or "~/StarCraftII").expanduser()
-    maps = sum(file.parent.name.lower() == "smac_maps" for file in home.glob("[Mm]aps/*/*.SC2Map"))
-    found = f"{build or 'no Versions/Base*'}, {maps} maps in {home} ({'' if chosen else 'default; set '}$SC2PATH)"
-    return ("ok", found, "") if build and maps else ("missing", found, GAME)
+    build, maps = facts("smac").get("starcraft"), len([*home().glob("Maps/SMAC_Maps/*.SC2Map")])
+    lacks = dict.fromkeys(lack for engine in PACKAGES for lack in game_lacks(engine))
+    chosen = "" if os.environ.get("SC2PATH") else "default; set "
+    found = f"{build or 'no Versions/Base*'}, {maps} maps in {home()} ({chosen}$SC2PATH)"
+    return ("missing" if lacks else "ok"), found, "; ".join(lacks)
 
 
 def _source(name: str) -> Found:

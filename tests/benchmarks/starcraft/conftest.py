@@ -2,6 +2,7 @@
 
 import gc
 import json
+import tempfile
 import time
 from pathlib import Path
 
@@ -36,6 +37,7 @@ class World:
             self.write(root / "packages" / name, "" if text is None else text if "import" in text else source + text)
         for build in ("Base9999", "Base75689", "Base102"):
             self.write(self.game / "Versions" / build / "SC2_x64")
+            (self.game / "Versions" / build / "SC2_x64").chmod(0o755)
         for task in tasks().values():
             self.write(self.game / f"Maps/SMAC_Maps/{task.short}.SC2Map")
         self.write(self.game / "Maps/SMAC_Maps/32x32_flat.SC2Map")
@@ -77,9 +79,12 @@ def world(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path / "packages")
     monkeypatch.setenv("SC2PATH", str(world.game))
     monkeypatch.setenv("STAND_IN", str(world.file))
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
     yield world
     gc.collect()
     assert not world.alive(wanted=0), "a process was left behind"
+    assert not list((tmp_path / "scratch").glob("offmarl-game-*")), "a temporary folder was left behind"
 
 
 @pytest.fixture

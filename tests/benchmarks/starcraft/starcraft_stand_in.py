@@ -1,16 +1,23 @@
-"""A stand-in for smac, smacv2 and og-marl's fork: their interface as documented, and faults on demand.
+"""A stand-in for smac, smacv2 and og-marl's fork: their interface as it is, and faults on demand.
+
+It raises where the real packages do: in og-marl's `get_env_info`, through a proxy, with a protobuf other than Python's.
 
 It is copied into packages of those names, so it imports nothing of ours. $STAND_IN is a JSON file of: `log`, where one
 line is added for everything that tests ask about; `faults`, {seed: [fault, step]}, where step 0 is the reset; `ends`,
-{seed: [step, code]} with 1 for a victory and -1 for a defeat; `info`, sizes that differ.
+{seed: [step, code]} with 1 for a victory and -1 for a defeat; `info`, sizes that differ; `late`, how often SMAC looks
+before the last enemy is there.
 """
 
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -32,7 +39,10 @@ class StarCraft2Env:
         self.note(made=options, map=map_name, protobuf=os.environ.get("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"))
         self.n_agents, self.n_enemies, self.obs_size, self.state_size, self.episode_limit = self.sizes(map_name)
         self.n_actions = 6 + self.n_enemies
-        self._seed, self._process = seed, None
+        for name, size in self.plan.get("info", {}).items():
+            setattr(self, name, size)
+        self._seed, self._sc2_proc = seed, None
+        self.max_reward, self.enemies = self.n_enemies * 10 + 200, {}
         self._episode_count = self._episode_steps = self.force_restarts = self.timeouts = self.team = 0
 
     def note(self, **what):
@@ -49,15 +59,32 @@ class StarCraft2Env:
             "n_actions": self.n_actions,
             "n_agents": self.n_agents,
             "episode_limit": self.episode_limit,
-            **self.plan.get("info", {}),
         }
 
+    def get_obs_size(self):
+        return self.obs_size
+
+    def get_state_size(self):
+        return self.state_size
+
     def _launch(self):
-        self._process = subprocess.Popen(["sleep", "600"])
-        self.note(game=self._process.pid, seed=self._seed)
+        if any(os.environ.get(name) for name in ("http_proxy", "HTTP_PROXY", "all_proxy")):
+            raise ConnectionError("through the proxy no game is reached")
+        assert os.environ["PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"] == "python"
+        if not Path(os.environ["SC2PATH"], "Versions").is_dir():
+            raise FileNotFoundError("StarCraftII/Versions")
+        self._sc2_proc = Process()
+        self.note(game=self._sc2_proc.game.pid, seed=self._seed)
+
+    def _look(self):
+        """SMAC's init_units: it adds the health of the enemies there are, again and again until all are there."""
+        for missing in (*[1] * self.plan.get("late", 0), 0):
+            unit = SimpleNamespace(health_max=45, shield_max=5)
+            self.enemies = dict.fromkeys(range(self.n_enemies - missing), unit)
+            self.max_reward += 50 * len(self.enemies) * (self._episode_count == 0)
 
     def full_restart(self):
-        self.close()
+        self._sc2_proc.close()
         self._launch()
         self.force_restarts += 1
 
@@ -75,12 +102,13 @@ class StarCraft2Env:
             time.sleep(600)
         elif fault == "die":
             os.kill(os.getpid(), signal.SIGKILL)
-        return fault in ("crash", "silent")
+        return fault == "crash"
 
     def reset(self):
         self._episode_steps = 0
         if self._episode_count == 0:
             self._launch()
+        self._look()
         self._fault()
         return self.get_obs(), self.get_state()
 
@@ -98,6 +126,7 @@ class StarCraft2Env:
             self.timeouts += 1
             over, code = True, 0
         self._episode_count += over
+        self.note(scale=self.max_reward)
         return self._episode_steps + sum(actions) / 1000, over, over and code == 1
 
     def step(self, actions):
@@ -119,9 +148,21 @@ class StarCraft2Env:
         return [self.get_avail_agent_actions(agent) for agent in range(self.n_agents)]
 
     def close(self):
-        if self._process:
-            self._process.kill()
-            self._process.wait()
+        if self._sc2_proc:
+            self._sc2_proc.close()
+
+
+class Process:
+    """pysc2's: a game with a temporary folder, which it removes if it is closed."""
+
+    def __init__(self):
+        self.folder = tempfile.mkdtemp(prefix="sc-")
+        self.game = subprocess.Popen(["sleep", "600"])
+
+    def close(self):
+        self.game.kill()
+        self.game.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Distribution:
@@ -186,8 +227,13 @@ class OmigaEnv(StarCraft2Env):
         return agents, enemies, *OMIGA_SIZES[map_name], limit
 
     def get_env_info(self):
-        info = super().get_env_info()
-        return info | {"state_shape": [info["state_shape"], [1, 2]], "obs_shape": [info["obs_shape"], [3, 4]]}
+        return self.get_obs_alone_size()  # which does not exist
+
+    def get_obs_size(self):
+        return [self.obs_size, [3, 4]]
+
+    def get_state_size(self):
+        return [self.state_size, [1, 2]]
 
     def get_state(self, agent_id=-1):
         raise AssertionError("this is another state than the data's")
@@ -199,6 +245,7 @@ class OmigaEnv(StarCraft2Env):
         self._episode_steps = 0
         if self._episode_count == 0:
             self._launch()
+        self._look()
         self._fault()
         return self.get_obs(), [self.get_state_agent(i) for i in range(self.n_agents)], self.get_avail_actions()
 

@@ -23,6 +23,9 @@ def bare(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
+MAPS = ("Maps/SMAC_Maps/3m.SC2Map", "Maps/SMAC_Maps/32x32_flat.SC2Map")
+
+
 def run(capsys):
     """Exit code and lines of the command."""
     return main(["doctor"]), capsys.readouterr().out.splitlines()
@@ -38,6 +41,7 @@ def write(root, *names):
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("")
+        (root / name).chmod(0o755)
 
 
 def install(root, monkeypatch, name, version, *files):
@@ -138,12 +142,12 @@ def test_the_optimiser_of_the_same_name_is_recognised(tmp_path, monkeypatch, pys
 def test_real_starcraft_reads_as_fine_where_all_of_it_is(tmp_path, monkeypatch):
     install(tmp_path, monkeypatch, "smac", "1.0.0", "smac/env/starcraft2/__init__.py")
     install(tmp_path, monkeypatch, "pysc2", "4.0.0")
-    write(tmp_path / "SC2", "Versions/Base75689/SC2_x64", "Versions/Base9999/SC2_x64", "Maps/SMAC_Maps/3m.SC2Map")
+    write(tmp_path / "SC2", "Versions/Base75689/SC2_x64", "Versions/Base9999/SC2_x64", *MAPS)
     monkeypatch.setenv("SC2PATH", str(tmp_path / "SC2"))
     assert check("smac")[2:] == ("ok", "smac 1.0.0, pysc2 4.0.0, starcraft Base75689", "")
     game = check("game and maps")
     assert (game.state, game.fix) == ("ok", "")
-    assert game.found.startswith(f"Base75689, 1 maps in {tmp_path / 'SC2'} ")
+    assert game.found.startswith(f"Base75689, 2 maps in {tmp_path / 'SC2'} ")
     assert check("smacv2").state == check("smac_omiga").state == "missing"
 
 
@@ -153,7 +157,7 @@ def test_without_sc2path_the_default_is_checked(tmp_path, monkeypatch):
     assert f"in {tmp_path / 'home/StarCraftII'} (default; set $SC2PATH)" in game.found
     write(tmp_path / "home/StarCraftII", "Versions/Base75689/SC2_x64")
     assert check("game and maps").state == "missing"  # no maps yet
-    write(tmp_path / "home/StarCraftII", "Maps/SMAC_Maps/3m.SC2Map")
+    write(tmp_path / "home/StarCraftII", *MAPS)
     assert check("game and maps").state == "ok"
 
 
