@@ -1,7 +1,8 @@
 """Behaviour policies of the robots: small networks, committed as half-precision weights in weights/<task>.npz.
 
 OMIGA's agents observe the complete state, so one network controls all of them; OMAR's observe only their own joints, so
-each has its own network. Every actuator gets independent Gaussian noise. `train_mujoco.py` wrote the files.
+each has its own network. Every actuator gets independent Gaussian noise, as in the training (recipes.yaml has it).
+`train_mujoco.py` wrote the files.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +16,6 @@ from offmarl.benchmarks.env import View
 LEVEL, REPLAY = 4, 8  # snapshots joined in a level; snapshots of each run joined in a replay
 CANDIDATES = 60  # that a level is chosen from
 MIXING_BONUS = 0.1  # for each further run in a level, in standard deviations
-NOISE = 0.05  # standard deviation, of an action range of 2
 
 
 def senses(view: View, networks: int, inputs: int) -> Any:
@@ -30,6 +30,12 @@ def forward(weights: Sequence[Any], x: Any, tanh: Callable[[Any], Any] = np.tanh
     for matrix, bias in zip(hidden[::2], hidden[1::2]):
         x = tanh(x @ matrix + bias[:, None])
     return (x @ w + b[:, None]).swapaxes(0, 1)
+
+
+def noisy(mean: Any, noise: float, rng: np.random.Generator) -> Any:
+    """Actions around a mean, both within [-1, 1]: a mean far outside would leave nothing of the noise."""
+    mean = np.clip(mean, -1.0, 1.0)
+    return np.clip(mean + noise * rng.standard_normal(mean.shape, np.float32), -1.0, 1.0)
 
 
 class Moments:
@@ -63,15 +69,13 @@ class Pilot:
         noise: standard deviation of the noise on every action.
     """
 
-    def __init__(self, weights: Sequence[np.ndarray], noise: float = NOISE):
+    def __init__(self, weights: Sequence[np.ndarray], noise: float):
         self.weights, self.noise = [w.astype(np.float32) for w in weights], noise
 
     def __call__(self, view: View, rng: np.random.Generator) -> np.ndarray:
         """Joint actions [E,I,A] within [-1, 1]."""
         action = forward(self.weights, senses(view, *self.weights[0].shape[:2]))
-        action = action.reshape(*view.obs.shape[:2], -1)
-        action = action + self.noise * rng.standard_normal(action.shape, np.float32)
-        return np.clip(action, -1.0, 1.0)
+        return noisy(action.reshape(*view.obs.shape[:2], -1), self.noise, rng)
 
 
 class Snapshot(NamedTuple):
@@ -92,7 +96,7 @@ def choose(runs: list[list[Snapshot]], target: tuple[float, float], replay: bool
     if replay:
         best = []
         for run in runs:
-            spans = [np.linspace(0, end, REPLAY).round().astype(int) for end in range(REPLAY - 1, len(run))]
+            spans = [np.linspace(0, end, REPLAY).round().astype(int) for end in range(REPLAY // 2, len(run))]
             best.append(spans[int(_distance(run, np.array(spans), target).argmin())])
         return [(r, runs[r][k]) for r, span in enumerate(best) for k in span]
     pairs = sorted(((r, s) for r, run in enumerate(runs) for s in run), key=lambda pair: abs(pair[1].score - target[0]))

@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,17 +35,19 @@ FORMAT = 2
 
 
 class Training(Strict):
-    """The budget behind trained behaviours."""
+    """The budget behind trained behaviours, and the noise on continuous actions, in training as in recording."""
 
     runs: int
     target: float | None = None
     steps: int
+    noise: float | None = None
 
 
 class Team(Strict):
     """Where the episodes of a dataset come from: trained or scripted behaviours, or a mix of other datasets."""
 
     target: Pair
+    episodes: int | None = None  # instead of the task's
     behaviours: Literal["trained"] | list[dict[str, Any]] | None = None
     mix: dict[Quality, float] | None = None
 
@@ -74,8 +76,13 @@ class Recipe(Entry):
     def team(self) -> list[Behaviour]:
         """The policies to record."""
         if self.behaviours == "trained":
-            return behaviours.load(self.task, self.quality, TRAINED[self.task.engine])
+            kind = partial(TRAINED[self.task.engine], **self.noise())
+            return behaviours.load(self.task, self.quality, kind)
         return [SCRIPTED[self.task.family](self.task, **settings) for settings in self.behaviours]
+
+    def noise(self) -> dict[str, float]:
+        """The noise on continuous actions that its behaviours were trained with; empty where there is none."""
+        return {name: value for name, value in (self.training or {}).items() if name == "noise"}
 
     def key(self) -> str:
         """Eight hex digits of what decides the content; FORMAT is the version of the code."""
@@ -86,6 +93,7 @@ class Recipe(Entry):
         digest.update(json.dumps(fingerprint(self.task), sort_keys=True).encode())
         if self.behaviours == "trained":
             digest.update(behaviours.path(self.task).read_bytes())
+            digest.update("".join(map(str, self.noise().values())).encode())
         return digest.hexdigest()[:8]
 
     def seed(self) -> int:
@@ -98,14 +106,16 @@ class Recipe(Entry):
 
     @property
     def work(self) -> int:
-        """Episodes to record."""
+        """Episodes to record or to join."""
+        if self.mix:
+            return sum(round(share * catalogue()[self.task.name, q].episodes) for q, share in self.mix.items())
         return self.episodes
 
     def disk(self) -> int:
-        """An upper bound in bytes: episodes that last half their limit."""
+        """An upper bound in bytes: episodes that last to their limit."""
         task = self.task
-        row = 4 * (task.agents * task.obs + task.state) + task.agents * (task.actions + 12)
-        return self.episodes * task.limit // 2 * row
+        row = 4 * (task.agents * task.obs + task.state) + task.agents * (4 * task.actions + 12) + 14
+        return self.work * (task.limit + 1) * row
 
     def state(self) -> str:
         """How it will be made."""
@@ -138,7 +148,7 @@ class Recipe(Entry):
         """Record the episodes, or join other datasets' episodes."""
         if self.mix:
             parts = [(catalogue()[self.task.name, q].load()[0], share) for q, share in self.mix.items()]
-            progress(self.episodes)
+            progress(self.work)
             return join(parts)
         env = make_env(self.task, self.lanes)
         return record(env, self.team(), self.episodes, self.epsilon, self.seed(), progress)
@@ -158,7 +168,7 @@ def catalogue() -> dict[tuple[str, str], Recipe]:
             quality=quality,
             target=(team.target[0], team.target[1]),
             mix=team.mix,
-            episodes=entry.episodes,
+            episodes=team.episodes or entry.episodes,
             epsilon=entry.epsilon,
             behaviours=team.behaviours,
             training=entry.training and entry.training.model_dump(exclude_none=True),

@@ -1,14 +1,14 @@
 """Train the behaviour policies behind the embedded robot data: `offmarl data train-behaviour mamujoco/3hopper`.
 
-Cheetahs and hopper learn by augmented random search (Mania et al. 2018, arXiv:1803.07055, V2-t): linear policies, no
-gradients, thousands of steps a second. The ant learns by PPO (Schulman et al. 2017), which needs far fewer steps there.
-Snapshots of independent runs are measured as they will be recorded, with noise; those are kept whose mixture has the
-mean and the deviation of the real dataset's returns.
+The hopper learns by augmented random search (Mania et al. 2018, arXiv:1803.07055, V2-t): a linear policy, no gradients.
+Cheetahs and ant learn by PPO (Schulman et al. 2017). All train with the noise on actions that they are recorded with,
+so that the data cover the actions around a policy as well as its own. Snapshots of independent runs are measured as
+they will be recorded; those are kept whose mixture has the mean and the deviation of the real dataset's returns.
 Shapes: E episodes, T steps, J networks (1, or one per agent) of n inputs and k outputs.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,38 +20,35 @@ from offmarl.benchmarks.env import View
 from offmarl.benchmarks.mamujoco import ROBOTS, MaMujocoEnv
 from offmarl.benchmarks.tasks import Task
 from offmarl.datasets.embedded.actors import save
-from offmarl.datasets.embedded.mujoco_policies import Moments, Pilot, Snapshot, choose, forward, senses
+from offmarl.datasets.embedded.mujoco_policies import Moments, Pilot, Snapshot, choose, forward, noisy, senses
 
 SNAPSHOTS, EPISODES = 24, 10  # snapshots of a run, at most; episodes that each is measured on
-HIDDEN, LANES, BATCH, MINIBATCH, EPOCHS = 64, 4, 4096, 256, 10
+HIDDEN, LANES, BATCH, MINIBATCH, EPOCHS = 64, 2, 2000, 256, 10
 GAMMA, LAMBDA, CLIP, LEARNING_RATE, MAX_GRADIENT, REWARD_SCALE = 0.99, 0.95, 0.2, 3e-4, 0.5, 0.03
+EXPLORATION = 0.6  # standard deviation of PPO's first actions
 
 
 @dataclass(frozen=True)
 class Search:
     """Random search: directions tried per step, how many of them count, the step's size and theirs."""
 
-    directions: int = 32
-    elite: int = 8
-    rate: float = 0.02
-    radius: float = 0.03
-    horizon: int = 250  # steps of an episode: a cheetah learns faster from short ones, though it may fall later
-    bonus: float = 0.0  # reward per step for not falling, which the search ignores
+    directions: int = 16
+    elite: int = 4
+    rate: float = 0.01
+    radius: float = 0.025
+    bonus: float = 1.0  # reward per step for not falling, which the search ignores
 
 
-SEARCH = {
-    "6halfcheetah": Search(),
-    "2halfcheetah": Search(),
-    "3hopper": Search(directions=16, elite=4, rate=0.01, radius=0.025, horizon=1000, bonus=1.0),
-}  # others learn by PPO
+SEARCH = {"3hopper": Search()}  # others learn by PPO
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How many runs, of how many environment steps each."""
+    """How many runs, of how many environment steps each, with which noise on every action."""
 
     runs: int
     steps: int
+    noise: float
 
 
 class Played(NamedTuple):
@@ -70,22 +67,22 @@ def train_behaviours(task: Task, targets: dict[str, tuple[float, float]], budget
     Returns:
         For each quality, the (run, steps, mean return) of every chosen snapshot.
     """
-    runs = [train(task, seed, budget.steps) for seed in range(budget.runs)]
+    runs = [train(task, seed, budget) for seed in range(budget.runs)]
     chosen = {q: choose(runs, target, q.endswith("replay")) for q, target in targets.items()}
     save(out, chosen)
     return {q: [(r, s.steps, round(s.score, 1)) for r, s in pairs] for q, pairs in chosen.items()}
 
 
-def train(task: Task, seed: int, steps: int) -> list[Snapshot]:
+def train(task: Task, seed: int, budget: Budget) -> list[Snapshot]:
     """One run's snapshots, the untrained policy first."""
-    learn, judge = (search if task.short in SEARCH else ppo), MaMujocoEnv(task, EPISODES)
+    learn, judge, steps = (search if task.short in SEARCH else ppo), MaMujocoEnv(task, EPISODES), budget.steps
     snapshots: list[Snapshot] = []
     with tqdm(total=steps, desc=f"{task.name} run {seed}", unit="step", unit_scale=True) as bar:
-        for done, weights in learn(task, seed, steps):
+        for done, weights in learn(task, seed, budget):
             if done < len(snapshots) * steps / SNAPSHOTS and done < steps:
                 continue
             weights = [w.astype(np.float16) for w in weights]
-            pilot, rng = Pilot(weights), np.random.default_rng(seed)
+            pilot, rng = Pilot(weights, budget.noise), np.random.default_rng(seed)
             played = play(judge, lambda view: pilot(view, rng), np.arange(EPISODES))  # noqa: B023
             returns = (played.reward * played.live).sum(0)
             snapshots.append(Snapshot(done, float(returns.mean()), float(returns.std()), weights))
@@ -125,10 +122,10 @@ def _inputs(played: Played, networks: int, inputs: int) -> np.ndarray:
     return senses(rows, networks, inputs).astype(np.float64)
 
 
-def search(task: Task, seed: int, steps: int) -> Iterator[tuple[int, list[np.ndarray]]]:
+def search(task: Task, seed: int, budget: Budget) -> Iterator[tuple[int, list[np.ndarray]]]:
     """Augmented random search: steps so far and weights after every step."""
     s, rng, shape = SEARCH[task.short], np.random.default_rng(seed), _shape(task)
-    env = MaMujocoEnv(replace(task, limit=min(task.limit, s.horizon)), 2 * s.directions)
+    env = MaMujocoEnv(task, 2 * s.directions)
     flat = (env.lanes, task.agents, task.actions)
     first = play(env, lambda _: rng.uniform(-1, 1, flat), rng.integers(2**31, size=env.lanes))
     seen, w, used = Moments(_inputs(first, *shape[:2])), np.zeros(shape), int(first.live.sum())
@@ -139,7 +136,7 @@ def search(task: Task, seed: int, steps: int) -> Iterator[tuple[int, list[np.nda
 
         def act(view: View, matrix: np.ndarray = matrix, bias: np.ndarray = bias) -> np.ndarray:
             x = senses(view, *shape[:2])
-            return ((x[..., None, :] @ matrix)[..., 0, :] + bias).reshape(flat)
+            return noisy(((x[..., None, :] @ matrix)[..., 0, :] + bias).reshape(flat), budget.noise, rng)
 
         played = play(env, act, rng.integers(2**31, size=env.lanes))
         plus, minus = ((played.reward - s.bonus) * played.live).sum(0).reshape(2, -1)
@@ -150,12 +147,17 @@ def search(task: Task, seed: int, steps: int) -> Iterator[tuple[int, list[np.nda
         used += int(played.live.sum())
 
 
-def ppo(task: Task, seed: int, steps: int) -> Iterator[tuple[int, list[np.ndarray]]]:
-    """Proximal policy optimisation on whole episodes: steps so far and weights after every update."""
+def ppo(task: Task, seed: int, budget: Budget) -> Iterator[tuple[int, list[np.ndarray]]]:
+    """Proximal policy optimisation on whole episodes: steps so far and weights after every update.
+
+    The noise falls from EXPLORATION to the budget's, with which the last policies are trained and all are recorded.
+    """
     learner, used = Learner(task, seed), 0
     while True:
         yield used, learner.weights()
-        learner.optimiser.param_groups[0]["lr"] = LEARNING_RATE * max(1 - used / steps, 0.05)
+        left = max(1 - used / budget.steps, 0.0)
+        learner.std = budget.noise + left * (EXPLORATION - budget.noise)
+        learner.optimiser.param_groups[0]["lr"] = LEARNING_RATE * max(left, 0.05)
         used += learner.update()
 
 
@@ -172,8 +174,8 @@ class Learner:
         networks, inputs, outputs = self.shape
         self.actor = self._network(networks, inputs, outputs, 0.01)
         self.critic = self._network(1, self.facts, 1, 1.0)
-        self.log_std = torch.full((networks, outputs), -0.5, requires_grad=True)
-        self.optimiser = torch.optim.Adam([*self.actor, *self.critic, self.log_std], LEARNING_RATE, eps=1e-5)
+        self.std = EXPLORATION
+        self.optimiser = torch.optim.Adam([*self.actor, *self.critic], LEARNING_RATE, eps=1e-5)
         played = play(self.env, lambda view: self.rng.uniform(-1, 1, self._joint(view)), self._seeds())
         self.seen, self.known = Moments(_inputs(played, networks, inputs)), Moments(_inputs(played, 1, self.facts))
 
@@ -184,18 +186,18 @@ class Learner:
 
     def update(self) -> int:
         """Play at least BATCH steps, then train on them; returns their number."""
-        weights, std = [w.astype(np.float32) for w in self.weights()], self.log_std.detach().exp().numpy()
+        weights = [w.astype(np.float32) for w in self.weights()]
 
         def act(view: View) -> np.ndarray:
             mean = forward(weights, senses(view, *self.shape[:2]))
-            return (mean + std * self.rng.standard_normal(mean.shape, np.float32)).reshape(self._joint(view))
+            return (mean + self.std * self.rng.standard_normal(mean.shape, np.float32)).reshape(self._joint(view))
 
         games: list[Played] = []
         while sum(game.live.sum() for game in games) < BATCH:
             games.append(play(self.env, act, self._seeds()))
         seen = np.concatenate([_inputs(game, *self.shape[:2]) for game in games])
         known = np.concatenate([_inputs(game, 1, self.facts) for game in games])
-        action = np.concatenate([game.action[game.live] for game in games]).reshape(-1, *std.shape)
+        action = np.concatenate([game.action[game.live] for game in games]).reshape(len(seen), self.shape[0], -1)
         advantage = np.concatenate([self._advantage(game) for game in games])
         rows = [torch.from_numpy(r) for r in (self.seen.normal(seen), self.known.normal(known), action, advantage)]
         with torch.no_grad():
@@ -219,7 +221,7 @@ class Learner:
 
     def _log_p(self, seen: Any, action: Any) -> Any:
         mean = forward(self.actor, seen, torch.tanh)
-        return torch.distributions.Normal(mean, self.log_std.exp()).log_prob(action).sum((1, 2))
+        return torch.distributions.Normal(mean, self.std).log_prob(action).sum((1, 2))
 
     def _advantage(self, played: Played) -> np.ndarray:
         """Generalised advantage estimates [B] (Schulman et al. 2016); values after a time-out count."""
@@ -228,7 +230,7 @@ class Learner:
             value = forward(self.critic, facts.flatten(0, 1), torch.tanh).reshape(facts.shape[:2]).numpy()
         goes_on = np.concatenate([played.live[1:], np.zeros_like(played.live[:1])])
         delta = REWARD_SCALE * played.reward + GAMMA * (goes_on | played.timeout) * value[1:] - value[:-1]
-        ahead, advantage = np.zeros(LANES), np.zeros(delta.shape, np.float32)
+        ahead, advantage = np.zeros(delta.shape[1]), np.zeros(delta.shape, np.float32)
         for t in reversed(range(len(delta))):
             advantage[t] = ahead = delta[t] + GAMMA * LAMBDA * goes_on[t] * ahead
         return advantage[played.live]

@@ -12,8 +12,9 @@ from offmarl.benchmarks.mamujoco import ROBOTS, MaMujocoEnv
 from offmarl.benchmarks.tasks import tasks
 from offmarl.datasets.embedded import actors as behaviours
 from offmarl.datasets.embedded import train_mujoco
-from offmarl.datasets.embedded.mujoco_policies import LEVEL, REPLAY, Moments, Pilot, Snapshot, choose, forward
-from offmarl.datasets.embedded.train_mujoco import Budget, Learner, Played, play, search
+from offmarl.datasets.embedded.mujoco_policies import LEVEL, REPLAY, Moments, Pilot, Snapshot, choose, forward, noisy
+from offmarl.datasets.embedded.recipes import catalogue
+from offmarl.datasets.embedded.train_mujoco import EXPLORATION, Budget, Learner, Played, Search, play, ppo, search
 
 QUALITIES = ("expert", "medium", "medium-replay")
 
@@ -28,8 +29,8 @@ def weights(seed, networks, *sizes):
     return [rng.normal(size=shape) for layer in layers for shape in layer]
 
 
-def load(robot, quality):
-    return behaviours.load(robot, quality, Pilot)
+def recipe(name, quality):
+    return catalogue()[f"mamujoco/{name}", quality]
 
 
 def snapshot(score, spread=0.0, steps=0):
@@ -65,6 +66,13 @@ def test_noise_is_gaussian_and_independent_between_agents_and_actions_stay_in_ra
     assert np.abs(np.corrcoef(action.T) - np.eye(6)).max() < 0.06
     loud = Pilot([*quiet[:1], np.full((1, 6), 0.95)], noise=0.1)(view, np.random.default_rng(0))
     assert loud.max() == 1.0
+
+
+def test_a_mean_far_outside_the_range_still_gets_half_of_the_noise():
+    action = noisy(np.full((5000, 1, 2), (-7.0, 7.0)), 0.2, np.random.default_rng(0))
+    inside = 1 - np.abs(action)
+    assert (inside > 0).mean() == pytest.approx(0.5, abs=0.03)
+    assert np.sqrt(np.square(inside).mean()) == pytest.approx(0.2 / 2**0.5, rel=0.05)
 
 
 def test_moments_grow_row_by_row_and_fold_into_the_first_layer():
@@ -110,7 +118,7 @@ def test_replay_runs_from_the_first_snapshot_to_where_the_mixture_fits():
 # Training.
 
 
-@pytest.mark.parametrize(("name", "steps"), [("3hopper", 3500), ("2ant", 400), ("2halfcheetah", 7000)])
+@pytest.mark.parametrize(("name", "steps"), [("3hopper", 3500), ("2ant", 400), ("2halfcheetah", 400)])
 def test_the_same_seeds_train_the_same_policies_into_a_file_that_loads(name, steps, tmp_path, monkeypatch):
     for constant, value in dict(EPISODES=1, SNAPSHOTS=9, BATCH=32, EPOCHS=1).items():
         monkeypatch.setattr(train_mujoco, constant, value)
@@ -118,14 +126,37 @@ def test_the_same_seeds_train_the_same_policies_into_a_file_that_loads(name, ste
     targets = dict.fromkeys(QUALITIES, (0.0, 1.0))
     monkeypatch.setattr(behaviours, "path", lambda t: tmp_path / "0.npz")
     for k in range(2):
-        chosen = train_mujoco.train_behaviours(short, targets, Budget(2, steps), tmp_path / f"{k}.npz")
+        chosen = train_mujoco.train_behaviours(short, targets, Budget(2, steps, 0.1), tmp_path / f"{k}.npz")
     one, other = (np.load(tmp_path / f"{k}.npz") for k in range(2))
     assert all(np.array_equal(one[field], other[field]) for field in one.files)
     assert len(chosen["medium-replay"]) == 2 * REPLAY
     assert chosen["medium-replay"][0][:2] != chosen["medium-replay"][REPLAY - 1][:2]
     view = MaMujocoEnv(short, 3).reset(np.arange(3))
-    for pilot in load(short, "expert"):
+    for pilot in recipe(name, "expert").team():
         assert pilot(view, np.random.default_rng(0)).shape == (3, short.agents, short.actions)
+
+
+def spread_of_actions(monkeypatch, policies, updates):
+    """The deviation of the actions that a training plays in its last update, by policies that are close to zero."""
+    seen = []
+    monkeypatch.setattr(train_mujoco, "play", lambda *args: seen.append(play(*args)) or seen[-1])
+    for _ in range(updates):
+        next(policies)
+    return seen[-1].action[seen[-1].live].std()
+
+
+def test_random_search_plays_with_the_noise_of_its_budget(monkeypatch):
+    monkeypatch.setitem(train_mujoco.SEARCH, "3hopper", Search(directions=4, elite=2, rate=0.0, radius=0.0))
+    policies = search(replace(task("3hopper"), limit=60), 0, Budget(1, 0, 0.3))
+    assert spread_of_actions(monkeypatch, policies, 3) == pytest.approx(0.3, rel=0.1)
+
+
+@pytest.mark.parametrize(("updates", "expected"), [(2, EXPLORATION), (3, 0.2)])
+def test_ppo_starts_with_more_noise_and_ends_with_that_of_its_budget(monkeypatch, updates, expected):
+    for constant, value in dict(LEARNING_RATE=0.0, BATCH=32, EPOCHS=1).items():
+        monkeypatch.setattr(train_mujoco, constant, value)
+    policies = ppo(replace(task("2ant"), limit=20), 0, Budget(1, 32, 0.2))
+    assert spread_of_actions(monkeypatch, policies, updates) == pytest.approx(expected, rel=0.1)
 
 
 def test_random_search_climbs():
@@ -136,7 +167,7 @@ def test_random_search_climbs():
         pilot = Pilot(weights, noise=0.0)
         return play(judge, lambda view: pilot(view, rng), np.arange(4)).reward.sum(0).mean()
 
-    policies = search(hopper, 0, 0)
+    policies = search(hopper, 0, Budget(1, 0, 0.1))
     first, *_, last = (next(policies)[1] for _ in range(13))
     assert score(last) > score(first) + 20
 
@@ -168,7 +199,7 @@ def test_the_committed_file_is_small_and_complete(name):
         card = json.loads(str(stored["card"]))
         assert all(np.isfinite(stored[field]).all() for field in stored.files if field != "card")
     assert set(card) == set(QUALITIES)
-    assert len({(entry["run"], entry["steps"]) for entry in card["medium-replay"]}) >= REPLAY
+    assert len({(entry["run"], entry["steps"]) for entry in card["medium-replay"]}) >= REPLAY // 2
     score = {q: np.mean([entry["score"] for entry in card[q]]) for q in QUALITIES}
     assert score["medium-replay"] < score["expert"] > score["medium"]
 
@@ -177,7 +208,49 @@ def test_the_committed_file_is_small_and_complete(name):
 def test_a_committed_policy_scores_as_its_card_says(name):
     card = json.loads(str(np.load(behaviours.path(task(name)))["card"]))["expert"]
     best = int(np.argmax([entry["score"] for entry in card]))
-    pilot, rng = load(task(name), "expert")[best], np.random.default_rng(0)
+    pilot, rng = recipe(name, "expert").team()[best], np.random.default_rng(0)
     played = play(MaMujocoEnv(task(name), 4), lambda view: pilot(view, rng), 900 + np.arange(4))
     returns = (played.reward * played.live).sum(0)
     assert np.median(returns) == pytest.approx(card[best]["score"], rel=0.3)
+
+
+# What is recorded.
+
+
+@pytest.mark.parametrize("name", list(ROBOTS))
+def test_a_recording_has_the_noise_of_the_training_around_every_policy_and_no_more_bytes_than_said(name):
+    noise = recipe(name, "medium").training["noise"]
+    assert noise >= 0.05
+    short = replace(task(name), limit=100)
+    some = replace(recipe(name, "medium"), task=short, episodes=8, lanes=8)
+    data = some.record(lambda _: None)
+    assert sum(array.nbytes for array in data.arrays().values()) <= some.disk()
+    for k, pilot in enumerate(recipe(name, "medium").team()):
+        rows = data.behaviour[data.episode] == k
+        view = View(data.obs[data.rows[rows]], data.state[data.rows[rows]], None)
+        mode = Pilot(pilot.weights, 0.0)(view, np.random.default_rng(0))
+        around = np.sqrt(np.square(data.actions[rows] - mode).mean((0, 1, 2)))
+        assert 0.7 * noise < around < 1.05 * noise
+        assert np.abs(data.actions[rows]).max() <= 1
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_a_dataset_of_a_robot_that_falls_still_has_200000_transitions(quality):
+    whole = recipe("3hopper", quality)
+    episodes = 2 * len(whole.team())
+    data = replace(whole, episodes=episodes, lanes=episodes).record(lambda _: None)
+    assert len(data) / episodes * whole.episodes > 190_000
+
+
+def test_a_dataset_joined_in_full_counts_the_episodes_of_both():
+    parts = [recipe("3hopper", quality) for quality in ("medium", "expert")]
+    joined = recipe("3hopper", "medium-expert")
+    assert joined.work == sum(part.work for part in parts)
+    assert joined.disk() == sum(part.disk() for part in parts)
+    assert recipe("2halfcheetah", "medium-expert").work == recipe("2halfcheetah", "medium").work
+
+
+@pytest.mark.parametrize("name", [name for name in ROBOTS if name != "3hopper"])
+def test_a_dataset_of_a_robot_that_never_falls_has_200000_transitions(name):
+    for quality in QUALITIES:
+        assert recipe(name, quality).episodes * task(name).limit >= 200_000
