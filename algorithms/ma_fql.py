@@ -39,6 +39,7 @@ class MAFQL(mac_flow.MACFlow):
             "batch_size": 256,
             "discount": 0.99,
             "alpha": 10.0,
+            "distillation_over": "mean",
             "normalise_q": True,
         },
         "quick": mac_flow.MACFlow.variants["quick"],

@@ -30,6 +30,11 @@ class Task:
     note: str = field(compare=False, default="")
 
     @property
+    def space(self) -> str:
+        """The kind of actions: discrete or continuous."""
+        return "discrete" if self.discrete else "continuous"
+
+    @property
     def short(self) -> str:
         """The name without its family: 3m."""
         return self.name.split("/", 1)[1]

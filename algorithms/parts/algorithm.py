@@ -39,7 +39,8 @@ class Algorithm(ABC):
     execution: str = "decentralised"  # or "centralised": acting needs other agents' observations
     Config: ClassVar[type] = BaseConfig  # a frozen dataclass, a subclass of BaseConfig
     chain: Chain = NO_CHAIN  # the network calls of one decision, for methods that denoise
-    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # named differences from the paper's settings
+    # Named differences from the paper's settings; those of "name:discrete" or "name:continuous" only for such actions.
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     play: str = OWN  # its authors' sampling; ZERO: nothing is drawn, FIXED: one draw for all decisions
 
     def __init__(self, spec: TaskSpec, config: Any, seeds: Sequence[int], device: torch.device | str = "cpu"):
@@ -63,6 +64,16 @@ class Algorithm(ABC):
             fused=True,
             capturable=self.device.type == "cuda",
         )
+
+    @classmethod
+    def variant_names(cls) -> list[str]:
+        """The variants, without the kinds of actions of their parts."""
+        return list(dict.fromkeys(name.partition(":")[0] for name in cls.variants))
+
+    @classmethod
+    def variant(cls, name: str, space: str) -> dict[str, Any]:
+        """The settings of a variant for "discrete" or "continuous" actions; none where it has no such variant."""
+        return {**cls.variants.get(name, {}), **cls.variants.get(f"{name}:{space}", {})}
 
     @abstractmethod
     def build(self) -> None:

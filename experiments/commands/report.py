@@ -56,9 +56,10 @@ def suite_facts(name: str, source: str) -> tuple[dict[str, Any], dict[str, str],
     suite, elsewhere = load_suite(name), {}
     asked = {profile.variant for profile in profiles().values()}
     for other in map(load_suite, suite_names()):
+        shared = other.qualities.keys() & suite.qualities.keys()
         for method in other.algorithms:
             trained, own = ({each.variant(method, variant) for variant in asked} for each in (other, suite))
-            elsewhere.setdefault(method, set()).update(trained - own)
+            elsewhere.setdefault(method, set()).update(trained - own if shared else ())
     reasons = grid.unavailable_methods(suite) | grid.unavailable_datasets(suite, source)
     return suite.model_dump(exclude_unset=True), reasons, elsewhere
 

@@ -40,9 +40,9 @@ def parse_overrides(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def resolve(
-    method: type[Algorithm], variant: str, common: Sequence[Mapping[str, Any]], overrides: Overrides
+    method: type[Algorithm], variant: str, space: str, common: Sequence[Mapping[str, Any]], overrides: Overrides
 ) -> BaseConfig:
-    """The method's config: its defaults, then `common`, the variant, and the overrides.
+    """The method's config for discrete or continuous actions: its defaults, then `common`, variant and overrides.
 
     Settings for all methods reach those that have them. A variant may join several: quick+without_igm.
 
@@ -54,7 +54,7 @@ def resolve(
     for key in for_all:
         check_name("setting", key, sorted({f.name for m in registry().values() for f in dataclasses.fields(m.Config)}))
     *common, for_all = ({k: v for k, v in layer.items() if k in names} for layer in (*common, for_all))
-    variants = [method.variants.get(name, {}) for name in variant.split("+")]
+    variants = [method.variant(name, space) for name in variant.split("+")]
     config = dataclasses.asdict(method.Config())
     for layer in (*common, *variants, for_all, overrides.get(method.name, {})):
         for key, value in layer.items():

@@ -139,6 +139,7 @@ class Request:
     seeds: Sequence[int] | None = None
     variant: str | None = None
     overrides: Overrides = field(default_factory=dict)
+    as_named: bool = False  # train a variant as it is named, where the suite has others in its place
 
 
 def unavailable_methods(suite: Suite) -> dict[str, str]:
@@ -202,13 +203,15 @@ def jobs(request: Request) -> list[Job]:
     methods = _methods(suite, request)
     variant = request.variant or profile.variant
     for name in variant.split("+"):
-        check_name("variant", name, sorted({"paper", *(v for m in registry().values() for v in m.variants)}))
-    variants = {m.name: suite.variant(m.name, variant) for m in methods}
+        check_name("variant", name, sorted({"paper", *(v for m in registry().values() for v in m.variant_names())}))
+    variants = {m.name: variant if request.as_named else suite.variant(m.name, variant) for m in methods}
     configs = {}
     for method, task in itertools.product(methods, suite.qualities):
         if acts_in(method, task):
             layers = (profile.config, _task_settings(suite, method, task))
-            configs[method.name, task] = resolve(method, variants[method.name], layers, request.overrides)
+            configs[method.name, task] = resolve(
+                method, variants[method.name], tasks()[task].space, layers, request.overrides
+            )
     seeds = tuple(profile.seeds if request.seeds is None else request.seeds)
     skipped = unavailable_datasets(suite, request.source)
     found = []
@@ -246,7 +249,7 @@ def _fits(method: type[Algorithm], suite: Suite) -> bool:
 
 def acts_in(method: type[Algorithm], task: str) -> bool:
     """Whether a method can play a task."""
-    return ("discrete" if tasks()[task].discrete else "continuous") in method.actions
+    return tasks()[task].space in method.actions
 
 
 def _methods(suite: Suite, request: Request) -> list[type[Algorithm]]:

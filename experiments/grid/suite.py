@@ -76,6 +76,7 @@ class Suite(Strict):
     profiles: dict[str, ProfileChanges] = {}
     settings: dict[str, dict[str, Settings]] = {}  # by method, then by family or task
     variants: dict[str, dict[str, str]] = {}  # by method: others in place of one
+    notes: dict[str, dict[str, str]] = {}  # by method and variant: what a table that shows it says
     bench: dict[str, list[Settings]] = {}  # settings of a method that `bench train` compares
     scaling: dict[str, dict[str, list[int]]] = {}  # by method and cost: exponents of agents and denoising steps
 

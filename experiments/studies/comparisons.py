@@ -75,8 +75,9 @@ class Comparison(Experiment):
         for label, arm in self.arms.items():
             method = registry()[check_name(f"method of {label}", arm.method, registry())]
             for variant in filter(None, arm.variant.split("+")):
-                check_name(f"variant of {arm.method}", variant, method.variants)
-            resolve(method, arm.variant, [], {arm.method: self.set | arm.set})
+                check_name(f"variant of {arm.method}", variant, method.variant_names())
+            for space in method.actions:
+                resolve(method, arm.variant, space, [], {arm.method: self.set | arm.set})
         for profile in (*self.profiles, *self.datasets, *self.steps):
             check_name("profile", profile, self.profiles.keys() & profiles().keys())
         qualities: dict[str, list[str]] = {}
@@ -115,6 +116,7 @@ class Comparison(Experiment):
             seeds=budget.seeds,
             variant="+".join(filter(None, [profiles()[profile].variant, arm.variant])),
             overrides={arm.method: changes},
+            as_named=True,  # ablations are of the paper's text
         )
         for job in grid.jobs(request):
             steps = self.steps.get(profile) or budget.steps or job.protocol.steps

@@ -87,7 +87,7 @@ class ToyGame(Experiment):
     def config_of(self, arm: str) -> Any:
         """The method's Config of an arm."""
         method = registry()[self.method]
-        return resolve(method, "", [], {self.method: self.config | self.arms[arm]})
+        return resolve(method, "", "", [], {self.method: self.config | self.arms[arm]})
 
     def variations(self) -> list[dict[str, Any]]:
         """The game's arguments, one for each setting."""

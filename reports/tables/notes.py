@@ -26,12 +26,20 @@ def below(rows: list[Row], runs: list[Run], selection: list[str], suite: dict, n
         f"Reduced networks (smaller than the paper's): {sizes}." if sizes else "",
         _scores(runs, suite.get("normalised", ())),
         _agreement(rows),
+        *_variants(rows, suite.get("notes", {})),
         *selection,
         *_unlocked(runs),
         "Averages of the paper are recomputed from its cells.",
         facts["provenance"],
     ]
     return [text for text in paragraphs if text]
+
+
+def _variants(rows: list[Row], notes: dict[str, dict[str, str]]) -> list[str]:
+    """What the suite says of the variants that the table shows."""
+    shown = {(row.algorithm, row.variant): row.title for row in rows if row.has_mean and not row.is_average}
+    texts = {title: notes.get(algorithm, {}).get(variant or "") for (algorithm, variant), title in shown.items()}
+    return [f"{title}: {text}" for title, text in texts.items() if text]
 
 
 def rerun_on(runs: list[Run]) -> str:

@@ -14,7 +14,7 @@ SEEDS = (3, 5)
 @pytest.fixture
 def released(mac_flow):
     def make(**over):
-        return mac_flow(**{**MACFlow.variants["released"], "hidden": (16, 16), **over})
+        return mac_flow(**{**MACFlow.variant("released", over.get("space", "discrete")), "hidden": (16, 16), **over})
 
     return make
 
@@ -104,18 +104,20 @@ def test_the_policy_follows_the_mean_of_the_current_critics(mac_flow, make_batch
     assert not algorithm.passed["q"].requires_grad
 
 
+@pytest.mark.parametrize("over", ["sum", "mean"])
 @pytest.mark.parametrize("kind", ["mse", "cross_entropy"])
-def test_distillation_follows_its_closed_form(mac_flow, make_batch, kind):
-    algorithm = mac_flow(distillation=kind, alpha=0.7)
+def test_distillation_follows_its_closed_form(mac_flow, make_batch, kind, over):
+    """Eq. 9 weighs the sum over the three agents, and Eq. 7 that of four coordinates; the code takes means."""
+    algorithm = mac_flow(distillation=kind, alpha=0.7, distillation_over=over)
     batch = make_batch(algorithm.spec)
     noise, taught, q = torch.randn(3, 2, 8, 3, 4)
     loss = algorithm.policy_losses(batch, noise, taught, q)["distillation"]
     out = algorithm.nets["policy"](batch.obs, noise)
-    if kind == "mse":  # Eq. 7: the squared distance of an agent's whole action
-        expected = (out - taught).pow(2).sum(-1).mean((1, 2)) / 4  # a mean over coordinates, as released
+    if kind == "mse":
+        expected = (out - taught).pow(2).sum((2, 3)).mean(1) / (12 if over == "mean" else 1)
     else:
         labels = taught.masked_fill(~batch.legal, -1e9).argmax(-1)
-        expected = -out.log_softmax(-1).gather(-1, labels[..., None]).mean((1, 2, 3))
+        expected = -out.log_softmax(-1).gather(-1, labels[..., None]).sum((2, 3)).mean(1) / (3 if over == "mean" else 1)
     assert_close(loss, 0.7 * expected)
 
 
@@ -146,13 +148,18 @@ def test_the_continuous_q_term_is_the_mean_critics_value_of_the_clipped_action(m
     assert_close(loss, -value / (q.abs().mean((1, 2, 3)) if normalise else 1.0))
 
 
+@pytest.mark.parametrize("clip", [False, True])
+@pytest.mark.parametrize(("over", "count"), [("sum", 1), ("mean", 12)])
 @pytest.mark.parametrize("kind", ["mse", "cross_entropy"])
-def test_continuous_distillation_is_the_mean_squared_distance(mac_flow, make_batch, kind):
-    algorithm = mac_flow(space="continuous", distillation=kind, alpha=0.7)
+def test_continuous_distillation_is_the_squared_distance(mac_flow, make_batch, kind, over, count, clip):
+    settings = {"distillation_over": over, "clip_teacher": clip, "action_scale": 0.5}
+    algorithm = mac_flow(space="continuous", distillation=kind, alpha=0.7, **settings)
     batch = make_batch(algorithm.spec)
     noise, taught = torch.randn(2, 2, 8, 3, 4)
     loss = algorithm.policy_losses(batch, noise, taught, torch.ones(2, 8, 3, 1))["distillation"]
-    assert_close(loss, 0.7 * (algorithm.nets["policy"](batch.obs, noise) - taught).pow(2).mean((1, 2, 3)))
+    goal = taught.clamp(-0.5, 0.5) if clip else taught
+    expected = (algorithm.nets["policy"](batch.obs, noise) - goal).pow(2).sum((2, 3)).mean(1) / count
+    assert_close(loss, 0.7 * expected)
 
 
 def test_a_normalised_q_term_does_not_depend_on_the_scale_of_values(mac_flow, make_batch):

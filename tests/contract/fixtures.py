@@ -13,7 +13,7 @@ SEEDS = (3, 5)
 CASES = [
     pytest.param((cls, variant, space), id=f"{cls.name}-{variant}-{space}")
     for cls in registry().values()
-    for variant in ("paper", *(v for v in cls.variants if v != "paper"))
+    for variant in ("paper", *(v for v in cls.variant_names() if v != "paper"))
     for space in sorted(cls.actions)
 ]
 
@@ -101,10 +101,10 @@ def _tiny(cls):
     return {f.name: f.metadata["tiny"] for f in dataclasses.fields(cls.Config) if "tiny" in f.metadata}
 
 
-def _settings(cls, variant):
+def _settings(cls, variant, space):
     """The settings of a variant, with every size small, and short windows unless the variant sets them."""
     short = {name: 4 for name in ("history", "horizon") if name in {f.name for f in dataclasses.fields(cls.Config)}}
-    return {**short, **cls.variants.get(variant, {}), **_tiny(cls)}
+    return {**short, **cls.variant(variant, space), **_tiny(cls)}
 
 
 @pytest.fixture(scope="session")
@@ -126,10 +126,10 @@ def spec(case, make_spec):
 @pytest.fixture
 def build(case, spec, make_data):
     """Makes the method of the case, small."""
-    cls, variant, _ = case
+    cls, variant, space = case
 
     def make(seeds=SEEDS, play="own", **over):
-        algorithm = cls(spec, cls.Config(**{**_settings(cls, variant), **over}), seeds)
+        algorithm = cls(spec, cls.Config(**{**_settings(cls, variant, space), **over}), seeds)
         algorithm.play = play
         algorithm.prepare(make_data(spec))
         return algorithm
@@ -140,8 +140,8 @@ def build(case, spec, make_data):
 @pytest.fixture
 def batch(case, spec, make_batch):
     """Makes batches: the same transitions for the same seed in any batch."""
-    cls, variant, _ = case
-    window = cls.Config(**_settings(cls, variant)).window
+    cls, variant, space = case
+    window = cls.Config(**_settings(cls, variant, space)).window
 
     def make(draw=0, seeds=SEEDS):
         return make_batch(spec, seeds, draw=draw, window=window)

@@ -54,6 +54,7 @@ def test_settings_are_a_frozen_dataclass_that_can_be_stored_and_hashed(cls):
 def test_variants_change_known_settings_to_values_of_their_kind(cls):
     fields = {f.name: f for f in dataclasses.fields(cls.Config)}
     for variant, changes in cls.variants.items():
+        assert variant.partition(":")[2] in ("", *cls.actions), variant
         assert changes.keys() <= fields.keys(), variant
         for name, value in changes.items():
             kinds = (int, float) if type(fields[name].default) is float else (type(fields[name].default),)

@@ -1,6 +1,7 @@
 """From suite, profile and command line to jobs."""
 
 import dataclasses
+import itertools
 
 import pytest
 
@@ -162,7 +163,7 @@ def test_settings_come_from_defaults_then_profile_then_variant_then_the_command_
 
     assert hidden(profile="paper") == registry()["mac_flow"].Config().hidden == (512,) * 4
     assert hidden() == (128,) * 2
-    assert registry()["mac_flow"].variants["released"]["hidden"] == (256,) * 4
+    assert registry()["mac_flow"].variant("released", "discrete")["hidden"] == (256,) * 4
     assert hidden(variant="released") == (256,) * 4
     assert hidden("all.hidden=[64]", variant="released") == (64,)
     assert hidden("all.hidden=[64]", "mac_flow.hidden=[32,16]", variant="released") == (32, 16)
@@ -238,10 +239,23 @@ def test_values_of_another_type_are_refused(text):
 
 def test_no_default_and_no_variant_of_any_method_is_refused():
     for method in registry().values():
-        for variant in ("paper", *method.variants):
-            config = resolve(method, variant, [], {})
+        for variant, space in itertools.product(("paper", *method.variant_names()), method.actions):
+            config = resolve(method, variant, space, [], {})
             assert type(config) is method.Config
             assert method.Config(**dataclasses.asdict(config)) == config
+
+
+def test_a_variant_may_depend_on_the_kind_of_actions():
+    def released(suite, task):
+        (job,) = jobs(Request(suite, algorithms=["mac_flow"], tasks=[task], variant="released"))
+        return job.config
+
+    discrete, continuous = released("smac", "smac/3m:good"), released("continuous", "mpe/spread:expert")
+    assert {discrete.joint_flow, continuous.joint_flow} == {False}
+    found = [(c.hidden, c.discount, c.alpha, c.normalise_q, c.clip_teacher) for c in (discrete, continuous)]
+    assert found == [((256,) * 4, 0.99, 3.0, False, False), ((512,) * 4, 0.995, 1.0, True, True)]
+    with pytest.raises(UserError, match="did you mean 'released'"):
+        only(variant="released:discrete")
 
 
 def test_parsing_keeps_methods_apart():

@@ -86,6 +86,19 @@ def test_a_report_knows_the_variants_that_only_other_suites_train():
     assert not any(suite_facts("smac", "embedded")[2][name] for name in load_suite("smac").algorithms)
 
 
+def test_table_2_has_what_the_authors_of_mac_flow_ran_and_the_text_by_name():
+    def mac_flow(**request):
+        return next(job for job in jobs(Request("continuous", algorithms=["mac_flow"], **request)))
+
+    ran, text = mac_flow(profile="paper"), mac_flow(profile="paper", variant="text")
+    assert (ran.variant, ran.config.alpha, ran.config.distillation_over) == ("released", 1.0, "mean")
+    assert text.config == registry()["mac_flow"].Config()
+    assert mac_flow(profile="quick").variant == "quick"
+    named = mac_flow(profile="paper", variant="paper+individual_flow", as_named=True)
+    assert named.variant == "paper+individual_flow" and named.config.alpha == 3.0
+    assert load_suite("continuous").notes["mac_flow"].keys() == {ran.variant}
+
+
 def test_a_suite_may_change_a_profile_and_nothing_else_of_it():
     paper = jobs(Request("continuous", "paper"))[0].protocol
     assert (paper.steps, paper.eval_every, paper.eval_episodes) == (500_000, 50_000, 10)

@@ -167,6 +167,15 @@ def test_a_variant_of_another_suite_shows_where_there_is_nothing_else(tmp_path, 
     assert shown()[0].variant == "released"
 
 
+def test_a_table_says_what_the_suite_says_of_the_variants_that_it_shows(store, suite):
+    def notes(**by_variant):
+        told = suite | {"notes": {"bc": by_variant}}
+        return below(tables.build(Records.read(store), told, "smac", "quick", "embedded", {}))
+
+    assert "\nBC: as the code has it\n" in "\n" + notes(quick="as the code has it").replace("\n\n", "\n") + "\n"
+    assert "as the code has it" not in notes(paper="as the code has it")
+
+
 def test_diverged_runs_are_never_a_number(tmp_path, fill, write_run, build):
     fill(tmp_path, [("smac/3m", "good", "bc"), ("smac/3m", "medium", "bc")])
     reason = "|Q| is 1e+06 at step 700, more than 4e+04"
