@@ -4,6 +4,7 @@ import argparse
 import json
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,12 +43,19 @@ def merge_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from offmarl.experiments.store.reading import finished
+    from offmarl.experiments.store.reading import finished, readable
+    from offmarl.experiments.store.store import Store
 
     write = FORMATS[check_name("format", args.format, FORMATS)]
-    records = [record for _, record in finished(existing(args.results))]
+    stored = readable(Store(existing(args.results)))
+    lost = Counter(_training(run_id) for run_id, record in stored.items() if record["status"] != "done")
+    records = [record | {"lost_seeds": lost[_training(folder.name)]} for folder, record in finished(args.results)]
     if not records:
         raise UserError(f"export: {args.results} holds no finished run")
+    partial = sum(record["lost_seeds"] > 0 for record in records)
+    if partial and args.format == "marl-eval":
+        records = [record for record in records if not record["lost_seeds"]]
+        print(f"left out: {partial} runs of cells that lost a seed (failed or diverged), as in our aggregates")
     try:
         with replacing(args.out) as draft:
             write(records, draft)
@@ -57,14 +65,23 @@ def _export(args: argparse.Namespace) -> int:
     return 0
 
 
+def _training(run_id: str) -> tuple[str, ...]:
+    """What the run ids of a cell's seeds share."""
+    return tuple(run_id.rsplit(".", 2)[::2])
+
+
 def episodes(records: list[Record]) -> Any:
-    """A row for every evaluation episode: cell, run id, step, play, episode, return, won (None: none can), length."""
+    """A row for every evaluation episode: cell, run id, step, play, episode, return, won (None: none can), length.
+
+    `lost_seeds` counts the seeds of the same cell that failed or diverged, and so have no rows.
+    """
     import pandas as pd
 
     rows = [
         {**record["cell"], "run_id": record["run_id"], "step": evaluation["step"], "play": evaluation["play"]}
         | {"episode": k, "return": value}
         | {"won": evaluation["won"][k] if evaluation.get("won") else None, "length": evaluation["lengths"][k]}
+        | {"lost_seeds": record["lost_seeds"]}
         for record in records
         for evaluation in record["evaluations"]
         for k, value in enumerate(evaluation["returns"])

@@ -4,7 +4,8 @@ Their runs are stored like any others, in a store of their own (`<results>/exper
 shows them; experiments share the arms that they have in common.
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from offmarl.experiments.grid.suite import profiles, suite_names
 from offmarl.experiments.launch.prepare_data import prepare
 from offmarl.experiments.launch.serial import launch
 from offmarl.experiments.store.leftovers import clear_leftovers
-from offmarl.experiments.store.reading import by_play, finished
+from offmarl.experiments.store.reading import by_play, finished, readable
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.studies.experiment import Experiment, File, Positive, Row, Seeds
 from offmarl.experiments.training.machine import Host
@@ -139,7 +140,10 @@ class Comparison(Experiment):
             UserError: when there is no run to show.
         """
         if self.stored:
-            rows, missing = stored_rows(results, profile, source), []
+            rows, lost = stored_rows(results, profile, source)
+            words = " ".join(str(word) for rule in self.rules for word in rule)
+            arms = {name: method.title for name, method in registry().items() if f"{method.title}." in words}
+            missing = [f"a seed of {arms[name]} on {setting}" for name, setting in lost if name in arms]
         else:
             rows, missing = self._train(profile, source, host, Store(results / "experiments"), workers)
         if not rows:
@@ -165,7 +169,7 @@ class Comparison(Experiment):
             for seed, run_id in zip(job.seeds, job.run_ids()):
                 record = store.read(run_id)
                 if record and record["status"] == "done":
-                    names = {"arm": label, "setting": _setting(job.task, job.quality), "seed": seed}
+                    names = {"arm": label, "setting": _setting(vars(job)), "seed": seed}
                     rows += [names | row for row in evaluations(record, store.runs / run_id)]
                 elif record:
                     failed.add(f"{run_id}: {record['status']}: {record['reason']}")
@@ -177,25 +181,35 @@ def comparisons() -> dict[str, Comparison]:
     return packaged(File[Comparison], "offmarl.experiments.studies", "comparisons.yaml").experiments
 
 
-def stored_rows(results: Path, profile: str, source: str) -> list[Row]:
-    """A row for every evaluation of the stored runs with two or more, of suites and of experiments.
+def stored_rows(results: Path, profile: str, source: str) -> tuple[list[Row], list[tuple[str, str]]]:
+    """A row for every evaluation of the stored runs with two or more, of suites and experiments; and what lost seeds.
 
-    Runs with changed settings are not among them. Of two runs of one cell, the one with more evaluations is.
+    Runs with changed settings are not among them. Of two runs of one cell, the one with more evaluations is. A method
+    on a dataset where one of its seeds failed or diverged has no rows.
     """
-    variant, cells = profiles()[profile].variant, {}
-    for folder, record in (*finished(results), *finished(results / "experiments")):
+    variant, cells, lost = profiles()[profile].variant, {}, set()
+    stores = [results, results / "experiments"]
+    for store in map(Store, stores):
+        for record in readable(store).values():
+            if record["status"] != "done" and _place(record["cell"]) == (profile, source, variant):
+                lost.add((record["cell"]["algorithm"], _setting(record["cell"])))
+    for folder, record in itertools.chain(*map(finished, stores)):
         cell = record["cell"]
-        wanted = (cell["profile"], cell["source"], cell["variant"]) == (profile, source, variant)
+        wanted = _place(cell) == (profile, source, variant) and (cell["algorithm"], _setting(cell)) not in lost
         if wanted and len(by_play(record).get(OWN, ())) > 1:
-            key = record["algorithm"]["title"], _setting(cell["task"], cell["quality"]), cell["seed"]
+            key = record["algorithm"]["title"], _setting(cell), cell["seed"]
             names = dict(zip(("arm", "setting", "seed"), key))
             rows = [names | row for row in evaluations(record, folder)]
             cells[key] = max(cells.get(key, []), rows, key=len)
-    return [row for rows in cells.values() for row in rows]
+    return [row for rows in cells.values() for row in rows], sorted(lost)
 
 
-def _setting(task: str, quality: str) -> str:
-    return f"{task.split('/')[1]} {quality}"
+def _place(cell: Row) -> tuple[str, str, str]:
+    return cell["profile"], cell["source"], cell["variant"]
+
+
+def _setting(cell: Mapping[str, Any]) -> str:
+    return f"{cell['task'].split('/')[1]} {cell['quality']}"
 
 
 def evaluations(record: Row, folder: Path) -> Iterator[Row]:

@@ -28,14 +28,14 @@ DATASET = "mean of the dataset"
 def learning_curves(table: Table) -> Figure | None:
     """A panel per dataset: mean return by gradient steps, with the intervals of the table as bands.
 
-    The dashed grey line is the mean return of the dataset.
+    The dashed grey line is the mean return of the dataset; a method that lost a seed there is dotted.
     """
     shown: dict[tuple, dict] = {}
     labels = {(row.task, row.quality): row.label for row in table.rows if row.play == table.plays[0]}
     for run in table.main_runs:
         lines = shown.setdefault((labels[run["task"], run["quality"]], run["dataset_mean"]), {})
         for evaluation in run["evaluations"]:
-            seeds = lines.setdefault(run["title"], {}).setdefault(evaluation["step"], {})
+            seeds = lines.setdefault((run["title"], bool(run["n_lost"])), {}).setdefault(evaluation["step"], {})
             seeds[run["seed"]] = evaluation["returns"]
     if not shown:
         return None
@@ -51,7 +51,8 @@ def learning_curves(table: Table) -> Figure | None:
     for axis in axes[-columns:]:
         axis.set_xlabel("gradient steps (thousands)")
     figure.supylabel("mean return", fontsize=9)
-    _describe(figure, table, _intervals(table, "bands"))
+    dotted = "; dotted: partial, of the seeds that were not lost" if any(run["n_lost"] for run in table.runs) else ""
+    _describe(figure, table, _intervals(table, "bands") + dotted)
     return figure
 
 
@@ -111,12 +112,13 @@ def _describe(figure: Figure, table: Table, what: str) -> None:
 
 
 def _draw_lines(axis: Axes, lines: dict, colour: dict[str, str]) -> None:
-    """`lines`: title to step to seed to returns."""
-    for title, evaluations in lines.items():
+    """`lines`: title, and whether it lost a seed, to step to seed to returns."""
+    for (title, partial), evaluations in lines.items():
         points = [estimate([seeds]) for seeds in evaluations.values()]
         mean, low, high = ([point[key] for point in points] for key in ("mean", "ci_low", "ci_high"))
         thousands = np.array(list(evaluations)) / 1000
-        axis.plot(thousands, mean, color=colour[title], label=title, linewidth=1.3, marker="o", markersize=2)
+        style = {"linestyle": ":" if partial else "-", "linewidth": 1.3, "marker": "o", "markersize": 2}
+        axis.plot(thousands, mean, color=colour[title], label=title, **style)
         axis.fill_between(thousands, low, high, color=colour[title], alpha=0.15, linewidth=0)
     round_ticks(axis.xaxis, 5)
     round_ticks(axis.yaxis, 5)

@@ -33,7 +33,7 @@ class BoardRow(Row):
     page: str = ""  # addresses in the site; of a cell only where it has runs
     method_page: str = ""
     dataset_page: str = ""
-    rank: int | None = None  # by mean on its dataset, the highest first; equal means share theirs
+    rank: int | None = None  # by mean on its dataset, the highest first, equal means alike; none where a seed was lost
     note: int | None = None  # the number of its reason
     scale: tuple[float, float] = (0.0, 1.0)  # the ends of its dataset's bars
 
@@ -121,8 +121,8 @@ def _board(records: Records, name: str, suite: Suite, place: tuple[str, str], fo
         scale = charts.reach(competitors)
         for row in competitors:
             row.scale = scale
-            if row.has_mean:
-                row.rank = 1 + sum(other.mean > row.mean for other in competitors)
+            if row.counts:
+                row.rank = 1 + sum(other.counts and other.mean > row.mean for other in competitors)
     return board
 
 

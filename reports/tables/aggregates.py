@@ -67,7 +67,7 @@ def build(table: Table, suite: dict) -> Aggregates:
     rows, notes, scales, profiles = [], [], {}, {}
     place = {"profile": table.rows[0].profile, "source": table.rows[0].source}
     for group, play in product(table.groups, table.plays):
-        runs = [run for run in table.runs if (run["group"], run["play"]) == (group, play)]
+        runs = [run for run in table.runs if (run["group"], run["play"], run["n_lost"]) == (group, play, 0)]
         own = [row for row in table.rows if (row.group, row.play) == (group, play) and not row.is_average]
         datasets = {(row.task, row.quality): row.label for row in own}
         found = _scales(runs)

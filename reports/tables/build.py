@@ -67,8 +67,8 @@ def build(
     first = [row for row in rows if row.play == plays[0]]
     _add_printed(first, paper)
     for competitors in by_dataset(first):
-        _mark_standings([row for row in competitors if row.has_mean])
-    mixed = [*variants, *notes.mixed(runs)]
+        _mark_standings([row for row in competitors if row.counts])
+    mixed = [*variants, *notes.mixed(runs), *notes.lost(first)]
     return Table(
         title=suite["title"] + notes.rerun_on(runs),
         rows=rows,
@@ -153,7 +153,7 @@ def _numbers(runs: list[Run], wanted: int, unavailable: str | None) -> dict[str,
     unfinished = [run for run in runs if run["status"] in UNFINISHED]
     reasons = "; ".join(dict.fromkeys(run["reason"] or "no reason recorded" for run in unfinished))
     if not done and unfinished:
-        return {"status": unfinished[0]["status"], "reason": reasons}
+        return {"status": unfinished[0]["status"], "reason": reasons, "n_lost": len(unfinished)}
     if not done and unavailable:
         return {"status": "not available", "reason": unavailable}
     if not done:
@@ -163,6 +163,7 @@ def _numbers(runs: list[Run], wanted: int, unavailable: str | None) -> dict[str,
         reason += f"; the others {unfinished[0]['status']}: {reasons}"
     return {
         **estimate([_episodes(runs)]),
+        "n_lost": len(unfinished),
         **{key: done[0][key] for key in ("variant", "config_hash")},
         **{key: float(np.mean([run[key] for run in done])) for key in ("win_rate", "latency_ms")},
         "engine": listed(run["engine"] for run in done) or "unknown",
@@ -173,7 +174,7 @@ def _numbers(runs: list[Run], wanted: int, unavailable: str | None) -> dict[str,
 
 
 def _average(members: Sequence[Row], algorithm: str, cells: Cells) -> Row:
-    """The mean over a group's cells of one method; no number unless every cell has one."""
+    """The mean over a group's cells of one method; no number unless every cell has one, of all its seeds."""
     own = [row for row in members if row.algorithm == algorithm]
     group, title = own[0].group, own[0].title
     row = Row(
@@ -192,9 +193,12 @@ def _average(members: Sequence[Row], algorithm: str, cells: Cells) -> Row:
     for key in ("win_rate", "latency_ms", "dataset_mean", "published_mean"):
         setattr(row, key, float(np.mean([getattr(cell, key) for cell in own])))
     numbers = [_episodes(cells[cell.play, cell.task, cell.quality, cell.algorithm]) for cell in own if cell.has_mean]
-    statuses = {cell.status for cell in own}
+    statuses, lost = {cell.status for cell in own}, [cell.label for cell in own if cell.n_lost]
     if statuses == {"not available"}:
         row.status, row.reason = "not available", own[0].reason
+        return row
+    if lost:
+        row.status, row.reason = "partial", f"no average: a seed was lost on {', '.join(lost)}"
         return row
     if len(numbers) < len(own):
         row.status, row.reason = "pending", f"{len(numbers)} of {len(own)} datasets"
@@ -222,7 +226,7 @@ def _mark_standings(competitors: list[Row]) -> None:
 def _shown(rows: Iterable[Row], cells: Cells) -> list[Run]:
     """The finished runs behind the rows, in their order, with what they share with them."""
     return [
-        run | {"title": row.title, "group": row.group, "unit": row.unit, "dataset_mean": row.dataset_mean}
+        run | {key: getattr(row, key) for key in ("title", "group", "unit", "dataset_mean", "n_lost")}
         for row in rows
         for run in cells.get((row.play, row.task, row.quality, row.algorithm), [])
         if run["status"] == "done"

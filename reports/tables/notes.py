@@ -82,6 +82,15 @@ def _unlike(done: list[Run], key: str, what: str) -> list[str]:
     return notes
 
 
+def lost(rows: list[Row]) -> list[str]:
+    """A note on the cells that lost seeds, and the rule that holds for them everywhere."""
+    found = [row for row in rows if row.n_lost and not row.is_average]
+    places = [f"{row.title} on {row.label} ({row.n_lost} of {row.n_lost + row.n_seeds})" for row in found]
+    rule = "Seeds that failed or diverged are lost. A cell that lost one is partial: its number is of the others, and "
+    rule += "takes no part in standings, averages, aggregates and rank agreement"
+    return [f"{rule}: {', '.join(places)}."] if places else []
+
+
 def _scores(runs: list[Run], normalised: Collection[str]) -> str:
     """How the scores of the normalised tasks are made."""
     limits = {run["task"]: run["score"] for run in runs if run["task"] in normalised and run["score"]}

@@ -51,10 +51,10 @@ def half_width(std: Any, count: Any) -> np.ndarray:
 def on_common_datasets(runs: Sequence[Run]) -> tuple[dict[str, dict[str, Any]], int]:
     """Title to mean return with its interval and `latency_ms`, over the datasets that all methods have; how many.
 
-    No method has a point where they share no dataset.
+    A method does not have a dataset on which it lost a seed. No method has a point where they share none.
     """
     cells: dict[str, dict[tuple, list[Run]]] = {}
-    for run in runs:
+    for run in (run for run in runs if not run["n_lost"]):
         cells.setdefault(run["title"], {}).setdefault((run["task"], run["quality"]), []).append(run)
     common = sorted(set.intersection(*map(set, cells.values()))) if cells else []
     points = {}
@@ -184,7 +184,7 @@ def rank_agreement(rows: Iterable[Row]) -> dict[tuple[str, str], tuple[float, in
     """
     pairs: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for row in rows:
-        if row.has_mean and not np.isnan(row.published_mean):
+        if row.counts and not np.isnan(row.published_mean):
             pairs.setdefault((row.task, row.quality), []).append((row.mean, row.published_mean))
     taus: dict[tuple[str, str], tuple[float, int]] = {}
     for key, both in pairs.items():

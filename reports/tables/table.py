@@ -10,7 +10,7 @@ import pandas as pd
 
 from offmarl.reports.records.schema import ENDED, OWN
 
-Run = dict[str, Any]  # as `reader.flat` gives it, with `title`, `group`, `unit` and `dataset_mean` of its row
+Run = dict[str, Any]  # as `reader.flat` gives it, with `title`, `group`, `unit`, `dataset_mean` and `n_lost` of its row
 NAMES = {"zero": "(zero noise)", "fixed": "(fixed noise)"}  # of plays other than the methods' own
 AVERAGE, SCORE = "AVERAGE ", "normalised score"
 UNFINISHED = tuple(status for status in ENDED if status != "done")  # of runs without a number
@@ -22,10 +22,10 @@ class Row:
     """A method on a dataset, or averaged over the datasets of a group. The fields are the columns of table.csv.
 
     `play` says how the trained networks were played: a table shows every dataset once for each, and the first play
-    alone has standings and published numbers. `acting` is what a decision draws. `reduced` has the sizes that fall
-    short of the paper's, of an average those of all its cells. `published_mean` of an average is recomputed,
-    `published_printed` is what the paper prints. `standing` is "best" or "second" by mean, `tied` says that an interval
-    overlaps that of the best.
+    alone has standings and published numbers. `acting` is what a decision draws. `n_lost` counts the seeds that failed
+    or diverged. `reduced` has the sizes that fall short of the paper's, of an average those of all its cells.
+    `published_mean` of an average is recomputed, `published_printed` is what the paper prints. `standing` is "best" or
+    "second" by mean, `tied` says that an interval overlaps that of the best.
     """
 
     group: str
@@ -43,6 +43,7 @@ class Row:
     reduced: str = ""
     acting: str = ""
     n_seeds: int = 0
+    n_lost: int = 0
     mean: float = math.nan
     two_std: float = math.nan
     ci_low: float = math.nan
@@ -76,6 +77,11 @@ class Row:
     def has_mean(self) -> bool:
         """Whether there is a number of ours."""
         return not math.isnan(self.mean)
+
+    @property
+    def counts(self) -> bool:
+        """Whether that number may be compared and averaged: the seeds that are left flatter a cell that lost one."""
+        return self.has_mean and not self.n_lost
 
 
 AnyRow = TypeVar("AnyRow", bound=Row)

@@ -117,7 +117,8 @@ def _ours(row: Row, markup: Markup, marks: dict[str, int]) -> str:
     if not row.has_mean:
         return markup.escape(row.status if row.status in UNFINISHED else "–") + note
     pattern = {"best": markup.best, "second": markup.second}.get(row.standing, "{}")
-    return pattern.format(_number(row.mean)) + (markup.tied if row.tied else "") + note
+    partial = "partial " if row.n_lost else ""
+    return partial + pattern.format(_number(row.mean)) + (markup.tied if row.tied else "") + note
 
 
 def _number(value: float, pattern: str = "{:.1f}") -> str:
@@ -164,7 +165,7 @@ def _below(table: Table, markup: Markup) -> list[str]:
         legend += TIED.format(tied=markup.tied)
     if any(row.reduced for row in table.rows):
         legend += f"; {markup.small.format(markup.reduced)}: reduced networks (sizes below)"
-    legend += f"; {markup.escape('–')}: not run yet, or for an average not on every dataset."
+    legend += f"; {markup.escape('–')}: not run yet, or for an average not with all seeds on every dataset."
     notes = [(str(number), reason) for reason, number in _marks(table).items()]
     notes += [(letter, text) for letter, (_, text) in zip(ascii_letters, table.column_notes)]
     footnotes = [f"{markup.note.format(mark)} {markup.escape(text)}" for mark, text in notes]

@@ -13,8 +13,8 @@ from offmarl.experiments.store.store import Cell, Store
 CELL = Cell("smac/3m", "good", "embedded", "bc", "quick", "quick", 0)
 
 
-def write(results, seed=0, returns=(1.0, 3.0), won=(False, True), **over):
-    cell = dataclasses.replace(CELL, seed=seed)
+def write(results, seed=0, returns=(1.0, 3.0), won=(False, True), quality="good", **over):
+    cell = dataclasses.replace(CELL, seed=seed, quality=quality)
     evaluations = [
         {"step": step, "returns": [r + step for r in returns], "won": won and list(won), "lengths": [5, 6]}
         for step in (10, 20)
@@ -54,6 +54,22 @@ def test_marl_evals_nesting_ends_in_lists_of_numbers(tmp_path):
     assert list(runs["seed_0"]) == ["step_0", "step_1", "absolute_metrics"]
     assert runs["seed_0"]["step_1"] == {"step_count": 20, "return": [21.0, 23.0], "win_rate": [50.0]}
     assert runs["seed_0"]["absolute_metrics"] == {"return": [21.0, 23.0], "win_rate": [50.0]}
+
+
+def test_a_cell_that_lost_a_seed_says_so_and_is_in_no_aggregate(tmp_path, capsys):
+    """As in the tables: the seeds that are left flatter a method."""
+    results, table, nested = tmp_path / "r", tmp_path / "x.csv", tmp_path / "x.json"
+    write(results)
+    write(results, seed=1, status="diverged", reason="|Q| is 1e+06")
+    write(results, quality="medium")
+    assert main(["export", "--out", str(table), "--results", str(results)]) == 0
+    rows = pd.read_csv(table)
+    assert set(rows["seed"]) == {0}
+    assert rows.groupby("quality")["lost_seeds"].unique().map(list).to_dict() == {"good": [1], "medium": [0]}
+    capsys.readouterr()
+    assert main(["export", "--format", "marl-eval", "--out", str(nested), "--results", str(results)]) == 0
+    assert list(json.loads(nested.read_text())["smac-embedded"]) == ["3m-medium"]
+    assert "left out: 1 runs of cells that lost a seed" in capsys.readouterr().out
 
 
 def test_an_export_of_nothing_or_to_nowhere_is_refused(tmp_path, capsys):

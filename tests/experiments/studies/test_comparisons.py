@@ -3,13 +3,16 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.image import imread
 
 from offmarl.algorithms import registry
 from offmarl.experiments.cli import main
-from offmarl.experiments.store.store import Store
+from offmarl.experiments.store.store import Cell, Store
 from offmarl.experiments.studies.comparisons import comparisons
+from offmarl.experiments.training.machine import CPU
+from offmarl.reports.studies import verdict
 
 TRAINED = [name for name in comparisons() if name != "fig12"]
 
@@ -108,6 +111,29 @@ def test_online_runs_of_the_paper_profile_have_half_a_million_updates_before_pla
     jobs = [job for own in comparisons()["fig5"].jobs("paper", "embedded").values() for job in own]
     assert {(job.protocol.online.start, job.protocol.steps) for job in jobs} == {(500_000, 1_000_000)}
     assert {job.task.split("/")[0] for job in jobs} == {"smac", "smacv2", "mamujoco", "mpe"}
+
+
+def store_run(results, algorithm, title, seed, status="done"):
+    cell = Cell("smac/3m", "good", "embedded", algorithm, "quick", "smoke", seed)
+    evaluations = [{"step": step, "returns": [float(step)], "won": None, "lengths": [5]} for step in (10, 20)]
+    record = {"run_id": cell.run_id("aaaa1111"), "status": status, "reason": "no", "evaluations": evaluations}
+    record |= {"algorithm": {"title": title}, "dataset": {"return_mean": 10.0}}
+    Store(results).write(cell, record, pd.DataFrame({"step": [10, 20]}), b"weights")
+
+
+def test_the_curves_of_the_store_leave_out_a_cell_that_lost_a_seed(tmp_path):
+    for seed in (0, 1):
+        store_run(tmp_path, "mac_flow", "MAC-Flow", seed)
+        store_run(tmp_path, "bc", "BC", seed, "diverged" if seed else "done")
+    record = comparisons()["fig12"].run("smoke", "embedded", CPU, tmp_path, 1)
+    assert {row["arm"] for row in record["rows"]} == {"MAC-Flow"}
+    assert record["missing"] == [] and verdict(record)[0] == "holds"  # the rule is about MAC-Flow alone
+    store_run(tmp_path, "bc", "BC", 2)
+    store_run(tmp_path, "flow_bc", "Flow BC", 0)
+    store_run(tmp_path, "mac_flow", "MAC-Flow", 2, "failed")
+    record = comparisons()["fig12"].run("smoke", "embedded", CPU, tmp_path, 1)
+    assert {row["arm"] for row in record["rows"]} == {"Flow BC"}
+    assert record["missing"] == ["a seed of MAC-Flow on 3m good"] and verdict(record)[0] == "cannot tell"
 
 
 def test_curves_of_an_empty_store_are_refused(tmp_path, capsys):
