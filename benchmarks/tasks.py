@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Annotated, Any, Literal
 
 from offmarl.benchmarks.env import BatchEnv
+from offmarl.benchmarks.smax.units import RULES
 from offmarl.benchmarks.yaml_files import Pair, Strict, known_name, packaged
 
 
@@ -51,10 +52,11 @@ class Engine:
     adapter: str
     packages: tuple[str, ...] = ()
     presence: str = ""
+    rules: int = 0  # the version of the rules that we add, if any
 
 
 ENGINES = {
-    "smax": Engine("SMAX", "smax.env:SmaxEnv", ("jaxmarl", "jax")),
+    "smax": Engine("SMAX", "smax.env:SmaxEnv", ("jaxmarl", "jax"), rules=RULES),
     "particles": Engine("OMAR's particle worlds, rewritten", "mpe:MpeEnv", ("numpy",)),
     "mujoco": Engine("MuJoCo", "mamujoco:MaMujocoEnv", ("mujoco", "gymnasium", "gymnasium-robotics")),
     "smac": Engine("SMAC", "starcraft.env:StarCraftEnv", presence="starcraft.packages"),
@@ -75,6 +77,8 @@ class Roster(Strict):
     """What a simulator needs to know of a task besides its sizes."""
 
     type_bits: int = 0
+    enemy_bits: list[str] = []  # the enemies' types in the order of their bits, where it is not the allies'
+    starts: list[Pair] = []  # the points on which the two sides of a fixed roster begin
     corridor: Pair | None = None
     allies: dict[str, int] = {}
     enemies: dict[str, int] = {}

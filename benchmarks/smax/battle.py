@@ -1,8 +1,9 @@
-"""SMAX with the four behaviours of StarCraft that the paper's maps need and the package does not have.
+"""SMAX with the behaviours of StarCraft that the papers' maps need and the package does not have.
 
-`Battle` overrides two methods of `jaxmarl.environments.smax.SMAX` (0.2.0, pinned; a test holds their signatures):
-an attack order on a unit out of range walks towards it, colossi hit a line, banelings burst, medivacs heal the worst
-hurt ally near them, and units that cannot climb stay in the corridor of 2c_vs_64zg.
+`Battle` overrides three methods of `jaxmarl.environments.smax.SMAX` (0.2.0, pinned; a test holds their signatures): an
+attack order on a unit out of range walks towards it, armour takes from every hit on health, shields are hit first and
+grow again, colossi hit a line, banelings burst, medivacs heal the worst hurt ally near them, and units that cannot
+climb stay in the corridor of 2c_vs_64zg.
 """
 
 import builtins
@@ -12,8 +13,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 
-from offmarl.benchmarks.smax.units import UNITS
+from offmarl.benchmarks.smax.starts import FixedStarts, MirroredTeams, RandomStarts
+from offmarl.benchmarks.smax.units import SHIELD_DELAY, SHIELD_PER_SECOND, UNITS, blow
 
 # What decides the episodes of a seed, whatever the variables and settings of the process that imports this.
 PINNED = {
@@ -39,7 +42,7 @@ _print, builtins.print = builtins.print, lambda *_, **__: None  # the package pr
 try:
     from jaxmarl.environments.smax import HeuristicEnemySMAX, Scenario
     from jaxmarl.environments.smax.heuristic_enemy import create_heuristic_policy
-    from jaxmarl.environments.smax.smax_env import SMAX
+    from jaxmarl.environments.smax.smax_env import SMAX, State
 finally:
     builtins.print = _print
 
@@ -50,6 +53,14 @@ GAME_LOOPS_PER_SECOND = 22.4  # the Faster clock; an action lasts eight loops
 LINE_HALF_LENGTH, LINE_HALF_WIDTH = 0.15, 0.6 * 1.4
 BLAST_RADIUS = 2.2
 HEAL_RANGE, HEAL_PER_SECOND = 4.0, 12.6
+
+
+@struct.dataclass
+class BattleState(State):
+    """SMAX's state with shields; `unit_health` is health and shield together."""
+
+    unit_shield: jax.Array  # [K], of `unit_health`
+    unit_calm: jax.Array  # [K] seconds since the last hit
 
 
 class Battle(SMAX):
@@ -67,7 +78,8 @@ class Battle(SMAX):
     ):
         super().__init__(**settings)
         units = [UNITS[name] for name in types]
-        self.damage = jnp.array([[u.damage + u.bonus_vs_light * v.light for v in units] for u in units])
+        self.damage = jnp.array([[blow(u, v) for v in units] for u in units])  # [T,T,2]: to shields, to health
+        self.life, self.shield = (jnp.array([getattr(u, part) for u in units]) for part in ("health", "shield"))
         self.heals = jnp.array([u.heals for u in units])
         self.climbs = jnp.array([u.climbs for u in units])
         self.line = jnp.array([u.area == "line" for u in units])
@@ -75,6 +87,16 @@ class Battle(SMAX):
         self.has_medics = any(u.heals for u in units)
         self.area_units = np.array(area_units, int)
         self.corridor = corridor
+
+    def reset(self, key: jax.Array) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Observations and state of a new battle."""
+        obs, state = super().reset(key)
+        return obs, self.shielded(state)
+
+    def shielded(self, state: Any) -> BattleState:
+        """SMAX's state with the shields that its units have left if health was hurt last."""
+        shield = jnp.maximum(state.unit_health - self.life[state.unit_types], 0.0)
+        return BattleState(**vars(state), unit_shield=shield, unit_calm=jnp.zeros_like(shield))
 
     def _push_units_away(self, state: Any, firmness: float = 1.0) -> Any:
         state = super()._push_units_away(state, firmness)
@@ -98,7 +120,7 @@ class Battle(SMAX):
         move = jnp.where((ordered & ~in_range)[:, None], offset / (distance[:, None] + 1e-6), move)
 
         strikes = ordered & in_range & (state.unit_weapon_cooldowns <= 0.0)
-        health = jnp.maximum(state.unit_health - self._damage_taken(state, strikes, target), 0.0)
+        health, shield, calm = self._after_hits(state, *self._damage_taken(state, strikes, target))
         if self.has_medics:
             health = self._healed(state, health)
         jitter = jax.random.uniform(key, (self.num_agents,), minval=-self.time_per_step, maxval=2 * self.time_per_step)
@@ -108,7 +130,13 @@ class Battle(SMAX):
         step = move * self.unit_type_velocities[kind][:, None] * self.time_per_step
         border = jnp.array([self.map_width, self.map_height], jnp.float32)
         walked = jnp.where(alive[:, None], jnp.clip(position + step, 0.0, border), position)
-        return state.replace(unit_positions=walked, unit_health=health, unit_weapon_cooldowns=cooldown)
+        return state.replace(
+            unit_positions=walked,
+            unit_health=health,
+            unit_shield=shield,
+            unit_calm=calm,
+            unit_weapon_cooldowns=cooldown,
+        )
 
     def _targets(self, attack: jax.Array) -> jax.Array:
         """Index of the unit that each unit was ordered to attack [K]; its own index without an order.
@@ -119,18 +147,34 @@ class Battle(SMAX):
         order = attack - self.num_movement_actions
         return jnp.where(order < 0, me, jnp.where(me < n, n + order, n - 1 - order))
 
-    def _damage_taken(self, state: Any, strikes: jax.Array, target: jax.Array) -> jax.Array:
+    def _damage_taken(self, state: Any, strikes: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Damage of each unit, to shields and to health [K,2], and which units die of their own attack [K]."""
         kind, alive, K = state.unit_types, state.unit_alive, self.num_agents
         single = strikes & ~self.line[kind] & ~self.blast[kind]
-        dealt = jnp.where(single, self.damage[kind, kind[target]], 0.0)
-        taken = jax.ops.segment_sum(dealt, target, K)
+        dealt = jnp.where(single[:, None], self.damage[kind, kind[target]], 0.0)
+        taken, bursting = jax.ops.segment_sum(dealt, target, K), jnp.zeros(K, bool)
         if not len(self.area_units):
-            return taken
+            return taken, bursting
         u = self.area_units
         hit = self._area_hits(state, u, target) & strikes[u, None] & alive[None]
-        taken += (hit * self.damage[kind[u]][:, kind]).sum(0)
-        bursting = jnp.zeros(K, bool).at[u].set(strikes[u] & self.blast[kind[u]])
-        return jnp.where(bursting, jnp.inf, taken)
+        taken += (hit[..., None] * self.damage[kind[u]][:, kind]).sum(0)
+        return taken, bursting.at[u].set(strikes[u] & self.blast[kind[u]])
+
+    def _after_hits(self, state: Any, taken: jax.Array, bursting: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Health and shield together, shield, and seconds since the last hit, all [K].
+
+        Damage goes to the shield first. What is left, as a share of all, goes to health less the armour.
+        """
+        kind, shield = state.unit_types, state.unit_shield
+        to_shield, to_health = taken.T
+        held = jnp.minimum(shield, to_shield)
+        through = (to_shield - held) / jnp.maximum(to_shield, 1e-6)
+        life = jnp.maximum(state.unit_health - shield - through * to_health, 0.0)
+        life = jnp.where(bursting, 0.0, life)
+        calm = jnp.where(to_shield > 0, 0.0, state.unit_calm + self.time_per_step)
+        grown = jnp.where(calm > SHIELD_DELAY, SHIELD_PER_SECOND * self.time_per_step, 0.0)
+        shield = jnp.where(life > 0, jnp.minimum(shield - held + grown, self.shield[kind]), 0.0)
+        return life + shield, shield, calm
 
     def _area_hits(self, state: Any, u: np.ndarray, target: jax.Array) -> jax.Array:
         """Which units [U,K] the area attack of each unit in `u` hits, its target always included."""
@@ -162,21 +206,6 @@ class Battle(SMAX):
         return jnp.minimum(health + jax.ops.segment_sum(dose, worst.argmin(1), self.num_agents), full)
 
 
-class MirroredTeams:
-    """SMACv2's weighted teams: one random roster for both sides, never of the exceptional unit alone."""
-
-    def __init__(self, size: int, weights: Sequence[float], exception: int):
-        self.size, self.exception = size, exception
-        self.log_weights = jnp.log(jnp.array(weights))
-
-    def generate(self, key: jax.Array) -> jax.Array:
-        """Unit types of both sides, uint8 [2 * size]."""
-        team = jax.random.categorical(key, self.log_weights, shape=(self.size,))
-        fallback = jnp.where(jnp.arange(self.size) == 0, 0, team)
-        team = jnp.where((team == self.exception).all(), fallback, team).astype(jnp.uint8)
-        return jnp.concatenate([team, team])
-
-
 def make_battle(roster: dict, limit: int) -> HeuristicEnemySMAX:
     """Build the battle of one map against SMAX's scripted enemy.
 
@@ -197,7 +226,7 @@ def make_battle(roster: dict, limit: int) -> HeuristicEnemySMAX:
         return jnp.array([get(u) for u in units], jnp.float32)
 
     settings: dict[str, Any] = dict(
-        scenario=Scenario(ids, len(allies), len(enemies), bool(teams), bool(teams)),
+        scenario=Scenario(ids, len(allies), len(enemies), True, bool(teams)),
         max_steps=limit,
         time_per_step=1.0 / GAME_LOOPS_PER_SECOND,
         walls_cause_death=False,
@@ -214,11 +243,14 @@ def make_battle(roster: dict, limit: int) -> HeuristicEnemySMAX:
     anywhere = teams is not None and any(u.area for u in units)
     area_units = [k for k, n in enumerate(allies + enemies) if anywhere or UNITS[n].area]
     corridor = tuple(roster["corridor"]) if "corridor" in roster else None
-    battle = Battle(types, area_units, corridor, settings)
+    battle: Any = Battle(types, area_units, corridor, settings)
+    apart = 2 * max(u.radius for u in units if not u.heals)
     if teams:
         exception = types.index(teams["exception"])
-        generator: Any = MirroredTeams(teams["size"], list(teams["weights"].values()), exception)
-        battle.unit_type_generator = generator
+        battle.unit_type_generator = MirroredTeams(teams["size"], list(teams["weights"].values()), exception)
+        battle.position_generator = RandomStarts(teams["size"], apart)
+    else:
+        battle.position_generator = FixedStarts(roster["starts"], (allies, enemies), apart)
     game = HeuristicEnemySMAX(**settings)
     game._env = battle
     game.heuristic_policy = create_heuristic_policy(battle, 1, shoot=True, attack_mode="closest")

@@ -45,7 +45,8 @@ class Game:
         self.full_health = jnp.array([u.health for u in units])
         self.full_shield = jnp.array([u.shield for u in units])
         self.heals = jnp.array([u.heals for u in units])
-        self.type_bits = roster.get("type_bits", 0)
+        self.type_bits, names = roster.get("type_bits", 0), list(self.env.unit_type_names)
+        self.enemy_bit = jnp.array([roster.get("enemy_bits", names).index(name) for name in names])
         self.v2 = task.family == "smacv2"
         sides = roster.get("allies", {}), roster.get("enemies", {})
         self.shielded = tuple(any(UNITS[n].shield for n in side) for side in sides)
@@ -60,38 +61,38 @@ class Game:
         """One joint action [I], which lasts eight game loops."""
         before = position.battle.state
         orders = jnp.where(actions < N_MOVES, TO_SMAX[jnp.minimum(actions, N_MOVES - 1)], actions - 1)
-        # SMAX's own `done` checks the time limit before it counts the step: it would allow one action too many.
-        _, battle, _, dones, _ = self.env.step_env(
+        _, battle, *_ = self.env.step_env(
             key, position.battle, {agent: orders[i] for i, agent in enumerate(self.env.agents)}
         )
         after = battle.state
         position = Position(_strong(battle), jax.nn.one_hot(actions, N_MOVES + self.m))
-        won = ~after.unit_alive[self.n :].any() & after.unit_alive[: self.n].any()
+        fights = after.unit_alive & ~self.heals[after.unit_types]  # medivacs alone are a lost side
+        ours, theirs = fights[: self.n].any(), fights[self.n :].any()
+        won, over = ours & ~theirs, ~ours | ~theirs
         late = after.step >= self.task.limit
-        timeout = late & after.unit_alive[: self.n].any() & ~won
-        return position, Step(
-            self.view(position), self.reward(before, after, won), dones["__all__"] | late, timeout, won
-        )
+        return position, Step(self.view(position), self.reward(before, after, won), over | late, late & ~over, won)
 
     def reward(self, before: Any, after: Any, won: jax.Array) -> jax.Array:
-        """SMAC's team reward: damage, 10 for a kill, 200 for the win, scaled so that a won battle pays 20.
+        """SMAC's team reward: damage, 10 for a kill, 200 for the win, scaled so that all of them pay 20.
 
-        Source: oxwhirl/smac starcraft2.py, reward_battle with its default switches. Damage after healing counts again.
+        Sources: reward_battle in starcraft2.py of oxwhirl/smac and smacv2, with its default switches. What the enemies
+        regain in a step is taken from the damage; where it is more, SMAC pays the difference and SMACv2 nothing.
         """
         foes = slice(self.n, None)
         full = (self.full_health + self.full_shield)[before.unit_types[foes]].sum()
-        damage = jnp.maximum(before.unit_health[foes] - after.unit_health[foes], 0.0).sum()
-        kills = (before.unit_alive[foes] & ~after.unit_alive[foes]).sum()
-        return 20.0 * (damage + 10.0 * kills + 200.0 * won) / (full + 10.0 * self.m + 200.0)
+        damage = (before.unit_health[foes] - after.unit_health[foes]).sum()
+        harm = damage + 10.0 * (before.unit_alive[foes] & ~after.unit_alive[foes]).sum()
+        harm = jnp.maximum(harm, 0.0) if self.v2 else jnp.abs(harm)
+        return 20.0 * (harm + 200.0 * won) / (full + 10.0 * self.m + 200.0)
 
     def view(self, position: Position) -> View:
         """Observations [I,O], state [S] and legal actions [I,A], laid out as SMAC does."""
         s, n = position.battle.state, self.n
         kind, alive, place = s.unit_types, s.unit_alive, s.unit_positions
-        shield = jnp.maximum(s.unit_health - self.full_health[kind], 0.0)
-        health = (s.unit_health - shield) / self.full_health[kind]
-        shield = shield / jnp.maximum(self.full_shield[kind], 1.0)
-        bits = jax.nn.one_hot(kind, self.type_bits) if self.type_bits else jnp.zeros((n + self.m, 0))
+        health = (s.unit_health - s.unit_shield) / self.full_health[kind]
+        shield = s.unit_shield / jnp.maximum(self.full_shield[kind], 1.0)
+        bit = jnp.where(jnp.arange(n + self.m) < n, kind, self.enemy_bit[kind])
+        bits = jax.nn.one_hot(bit, self.type_bits) if self.type_bits else jnp.zeros((n + self.m, 0))
 
         sight, reach = self._ranges(kind[:n])
         relative = place[None] - place[:n, None]  # [I, I+M, 2]

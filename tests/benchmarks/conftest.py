@@ -12,7 +12,7 @@ from jaxmarl.environments.smax.smax_env import State
 def _battle(allies, enemies, corridor):
     from offmarl.benchmarks.smax.battle import make_battle
 
-    roster = {"allies": dict(allies), "enemies": dict(enemies)}
+    roster = {"allies": dict(allies), "enemies": dict(enemies), "starts": [[9, 16], [23, 16]]}
     return make_battle(roster | ({"corridor": corridor} if corridor else {}), 60)._env
 
 
@@ -26,7 +26,7 @@ def _state(battle, kind, at):
     k = battle.num_agents
     kind, at = jnp.asarray(kind, jnp.uint8), jnp.asarray(at, jnp.float32)
     assert (kind.shape, at.shape) == ((k,), (k, 2))
-    return State(
+    smax = State(
         unit_positions=at,
         unit_alive=jnp.ones(k, bool),
         unit_teams=battle.teams,
@@ -38,6 +38,7 @@ def _state(battle, kind, at):
         step=jnp.array(0),
         done=jnp.array(False),
     )
+    return battle.shielded(smax)
 
 
 class Field:
@@ -49,11 +50,12 @@ class Field:
         self.state = _state(self.battle, self.battle.scenario, at)
 
     def hurt(self, **units):
-        """Set healths: hurt(u0=20.0); zero kills."""
+        """Set healths with their shields: hurt(u0=20.0); zero kills. Shields are lost before health."""
         health = self.state.unit_health
         for name, value in units.items():
             health = health.at[int(name[1:])].set(value)
-        self.state = self.state.replace(unit_health=health, unit_alive=health > 0)
+        shield = jnp.maximum(health - self.battle.life[self.state.unit_types], 0.0)
+        self.state = self.state.replace(unit_health=health, unit_alive=health > 0, unit_shield=shield)
         return self
 
     def step(self, attack=None, move=None, seed=0):
@@ -67,6 +69,7 @@ class Field:
         return SimpleNamespace(
             place=np.asarray(after.unit_positions),
             health=np.asarray(after.unit_health),
+            shield=np.asarray(after.unit_shield),
             reload=np.asarray(after.unit_weapon_cooldowns),
             raw=after,
         )

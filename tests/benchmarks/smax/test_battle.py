@@ -13,8 +13,7 @@ from jaxmarl.environments.smax import HeuristicEnemySMAX, Scenario
 from jaxmarl.environments.smax.heuristic_enemy import create_heuristic_policy
 from jaxmarl.environments.smax.smax_env import SMAX, State
 
-from offmarl.benchmarks.smax.battle import Battle, MirroredTeams, make_battle
-from offmarl.benchmarks.smax.units import UNITS
+from offmarl.benchmarks.smax.battle import Battle, make_battle
 from offmarl.benchmarks.tasks import tasks
 
 LOOP = 1 / 22.4  # seconds
@@ -37,6 +36,7 @@ def test_smax_is_the_version_that_battle_was_written_for():
     [
         (SMAX, "_world_step", ["self", "key", "state", "actions"]),
         (SMAX, "_push_units_away", ["self", "state", "firmness"]),
+        (SMAX, "reset", ["self", "key"]),
         (SMAX, "_update_dead_agents", ["self", "state"]),
         (SMAX, "_decode_discrete_actions", ["self", "actions"]),
         (SMAX, "step_env_no_decode", ["self", "key", "state", "actions", "get_state_sequence"]),
@@ -49,8 +49,8 @@ def test_the_methods_of_smax_that_we_override_or_rely_on_have_these_parameters(o
 
 
 def test_battle_overrides_methods_that_exist_with_the_same_parameters():
-    own = [name for name in ("_world_step", "_push_units_away") if name in vars(Battle)]
-    assert len(own) == 2
+    own = [name for name in ("_world_step", "_push_units_away", "reset") if name in vars(Battle)]
+    assert len(own) == 3
     for name in own:
         ours, theirs = (inspect.signature(getattr(cls, name)).parameters for cls in (Battle, SMAX))
         assert [(p.name, p.default) for p in ours.values()] == [(p.name, p.default) for p in theirs.values()]
@@ -201,12 +201,12 @@ def test_a_baneling_bursts_over_its_foes_near_by_and_dies_of_it(field):
     at = [(16, 16), (16, 16.8), (17.5, 16), (16, 18.1), (16, 13.6), (18.3, 16)]
     scene = field({"baneling": 1, "marine": 1}, {"marauder": 4}, at)
     after = scene.step(attack={0: 2})
-    assert after.health.tolist() == [0, 45, 109, 109, 125, 125]
+    assert after.health.tolist() == [0, 45, 110, 110, 125, 125]
 
 
 def test_a_baneling_hurts_light_units_more(field):
     scene = field({"baneling": 1}, {"hydralisk": 1, "marauder": 1}, [(16, 16), (17, 16), (15, 16)])
-    assert scene.step(attack={0: 1}).health.tolist() == [0, 45, 109]
+    assert scene.step(attack={0: 1}).health.tolist() == [0, 45, 110]
 
 
 def test_a_baneling_out_of_range_only_walks(field):
@@ -218,7 +218,7 @@ def test_a_baneling_out_of_range_only_walks(field):
 
 def test_the_enemys_banelings_burst_too(field):
     scene = field({"marauder": 2}, {"baneling": 2}, [(16, 16), (16, 17), (17, 16), (17.5, 16)])
-    assert scene.step(attack={2: 0}).health.tolist() == [109, 109, 0, 30]
+    assert scene.step(attack={2: 0}).health.tolist() == [110, 110, 0, 30]
 
 
 def test_teams_of_unknown_make_up_have_areas_too():
@@ -310,42 +310,3 @@ def test_a_crowd_in_the_corridor_is_not_pushed_out_of_it(field):
 def test_maps_without_a_corridor_have_no_walls_inside(field):
     scene = one_each(field, ((10, 30), (14, 2)))
     assert np.array_equal(scene.push(scene.state).unit_positions, scene.state.unit_positions)
-
-
-# Random teams.
-
-
-def teams(weights, size, n=2000):
-    rosters = jax.vmap(MirroredTeams(size, weights, exception=2).generate)(jax.random.split(jax.random.PRNGKey(0), n))
-    return np.asarray(rosters)
-
-
-def test_mirrored_teams_are_equal_on_both_sides():
-    rosters = teams([0.45, 0.45, 0.1], 5)
-    assert rosters.shape == (2000, 10)
-    assert np.array_equal(rosters[:, :5], rosters[:, 5:])
-
-
-def test_mirrored_teams_follow_their_weights():
-    share = np.bincount(teams([0.45, 0.45, 0.1], 5)[:, :5].ravel(), minlength=3) / 10_000
-    assert share == pytest.approx([0.45, 0.45, 0.1], abs=0.02)
-
-
-def test_a_team_is_never_made_of_exceptions_alone():
-    rosters = teams([0.05, 0.05, 0.9], 2)
-    assert not (rosters == 2).all(1).any()
-    assert (rosters[:, 1] == 2).mean() > 0.8  # they are drawn; it is the whole team that is refused
-
-
-@pytest.mark.parametrize("name", [name for name, task in tasks().items() if "teams" in task.roster])
-def test_every_random_map_draws_mirrored_teams_of_its_units(name):
-    task = tasks()[name]
-    battle = make_battle(task.roster, task.limit)._env
-    wanted = task.roster["teams"]
-    drawn = np.asarray(jax.vmap(battle.unit_type_generator.generate)(jax.random.split(jax.random.PRNGKey(1), 500)))
-    assert drawn.shape == (500, 2 * task.agents)
-    assert np.array_equal(drawn[:, : task.agents], drawn[:, task.agents :])
-    assert battle.unit_type_names == list(wanted["weights"])
-    assert set(np.unique(drawn)) == {0, 1, 2}
-    assert battle.unit_type_generator.exception == battle.unit_type_names.index(wanted["exception"])
-    assert wanted["exception"] in UNITS

@@ -62,9 +62,12 @@ def scatter(made, seed):
     kinds = rng.choice(env.unit_type_names, k) if "teams" in made.game.task.roster else None
     spread = rng.choice([2.0, 6.0, 16.0])
     state = made.start(kinds, np.clip(rng.normal([16, 16], spread, (k, 2)), 0, 32))
-    health = np.asarray(state.unit_health) * rng.uniform(0.05, 1, k) * (rng.random(k) < 0.8)
+    lives = rng.random(k) < 0.8
+    shield = np.asarray(state.unit_shield) * rng.uniform(0, 1, k) * lives  # they grow while health stays hurt
+    health = np.asarray(made.game.full_health[state.unit_types]) * rng.uniform(0.05, 1, k) * lives + shield
     return state.replace(
         unit_health=jnp.asarray(health, jnp.float32),
+        unit_shield=jnp.asarray(shield, jnp.float32),
         unit_alive=jnp.asarray(health > 0),
         unit_weapon_cooldowns=jnp.asarray(rng.uniform(-0.2, 0.6, k), jnp.float32),
     )
@@ -78,19 +81,22 @@ class Oxwhirl:
         self.n, self.m, self.v2 = game.n, game.m, game.task.family == "smacv2"
         self.unit = [UNITS[env.unit_type_names[int(t)]] for t in state.unit_types]
         types = [int(t) for t in state.unit_types]
+        if game.task.name == "smac/2s3z":  # an ally's is its place among the map's units, an enemy's the game's id - 73
+            types[self.n :] = [{"zealot": 73, "stalker": 74}[env.unit_type_names[t]] - 73 for t in types[self.n :]]
         self.bits = [list(np.eye(game.task.roster.get("type_bits", 0))[t]) if game.type_bits else [] for t in types]
         self.at = np.asarray(state.unit_positions, np.float64)
         self.pool = np.asarray(state.unit_health, np.float64)
+        self.shell = np.asarray(state.unit_shield, np.float64)
         self.reload = np.asarray(state.unit_weapon_cooldowns, np.float64)
         sides = (self.unit[: self.n], self.unit[self.n :])
         self.shields = [any(u.shield for u in side) for side in sides]
 
     def health(self, k):
-        return min(self.pool[k], self.unit[k].health) / self.unit[k].health
+        return (self.pool[k] - self.shell[k]) / self.unit[k].health
 
     def shield(self, k):
-        extra = max(self.pool[k] - self.unit[k].health, 0)
-        return [extra / self.unit[k].shield if self.unit[k].shield else 0.0] if self.shields[k >= self.n] else []
+        share = self.shell[k] / self.unit[k].shield if self.unit[k].shield else 0.0
+        return [share] if self.shields[k >= self.n] else []
 
     def gap(self, i, k):
         return float(np.hypot(*(self.at[k] - self.at[i])))
@@ -260,12 +266,19 @@ def test_shields_count_as_health(game_of):
     assert float(made.game.reward(before, after, jnp.array(False))) == pytest.approx(20 * 60 / worth, rel=1e-6)
 
 
-def test_healed_foes_cost_nothing_and_are_paid_for_again(game_of):
-    made = game_of("smac/3m")
-    state = made.start()
-    hurt, healed = after_hits(state, [45] * 3 + [20, 45, 45]), after_hits(state, [45] * 3 + [30, 45, 45])
-    assert float(made.game.reward(hurt, healed, jnp.array(False))) == 0
-    assert float(made.game.reward(healed, hurt, jnp.array(False))) == pytest.approx(200 / 365, rel=1e-6)
+def test_what_foes_regain_is_taken_from_the_damage_of_the_step(game_of):
+    v1, v2 = game_of("smac/3m"), game_of("smacv2/terran_5_vs_5")
+    for made, alone in ((v1, 10.0), (v2, 0.0)):  # SMAC pays the size of the sum, SMACv2 never less than nothing
+        state, n = made.start(), made.game.n
+
+        def paid(before, after, made=made, state=state, n=n):
+            before, after = (after_hits(state, [45] * n + [*foes, *[45] * (n - 2)]) for foes in (before, after))
+            return float(made.game.reward(before, after, jnp.array(False)))
+
+        point = 20 / (45 * n + 10 * n + 200)
+        assert paid((20, 45), (30, 45)) == pytest.approx(alone * point, rel=1e-5)
+        assert paid((20, 45), (30, 25)) == pytest.approx(10 * point, rel=1e-5)
+        assert paid((20, 5), (30, 0)) == pytest.approx((5 - 10 + 10) * point, rel=1e-5)
 
 
 @settings(max_examples=25, deadline=None)

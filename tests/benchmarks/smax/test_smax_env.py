@@ -49,7 +49,7 @@ def test_the_rewards_of_a_won_battle_sum_to_twenty(played):
     victory = won[end, np.arange(64)]
     assert 10 < victory.sum() < 64
     assert returns[victory] == pytest.approx(20, abs=1e-3)
-    assert returns[~victory].max() < 20 * 165 / 365  # less than all damage and kills
+    assert returns[~victory].max() < 20 * 165 / 365 + 1e-3  # all damage and kills, where the last two die together
     assert returns.min() >= 0
 
 

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from offmarl.benchmarks.env import cache_dir
+from offmarl.benchmarks.smax.units import RULES
+from offmarl.benchmarks.tasks import ENGINES
 from offmarl.datasets.embedded import recipes as embedded
 from offmarl.datasets.embedded.recipes import catalogue
 from offmarl.datasets.embedded.record import record
@@ -113,6 +115,13 @@ def test_the_key_changes_with_the_task(tiny, change):
 def test_the_key_changes_with_the_simulators_version(tiny, monkeypatch):
     before = tiny.key()
     monkeypatch.setattr(embedded, "fingerprint", lambda task: {"engine": "SMAX", "jaxmarl": "0.2.0", "jax": "99"})
+    assert tiny.key() != before
+
+
+def test_the_key_changes_with_the_rules_of_battles(tiny, monkeypatch):
+    before, smax = tiny.key(), ENGINES["smax"]
+    assert smax.rules == RULES >= 2
+    monkeypatch.setitem(ENGINES, "smax", dataclasses.replace(smax, rules=RULES + 1))
     assert tiny.key() != before
 
 

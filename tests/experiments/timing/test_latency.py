@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from offmarl.algorithms.parts.diffusion import cosine, ddpm
+from offmarl.algorithms.parts.streams import SeedStreams
 from offmarl.benchmarks.latency import Timing
 from offmarl.experiments.cli import main
 from offmarl.experiments.grid import jobs as grid
@@ -112,6 +113,18 @@ def test_a_step_of_the_environment_is_of_one_battle(monkeypatch):
     monkeypatch.setattr(SmaxEnv, "step", counted)
     latency.observe("smac/3m", 3)
     assert stepped and set(stepped) == {1}
+
+
+@pytest.mark.parametrize("name", ["mac_flow", "flow_bc", "om2p"])
+def test_every_timed_decision_draws_its_noise_whatever_plays_a_suite_evaluates(sights, monkeypatch, name):
+    suite, task = ("om2p", "mpe/tag") if name == "om2p" else ("smac", "smac/3m")
+    job = grid.jobs(grid.Request(suite, "smoke", algorithms=[name], tasks=[task], seeds=[0]))[0]
+    method = build(job, [0], "cpu")
+    moments = [(obs[:, : method.spec.obs], None if name == "om2p" else legal) for obs, legal in sights.moments]
+    drawn, normal = [], SeedStreams.normal
+    monkeypatch.setattr(SeedStreams, "normal", lambda *args: drawn.append(1) or normal(*args))
+    timing, _ = latency.time_method(method, row_of(job), latency.Plan(0.01, 8), moments)
+    assert len(drawn) >= timing.n
 
 
 def test_a_centralised_method_has_no_agent_of_its_own(sights):
