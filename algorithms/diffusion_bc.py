@@ -58,9 +58,10 @@ class DiffusionBC(Algorithm):
     @torch.no_grad()
     def act(self, obs: Tensor, legal: Tensor | None = None, memory: None = None) -> tuple[Tensor, None]:
         """The whole chain of each agent, from its own noise."""
+        denoiser = self.nets["denoiser"].given(obs)
 
         def predict(x: Tensor, time: Tensor) -> Tensor:
-            return self.predict(obs, x, time.expand(x.shape[:-1]))
+            return denoiser(x, embed(time.expand(x.shape[:-1]), EMBEDDING))
 
         def noise(k: int) -> Tensor:
             return self.acting_noise(*obs.shape[1:-1], self.spec.actions, call=k)
@@ -82,8 +83,5 @@ class DiffusionBC(Algorithm):
         noise = self.streams.normal(*target.shape[1:])
         time = self.streams.integers(self.config.diffusion_steps, *target.shape[1:-1])
         noisy = diffuse(target, noise, self.abar[time][..., None])
-        return (self.predict(batch.obs, noisy, time) - noise).square().flatten(1).mean(1)
-
-    def predict(self, obs: Tensor, noisy: Tensor, time: Tensor) -> Tensor:
-        """The noise in noisy actions [S,B,I,A] at steps [S,B,I]."""
-        return self.nets["denoiser"](obs, noisy, embed(time, EMBEDDING))
+        predicted = self.nets["denoiser"](batch.obs, noisy, embed(time, EMBEDDING))
+        return (predicted - noise).square().flatten(1).mean(1)

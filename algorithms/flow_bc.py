@@ -71,4 +71,4 @@ class FlowBC(Algorithm):
 
     def field(self, obs: Tensor) -> Field:
         """The vector field at these observations: x [S,B,I,A], t [S,B,I,1] -> [S,B,I,A]."""
-        return lambda x, t: self.nets["flow"](obs, x, t)
+        return self.nets["flow"].given(obs)

@@ -246,6 +246,6 @@ class MACFlow(Algorithm):
     def field(self, obs: Tensor) -> Field:
         """The vector field at these observations: x [S,B,I,A], t [S,B,I,1] -> [S,B,I,A]."""
         if not self.config.joint_flow:
-            return lambda x, t: self.nets["flow"](obs, x, t)
-        flat_obs = obs.flatten(2)
-        return lambda x, t: self.nets["flow"](torch.cat([flat_obs, x.flatten(2), t[:, :, 0]], -1)).view(x.shape)
+            return self.nets["flow"].given(obs)
+        flow = self.nets["flow"].given(obs.flatten(2))
+        return lambda x, t: flow(torch.cat([x.flatten(2), t[:, :, 0]], -1)).view(x.shape)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from offmarl.algorithms.parts.adam import Adam
 from offmarl.algorithms.parts.batch import Batch, Data, TaskSpec
 from offmarl.algorithms.parts.config import BaseConfig
 from offmarl.algorithms.parts.diffusion import NO_CHAIN, Chain
@@ -57,13 +58,8 @@ class Algorithm(ABC):
         if "critic" in self.nets:  # so that a diverging critic of any method is noticed
             self.nets["critic"].register_forward_hook(self._watch)
         self.learning_rate = torch.tensor(config.learning_rate, device=self.device)
-        self.optimiser = torch.optim.Adam(
-            [p for p in self.nets.parameters() if p.requires_grad],
-            lr=self.learning_rate,
-            eps=config.adam_epsilon,
-            fused=True,
-            capturable=self.device.type == "cuda",
-        )
+        trained = [p for p in self.nets.parameters() if p.requires_grad]
+        self.optimiser = Adam(trained, self.learning_rate, config.adam_epsilon)
 
     @classmethod
     def variant_names(cls) -> list[str]:
@@ -134,7 +130,7 @@ class Algorithm(ABC):
     def gradient_step(self, batch: Batch) -> dict[str, Tensor]:
         """The device's part of an update, which never waits for the host."""
         losses = self.losses(batch)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
         if self.config.max_grad_norm:
             for net in self.nets.values():
@@ -222,7 +218,6 @@ class Algorithm(ABC):
         self.updates = state["updates"]
         self.nets.load_state_dict(state["nets"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.optimiser.param_groups[0]["lr"] = self.learning_rate
         self.streams.load_state_dict(state["streams"])
         self.acting.load_state_dict(state["acting"])
 

@@ -1,7 +1,7 @@
 """Networks with the seed axis. Shapes: S seeds, K members of an ensemble, B batch, I agents, G groups of weights."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -64,11 +64,30 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[G, ..., in] -> [G, ..., out]."""
-        shape, x = x.shape, x.reshape(self.groups, -1, x.shape[-1])
-        for k, layer in enumerate(self.layers[:-1]):
-            x = F.gelu(layer(x))
-            x = self.norms[k](x) if self.norms is not None else x
-        return self.layers[-1](x).reshape(*shape[:-1], -1)
+        return self._after_first(self.layers[0](self._rows(x)), x.shape)
+
+    def given(self, known: Tensor) -> Callable[[Tensor], Tensor]:
+        """The network as a function of its other inputs [G, ..., b], where its first ones [G, ..., a] stay the same.
+
+        The first layer multiplies the known ones once. With gradients, where a field is asked once, it multiplies all
+        inputs together, which is cheaper.
+        """
+        if torch.is_grad_enabled():
+            return lambda x: self(torch.cat([known, x], -1))
+        first = self.layers[0]
+        weight, rest = first.weight[:, : known.shape[-1]], first.weight[:, known.shape[-1] :]
+        start = torch.baddbmm(first.bias, self._rows(known), weight)
+        return lambda x: self._after_first(torch.baddbmm(start, self._rows(x), rest), x.shape)
+
+    def _rows(self, x: Tensor) -> Tensor:
+        return x.reshape(self.groups, -1, x.shape[-1])
+
+    def _after_first(self, x: Tensor, shape: Sequence[int]) -> Tensor:
+        """The output for what the first layer gives [G, N, width], in the shape of the inputs."""
+        for k, layer in enumerate(self.layers[1:]):
+            x = F.gelu(x)
+            x = layer(self.norms[k](x) if self.norms is not None else x)
+        return x.reshape(*shape[:-1], -1)
 
 
 class AgentNet(nn.Module):
@@ -98,14 +117,30 @@ class AgentNet(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Inputs [S, B, I, *] are concatenated."""
-        S, B, I, _ = inputs[0].shape
+        return self._by_agent(self.mlp(self._groups(*inputs, *self._ids(inputs[0]))), inputs[0].shape)
+
+    def given(self, known: Tensor) -> Callable[..., Tensor]:
+        """The network as a function of its other inputs, where its first one stays the same: see `MLP.given`."""
+        net = self.mlp.given(self._groups(known))
+        return lambda *rest: self._by_agent(net(self._groups(*rest, *self._ids(known))), known.shape)
+
+    def _ids(self, like: Tensor) -> list[Tensor]:
+        """The agents' ids as the last input, where weights are shared."""
+        return [self.ids.expand(*like.shape[:2], -1, -1)] if self.shared else []
+
+    def _groups(self, *inputs: Tensor) -> Tensor:
+        """Inputs [S, B, I, *] as those of the groups of weights: [S * copies, B, I, *] or [S * copies * I, B, *]."""
+        x = torch.cat(inputs, -1)
+        x = (x if self.shared else x.transpose(1, 2))[:, None].expand(-1, self.copies, -1, -1, -1)
+        return x.flatten(0, 1) if self.shared else x.flatten(0, 2)
+
+    def _by_agent(self, out: Tensor, shape: Sequence[int]) -> Tensor:
+        """Outputs of the groups as [S, copies, B, I, out], without `copies` where there is one."""
+        S, B, I = shape[:3]
         if self.shared:
-            x = torch.cat([*inputs, self.ids.expand(S, B, -1, -1)], -1)
-            x = x[:, None].expand(S, self.copies, B, I, -1).reshape(S * self.copies, B, I, -1)
-            out = self.mlp(x).reshape(S, self.copies, B, I, -1)
+            out = out.reshape(S, self.copies, B, I, -1)
         else:
-            x = torch.cat(inputs, -1).transpose(1, 2)[:, None].expand(S, self.copies, I, B, -1)
-            out = self.mlp(x.reshape(S * self.copies * I, B, -1)).reshape(S, self.copies, I, B, -1).transpose(2, 3)
+            out = out.reshape(S, self.copies, I, B, -1).transpose(2, 3)
         return out if self.copies > 1 else out[:, 0]
 
     def keep_agent(self, agent: int) -> None:
@@ -177,5 +212,4 @@ def frozen(net: nn.Module) -> Iterator[None]:
 @torch.no_grad()
 def polyak(target: nn.Module, net: nn.Module, rate: float) -> None:
     """Polyak averaging: target += rate * (net - target)."""
-    for slow, fast in zip(target.parameters(), net.parameters()):
-        slow.lerp_(fast, rate)
+    torch._foreach_lerp_([*target.parameters()], [*net.parameters()], rate)

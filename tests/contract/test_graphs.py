@@ -31,8 +31,8 @@ class Operations(TorchDispatchMode):
 def places(algorithm):
     """The address of every tensor that an update leaves to the next."""
     named = dict(algorithm.nets.state_dict()) | {k: v for k, v in vars(algorithm).items() if torch.is_tensor(v)}
-    for k, state in enumerate(algorithm.optimiser.state.values()):
-        named |= {f"optimiser {k} {name}": value for name, value in state.items()}
+    for part, values in algorithm.optimiser.state_dict().items():
+        named |= {f"optimiser {part} {k}": value for k, value in enumerate(values)}
     return {name: value.data_ptr() for name, value in named.items()}
 
 

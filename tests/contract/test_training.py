@@ -44,14 +44,14 @@ def test_every_trainable_tensor_of_every_seed_moves(build, batch, train):
 
 def test_the_optimiser_holds_the_trainable_parameters_and_nothing_else(build):
     algorithm = build()
-    held = [id(p) for group in algorithm.optimiser.param_groups for p in group["params"]]
+    held = [id(p) for p in algorithm.optimiser.parameters]
     assert len(held) == len(set(held))
     assert set(held) == {id(p) for p in algorithm.nets.parameters() if p.requires_grad}
 
 
 def test_the_optimiser_obeys_the_settings(build):
-    for group in build(learning_rate=7e-4, adam_epsilon=3e-6).optimiser.param_groups:
-        assert float(group["lr"]) == pytest.approx(7e-4) and (group["eps"], group["weight_decay"]) == (3e-6, 0)
+    optimiser = build(learning_rate=7e-4, adam_epsilon=3e-6).optimiser
+    assert float(optimiser.rate) == pytest.approx(7e-4) and optimiser.epsilon == 3e-6
 
 
 def test_the_learning_rate_decays_to_zero_in_decay_steps(build, batch):
@@ -59,7 +59,7 @@ def test_the_learning_rate_decays_to_zero_in_decay_steps(build, batch):
     for draw in range(6):
         before = [p.detach().clone() for p in algorithm.nets.parameters() if p.requires_grad]
         algorithm.update(batch(draw))
-        rates.append(float(algorithm.optimiser.param_groups[0]["lr"]))
+        rates.append(float(algorithm.optimiser.rate))
     assert rates == pytest.approx([0.01, 0.0075, 0.005, 0.0025, 0, 0])
     after = [p for p in algorithm.nets.parameters() if p.requires_grad]
     assert all(torch.equal(p, q) for p, q in zip(before, after))
@@ -201,4 +201,4 @@ def test_a_seed_loaded_alone_acts_as_it_did_among_others(build, batch, views, th
 def test_parameters_counts_one_seed(build):
     many, one = build(), build([3])
     assert many.parameters() == one.parameters() > 0
-    assert one.parameters() == sum(p.numel() for group in one.optimiser.param_groups for p in group["params"])
+    assert one.parameters() == sum(p.numel() for p in one.optimiser.parameters)

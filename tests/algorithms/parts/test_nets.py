@@ -203,3 +203,30 @@ def test_polyak_at_its_ends_stays_or_copies_exactly(rate, kind):
     polyak(target, net, kind(rate))
     expected = net.parameters() if rate else before
     assert all(map(torch.equal, target.parameters(), expected))
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+@pytest.mark.parametrize("copies", [1, 2])
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_network_given_its_first_input_is_the_same_function(streams, scramble, shared, copies, layer_norm):
+    net = scramble(agent_net(streams, (8, 6), shared, copies=copies, layer_norm=layer_norm))
+    x = torch.randn(len(SEEDS), 7, 3, 5)
+    known, rest = x[..., :2], (x[..., 2:4], x[..., 4:])
+    whole = net(x)
+    with torch.no_grad():
+        given = net.given(known)
+        assert_close(given(*rest), whole, rtol=1e-6, atol=1e-6)
+        assert_close(given(*(2 * each for each in rest)), net(torch.cat([known, 2 * x[..., 2:]], -1)), **TIGHT)
+    assert torch.equal(net.given(known)(*rest), whole)  # with gradients, it is the very same computation
+
+
+def test_an_mlp_given_its_first_inputs_takes_their_product_once(streams, scramble, monkeypatch):
+    net = scramble(MLP(streams, 5, (8,), 4))
+    x, products = torch.randn(len(SEEDS), 6, 5), []
+    whole, baddbmm = net(x), torch.baddbmm
+    monkeypatch.setattr(torch, "baddbmm", lambda *args: products.append(args[1].shape[-1]) or baddbmm(*args))
+    with torch.no_grad():
+        given = net.given(x[..., :3])
+        assert_close(given(x[..., 3:]), whole, rtol=1e-6, atol=1e-6)
+        given(x[..., 3:])
+    assert products == [3, 2, 8, 2, 8]
