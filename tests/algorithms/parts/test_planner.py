@@ -6,6 +6,7 @@ from offmarl.algorithms import registry
 from offmarl.algorithms.dof import DoF
 from offmarl.algorithms.madiff_c import MADiffC
 from offmarl.algorithms.madiff_d import MADiffD
+from offmarl.algorithms.parts.nets import AgentNet
 
 SMALL = {"hidden": (16,), "width": 8, "multipliers": (1, 2), "norm_groups": 2, "history": 2, "horizon": 2}
 
@@ -241,9 +242,11 @@ def test_network_calls_of_a_decision(name, make_spec, tiny):
     widths = {k: v for k, v in tiny(cls).items() if k in ("hidden", "width", "multipliers", "norm_groups", "widths")}
     spec = make_spec("continuous" if "continuous" in cls.actions else "discrete")
     algorithm = cls(spec, cls.Config(**widths), [0])
-    found = {key: watch(net) for key, net in algorithm.nets.items()}
+    # A call of a network on agents is one of its last layer: the first one may have multiplied in advance.
+    parts = {key: net.mlp.layers[-1] if isinstance(net, AgentNet) else net for key, net in algorithm.nets.items()}
+    found = {key: watch(net) for key, net in parts.items()}
     algorithm.act(torch.randn(1, 1, 3, 5))
-    rows = {key: {call[-1].shape[1:-1].numel() for call in calls} for key, calls in found.items() if calls}
+    rows = {key: {call[-1].shape[:-1].numel() for call in calls} for key, calls in found.items() if calls}
     if name in ("dof", "madiff_c", "madiff_d"):
         rows["ema_denoiser"] = {call[0].shape[1] for call in found["ema_denoiser"]}
     assert {key: (len(found[key]), *counts) for key, counts in rows.items()} == CALLS[name]
