@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from offmarl.algorithms.parts.algorithm import Algorithm
 from offmarl.algorithms.parts.batch import Batch
-from offmarl.algorithms.parts.config import BaseConfig, choice
+from offmarl.algorithms.parts.config import BaseConfig, choice, size
 from offmarl.algorithms.parts.flow import decode, masked
 from offmarl.algorithms.parts.gaussian import TanhGaussian, tanh_gaussian
 from offmarl.algorithms.parts.mixers import mix
@@ -33,7 +33,7 @@ class Config(BaseConfig):
 
     cql_weight: float = 3.0  # of the conservative term
     cql_legal_only: bool = False  # discrete: conservative term over legal actions only
-    cql_actions: int = 10  # continuous: samples from each of the three proposals of the conservative term
+    cql_actions: int = size(10, tiny=2)  # continuous: samples from each of the three proposals of the conservative term
     target_period: int = 200  # discrete: updates between copies of the target network
     mixer: str = choice("by_space", "none", "mean")  # none: each agent has its own TD error
     act_entropy: bool = True  # continuous: entropy term with a learnt weight, target entropy -A
@@ -48,7 +48,7 @@ class MACQL(Algorithm):
     source_code = "https://github.com/aviralkumar2907/CQL"
     actions = frozenset({"discrete", "continuous"})
     Config = Config
-    variants = {"quick": {"cql_actions": 1}}
+    variants = {"quick:continuous": {"cql_actions": 1}}
 
     def build(self) -> None:
         """Twin critics and their targets; for continuous actions the policy and the weight of its entropy."""

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from offmarl.algorithms.parts.algorithm import Algorithm
 from offmarl.algorithms.parts.batch import Batch
-from offmarl.algorithms.parts.config import BaseConfig, choice
+from offmarl.algorithms.parts.config import BaseConfig, choice, size
 from offmarl.algorithms.parts.nets import frozen, policy_net, target_copy, twin_critic
 
 
@@ -27,14 +27,14 @@ class Config(BaseConfig):
 
     share_parameters: bool = False  # as in the code
     cql_weight: float = 3.0  # of the conservative term
-    cql_actions: int = 10  # uniform samples in the conservative term
+    cql_actions: int = size(10, tiny=2)  # uniform samples in the conservative term
     cql_policy: bool = False  # add samples of the policy at obs and next_obs
     cql_deviation: float = 0.2  # standard deviation of the policy's samples
     coefficient: float = 0.7  # of imitation; Q maximisation has 1 - coefficient
     search: str = choice("elites", "softmax")  # that update the search's distribution
-    search_steps: int = 3  # iterations
-    search_actions: int = 10  # samples per iteration
-    search_elites: int = 10  # samples kept
+    search_steps: int = size(3, tiny=2)  # iterations
+    search_actions: int = size(10, tiny=4)  # samples per iteration
+    search_elites: int = size(10, tiny=2)  # samples kept
     search_deviation: float = 2.0  # standard deviation of the first iteration
     penalty: float = 1e-3  # on squared actions
 

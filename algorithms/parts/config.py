@@ -1,6 +1,6 @@
 """Settings that every method has, and how settings are declared."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from offmarl.algorithms.parts.batch import Window
@@ -24,7 +24,7 @@ class BaseConfig:
     """Settings that every method has; defaults are MAC-Flow's (Appendix E and G.4)."""
 
     hidden: tuple[int, ...] = size((512, 512, 512, 512), tiny=(16, 16))  # widths of the hidden layers
-    batch_size: int = 64  # transitions per seed in one update
+    batch_size: int = size(64, tiny=8)  # transitions per seed in one update
     learning_rate: float = 3e-4  # of Adam, for all networks
     decay_steps: int = 0  # updates over which the learning rate falls linearly to zero; 0: constant
     adam_epsilon: float = 1e-5
@@ -47,10 +47,18 @@ class BaseConfig:
         """The window that batches show around each transition; None: no window."""
         return None
 
+    def sizes(self) -> dict[str, tuple[Any, Any]]:
+        """What makes the method larger or smaller, by setting: the value here, and the paper's.
+
+        A setting that a base class declares by `size` is one, also where a subclass has another default.
+        """
+        bases = [base for base in type(self).__mro__ if is_dataclass(base)]
+        names = {f.name for base in bases for f in fields(base) if "tiny" in f.metadata}
+        return {f.name: (getattr(self, f.name), f.default) for f in fields(self) if f.name in names}
+
     def reduced(self) -> dict[str, Any]:
         """The sizes that are below the paper's, by setting."""
-        sizes = {f.name: (getattr(self, f.name), f.default) for f in fields(self) if "tiny" in f.metadata}
-        return {name: value for name, (value, paper) in sizes.items() if _less(value, paper)}
+        return {name: value for name, (value, paper) in self.sizes().items() if _less(value, paper)}
 
 
 def _less(value: Any, paper: Any) -> bool:

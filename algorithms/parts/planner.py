@@ -14,7 +14,7 @@ observations are given; they stay fixed through the whole chain. Differences fro
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -88,6 +88,12 @@ class Config(BaseConfig):
             raise ValueError(f"{sizes}; {rule}")
         if self.width % max(self.norm_groups, 4):
             raise ValueError(f"width={self.width}: must be a multiple of 4 and of norm_groups={self.norm_groups}")
+
+    def sizes(self) -> dict[str, tuple[Any, Any]]:
+        """The length of windows too, however history and horizon share it."""
+        paper = type(self)()
+        slots = self.history + self.horizon, paper.history + paper.horizon
+        return super().sizes() | {"history+horizon": slots}
 
     @property
     def window(self) -> Window:

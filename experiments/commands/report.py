@@ -61,7 +61,8 @@ def suite_facts(name: str, source: str) -> tuple[dict[str, Any], dict[str, str],
             trained, own = ({each.variant(method, variant) for variant in asked} for each in (other, suite))
             elsewhere.setdefault(method, set()).update(trained - own if shared else ())
     reasons = grid.unavailable_methods(suite) | grid.unavailable_datasets(suite, source)
-    return suite.model_dump(exclude_unset=True), reasons, elsewhere
+    facts = suite.model_dump(exclude_unset=True) | {"profile_notes": {n: p.note for n, p in profiles().items()}}
+    return facts, reasons, elsewhere
 
 
 def print_report(records: "Records", name: str, profile: str, source: str) -> None:

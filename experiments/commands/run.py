@@ -25,6 +25,8 @@ def run_options(parser: argparse.ArgumentParser) -> None:
     options.selection_options(parser, profile="quick", tasks="all of the suite")
     parser.add_argument("--source", default="embedded", help=SOURCE)
     parser.add_argument("--seeds", help="0-5 or 0,2,4, up to 4294967295 (default: the profile's)")
+    text = "updates of every method, named in its row (default: the profile's)"
+    parser.add_argument("--steps", type=int, metavar="N", help=text)
     options.jobs_option(parser)
     options.host_options(parser)
     text = "the same bits from the same seed on the same machine; slower"
@@ -50,7 +52,7 @@ def _run(args: argparse.Namespace) -> int:
     from offmarl.reports.records.reader import Records
 
     _check(args)
-    request = options.request_of(args, source=args.source, seeds=options.parse_seeds(args.seeds))
+    request = options.request_of(args, source=args.source, seeds=options.parse_seeds(args.seeds), steps=args.steps)
     jobs, device = grid.jobs(request), options.find_device(args.device)
     workers = options.workers_of(args, device)
     if not jobs:
@@ -101,7 +103,9 @@ def _treat_stale(store: "Store", stale: list[str], again: bool, dry_run: bool) -
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Refuse options that exclude each other, before anything is read."""
+    """Refuse options that exclude each other or make no sense, before anything is read."""
+    if args.steps is not None and args.steps < 1:
+        raise UserError(f"--steps {args.steps}: write a number of updates of at least 1")
     if args.method_file and args.algorithms is None:
         raise UserError("--method-file: choose what runs as well, for example --algorithms my_method,mac_flow")
     if args.log:

@@ -138,6 +138,7 @@ class Request:
     tasks: Sequence[str] | None = None
     seeds: Sequence[int] | None = None
     variant: str | None = None
+    steps: int | None = None  # updates of every method, which its rows' variant names; None: the profile's
     overrides: Overrides = field(default_factory=dict)
     as_named: bool = False  # train a variant as it is named, where the suite has others in its place
 
@@ -220,11 +221,16 @@ def jobs(request: Request) -> list[Job]:
             continue
         data = catalogue(request.source)[task, quality].key()
         for name in [m.name for m in methods if acts_in(m, task)]:
-            steps = profile.own_steps.get(name, profile.steps)
+            usual = profile.own_steps.get(name, profile.steps)
+            steps, config, variant = usual, configs[name, task], variants[name]
+            if request.steps is not None:
+                steps, variant = request.steps, f"{variant}+steps={request.steps}"
+                if config.decay_steps == usual:  # the learning rate falls until the end
+                    config = dataclasses.replace(config, decay_steps=steps)
             plays = tuple(suite.protocol.plays)
             protocol = Protocol(profile.eval_every, profile.eval_episodes, False, steps, data, plays)
-            cell = (task, quality, request.source, name, variants[name], request.profile)
-            found.append(Job(*cell, seeds, configs[name, task], protocol))
+            cell = (task, quality, request.source, name, variant, request.profile)
+            found.append(Job(*cell, seeds, config, protocol))
     return found
 
 

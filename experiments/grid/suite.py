@@ -21,6 +21,7 @@ Settings = dict[str, Any]  # of a method, by name
 class Profile(Strict):
     """How much work: seeds, updates, evaluations and sizes of networks."""
 
+    note: str = ""  # for the captions of tables
     variant: str
     seeds: list[Seed]
     steps: Count  # updates

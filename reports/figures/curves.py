@@ -108,7 +108,7 @@ def _describe(figure: Figure, table: Table, what: str) -> None:
     done, sizes = [row for row in table.rows if row.has_mean], reduced_networks(table.rows)
     seeds, engine = span((row.n_seeds for row in done), "seed"), listed(row.engine for row in done)
     facts = f"{table.rows[0].profile} profile, source {table.rows[0].source}, {engine}, {seeds}, play {table.plays[0]}"
-    caption(figure, facts, what, f"reduced networks (smaller than the paper's): {sizes}" if sizes else "")
+    caption(figure, facts, what, f"reduced networks and settings (smaller than the paper's): {sizes}" if sizes else "")
 
 
 def _draw_lines(axis: Axes, lines: dict, colour: dict[str, str]) -> None:

@@ -23,7 +23,7 @@ def below(rows: list[Row], runs: list[Run], selection: list[str], suite: dict, n
     facts, sizes = published.FACTS[suite["published"]], reduced_networks(rows)
     paragraphs = [
         _caption(rows, runs, suite, name),
-        f"Reduced networks (smaller than the paper's): {sizes}." if sizes else "",
+        f"Reduced networks and settings (smaller than the paper's): {sizes}." if sizes else "",
         _scores(runs, suite.get("normalised", ())),
         _agreement(rows),
         *_variants(rows, suite.get("notes", {})),
@@ -125,6 +125,7 @@ def _caption(rows: list[Row], runs: list[Run], suite: dict, name: str) -> str:
         caption += f"{_plays(rows)} Numbers are {_intervals(rows)}"
     else:
         caption += f": no finished run yet (`offmarl run --suite {name}`)."
+    caption += " " + note if (note := suite.get("profile_notes", {}).get(rows[0].profile)) else ""
     paper = f" Paper: {suite['paper']}, mean ± {facts['spread']} as printed, from {facts['engine']}. It"
     return caption + paper + " is shown for the ranking only: it is not the same measurement."
 

@@ -164,7 +164,7 @@ def _below(table: Table, markup: Markup) -> list[str]:
     if markup.tied and any(not math.isnan(row.ci_low) for row in table.rows):
         legend += TIED.format(tied=markup.tied)
     if any(row.reduced for row in table.rows):
-        legend += f"; {markup.small.format(markup.reduced)}: reduced networks (sizes below)"
+        legend += f"; {markup.small.format(markup.reduced)}: reduced networks or settings (below)"
     legend += f"; {markup.escape('–')}: not run yet, or for an average not with all seeds on every dataset."
     notes = [(str(number), reason) for reason, number in _marks(table).items()]
     notes += [(letter, text) for letter, (_, text) in zip(ascii_letters, table.column_notes)]

@@ -120,6 +120,33 @@ def test_a_profile_may_give_some_methods_steps_of_their_own():
     assert {job.protocol.steps for job in jobs(Request("smac", "paper"))} == {10**6}
 
 
+def test_steps_of_the_command_line_are_every_methods_and_named_in_its_row():
+    usual, fewer = (
+        {j.algorithm: j for j in jobs(Request("smac", tasks=["smac/3m:good"], steps=s))} for s in (None, 70)
+    )
+    assert {job.protocol.steps for job in fewer.values()} == {job.config.decay_steps for job in fewer.values()} == {70}
+    for name, job in fewer.items():
+        assert job.variant == usual[name].variant + "+steps=70"
+        assert dataclasses.replace(job.config, decay_steps=usual[name].config.decay_steps) == usual[name].config
+    chosen = only("bc.decay_steps=9", steps=70)
+    assert (chosen.protocol.steps, chosen.config.decay_steps) == (70, 9)
+    assert only(profile="paper", steps=70).config.decay_steps == 0
+
+
+def test_settings_that_shrink_a_method_are_marked():
+    def marked(suite, method, profile="quick"):
+        return {key for j in jobs(Request(suite, profile, algorithms=[method])) for key in j.config.reduced()}
+
+    search = {"search_steps", "search_actions", "search_elites"}
+    assert {"hidden", "batch_size", "cql_actions"} | search <= marked("continuous", "omar")
+    assert "cql_actions" in marked("continuous", "macql") and "cql_actions" not in marked("smac", "macql")
+    assert {"batch_size", "history+horizon"} <= marked("smac", "dof") & marked("continuous", "madiff_d")
+    assert "batch_size" not in marked("om2p", "om2p")
+    for suite in suite_names():
+        for method in load_suite(suite).algorithms:
+            assert marked(suite, method, "paper") == set(), method
+
+
 def test_a_suite_may_set_a_method_by_family_and_by_task():
     found = {j.task: (j.config.history, j.config.horizon) for j in jobs(Request("smac", "paper", algorithms=["dof"]))}
     assert set(found.values()) == {(20, 4)}

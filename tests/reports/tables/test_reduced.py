@@ -55,7 +55,7 @@ def cell(table, task, quality, algorithm):
 
 def sizes(table):
     """What the paragraph of sizes says."""
-    start = "Reduced networks (smaller than the paper's): "
+    start = "Reduced networks and settings (smaller than the paper's): "
     (found,) = [text for text in table.notes if text.startswith(start)]
     return found.removeprefix(start)
 
@@ -163,8 +163,8 @@ def test_the_csv_has_the_sizes(fill):
 
 def test_the_figures_name_the_reduced_networks_within_their_width(fill):
     results = fill(bc=SMALL, mac_flow=[FLOW, FLOW, {}])
-    told = "reduced networks (smaller than the paper's): BC: hidden 128x128; MAC-Flow: hidden 128x128, flow_steps 5 "
-    told += "(3m good, 3m poor)"
+    told = "reduced networks and settings (smaller than the paper's): "
+    told += "BC: hidden 128x128; MAC-Flow: hidden 128x128, flow_steps 5 (3m good, 3m poor)"
     for caption in captions(results):
         assert told in " ".join(caption.split())
     figure = figures.learning_curves(build(results))

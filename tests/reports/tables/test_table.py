@@ -176,6 +176,12 @@ def test_a_table_says_what_the_suite_says_of_the_variants_that_it_shows(store, s
     assert "as the code has it" not in notes(paper="as the code has it")
 
 
+def test_the_caption_has_the_note_of_its_profile(store, suite):
+    told = suite | {"profile_notes": {"quick": "Baselines are untuned.", "paper": "As printed."}}
+    (caption,) = tables.build(Records.read(store), told, "smac", "quick", "embedded", {}).notes[:1]
+    assert "Baselines are untuned. Paper: " in caption and "As printed" not in caption
+
+
 def test_diverged_runs_are_never_a_number(tmp_path, fill, write_run, build):
     fill(tmp_path, [("smac/3m", "good", "bc"), ("smac/3m", "medium", "bc")])
     reason = "|Q| is 1e+06 at step 700, more than 4e+04"
