@@ -45,13 +45,17 @@ def merge_options(parser: argparse.ArgumentParser) -> None:
 def _export(args: argparse.Namespace) -> int:
     from offmarl.experiments.store.reading import finished, readable
     from offmarl.experiments.store.store import Store
+    from offmarl.reports.records.reader import newest
 
     write = FORMATS[check_name("format", args.format, FORMATS)]
-    stored = readable(Store(existing(args.results)))
+    stored, _ = readable(Store(existing(args.results)))
     lost = Counter(_training(run_id) for run_id, record in stored.items() if record["status"] != "done")
-    records = [record | {"lost_seeds": lost[_training(folder.name)]} for folder, record in finished(args.results)]
+    chosen, notes = newest([record for _, record in finished(args.results)])
+    records = [record | {"lost_seeds": lost[_training(record["run_id"])]} for record in chosen]
     if not records:
         raise UserError(f"export: {args.results} holds no finished run")
+    for note in notes:
+        print(note, file=sys.stderr)
     partial = sum(record["lost_seeds"] > 0 for record in records)
     if partial and args.format == "marl-eval":
         records = [record for record in records if not record["lost_seeds"]]
@@ -95,13 +99,16 @@ def marl_eval(records: list[Record]) -> Record:
     Plays other than the methods' own are algorithms of their own.
 
     Source: instadeepai/marl-eval, "JSON file structure". Tasks are datasets; the environment is the family with source.
+    Where there are runs of several profiles, the algorithm's name ends in the profile.
     """
     found: Record = {}
+    several = len({record["cell"]["profile"] for record in records}) > 1
     for record in records:
         cell = record["cell"]
         family, _, task = cell["task"].partition("/")
         for play, evaluations in by_play(record).items():
-            node, method = found, f"{cell['algorithm']}-{cell['variant']}" + ("" if play == OWN else f"-{play}")
+            method = f"{cell['algorithm']}-{cell['variant']}" + ("" if play == OWN else f"-{play}")
+            node, method = found, method + several * f"-{cell['profile']}"
             for key in (f"{family}-{cell['source']}", f"{task}-{cell['quality']}", method):
                 node = node.setdefault(key, {})
             metrics = [(evaluation["step"], _metrics(evaluation)) for evaluation in evaluations]
@@ -142,15 +149,14 @@ def _merge(args: argparse.Namespace) -> int:
 
 def take(folder: Path, store: "Store") -> str:
     """Copy a run's folder into a store, unless the run is there; returns TAKEN, THERE, or why it is refused."""
+    from offmarl.experiments.store.reading import why_not
     from offmarl.experiments.store.store import Store
 
     if any(path.is_symlink() for path in (folder, *folder.rglob("*"))):
         return "has symbolic links"
     theirs = Store(folder.parents[1]).peek(folder.name, all_files=True)
     if theirs is None:
-        return "is damaged, or no run"
-    if theirs.get("run_id") != folder.name:
-        return f"calls itself {theirs.get('run_id')!r}"
+        return why_not(folder)
     ours = store.read(folder.name, all_files=True)  # a damaged one is set aside
     if ours is None:
         _copy(folder, store.runs / folder.name)

@@ -57,18 +57,23 @@ def survey(store: "Store") -> Record:
     """All that the command shows.
 
     `grids`: cells by state for each grid that was asked for; `methods`: cells by method and state, of all grids and of
-    other stored runs; `running`: the jobs; `lost`: runs that failed or diverged; `stale`: runs of other code;
-    `time_left_s`: None before a first run has finished; `hours`: of GPUs and of CPU threads.
+    other stored runs; `running`: the jobs; `lost`: runs that failed or diverged; `stale`: runs of other code; `left_out`:
+    what lies in the store and is no run or grid of it; `time_left_s`: None before a first run has finished; `hours`: of
+    GPUs and of CPU threads.
     """
     from offmarl.experiments.grid.code import why_stale
     from offmarl.experiments.store.reading import readable
 
-    records, running = readable(store), _running(store)
+    (records, left_out), running = readable(store), _running(store)
     states = {run_id: record["status"] for run_id, record in records.items()}
     methods = {run_id: record["cell"]["algorithm"] for run_id, record in records.items()}
     grids, unfinished = {}, {}
     for path in sorted((store.root / "grids").glob("[!.]*.json")):
-        jobs = json.loads(path.read_text())["jobs"]
+        try:
+            jobs = [{key: job[key] for key in ("run_ids", "lease", "algorithm", "steps")} for job in _read_jobs(path)]
+        except (OSError, ValueError, KeyError, TypeError):
+            left_out.append(f"{path}: is not a list of jobs")
+            continue
         for job in jobs:
             if open_ids := [run_id for run_id in job["run_ids"] if run_id not in records]:
                 unfinished[job["lease"]] = job
@@ -85,9 +90,18 @@ def survey(store: "Store") -> Record:
         "running": list(running.values()),
         "lost": [{"run_id": i, "status": r["status"], "reason": r.get("reason")} for i, r in failed],
         "stale": [{"run_id": i, "reason": why} for i, record in records.items() if (why := why_stale(record))],
+        "left_out": left_out,
         "time_left_s": time_left(unfinished.values(), running, records.values()),
         "hours": hours(records.values()),
     }
+
+
+def _read_jobs(path: Path) -> list[Record]:
+    """The jobs of a grid that was asked for. ValueError, KeyError or TypeError where a file is none."""
+    jobs = json.loads(path.read_text(encoding="utf-8"))["jobs"]
+    if not all(isinstance(job["steps"], int) and all(isinstance(i, str) for i in job["run_ids"]) for job in jobs):
+        raise TypeError
+    return jobs
 
 
 def _count(states: Iterable[str]) -> dict[str, int]:
@@ -140,7 +154,7 @@ def hours(records: Iterable[Record]) -> dict[str, float]:
 def _text(found: Record) -> str:
     """The survey for a person."""
     if not found["methods"]:
-        return "no runs yet"
+        return "\n".join(["no runs yet", *(f"left out: {line}" for line in found["left_out"])])
     lines = [f"{'method':14}" + "".join(f"{state:>9}" for state in STATES)]
     for name, count in found["methods"].items():
         lines.append(f"{name:14}" + "".join(f"{count[state] or '':>9}" for state in STATES))
@@ -155,6 +169,7 @@ def _text(found: Record) -> str:
         lines.append(
             f"stale: {len(found['stale'])} runs were made by other code; `offmarl run --again` trains them anew"
         )
+    lines += [f"left out: {line}" for line in found["left_out"]]
     seconds, spent = found["time_left_s"], found["hours"]
     if found["grids"]:
         lines.append(

@@ -87,6 +87,7 @@ def _checks(records: "Records", run_ids: list[str]) -> list[Callable[[], Iterato
 def check_run(folder: Path, record: "Record | None") -> Iterator[Finding]:
     """A run's files against their checksums, and its settings against its name."""
     from offmarl.experiments.grid.jobs import stored_hash
+    from offmarl.experiments.store.reading import why_not
     from offmarl.experiments.store.store import Cell
     from offmarl.reports.records import checksums
 
@@ -97,8 +98,7 @@ def check_run(folder: Path, record: "Record | None") -> Iterator[Finding]:
     else:
         yield Finding(place, run_id, "no checksums, it was written by an older version", wrong=False)
     if record is None:
-        reason = "is damaged; the next run sets it aside and trains the cell again"
-        yield Finding(f"{place}/run.json", run_id, reason)
+        yield Finding(f"{place}/run.json", run_id, why_not(folder))
         return
     try:
         expected = stored_hash(record)

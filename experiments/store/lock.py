@@ -27,6 +27,7 @@ from offmarl.experiments.store.store import WITH_RESULT, Store
 HEARTBEAT_SECONDS, STALE_SECONDS = 10.0, 120.0
 WIDTH = 400  # bytes of a lock at least: it is written over in place and never half-written
 UNKNOWN = {"host": "unknown", "machine": "", "pid": 0, "space": "", "driver": "", "seeds": (), "step": 0, "steps": 0}
+KINDS = {name: type(value) if name != "seeds" else (list, tuple) for name, value in UNKNOWN.items()}
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 NEW = os.O_CREAT | os.O_EXCL | os.O_RDWR
 SUFFIXES = (".lock", ".lease")  # of a new lock, and of one by an older version
@@ -185,6 +186,7 @@ def read_lock(path: Path) -> dict[str, Any]:
             facts = dict(json.loads(file.read()))
         except (ValueError, TypeError):  # its holder was killed as it made it, without hard links
             facts = {}
+        facts = {key: value for key, value in facts.items() if isinstance(value, KINDS.get(key, object))}
     return {**UNKNOWN, **facts, "age": now(path.parent) - heartbeat}
 
 

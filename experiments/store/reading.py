@@ -7,25 +7,48 @@ from pathlib import Path
 
 from offmarl.experiments.store.store import Store
 from offmarl.reports.records import checksums
+from offmarl.reports.records.reader import stored_record
 from offmarl.reports.records.schema import Record, has_returns
 from offmarl.reports.records.schema import by_play as by_play
 from offmarl.reports.records.schema import plays_of as plays_of
 
 
-def readable(store: Store) -> dict[str, Record]:
-    """The records of a store by run id, without damaged ones."""
-    return {run_id: record for run_id in store.run_ids() if (record := store.peek(run_id))}
+def readable(store: Store) -> tuple[dict[str, Record], list[str]]:
+    """The records of a store by run id, and a line for each folder that is left out."""
+    found, left_out = {}, []
+    for run_id in store.run_ids():
+        try:
+            if record := store.peek(run_id):
+                found[run_id] = record
+            else:
+                left_out.append(f"{store.runs / run_id}: {why_not(store.runs / run_id)}")
+        except OSError as error:
+            left_out.append(f"{store.runs / run_id}: cannot be read ({error.strerror})")
+    return found, left_out
+
+
+def why_not(folder: Path) -> str:
+    """Why a folder is not read as a run: it is none, damaged, or of another name."""
+    record = stored_record(folder)
+    if record:
+        return f"holds the run {record['run_id']}: a copy, or renamed; delete it, or give it back its name"
+    exists = (folder / checksums.RECORD).exists()
+    return "is damaged; the next run sets it aside and trains the cell again" if exists else "holds no run"
 
 
 def finished(results: Path) -> Iterator[tuple[Path, Record]]:
-    """Folder and record of every finished run, in order. One with malformed evaluations is skipped, with a message."""
+    """Folder and record of every finished run, in order; a message says what is left out."""
     store = Store(results)
-    for run_id, record in readable(store).items():
-        if record["status"] == "done":
-            if has_returns(record) and all(map(_even, record["evaluations"])):
-                yield store.runs / run_id, record
-            else:
-                print(f"skipped: {store.runs / run_id}: its evaluations are malformed", file=sys.stderr)
+    records, left_out = readable(store)
+    for line in left_out:
+        print(f"left out: {line}", file=sys.stderr)
+    for run_id, record in records.items():
+        if record["status"] != "done":
+            print(f"left out: {store.runs / run_id}: {record['status']}", file=sys.stderr)
+        elif has_returns(record) and all(map(_even, record["evaluations"])):
+            yield store.runs / run_id, record
+        else:
+            print(f"left out: {store.runs / run_id}: its evaluations are malformed", file=sys.stderr)
 
 
 def read_folder(folder: Path) -> Record:

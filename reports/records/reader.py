@@ -34,6 +34,7 @@ class Records:
     by_run: dict[str, Record | None]  # name of the folder to its record; None where it cannot be read
     set_aside: list[str]  # damaged runs that have been moved away and not been run again
     stale: dict[str, str] = field(default_factory=dict)  # runs of other code, with the reason
+    misplaced: list[str] = field(default_factory=list)  # folders with a run of another name: copies, and what was renamed
 
     @classmethod
     def read(cls, results: Path | str, why_stale: Callable[[Record], str | None] = lambda record: None) -> "Records":
@@ -47,15 +48,20 @@ class Records:
         root, runs = Path(results), Path(results) / "runs"
         if not root.is_dir():
             raise ValueError(f"no results directory at {root}; `offmarl run` makes it")
-        by_run = {}
-        for path in sorted(runs.glob(f"[!.]*/{checksums.RECORD}")):  # a leading dot: a run being written
+        by_run, misplaced = {}, []
+        for folder in sorted(path.parent for path in runs.glob(f"[!.]*/{checksums.RECORD}")):  # a dot: being written
             try:
-                by_run[path.parent.name] = read_record(path.parent)
+                record = stored_record(folder)
             except OSError:
-                by_run[path.parent.name] = None
+                record = None
+            if record and record["run_id"] != folder.name:
+                misplaced.append(folder.name)
+            else:
+                by_run[folder.name] = record
         moved = {path.name.rpartition(".")[0] for path in (root / "damaged").glob("*")}
         stale = {run_id: why for run_id, record in by_run.items() if record and (why := why_stale(record))}
-        return cls(root, by_run, sorted(run_id for run_id in moved if not (runs / run_id).exists()), stale)
+        gone = sorted(run_id for run_id in moved if not (runs / run_id).exists())
+        return cls(root, by_run, gone, stale, misplaced)
 
     def select(
         self, profile: str | None = None, source: str | None = None, normalised: Collection[str] = ()
@@ -71,22 +77,30 @@ class Records:
                 damaged.append(run_id)
             elif profile in (None, record["cell"]["profile"]) and source in (None, record["cell"]["source"]):
                 found.append(record)
-        kept, notes = _newest(found)
+        kept, notes = newest(found)
         damaged += self.set_aside
         if damaged:
-            shown = ", ".join(damaged[:3]) + (", …" if len(damaged) > 3 else "")
-            notes.append(f"{len(damaged)} run.json could not be read and count as not run: {shown}.")
+            notes.append(f"{len(damaged)} run.json could not be read and count as not run: {_first(damaged)}.")
         if stale := Counter(record["cell"]["algorithm"] for record in kept if record["run_id"] in self.stale):
             runs = ", ".join(f"{name} {count}" for name, count in stale.items())
             notes.append(
                 f"Stale: the code of methods or tasks has changed since these runs: {runs}. "
                 "`offmarl run --again` trains them anew."
             )
+        if self.misplaced:
+            shown = f"{len(self.misplaced)} folders hold a run of another name: {_first(self.misplaced)}"
+            notes.append(f"{shown}. They are copies, or were renamed, and are left out.")
         return Selection([scored(r) if r["cell"]["task"] in normalised else r for r in kept], notes)
 
 
 def read_record(folder: Path) -> Record | None:
-    """The record of a run; None where it is missing, invalid, or does not match its checksum."""
+    """The record of a run; None where it is missing, invalid, of another run, or does not match its checksum."""
+    record = stored_record(folder)
+    return record if record and record["run_id"] == folder.name else None
+
+
+def stored_record(folder: Path) -> Record | None:
+    """The same, whatever the folder is called."""
     path = folder / checksums.RECORD
     if not path.is_file():
         return None
@@ -159,7 +173,12 @@ def flat(record: Record, play: str = OWN) -> dict[str, Any]:
     }
 
 
-def _newest(records: list[Record]) -> tuple[list[Record], list[str]]:
+def _first(names: list[str]) -> str:
+    """The first three."""
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+
+
+def newest(records: list[Record]) -> tuple[list[Record], list[str]]:
     """Of each cell's sets of settings the one that finished last; finished runs go before failed ones."""
     cells: dict[tuple, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
