@@ -11,6 +11,7 @@ import numpy as np
 
 from offmarl.datasets.dataset import Dataset
 from offmarl.datasets.public.boundaries import Boundaries
+from offmarl.datasets.public.episodes import cut_off
 
 SLICE = 2**16  # rows read at once
 
@@ -99,8 +100,14 @@ def _boundaries(card: dict[str, Any]) -> list[Finding]:
     )
     jumps += f"row, {seen.jump_after_flagged:.3g} after it"
     late = "; the flags seem to be on the next episode's first row" if seen.late else ""
+    rest = card["rows_without_an_end"]
     judged = f"ends are read as '{card['ends']}'; the rows indicate '{seen.ends}': {seen.reason}"
-    return [Finding(not seen.late, jumps + late), Finding(card["ends"] in (seen.ends, "limit"), judged)]
+    return [
+        Finding(not seen.late, jumps + late),
+        Finding(card["ends"] in (seen.ends, "limit"), judged),
+        *(Finding(False, line) for line in cut_off(card)),
+        *([Finding(True, f"{rest:,} rows after the last end are left out")] if rest else []),
+    ]
 
 
 def _padding(data: Dataset) -> list[Finding]:

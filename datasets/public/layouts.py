@@ -10,8 +10,8 @@ decides where episodes end. Rows are as in the file; the shape of a row is witho
 Source: flashbax 0.1.3 (vault.py); OMIGA's datasets/offline_dataset.py; OMAR's utils/buffer.py.
 """
 
-import functools
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,10 @@ VAULT = {
 HDF5 = {"obs": "o", "state": "s", "actions": "a", "rewards": "r", "ends": "d"}
 NPY = {"obs": "obs", "actions": "acs", "rewards": "rews", "ends": "dones", "following": "next_obs"}
 OPTIONAL = ("state", "legal", "timeouts", "following")
+READ = {  # paths in a folder that belong to its layout: a copy, or what a file manager leaves there, does not
+    "vault": r"metadata\.json|manifest\.(ocdbt|[0-9a-f]{16})|(.+/)?d/[0-9a-f]{32}|ocdbt\.process_[^/]+/.*",
+    "npy": rf"seed_\d+_data/({'|'.join(NPY.values())}|states)_\d+\.npy",
+}
 
 
 @dataclass(frozen=True)
@@ -63,11 +67,14 @@ def open_vault(path: Path) -> list[Recording]:
     Raises:
         ValueError: when a file or a key of the vault is missing or damaged, naming it.
     """
+    # A small cache of chunks: neighbouring slices share one, which should not be decompressed twice.
+    context = tensorstore.Context({"cache_pool": {"total_bytes_limit": 2**28}})
     with refuse_damaged(path, "is not a complete vault"):
         keys = set(_leaves(json.loads((path / "metadata.json").read_text())["structure_shape"]))
-        steps = int(_store(path, "vault_index").read().result()[0])
-    stores = {name: _vault_store(path, key) for name, key in VAULT.items() if key in keys}
-    _check_keys(path, VAULT, stores, keys)
+        steps = int(_store(path, "vault_index", context).read().result()[0])
+    stores = {name: _vault_store(path, key, context) for name, key in VAULT.items() if key in keys}
+    ends = {"ends"} & stores.keys() or {"timeouts"} & stores.keys()  # a vault may mark them by one or both
+    _check_keys(path, VAULT, stores.keys() | ({"ends"} if ends else set()), keys)
     if len(counts := {store.shape[0] for store in stores.values()}) > 1 or 0 in counts:
         raise ValueError(f"{path}: its arrays have leading axes of {sorted(counts)} entries")
     return [
@@ -100,7 +107,7 @@ def open_npy(path: Path, agents: int) -> list[Recording]:
     Raises:
         ValueError: when a file is missing or damaged, or lengths differ.
     """
-    folders = sorted(path.glob("seed_*_data"))
+    folders = sorted(folder for folder in path.glob("seed_*_data") if re.fullmatch(r"seed_\d+_data", folder.name))
     if not folders:
         raise ValueError(f"{path}: has no folder seed_<k>_data")
     return [_npy_seed(folder, agents) for folder in folders]
@@ -158,25 +165,28 @@ def _vault_column(path: Path, key: str, store: Any, b: int) -> Column:
     return Column(key, tuple(store.shape[2:]), store.dtype.numpy_dtype.kind, read)
 
 
-def _vault_store(path: Path, key: str) -> Any:
+def _vault_store(path: Path, key: str, context: tensorstore.Context) -> Any:
     with refuse_damaged(path, f"{key} cannot be opened"):
-        store = _store(path, key + ".")  # flashbax's names of arrays end in a dot
+        store = _store(path, key + ".", context)  # flashbax's names of arrays end in a dot
     if len(store.shape) < 2:
         raise ValueError(f"{path}: {key} has shape {tuple(store.shape)}, without a leading and a time axis")
     return store
 
 
-def _store(path: Path, key: str) -> Any:
+def _store(path: Path, key: str, context: tensorstore.Context) -> Any:
     base = f"file://{path.resolve()}/"  # the database refuses relative paths
     place = {"driver": "ocdbt", "base": base, "path": key}
     spec = {"driver": "zarr", "kvstore": place, "fill_missing_data_reads": False}  # else a missing chunk reads as zeros
-    return tensorstore.open(spec, read=True, context=_context()).result()
+    return tensorstore.open(spec, read=True, context=context).result()
 
 
-@functools.cache
-def _context() -> tensorstore.Context:
-    """A small cache of chunks: neighbouring slices share one, which should not be decompressed twice."""
-    return tensorstore.Context({"cache_pool": {"total_bytes_limit": 2**28}})
+def files_read(path: Path) -> list[Path]:
+    """The files behind a dataset, a file or a folder of any layout, in order."""
+    if path.is_file():
+        return [path]
+    belongs = re.compile(READ["vault" if (path / "metadata.json").exists() else "npy"])
+    found = (file for file in path.rglob("*") if belongs.fullmatch(file.relative_to(path).as_posix()))
+    return sorted(file for file in found if file.is_file())
 
 
 def _leaves(tree: Mapping[str, Any], before: str = "") -> Iterator[str]:

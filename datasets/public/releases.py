@@ -8,6 +8,7 @@ same. Converted datasets are in the cache, named by the source's files and their
 import hashlib
 import json
 import os
+import sys
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -20,10 +21,11 @@ from offmarl.datasets.cache import Entry, Progress, no_progress
 from offmarl.datasets.dataset import file_sum
 from offmarl.datasets.public.convert import convert, converted_columns
 from offmarl.datasets.public.download import Download, verify
-from offmarl.datasets.public.layouts import Recording, open_hdf5, open_npy, open_vault
+from offmarl.datasets.public.episodes import cut_off
+from offmarl.datasets.public.layouts import Recording, files_read, open_hdf5, open_npy, open_vault
 from offmarl.datasets.public.sources import Ends, PublicTask, Source, sources
 
-FORMAT = 1
+FORMAT = 2
 DIFFERENCES = ("engine", "obs", "state")  # of a task, from the embedded one
 
 
@@ -47,8 +49,8 @@ class Release(Entry):
         return [data_dir() / self.source / place for place in places]
 
     def found(self) -> Path | None:
-        """The first of these that is there."""
-        return next((path for path in self.paths() if path.exists()), None)
+        """The first of these that is there, with what its layout begins with: an empty folder is none."""
+        return next(filter(has_data, self.paths()), None)
 
     def parts(self) -> list[tuple["Release", float]]:
         """The datasets that this one is made of: (dataset, share of its episodes)."""
@@ -60,15 +62,44 @@ class Release(Entry):
         """Why the data are not here and what to do; empty where they are."""
         if all(part.found() for part, _ in self.parts()):
             return ""
-        return f"no data at {self.paths()[0].parent}: {self._get()} ({self.gigabytes} GB)"
+        return f"no data at {self.paths()[0].parent}: `{self._get()}` ({self.gigabytes} GB)"
 
     def unavailable(self) -> str:
         """Why nothing can be trained on it and what to do; empty where it can."""
-        prey = f"OMAR's prey is missing: {self._get()}, or put it at {self._prey()}" if self._prey_missing() else ""
+        prey = f"OMAR's prey is missing: `{self._get()}`, or put it at {self._prey()}" if self._prey_missing() else ""
         return "; ".join(filter(None, [self.data_missing(), prey, unavailable(self.task)]))
 
     def _get(self) -> str:
-        return f"`offmarl data get --source {self.source} --tasks {self.task.name}`"
+        return f"offmarl data get --source {self.source} --tasks {self.task.name}"
+
+    def data_fault(self) -> str:
+        """What is wrong with the files that are here, told by opening them; empty where they are sound or missing.
+
+        Reads the first and the last row of every column, and compares the sizes of files with those downloaded.
+        """
+        paths = [(part, path) for part, _ in self.parts() if (path := part.found())]
+        places = [path.relative_to(data_dir()).as_posix() for _, path in paths]
+        try:
+            for line in verify(data_dir(), places, sums=False) if places else ():
+                return line
+            for one in (one for part, _ in paths for one in part.open()):
+                for column in one.columns.values():
+                    column.read(0, 1), column.read(one.length - 1, one.length)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    def prey_fault(self) -> str:
+        """The same of the prey, if it is the downloaded one."""
+        if not self._prey() or self._prey_missing() or os.environ.get("OFFMARL_PREY"):
+            return ""
+        from offmarl.benchmarks.mpe import load_prey
+
+        try:
+            load_prey(self.task.short, self._prey())
+        except ValueError as error:
+            return str(error)
+        return ""
 
     def _prey(self) -> str:
         return self.task.roster.get("weights", "")
@@ -80,7 +111,7 @@ class Release(Entry):
         """Whether the data are here, in a few words."""
         if self.data_missing():
             return f"not here, {self.gigabytes} GB to download"
-        size = sum(file.stat().st_size for part, _ in self.parts() for file in files(part.found()))
+        size = sum(file.stat().st_size for part, _ in self.parts() for file in files_read(part.found()))
         return f"here ({size / 1e9:.2f} GB), converted on first use"
 
     def key(self) -> str:
@@ -88,7 +119,7 @@ class Release(Entry):
         facts: list[Any] = [FORMAT, self.task.agents, self.task.obs, self.task.state, self.task.limit, self.ends]
         for part, share in self.parts():
             path = part.found()
-            sizes = [(str(file.relative_to(path)), file.stat().st_size) for file in files(path)] if path else []
+            sizes = [(str(file.relative_to(path)), file.stat().st_size) for file in files_read(path)] if path else []
             facts += [share, sizes]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
 
@@ -122,8 +153,16 @@ class Release(Entry):
         """Convert the files anew; `progress` is called with numbers of rows.
 
         Raises:
-            ValueError: naming file, key and row of a fault, or what is missing.
+            ValueError: naming file, key and row of a fault, or what is missing, and what to do.
         """
+        if not all(part.found() for part, _ in self.parts()):
+            raise ValueError(f"{self.task.name}:{self.quality}: {self.data_missing()}")
+        try:
+            return self._convert(progress)
+        except ValueError as error:
+            raise ValueError(f"{error}; `{self._get()} --again` downloads it anew") from error
+
+    def _convert(self, progress: Progress) -> dict[str, Any]:
         facts = {
             "dataset": f"{self.task.name}:{self.quality}",
             "source": self.source,
@@ -134,12 +173,16 @@ class Release(Entry):
             "mix": self.mix,
             "files": {str(part.found()): folder_sum(part.found()) for part, _ in self.parts()},
         }
-        return convert(self.recordings(), self.task, self.ends, self.place(), facts, progress)
+        card = convert(self.recordings(), self.task, self.ends, self.place(), facts, progress)
+        for line in cut_off(card):
+            print(f"{card['dataset']} ({self.source}): {line}", file=sys.stderr)
+        return card
 
     def to_download(self) -> list[Download]:
-        """What is still to be downloaded."""
-        data_missing, prey_missing = bool(self.data_missing()), self._prey_missing()
-        return [download for download in self.downloads if (data_missing if download.unpack else prey_missing)]
+        """What is still to be downloaded: what is missing or damaged."""
+        data = bool(self.data_missing() or self.data_fault())
+        prey = bool(self._prey_missing() or self.prey_fault())
+        return [download for download in self.downloads if (data if download.unpack else prey)]
 
     def changed_files(self) -> list[str]:
         """Files behind the dataset that are not as they were downloaded, a line each."""
@@ -156,23 +199,21 @@ class Release(Entry):
         return open_vault(path) if (path / "metadata.json").exists() else open_npy(path, self.task.agents)
 
 
+def has_data(path: Path) -> bool:
+    """Whether a file, or the beginning of a vault or of a folder of arrays, is there."""
+    return path.is_file() or (path / "metadata.json").exists() or any(path.glob("seed_*_data"))
+
+
 def data_dir() -> Path:
     """The folder of public data: $OFFMARL_DATA or `public` in the cache."""
     return Path(os.environ.get("OFFMARL_DATA") or cache_dir() / "public").expanduser().resolve()
-
-
-def files(path: Path | None) -> list[Path]:
-    """A file, or all files of a folder."""
-    if path is None:
-        return []
-    return [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file())
 
 
 def folder_sum(path: Path | None) -> str:
     """SHA-256 of a file; of a folder, that of its files' names and sums."""
     if path is not None and path.is_file():
         return file_sum(path)
-    sums = [] if path is None else [(str(f.relative_to(path)), file_sum(f)) for f in files(path)]
+    sums = [] if path is None else [(str(f.relative_to(path)), file_sum(f)) for f in files_read(path)]
     return hashlib.sha256(json.dumps(sums).encode()).hexdigest()
 
 

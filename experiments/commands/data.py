@@ -20,6 +20,7 @@ from offmarl.experiments.launch.workers import core_count
 if TYPE_CHECKING:
     from offmarl.datasets.catalogue import Entry
     from offmarl.datasets.check import Finding
+    from offmarl.datasets.public.releases import Release
 
 
 def data_options(parser: argparse.ArgumentParser) -> None:
@@ -32,12 +33,13 @@ def data_options(parser: argparse.ArgumentParser) -> None:
     one = add("list", "list every dataset of every source and where it is", _list, all_sources, one_source)
     one.add_argument("--source", help="embedded, og_marl, omiga or omar (default: all)")
 
-    text = "download public datasets into $OFFMARL_DATA; resumes an interrupted download"
+    text = "download public datasets that are missing or damaged into $OFFMARL_DATA; resumes what was interrupted"
     one_task = ("data get --source omiga --tasks mamujoco/3hopper", "one task")
     one = add("get", text, _get, one_task, ("data get --source omar", "all tasks of a source"))
     one.add_argument("--source", required=True, help="og_marl, omiga or omar")
     one.add_argument("--tasks", help="smac/3m,mpe/tag (default: all tasks of the source)")
     one.add_argument("--jobs", type=int, default=2, help="parallel downloads (default: 2)")
+    one.add_argument("--again", action="store_true", help="download also what is here and looks sound")
 
     text = "check datasets: counts, returns, episode ends, copies, padding"
     own = ("data check mine.npz --task mamujoco/3hopper", "a file of your own")
@@ -97,17 +99,27 @@ def _get(args: argparse.Namespace) -> int:
     check_name("source", args.source, sources())
     if args.jobs < 1:
         raise UserError("--jobs: must be at least 1")
-    entries = [entry for entry in find_entries(args.source, listed(args.tasks)) if entry.to_download()]
-    wanted = list(dict.fromkeys(download for entry in entries for download in entry.to_download()))
+    chosen = find_entries(args.source, listed(args.tasks))
+    asked = [(entry, entry.downloads if args.again else entry.to_download()) for entry in chosen]
+    entries = [entry for entry, downloads in asked if downloads]
+    wanted = list(dict.fromkeys(download for _, downloads in asked for download in downloads))
     if not wanted:
         print(f"nothing to download: everything is in {data_dir() / args.source}")
         return 0
-    sizes = {entry.task.name: entry.gigabytes for entry in entries if entry.data_missing()}
+    for line in _faults(entries):
+        print(f"damaged: {line}; it is downloaded again", file=sys.stderr)
+    sizes = {e.task.name: e.gigabytes for e, downloads in asked if any(one.unpack for one in downloads)}
     print(f"downloading {len(wanted)} files ({sum(sizes.values()):.2f} GB) into {data_dir()}", file=sys.stderr)
-    failures = fetch(wanted, data_dir(), args.jobs)
+    failures = fetch(wanted, data_dir(), args.jobs) or _faults(entries)
     for failure in failures:
         print(f"offmarl: {failure}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def _faults(entries: "list[Release]") -> list[str]:
+    """What is wrong with datasets that are here, a line each."""
+    found = [f"{e.task.name}:{e.quality}: {text}" for e in entries for text in (e.data_fault(), e.prey_fault()) if text]
+    return list(dict.fromkeys(found))
 
 
 def _check(args: argparse.Namespace) -> int:

@@ -54,6 +54,7 @@ def canonical(story, unseen, timeout=False):
 
 
 NAMES = {"obs": "observations", "ends": "terminals", "legal": "infos.legals", "state": "infos.state"}
+NAMES["timeouts"] = "truncations"
 
 
 def write_vault(folder, recordings):

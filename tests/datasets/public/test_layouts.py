@@ -182,10 +182,10 @@ def test_converted_arrays_are_mapped_into_memory(public_data, forge):
 )
 def test_no_transition_joins_two_episodes(lengths, delimited, slice_rows, public_data, forge, tmp_path, monkeypatch):
     """Whatever the lengths and wherever slices end: one end an episode, returns as by hand."""
-    from offmarl.datasets.public import convert
+    from offmarl.datasets.public import columns, convert
     from offmarl.datasets.public.layouts import open_hdf5
 
-    monkeypatch.setattr(convert, "SLICE_BYTES", 8 * 42 * slice_rows)  # an observation row has 42 numbers
+    monkeypatch.setattr(columns, "SLICE_BYTES", 8 * 42 * slice_rows)  # an observation row has 42 numbers
     task = public_data("omiga", "mamujoco/3hopper", "expert").task
     story = forge.episodes(task, lengths, seed=len(lengths))
     for k, one in enumerate(story):
@@ -277,7 +277,7 @@ HDF5 = {
     "agents": ("o", lambda v: v[:, :2], "o has rows of shape (2, 14)"),
     "shorter": ("r", lambda v: v[:-3], "r has 13 rows, but o has 16"),
     "not a number": ("s", lambda v: poke(v, 11, np.nan), "s, row 11: not a finite number"),
-    "two ends in a row": ("d", lambda v: poke(v, 8, 1), "row 9: an end without a transition"),
+    "ends in every row": ("d", np.ones_like, "row 0: an end without a transition"),
     "not a flag": ("d", lambda v: poke(v, 4, 2), "d, row 4: not a flag"),
 }
 
@@ -336,9 +336,9 @@ def test_actions_beyond_the_actuators_are_clipped_and_counted(public_data, forge
 def test_little_of_a_large_recording_is_in_memory_at_once(public_data, forge, monkeypatch):
     import tracemalloc
 
-    from offmarl.datasets.public import convert
+    from offmarl.datasets.public import columns
 
-    monkeypatch.setattr(convert, "SLICE_BYTES", 2**19)
+    monkeypatch.setattr(columns, "SLICE_BYTES", 2**19)
     entry = public_data("omiga", "mamujoco/6halfcheetah", "expert")
     forge.write_hdf5(entry.paths()[1], forge.rows(forge.episodes(entry.task, [1000] * 20), delimited=True))
     size = entry.found().stat().st_size

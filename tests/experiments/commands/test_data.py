@@ -154,7 +154,9 @@ def test_get_asks_for_what_is_not_here_only(public_data, forge, tmp_path, monkey
     assert main(get) == 0
     assert asked == ["omar/mpe", "omar/prey/simple_tag.pt"]
     for quality in ("expert", "medium", "medium-replay"):
-        public_data("omar", "mpe/tag", quality).paths()[0].mkdir(parents=True)
+        entry = public_data("omar", "mpe/tag", quality)
+        rows = forge.rows(forge.episodes(entry.task, [25, 25]))
+        forge.write_vault(entry.paths()[0], [rows])
     asked.clear()
     assert main(get) == 0
     assert asked == ["omar/prey/simple_tag.pt"]
@@ -162,6 +164,107 @@ def test_get_asks_for_what_is_not_here_only(public_data, forge, tmp_path, monkey
     asked.clear()
     assert main(get) == 0
     assert asked == [] and "nothing to download" in capsys.readouterr().out
+
+
+def torn_metadata(vault):
+    (vault / "metadata.json").unlink()
+
+
+def torn_manifest(vault):
+    (vault / "manifest.ocdbt").unlink()
+
+
+def torn_chunk(vault):
+    max((vault / "d").iterdir(), key=lambda file: file.stat().st_size).unlink()
+
+
+def torn_file(vault):
+    file = max((vault / "d").iterdir(), key=lambda file: file.stat().st_size)
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def torn_everything(vault):
+    shutil.rmtree(vault)
+    vault.mkdir()
+
+
+@pytest.fixture
+def published(host, public_data, forge):
+    """OMIGA's hopper at the hub; its entry here, downloaded."""
+    entry = public_data("omiga", "mamujoco/3hopper", "expert")
+    root = entry.paths()[0].parent.parent
+    for quality in ("expert", "medium", "medium-replay", "medium-expert"):
+        place = public_data("omiga", "mamujoco/3hopper", quality).paths()[0]
+        forge.write_vault(place, [forge.rows(forge.episodes(entry.task, [9, 5]), delimited=True)])
+    (host / "prior_work/omiga/mamujoco").mkdir(parents=True)
+    with zipfile.ZipFile(host / "prior_work/omiga/mamujoco/3hopper.zip", "w") as archive:
+        for file in (file for file in root.rglob("*") if file.is_file()):
+            archive.write(file, file.relative_to(root))
+    shutil.rmtree(root)
+    assert main(GET) == 0
+    return entry
+
+
+GET = ["data", "get", "--source", "omiga", "--tasks", "mamujoco/3hopper"]
+
+
+@pytest.mark.parametrize("tear", [torn_metadata, torn_manifest, torn_chunk, torn_file, torn_everything])
+@pytest.mark.parametrize("recorded", [True, False], ids=["by us", "by hand"])
+def test_torn_data_do_not_count_and_get_mends_them(published, tear, recorded, capsys):
+    if not recorded:
+        (public.data_dir() / "offmarl-lock.json").unlink()
+    tear(published.found())
+    capsys.readouterr()
+    assert main(["data", "check", "mamujoco/3hopper:expert", "--source", "omiga"]) == 1
+    assert " ".join(["offmarl", *GET]) in capsys.readouterr().out
+    assert main(GET) == 0
+    assert len(published.load()[0]) == 14
+    capsys.readouterr()
+    assert main(GET) == 0
+    assert "nothing to download" in capsys.readouterr().out
+
+
+def test_a_fault_deep_inside_names_the_command_that_mends_it_and_it_does(public_data, published, forge, capsys):
+    damaged = public_data("omiga", "mamujoco/3hopper", "medium")
+    rows = forge.rows(forge.episodes(damaged.task, [9, 5]), delimited=True)
+    rows["obs"][3] = np.nan
+    shutil.rmtree(damaged.found())
+    forge.write_vault(damaged.paths()[0], [rows])
+    (public.data_dir() / "offmarl-lock.json").unlink()
+    with pytest.raises(ValueError, match=r"observations, row 3: not a finite number; `offmarl data get .* --again`"):
+        damaged.load()
+    assert main([*GET, "--again"]) == 0
+    assert len(damaged.load()[0]) == 14
+
+
+def test_a_download_that_cannot_be_read_is_a_failure(published, host, capsys):
+    """Whole and as published, and still no data."""
+    place = host / "prior_work/omiga/mamujoco/3hopper.zip"
+    with zipfile.ZipFile(place, "w") as archive:
+        archive.writestr("3hopper.vlt/Expert/metadata.json", "{}")
+    shutil.rmtree(public.data_dir())
+    capsys.readouterr()
+    assert main(GET) == 1
+    assert "mamujoco/3hopper:expert: " in (said := capsys.readouterr().err) and "is not a complete vault" in said
+
+
+def test_a_torn_prey_is_downloaded_again_and_ones_own_is_not(public_data, forge, monkeypatch):
+    from offmarl.datasets.public import download
+
+    asked = []
+    monkeypatch.setattr(download, "fetch", lambda wanted, root, jobs: asked.extend(d.into for d in wanted) or [])
+    for quality in ("expert", "medium", "medium-replay"):
+        entry = public_data("omar", "mpe/tag", quality)
+        forge.write_vault(entry.paths()[0], [forge.rows(forge.episodes(entry.task, [25, 25]))])
+    prey = public.data_dir() / "omar/prey/simple_tag.pt"
+    prey.parent.mkdir()
+    prey.write_bytes(b"PK half of a file")
+    main(["data", "get", "--source", "omar", "--tasks", "mpe/tag"])
+    assert asked == ["omar/prey/simple_tag.pt"]
+    asked.clear()
+    monkeypatch.setenv("OFFMARL_PREY", str(prey))
+    main(["data", "get", "--source", "omar", "--tasks", "mpe/tag"])
+    assert asked == []
 
 
 def test_a_mirror_is_asked_instead_of_the_hub(monkeypatch):
