@@ -57,9 +57,9 @@ def survey(store: "Store") -> Record:
     """All that the command shows.
 
     `grids`: cells by state for each grid that was asked for; `methods`: cells by method and state, of all grids and of
-    other stored runs; `running`: the jobs; `lost`: runs that failed or diverged; `stale`: runs of other code; `left_out`:
-    what lies in the store and is no run or grid of it; `time_left_s`: None before a first run has finished; `hours`: of
-    GPUs and of CPU threads.
+    other stored runs; `running`: the jobs; `lost`: runs that failed or diverged; `stale`: runs of other code;
+    `left_out`: what lies in the store and is no run or grid of it; `time_left_s`: None before a first run has finished;
+    `hours`: of GPUs and of CPU threads.
     """
     from offmarl.experiments.grid.code import why_stale
     from offmarl.experiments.store.reading import readable

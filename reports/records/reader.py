@@ -34,7 +34,7 @@ class Records:
     by_run: dict[str, Record | None]  # name of the folder to its record; None where it cannot be read
     set_aside: list[str]  # damaged runs that have been moved away and not been run again
     stale: dict[str, str] = field(default_factory=dict)  # runs of other code, with the reason
-    misplaced: list[str] = field(default_factory=list)  # folders with a run of another name: copies, and what was renamed
+    misplaced: list[str] = field(default_factory=list)  # folders with a run of another name, such as copies
 
     @classmethod
     def read(cls, results: Path | str, why_stale: Callable[[Record], str | None] = lambda record: None) -> "Records":
