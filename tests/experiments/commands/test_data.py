@@ -180,7 +180,7 @@ def torn_chunk(vault):
 
 def torn_file(vault):
     file = max((vault / "d").iterdir(), key=lambda file: file.stat().st_size)
-    file.write_bytes(file.read_bytes()[:-100])
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
 def torn_everything(vault):
