@@ -190,7 +190,7 @@ def stored_rows(results: Path, profile: str, source: str) -> tuple[list[Row], li
     variant, cells, lost = profiles()[profile].variant, {}, set()
     stores = [results, results / "experiments"]
     for store in map(Store, stores):
-        for record in readable(store).values():
+        for record in readable(store)[0].values():
             if record["status"] != "done" and _place(record["cell"]) == (profile, source, variant):
                 lost.add((record["cell"]["algorithm"], _setting(record["cell"])))
     for folder, record in itertools.chain(*map(finished, stores)):
