@@ -48,9 +48,25 @@ class BatchEnv(Protocol):
 
 
 def cache_dir() -> Path:
-    """The folder of recorded data and compiled simulators: $OFFMARL_CACHE or ~/.cache/offmarl."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "offmarl"
-    return Path(os.environ.get("OFFMARL_CACHE", default)).expanduser()
+    """The folder of recorded data and compiled simulators: $OFFMARL_CACHE or ~/.cache/offmarl.
+
+    Raises:
+        NoHomeError: where neither is known.
+    """
+    if chosen := os.environ.get("OFFMARL_CACHE"):
+        return Path(chosen).expanduser()
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "offmarl"
+    try:
+        return Path.home() / ".cache/offmarl"
+    except RuntimeError:
+        raise NoHomeError("this user has no home directory: export OFFMARL_CACHE=/a/folder for data") from None
+
+
+class NoHomeError(ValueError):
+    """Nobody says where the cache is."""
+
+    in_a_line = True  # for the command line
 
 
 class Behaviour(Protocol):

@@ -1,5 +1,6 @@
 """Evaluation: all episodes of all seeds are played at once."""
 
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -35,23 +36,37 @@ def lane_seeds(seeds: list[int], episodes: int, first: int = 0) -> np.ndarray:
 def evaluate(
     policy: Policy, env: BatchEnv, seeds: list[int], device: torch.device | str = "cpu", episodes: int | None = None
 ) -> list[Episodes]:
+    """`waves` to its end."""
+    playing = waves(policy, env, seeds, device, episodes)
+    while True:
+        try:
+            next(playing)
+        except StopIteration as end:
+            return end.value
+
+
+def waves(
+    policy: Policy, env: BatchEnv, seeds: list[int], device: torch.device | str = "cpu", episodes: int | None = None
+) -> Generator[None, None, list[Episodes]]:
     """Play `episodes` episodes of every seed (default: one a lane), in as many waves as the lanes require.
 
-    Episodes whose game crashed do not count; others are played instead.
+    Yields between waves. Episodes whose game crashed do not count; others are played instead.
 
     Raises:
         RuntimeError: when more episodes crashed than were wanted.
     """
-    lanes, broken, waves = env.lanes // len(seeds), 0, 0
+    lanes, broken, count = env.lanes // len(seeds), 0, 0
     wanted = lanes if episodes is None else episodes
     played: list[list[Episodes]] = [[] for _ in seeds]
     while min(map(len, played)) < wanted:
-        outcome, void = _wave(policy, env, lane_seeds(seeds, lanes, waves * lanes), len(seeds), device)
+        outcome, void = _wave(policy, env, lane_seeds(seeds, lanes, count * lanes), len(seeds), device)
         for lane in np.flatnonzero(~void):
             played[lane // lanes].append(outcome[lane])
-        waves, broken = waves + 1, broken + int(void.sum())
+        count, broken = count + 1, broken + int(void.sum())
         if broken > wanted * len(seeds):
             raise RuntimeError(f"{broken} evaluation episodes crashed before {wanted} of every seed were complete")
+        if min(map(len, played)) < wanted:
+            yield
     return [_joined(own[:wanted]) for own in played]
 
 

@@ -14,6 +14,7 @@ SCRATCH = ("TMPDIR", "RAY_TMPDIR", "MPLCONFIGDIR")
 LISTS = ("OFFMARL_ALGORITHMS", "PYTHONPATH")  # joined as in PATH
 REQUIRED = {
     "JAX_PLATFORMS": "cpu",  # battles are small; the accelerator belongs to the networks
+    "PYTHONUTF8": "1",  # of the processes that it starts
     "MPLBACKEND": "agg",  # figures are written, never shown; a notebook's backend cannot be imported here
 }
 PREFERRED = {"THP_MEM_ALLOC_ENABLE": "1"}  # torch: large tensors on huge pages, a fifth fewer page faults

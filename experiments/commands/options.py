@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -180,6 +181,23 @@ def writable(results: Path) -> Path:
     if not os.access(results, os.W_OK):
         raise UserError(f"--results {results}: is not writable; choose another directory")
     return results
+
+
+def writable_cache() -> None:
+    """Refuse a cache into which nothing can be recorded, before anything is.
+
+    Raises:
+        UserError: naming the folder.
+    """
+    from offmarl.benchmarks.env import cache_dir
+
+    cache = cache_dir().absolute()
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=cache).close()
+    except OSError as error:
+        advice = "export OFFMARL_CACHE=/a/folder for recorded data"
+        raise UserError(f"the cache {cache} is not writable ({error.strerror}); {advice}") from error
 
 
 def find_entries(source: str, wanted: list[str] | None) -> list:

@@ -28,6 +28,7 @@ def rerun_options(parser: argparse.ArgumentParser) -> None:
 def _rerun(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
+    from offmarl.benchmarks.tasks import ENGINES
     from offmarl.experiments.grid.code import why_stale
     from offmarl.experiments.store.compare import compare
     from offmarl.experiments.store.store import Store
@@ -47,7 +48,7 @@ def _rerun(args: argparse.Namespace) -> int:
         with tqdm(total=job.protocol.steps, desc=job.title, unit="update", disable=None) as bar:
             for progress in train(job, scratch, host):
                 bar.update(progress.step - bar.n)
-        rows = compare(store, Store(scratch), run_id)
+        rows = compare(store, Store(scratch), run_id, by_chance=bool(ENGINES[job.entry.task.engine].presence))
     if reason := why_stale(record):
         print(f"stale: {reason}, so a difference is to be expected")
     print(f"{run_id}, with seeds {', '.join(map(str, job.seeds))} on {host.facts()['device']}")

@@ -46,6 +46,7 @@ def _run(args: argparse.Namespace) -> int:
     from offmarl.experiments.grid.suite import expand
     from offmarl.experiments.launch.prepare_data import prepare
     from offmarl.experiments.launch.serial import launch
+    from offmarl.experiments.launch.workers import bounded_by_games, check_cluster
     from offmarl.experiments.store.leftovers import clear_leftovers
     from offmarl.experiments.store.store import Store
     from offmarl.experiments.training.machine import Host
@@ -59,6 +60,7 @@ def _run(args: argparse.Namespace) -> int:
         print("offmarl: nothing to run: no dataset of this selection is available here", file=sys.stderr)
         _print_unavailable(request)
         return 3
+    workers = bounded_by_games(min(workers, len(jobs)), jobs)
     host = Host(device, args.threads, args.tf32, args.eager, args.deterministic)
     results = options.writable(args.results)
     if not args.dry_run:
@@ -73,6 +75,10 @@ def _run(args: argparse.Namespace) -> int:
         print(describe(jobs, left, host, workers))
         _print_unavailable(request)
         return 0
+    if workers > 1:
+        check_cluster()
+    if any(job.entry.card() is None for job in left):
+        options.writable_cache()
     note_grid(results, request, jobs)
     entries = {(job.task, job.quality): job.entry for job in left}
     for fault in prepare(list(entries.values()), args.source, min(workers, 2)):

@@ -13,11 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from offmarl.experiments.launch.workers import ray_address
+
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # ProgressBar shows the progress
-if not os.environ.get("RAY_ADDRESS"):  # a Ray of our own listens on the loopback device alone
+if not ray_address():  # a Ray of our own listens on the loopback device alone
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 import ray
@@ -38,6 +40,7 @@ from offmarl.experiments.training.machine import Host
 from offmarl.experiments.training.run import fail
 
 REPORT_SECONDS = 2.0
+LONGEST_TMPDIR = 30  # characters: the paths of Ray's sockets are 75 longer, and may have 107
 
 
 class Trial(tune.Trainable):
@@ -129,10 +132,12 @@ def run_ray(grid: Sequence[Job], results: Path, host: Host, workers: int) -> lis
     os.chdir(results)
     gpus = torch.cuda.device_count() if host.cuda else 0
     share = {"cpu": host.threads, "gpu": min(1.0, gpus / workers)}
-    if os.environ.get("RAY_ADDRESS"):
+    if ray_address():
         where: dict[str, Any] = {"runtime_env": {"env_vars": chosen_paths()}}  # on every node
     else:  # "local": not another Ray that runs on this machine
         where = {"address": "local", "num_cpus": workers * host.threads, "include_dashboard": False}
+        if len(tempfile.gettempdir()) > LONGEST_TMPDIR and os.access("/tmp", os.W_OK):
+            where["_temp_dir"] = "/tmp/ray"
     ray.init(**where, logging_level=logging.ERROR, log_to_driver=False)
     largest_first = sorted(grid, key=_size, reverse=True)  # a long job that starts last leaves workers idle
     bar = ProgressBar(grid, workers)

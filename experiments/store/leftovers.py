@@ -64,7 +64,7 @@ def write_seeds(checkpoint: Path, seeds: Sequence[int]) -> None:
 
 def _read(path: Path) -> str:
     with contextlib.suppress(OSError, ValueError):
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     return ""
 
 

@@ -172,7 +172,7 @@ def this_process() -> dict[str, Any]:
     with contextlib.suppress(OSError):
         namespace = os.readlink("/proc/self/ns/pid")
     try:
-        machine = BOOT.read_text().strip()
+        machine = BOOT.read_text(encoding="utf-8").strip()
     except OSError:
         machine = ""
     return {"host": host, "machine": machine or host, "pid": os.getpid(), "space": namespace}

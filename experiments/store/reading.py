@@ -60,7 +60,7 @@ def read_folder(folder: Path) -> Record:
     """
     if checksums.has_sums(folder) and (faults := checksums.faults(folder)):
         raise ValueError(faults[0])
-    return json.loads((folder / checksums.RECORD).read_text())
+    return json.loads((folder / checksums.RECORD).read_text(encoding="utf-8"))
 
 
 def _even(evaluation: Record) -> bool:

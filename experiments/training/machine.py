@@ -58,7 +58,7 @@ class Host:
         if self.cuda:
             return torch.cuda.max_memory_allocated(self.device) / 2**20
         with contextlib.suppress(OSError):  # Linux: ru_maxrss starts from the parent's
-            if found := re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text()):
+            if found := re.search(r"VmHWM:\s*(\d+)", _text("/proc/self/status")):
                 return int(found[1]) / 2**10
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
@@ -75,11 +75,19 @@ class Host:
         } | ({"cuda": torch.version.cuda, "tf32": self.tf32, "captured": self.captures} if self.cuda else {})
 
 
+def _text(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8", errors="replace")
+
+
 @cache
 def processor() -> str:
     """The processor's name, as the system reports it."""
     with contextlib.suppress(OSError):
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        found = re.search(
+            r"^model name\s*:\s*(.+)$",
+            _text("/proc/cpuinfo"),
+            re.MULTILINE,
+        )
         if found:
             return found[1].strip()
     return platform.processor() or platform.machine()
@@ -88,13 +96,21 @@ def processor() -> str:
 @cache
 def code() -> dict[str, str]:
     """The version of offmarl, and its commit where it runs from a checkout."""
-    here = Path(__file__).parent
+    return {"version": version("offmarl"), "commit": commit_of(Path(__file__).resolve().parents[2])}
+
+
+def commit_of(root: Path) -> str:
+    """The commit of the checkout whose top is `root`; "unknown" elsewhere, as within another repository."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # as in a hook
+    git = ["git", "-c", f"safe.directory={root}", "-C", str(root)]
     try:
-        call = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
-        commit = subprocess.run(call, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        commit = "unknown"
-    return {"version": version("offmarl"), "commit": commit}
+        top, commit = (
+            subprocess.run([*git, *words], capture_output=True, env=plain, timeout=10, check=True).stdout.strip()
+            for words in (["rev-parse", "--show-toplevel"], ["describe", "--always", "--dirty", "--abbrev=12"])
+        )
+        return commit.decode() if os.path.samefile(top, root) else "unknown"
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return "unknown"
 
 
 def provenance(host: Host) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from offmarl.algorithms.parts.algorithm import LARGEST_Q, OWN, Algorithm
 from offmarl.benchmarks.fingerprint import fingerprint
 from offmarl.benchmarks.latency import Decisions, time_decisions
 from offmarl.benchmarks.reference_rollout import reference
-from offmarl.benchmarks.rollout import Episodes, evaluate, lane_seeds
+from offmarl.benchmarks.rollout import Episodes, lane_seeds, waves
 from offmarl.benchmarks.tasks import make_env
 from offmarl.experiments.errors import first_line
 from offmarl.experiments.grid.code import code_sums
@@ -88,7 +88,9 @@ class Run:
 
     @property
     def evaluation_due(self) -> bool:
-        """Whether this step is one of those that are evaluated: also the last one, and the last before online play."""
+        """Whether this step is to be evaluated, and was not yet: also the last one, and the last before online play."""
+        if not self.step or self.evaluations and self.evaluations[-1][0] == self.step:
+            return False
         ends = (self.protocol.steps, self.protocol.online and self.protocol.online.start)
         return self.step % self.protocol.eval_every == 0 or self.step in ends
 
@@ -132,16 +134,29 @@ class Run:
         self.online = OnlineSampler(self.algorithm, envs, rounds, (self.sampler, phase.share), phase.noise)
         self.update = Updates(self.algorithm, self.online)
 
-    def evaluate(self) -> None:
-        """Play the evaluation episodes of every seed, in each of the protocol's plays."""
-        with self.clock.spend("evaluate_s"):
-            episodes, found = self.protocol.eval_episodes, []
-            for play in self.protocol.plays:
-                self.algorithm.play = play
-                rows = evaluate(self.algorithm, self.env, list(self.job.seeds), self.host.device, episodes)
-                found.append((self.step, play, rows))
+    def evaluate(self) -> Iterator[None]:
+        """Where it is due, play the evaluation episodes of every seed, in each of the protocol's plays.
+
+        Yields between waves of episodes; closed there, it leaves the run as it was, so that all are played again.
+        """
+        if not self.evaluation_due:
+            return
+        seeds, found, acting = list(self.job.seeds), [], self.algorithm.acting.state_dict()
+        try:
+            with self.clock.spend("evaluate_s"):
+                for play in self.protocol.plays:
+                    self.algorithm.play = play
+                    episodes = self.protocol.eval_episodes
+                    rows = yield from waves(self.algorithm, self.env, seeds, self.host.device, episodes)
+                    found.append((self.step, play, rows))
+        except GeneratorExit:
+            self.algorithm.acting.load_state_dict(acting)
+            raise
+        finally:
             self.algorithm.play = OWN
-            self.evaluations += found
+        self.evaluations += found
+        if not self.over and (release := getattr(self.env, "release", None)):
+            release()  # games take about a gigabyte each
 
     def save(self) -> None:
         """Write a checkpoint from which the run continues bit for bit; it appears whole or not at all.
@@ -251,16 +266,18 @@ def train(job: Job, results: Path | str, host: Host = CPU) -> Generator[Progress
     with contextlib.closing(run):
         try:
             with storing_failure(job, store, host):
+                for _ in run.evaluate():  # where the evaluation was interrupted
+                    yield Progress(run.step, steps)
                 while not run.over:
                     run.advance()
-                    if run.evaluation_due:
-                        run.evaluate()
+                    for _ in run.evaluate():
+                        yield Progress(run.step, steps)
                     if time.monotonic() - saved > CHECKPOINT_SECONDS:
                         run.save()
                         saved = time.monotonic()
                     yield Progress(run.step, steps)
                 run.finish()
-        except GeneratorExit:  # between two updates; another exception may have come in the middle of one
+        except GeneratorExit:  # between updates or waves; another exception may have come in the middle of one
             run.save()
             raise
 

@@ -1,12 +1,16 @@
 """What the user's shell says must not change recordings, and not end a command."""
 
+import getpass
 import os
+import pwd
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from offmarl.benchmarks.env import cache_dir
+from offmarl.experiments.cli import main
 from offmarl.experiments.environment import LISTS, PATHS, SCRATCH, settle
 
 
@@ -61,6 +65,63 @@ def test_simulators_stay_on_the_cpu_and_figures_off_the_screen(shell):
     shell.update(JAX_PLATFORMS="cuda", MPLBACKEND="module://matplotlib_inline.backend_inline")
     settle()
     assert (shell["JAX_PLATFORMS"], shell["MPLBACKEND"]) == ("cpu", "agg")
+
+
+# Containers.
+
+
+@pytest.fixture
+def nobody(shell, monkeypatch):
+    """A user id that is in no list, without HOME."""
+
+    def unknown(uid):
+        raise KeyError(uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    for name in ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME", "XDG_CACHE_HOME", "OFFMARL_CACHE"):
+        shell.pop(name, None)
+    return shell
+
+
+def test_an_unknown_user_needs_a_named_cache_and_no_home(nobody, tmp_path):
+    nobody["OFFMARL_CACHE"] = "mine"
+    settle()
+    assert cache_dir() == tmp_path / "mine" == Path.home()
+    assert getpass.getuser() == str(os.getuid())
+
+
+def test_without_home_and_cache_one_line_says_what_to_set(nobody, capsys):
+    assert main(["run", "--suite", "smac", "--tasks", "smac/3m", "--algorithms", "bc"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "export OFFMARL_CACHE=/a/folder" in line
+
+
+@pytest.mark.parametrize("name", ["OFFMARL_CACHE", "XDG_CACHE_HOME", "HOME"])
+def test_an_empty_folder_is_no_folder_here(shell, name, tmp_path):
+    for other in ("OFFMARL_CACHE", "XDG_CACHE_HOME"):
+        shell.pop(other, None)
+    shell[name] = ""
+    assert not cache_dir().is_relative_to(tmp_path) or name == "HOME"
+    settle()
+    assert cache_dir().is_absolute() and not cache_dir().is_relative_to(tmp_path)
+
+
+@pytest.mark.parametrize("cache", ["/proc/nothing", "/dev/null/cache"])
+def test_a_cache_that_cannot_be_written_is_refused_before_the_work(shell, capsys, cache, tmp_path):
+    shell["OFFMARL_CACHE"] = cache
+    words = ["run", "--suite", "smac", "--tasks", "smac/3m:good", "--algorithms", "bc", "--results", "results"]
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert cache in line and "not writable" in line
+    assert not list((tmp_path / "results").iterdir())
+
+
+def test_text_that_the_locale_cannot_show_is_escaped(tmp_path):
+    place = tmp_path / "Ergebnisse für Ökonomen"
+    call = [sys.executable, "-m", "offmarl.experiments.cli", "status", "--results", place]
+    odd = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(call, env=os.environ | odd, capture_output=True)
+    assert done.returncode == 2 and b"no such directory" in done.stderr and b"Traceback" not in done.stderr
 
 
 # Without `settle`, as in a worker on another node or in somebody's program.

@@ -133,8 +133,19 @@ def test_a_suite_on_public_data_is_evaluated_in_the_game_wave_by_wave(world, tmp
     assert len(played["returns"]) == len(records[1]["evaluations"][-1]["returns"]) == 32
     assert one["engine"]["engine"] == "SMAC" and one["engine"]["starcraft"] == "Base75689"
     crashes = len(one["evaluations"])  # the second episode of each
-    assert len(world.notes("made")) == 2 + crashes  # a game for each seed, and another after each crash
+    steps = len({row["step"] for row in one["evaluations"]})
+    assert len(world.notes("made")) == 2 * steps + crashes  # games are released between evaluations
     assert "re-run on SMAC" in capsys.readouterr().out
+
+    world.plan(ends={first: [6, 1]})  # the game's chance
+    stored = ["--results", str(tmp_path / "results")]
+    assert main(["rerun", one["run_id"], *stored]) == 0
+    said = capsys.readouterr().out
+    assert "returns: not judged" in said and "weights: the same bit for bit" in said
+    monkeypatch.delenv("SC2PATH")
+    monkeypatch.delenv("OFFMARL_DATA")
+    assert main(["verify", *stored]) == 0
+    assert "unavailable here" in capsys.readouterr().err
 
 
 # What the packages are told.

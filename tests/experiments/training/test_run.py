@@ -10,6 +10,7 @@ import torch
 
 from offmarl.algorithms import registry
 from offmarl.benchmarks.rollout import evaluate
+from offmarl.benchmarks.smax.env import SmaxEnv
 from offmarl.datasets.embedded import recipes as embedded
 from offmarl.experiments.grid.jobs import pending
 from offmarl.experiments.launch.serial import run_serial
@@ -98,6 +99,17 @@ def test_every_evaluation_keeps_every_episode(whole, job, play):
             assert len(row["returns"]) == len(row["won"]) == len(row["lengths"]) == 32
             assert all(0 <= value <= 20 + 1e-4 for value in row["returns"])
             assert all((value == pytest.approx(20, abs=1e-3)) == won for value, won in zip(row["returns"], row["won"]))
+
+
+@pytest.mark.parametrize("at", [10, 30])
+def test_a_run_stopped_between_two_waves_plays_the_evaluation_again(job, tmp_path, monkeypatch, at):
+    monkeypatch.setattr(SmaxEnv, "episodes_at_once", 16, raising=False)
+    assert finish(job, tmp_path / "whole").count(at) == 3  # a wave of each play on the way, and the update
+    interrupt(job, tmp_path / "stopped", at)
+    assert not list((tmp_path / "stopped/runs").glob("[!.]*"))
+    finish(job, tmp_path / "stopped")
+    for run_id in job.run_ids():
+        assert_equal(outcome(tmp_path / "stopped", run_id), outcome(tmp_path / "whole", run_id))
 
 
 def test_an_evaluation_lies_at_the_end_even_off_the_beat(small, tmp_path):
