@@ -96,6 +96,17 @@ class Dataset:
         if have != wanted:
             raise ValueError(f"{name}: {have} entries for {wanted} {what}")
 
+    @property
+    def successors(self) -> np.ndarray:
+        """Whether the observation that follows a transition was recorded: [N] bool.
+
+        Where a layout cuts an episode without one, the last row is there twice. What follows a terminal is not needed.
+        """
+        found = np.ones(len(self.rows), bool)
+        cut = np.flatnonzero(self.timeout)
+        found[cut] = (self.obs[self.rows[cut] + 1] != self.obs[self.rows[cut]]).any((1, 2))
+        return found
+
     def __len__(self) -> int:
         return len(self.rows)
 

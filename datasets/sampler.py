@@ -30,7 +30,8 @@ class Sampler:
     """A dataset on the device, from which every seed draws its own batches.
 
     Args:
-        timeout_bootstrap: bootstrap after a time-out; by default it is terminal, as in the papers' data.
+        timeout_bootstrap: bootstrap after a time-out, and leave out those whose successor was not recorded; by default
+            a time-out is terminal, as in MAC-Flow's data.
         window: the observations around each transition that batches contain; None: none.
     """
 
@@ -49,6 +50,8 @@ class Sampler:
         tensors = {name: to_device(arrays[name], device) for name in Data._fields if name in arrays}
         self.data = Data(**{"legal": None, **tensors})
         number = torch.arange(len(data), device=self.data.last.device)
+        learnt = data.successors if timeout_bootstrap else np.ones(0, bool)
+        self.drawn = None if learnt.all() else number[to_device(learnt, device)]  # transitions; None: all
         self.following = number + ~self.data.last
         self.around = None if window is None else torch.arange(-window.history, window.horizon, device=number.device)
         if window is not None:
@@ -59,7 +62,8 @@ class Sampler:
     def sample(self, size: int) -> Batch:
         """`size` transitions for each seed, drawn uniformly with replacement."""
         data = self.data
-        index = self.streams.integers(len(data.rows), size)  # [S, B]
+        index = self.streams.integers(len(data.rows if self.drawn is None else self.drawn), size)  # [S, B]
+        index = index if self.drawn is None else self.drawn[index]
         row = data.rows[index]
         batch = Batch(
             obs=data.obs[row],

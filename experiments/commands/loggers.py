@@ -44,10 +44,10 @@ def write(name: str, results: Path, run_ids: Sequence[str]) -> None:
 
 
 def scalars(record: dict[str, Any], folder: Path) -> Iterator[tuple[int, str, float]]:
-    """Step, name and value of every training metric and every evaluation's mean return and win rate."""
+    """Step, name and value of every training metric that is no NaN, and every evaluation's mean return and win rate."""
     for row in pd.read_parquet(folder / "curves.parquet").to_dict("records"):
         step = int(row.pop("step"))
-        yield from ((step, f"training/{metric}", float(value)) for metric, value in row.items())
+        yield from ((step, f"training/{name}", float(value)) for name, value in row.items() if value == value)
     for evaluation in record["evaluations"]:
         what = "evaluation" if evaluation["play"] == OWN else f"evaluation_{evaluation['play']}"
         yield evaluation["step"], f"{what}/return", float(np.mean(evaluation["returns"]))

@@ -227,8 +227,8 @@ def jobs(request: Request) -> list[Job]:
                 steps, variant = request.steps, f"{variant}+steps={request.steps}"
                 if config.decay_steps == usual:  # the learning rate falls until the end
                     config = dataclasses.replace(config, decay_steps=steps)
-            plays = tuple(suite.protocol.plays)
-            protocol = Protocol(profile.eval_every, profile.eval_episodes, False, steps, data, plays)
+            plays, bootstrap = tuple(suite.protocol.plays), suite.protocol.timeout_bootstrap
+            protocol = Protocol(profile.eval_every, profile.eval_episodes, bootstrap, steps, data, plays)
             cell = (task, quality, request.source, name, variant, request.profile)
             found.append(Job(*cell, seeds, config, protocol))
     return found

@@ -57,6 +57,8 @@ class SuiteProtocol(Strict):
 
     plays: Annotated[list[str], Field(min_length=1)] = [OWN]  # of `Algorithm.play`; the first one has the standing
 
+    timeout_bootstrap: bool = False  # value what follows a time-out, instead of ending the episode there
+
     @field_validator("plays")
     @classmethod
     def _known_plays(cls, names: list[str]) -> list[str]:

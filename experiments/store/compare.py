@@ -57,7 +57,7 @@ def _judge(what: str, before: dict[str, Any], after: dict[str, Any]) -> Row:
     pairs = [(value, after[name]) for name, value in before.items()]
     if all(np.array_equal(a, b, equal_nan=True) for a, b in pairs):
         return Row(what, True, "the same bit for bit", exact=True)
-    furthest = max(float(np.max(np.abs(a - b), initial=0.0)) for a, b in pairs)
+    furthest = max(float(np.nanmax(np.abs(a - b), initial=0.0)) for a, b in pairs)
     if all(np.allclose(a, b, rtol=RTOL, atol=ATOL, equal_nan=True) for a, b in pairs):
         return Row(what, True, f"the same to tolerance (relative {RTOL}, absolute {ATOL}; furthest {furthest:.2g} off)")
     return Row(what, False, f"not the same (furthest {furthest:.2g} off)")

@@ -32,12 +32,20 @@ class OnlineSampler:
         rounds: number of batches that will be drawn.
         offline: batches of the data that the method was trained on, and their share of every batch.
         noise: standard deviation of normal noise on continuous actions.
+        timeout_bootstrap: value what follows a time-out.
     """
 
     def __init__(
-        self, algorithm: Algorithm, envs: Sequence[BatchEnv], rounds: int, offline: tuple[Sampler, float], noise: float
+        self,
+        algorithm: Algorithm,
+        envs: Sequence[BatchEnv],
+        rounds: int,
+        offline: tuple[Sampler, float],
+        noise: float,
+        timeout_bootstrap: bool = False,
     ):
         self.algorithm, self.envs, self.noise = algorithm, envs, noise
+        self.timeout_bootstrap = timeout_bootstrap
         self.offline, self.share = offline
         self.streams = SeedStreams(algorithm.seeds, "exploring", algorithm.device)
         self.games = [Games(env, seed) for env, seed in zip(envs, algorithm.seeds, strict=True)]
@@ -84,7 +92,8 @@ class OnlineSampler:
         rewards = step.reward if step.reward.ndim == 2 else np.repeat(step.reward[:, None], view.obs.shape[1], 1)
         columns = {"obs": view.obs, "state": view.state, "legal": view.legal, "rewards": rewards.astype(np.float32)}
         columns |= {"next_obs": step.view.obs, "next_state": step.view.state, "next_legal": step.view.legal}
-        columns |= {"done": step.done.astype(np.float32), "actions": actions, "next_actions": actions}
+        ends = step.done & ~step.timeout if self.timeout_bootstrap else step.done
+        columns |= {"done": ends.astype(np.float32), "actions": actions, "next_actions": actions}
         lanes = torch.from_numpy(live)
         place = int(self.count[k]) + torch.arange(len(live))
         for name, values in columns.items():

@@ -26,6 +26,7 @@ from offmarl.experiments.grid.code import code_sums
 from offmarl.experiments.grid.jobs import REPEATED, Job, OnlinePhase
 from offmarl.experiments.store.leftovers import write_seeds
 from offmarl.experiments.store.store import WITH_RESULT, Store
+from offmarl.experiments.training.curve import Since
 from offmarl.experiments.training.machine import Host, provenance
 from offmarl.experiments.training.method import build, describe, job_trainer
 from offmarl.experiments.training.online import OnlineSampler
@@ -75,6 +76,7 @@ class Run:
             self.env = make_env(self.task, len(job.seeds), self.protocol.eval_episodes)
         self.largest_q = Q_MARGIN * float(abs(data.rewards).max()) / max(1.0 - job.config.discount, 1e-3)
         self.step = 0
+        self.since = Since()
         self.curves: list[tuple[int, dict[str, list[float]]]] = []  # step, and metrics by seed
         self.evaluations: list[tuple[int, str, list[Episodes]]] = []  # step, play, and episodes by seed
         self.diverged: dict[int, str] = {}  # index of a seed -> reason
@@ -100,11 +102,11 @@ class Run:
             phase = self.protocol.online
             if phase and self.step == phase.start:
                 self.go_online(phase)
-            metrics = self.update()
+            self.since.add(self.update())
             self.step += 1
             steps = self.protocol.steps
             if self.step % max(1, steps // CURVE_POINTS) == 0 or self.step == steps:
-                self.curves.append((self.step, {name: values.tolist() for name, values in metrics.items()}))
+                self.curves.append((self.step, self.since.take()))
                 self.note_divergence()
 
     def note_divergence(self) -> None:
@@ -131,7 +133,8 @@ class Run:
             raise ValueError(f"{self.job.algorithm} looks at whole episodes or at the whole data, and cannot go online")
         envs = [make_env(self.task, 1, phase.lanes) for _ in self.job.seeds]
         rounds = self.protocol.steps - self.step
-        self.online = OnlineSampler(self.algorithm, envs, rounds, (self.sampler, phase.share), phase.noise)
+        offline, bootstrap = (self.sampler, phase.share), self.protocol.timeout_bootstrap
+        self.online = OnlineSampler(self.algorithm, envs, rounds, offline, phase.noise, bootstrap)
         self.update = Updates(self.algorithm, self.online)
 
     def evaluate(self) -> Iterator[None]:
@@ -170,6 +173,7 @@ class Run:
             "step": self.step,
             "code_sums": code_sums(self.job.algorithm, self.job.task),
             "curves": self.curves,
+            "since": self.since.state_dict(),
             "diverged": self.diverged,
             "evaluations": [
                 (step, play, [asdict(episodes) for episodes in rows]) for step, play, rows in self.evaluations
@@ -201,6 +205,7 @@ class Run:
         ]
         self.step, self.curves, self.clock = state["step"], state["curves"], Clock(**state["clock"])
         self.diverged = state["diverged"]
+        self.since.load_state_dict(state["since"], self.algorithm.device)
 
     def finish(self) -> None:
         """Write every seed's run into the store, but for those that a killed process wrote before."""

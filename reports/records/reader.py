@@ -159,6 +159,7 @@ def flat(record: Record, play: str = OWN) -> dict[str, Any]:
         "steps": _number(protocol, "steps"),
         "eval_episodes": _number(protocol, "eval_episodes"),
         "play": play,
+        "timeouts": {True: "bootstrapped", False: "terminal"}.get(protocol.get("timeout_bootstrap")),
         "acting": _acting(record, play),
         "latency_ms": _number(latency, "joint_ms"),
         "train_s": _number(time, "update_s"),

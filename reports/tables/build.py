@@ -167,7 +167,7 @@ def _numbers(runs: list[Run], wanted: int, unavailable: str | None) -> dict[str,
         **{key: done[0][key] for key in ("variant", "config_hash")},
         **{key: float(np.mean([run[key] for run in done])) for key in ("win_rate", "latency_ms")},
         "engine": listed(run["engine"] for run in done) or "unknown",
-        **{key: listed(run[key] for run in runs) for key in ("reduced", "acting")},
+        **{key: listed(run[key] for run in runs) for key in ("reduced", "acting", "timeouts")},
         "status": "partial" if len(done) < wanted else "done",
         "reason": reason if len(done) < wanted else "",
     }
@@ -205,7 +205,8 @@ def _average(members: Sequence[Row], algorithm: str, cells: Cells) -> Row:
         return row
     vars(row).update(estimate(numbers))
     row.variant, row.engine = (listed(getattr(cell, key) for cell in own) or "unknown" for key in ("variant", "engine"))
-    row.reduced, row.acting = (listed(getattr(cell, key) for cell in own) for key in ("reduced", "acting"))
+    for key in ("reduced", "acting", "timeouts"):
+        setattr(row, key, listed(getattr(cell, key) for cell in own))
     if "partial" in statuses:
         row.status, row.reason = "partial", "fewer seeds on some datasets"
     return row

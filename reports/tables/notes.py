@@ -16,6 +16,7 @@ SHARED = {  # what the runs of a dataset should share
     "rollout": "reference rollout of the simulator",
 }
 PROTOCOL = {"steps": "gradient steps", "eval_episodes": "evaluation episodes"}
+PROTOCOL |= {"timeouts": "treatment of time-outs"}
 
 
 def below(rows: list[Row], runs: list[Run], selection: list[str], suite: dict, name: str) -> list[str]:
@@ -122,6 +123,8 @@ def _caption(rows: list[Row], runs: list[Run], suite: dict, name: str) -> str:
         episodes = span((run["eval_episodes"] for run in done), "evaluation episode")
         variant, engine = (listed(run[key] for run in done) or "unknown" for key in ("variant", "engine"))
         caption += f", variant {variant}, on {engine}; {seeds}, {steps}, {episodes} per seed. "
+        if timeouts := listed(run["timeouts"] for run in done):
+            caption += f"Time-outs are {timeouts}. "
         caption += f"{_plays(rows)} Numbers are {_intervals(rows)}"
     else:
         caption += f": no finished run yet (`offmarl run --suite {name}`)."

@@ -22,8 +22,9 @@ class Row:
     """A method on a dataset, or averaged over the datasets of a group. The fields are the columns of table.csv.
 
     `play` says how the trained networks were played: a table shows every dataset once for each, and the first play
-    alone has standings and published numbers. `acting` is what a decision draws. `n_lost` counts the seeds that failed
-    or diverged. `reduced` has the sizes that fall short of the paper's, of an average those of all its cells.
+    alone has standings and published numbers. `acting` is what a decision draws, `timeouts` what a time-out is to a
+    target. `n_lost` counts the seeds that failed or diverged. `reduced` has the sizes that fall short of the paper's,
+    of an average those of all its cells.
     `published_mean` of an average is recomputed, `published_printed` is what the paper prints. `standing` is "best" or
     "second" by mean, `tied` says that an interval overlaps that of the best.
     """
@@ -42,6 +43,7 @@ class Row:
     config_hash: str | None = None
     reduced: str = ""
     acting: str = ""
+    timeouts: str = ""
     n_seeds: int = 0
     n_lost: int = 0
     mean: float = math.nan

@@ -240,6 +240,21 @@ def test_timeouts_end_an_episode_unless_they_bootstrap(bootstrap, ends):
     assert {4.0, 105.0} <= set(batch.obs[0, :, 0, 0].tolist())
 
 
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_time_out_without_a_successor_is_left_out_of_bootstrapped_batches(recorded):
+    """A layout that did not record what follows the cut has its last row twice."""
+    _, data = make([5, 6], timeouts={1})
+    cut = data.rows[-1]
+    if not recorded:
+        data.obs[cut + 1] = data.obs[cut]
+    assert data.successors.tolist() == [True] * 10 + [recorded]
+    for bootstrap in (False, True):
+        batch = Sampler(data, [0, 1], timeout_bootstrap=bootstrap).sample(512)
+        seen = set(batch.number.flatten().tolist())
+        assert seen == set(range(10 if bootstrap and not recorded else 11))
+        assert np.array_equal(batch.obs, data.obs[data.rows[batch.number]])
+
+
 @settings(max_examples=30, deadline=None)
 @given(LENGTHS, st.sets(st.integers(0, 5)), st.integers(0, 6), st.integers(1, 6))
 def test_windows_show_the_episode_and_nothing_else(lengths, timeouts, history, horizon):

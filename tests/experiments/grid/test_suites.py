@@ -99,6 +99,11 @@ def test_table_2_has_what_the_authors_of_mac_flow_ran_and_the_text_by_name():
     assert load_suite("continuous").notes["mac_flow"].keys() == {ran.variant}
 
 
+def test_only_om2p_values_what_follows_the_clock():
+    found = {name: {job.protocol.timeout_bootstrap for job in jobs(Request(name, "smoke"))} for name in suite_names()}
+    assert found == {name: {name == "om2p"} for name in suite_names()}
+
+
 def test_a_suite_may_change_a_profile_and_nothing_else_of_it():
     paper = jobs(Request("continuous", "paper"))[0].protocol
     assert (paper.steps, paper.eval_every, paper.eval_episodes) == (500_000, 50_000, 10)

@@ -31,10 +31,10 @@ def playing(countdown):
         def reset(self, seeds):
             return super().reset(seeds % 1009)  # as float32 holds them
 
-    def make(seeds=(3, 5), method="bc", offline=None, share=0.0, rounds=40, **settings):
+    def make(seeds=(3, 5), method="bc", offline=None, share=0.0, rounds=40, bootstrap=False, **settings):
         kind = registry()[method]
         algorithm = kind(SPEC, kind.Config(hidden=(16,), batch_size=8, **settings), list(seeds))
-        return OnlineSampler(algorithm, [Short(LANES) for _ in seeds], rounds, (offline, share), 0.0)
+        return OnlineSampler(algorithm, [Short(LANES) for _ in seeds], rounds, (offline, share), 0.0, bootstrap)
 
     return make
 
@@ -82,6 +82,16 @@ def test_a_seed_plays_the_same_in_any_company(playing, method):
     assert count == together.count[1] > 20
     for name, values in alone.kept.items():
         assert torch.equal(values[0, :count], together.kept[name][1, :count]), name
+
+
+def test_what_follows_the_clock_is_valued_where_the_protocol_says_so(playing):
+    online = playing(bootstrap=True)
+    for _ in range(30):
+        online.play()
+    kept = {name: values[0, : online.count[0]] for name, values in online.kept.items()}
+    seed, t = kept["state"].T
+    assert torch.equal(kept["done"], ((t == seed % 4) & (seed % 3 != 0)).float())
+    assert ((t == seed % 4) & (seed % 3 == 0)).any()
 
 
 def test_exploring_draws_and_leaves_acting_as_it_was(playing):
