@@ -19,8 +19,8 @@ COUNTS = {(0, 1): 35, (1, 0): 35, (1, 1): 12, (0, 0): 18}
 SMALL = {"width": 8, "multipliers": (1,), "norm_groups": 2, "history": 0, "horizon": 2, "diffusion_steps": 4}
 # Settings that are made for returns of thousands, and networks for long observations, at the scale of this game.
 SCALED = {
-    "mac_flow": {"alpha": 0.1},
-    "ma_fql": {"alpha": 0.1},
+    "mac_flow": {"alpha": 0.1, "distillation_over": "mean"},
+    "ma_fql": {"alpha": 0.1, "distillation_over": "mean"},
     "macql": {"cql_weight": 0.3},
     "om2p": {"bc_weight": 0.03},
     "omiga": {"alpha": 0.1},
