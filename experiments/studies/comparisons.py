@@ -5,7 +5,7 @@ shows them; experiments share the arms that they have in common.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from offmarl.experiments.grid import jobs as grid
 from offmarl.experiments.grid.code import stale_runs
 from offmarl.experiments.grid.config import resolve
 from offmarl.experiments.grid.jobs import Job, OnlinePhase, Request
-from offmarl.experiments.grid.suite import profiles, suite_names
+from offmarl.experiments.grid.suite import load_suite, profiles, suite_names
 from offmarl.experiments.launch.prepare_data import prepare
 from offmarl.experiments.launch.serial import launch
 from offmarl.experiments.store.leftovers import clear_leftovers
@@ -93,6 +93,28 @@ class Comparison(Experiment):
         arms = [method.title for method in registry().values()] if self.stored else self.arms
         self.check(PICTURES, arms, QUANTITIES, ("before", "gain") if self.online else ())
         return self
+
+    def on(self, profile: str, names: Sequence[str]) -> "Comparison":
+        """The experiment on other datasets (tasks, or task:quality), in its own suites where these have them.
+
+        Raises:
+            UserError: for a dataset that no suite has, and where the experiment trains nothing.
+        """
+        if self.stored:
+            raise UserError(f"--tasks: {self.title} shows what the store holds, and trains nothing")
+        own = [suite for datasets in (*self.datasets.values(), self.profiles[profile].datasets) for suite in datasets]
+        suites = {suite: load_suite(suite).qualities for suite in dict.fromkeys([*own, *suite_names()])}
+        known: dict[str, list[str]] = {}
+        for task, qualities in (pair for suite in suites.values() for pair in suite.items()):
+            known.setdefault(task, []).extend(qualities)
+        grid.check_datasets(names, known)
+        found: Datasets = {}
+        for name in names:
+            task, _, quality = name.partition(":")
+            suite = next(s for s, has in suites.items() if task in has and (not quality or quality in has[task]))
+            found.setdefault(suite, []).append(name)
+        note = f"Only on {', '.join(names)}, which --tasks named. {self.note}".strip()
+        return self.model_copy(update={"datasets": self.datasets | {profile: found}, "note": note})
 
     def jobs(self, profile: str, source: str) -> dict[str, list[Job]]:
         """Every arm's trainings, on the datasets that the source has here."""

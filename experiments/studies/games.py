@@ -20,7 +20,7 @@ from scipy.optimize import linear_sum_assignment
 from offmarl.algorithms.parts.batch import TaskSpec
 from offmarl.datasets.dataset import Dataset, from_episodes
 
-SHARES = {(0, 1): 0.35, (1, 0): 0.35, (1, 1): 0.12, (0, 0): 0.18}
+SHARES = {(0, 1): 0.45, (1, 0): 0.45, (1, 1): 0.05, (0, 0): 0.05}
 RADIUS = 0.7  # of the circle of landmarks
 Reward = Callable[[np.ndarray, np.ndarray], np.ndarray]  # obs [N,I,O] and joint actions -> [N]
 

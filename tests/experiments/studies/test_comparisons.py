@@ -11,7 +11,7 @@ from offmarl.algorithms import registry
 from offmarl.experiments.cli import main
 from offmarl.experiments.store.store import Cell, Store
 from offmarl.experiments.studies.comparisons import comparisons
-from offmarl.experiments.training.machine import CPU
+from offmarl.experiments.training.run import CPU
 from offmarl.reports.studies import verdict
 
 TRAINED = [name for name in comparisons() if name != "fig12"]
@@ -111,6 +111,53 @@ def test_online_runs_of_the_paper_profile_have_half_a_million_updates_before_pla
     jobs = [job for own in comparisons()["fig5"].jobs("paper", "embedded").values() for job in own]
     assert {(job.protocol.online.start, job.protocol.steps) for job in jobs} == {(500_000, 1_000_000)}
     assert {job.task.split("/")[0] for job in jobs} == {"smac", "smacv2", "mamujoco", "mpe"}
+
+
+def datasets(name, profile, arm):
+    return {f"{job.task}:{job.quality}" for job in comparisons()[name].jobs(profile, "embedded")[arm]}
+
+
+@pytest.mark.parametrize("profile", ["quick", "paper"])
+def test_experiments_are_on_the_data_of_the_papers_figures(profile):
+    world = {f"mpe/world:{quality}" for quality in ("medium-replay", "medium", "medium-expert", "expert")}
+    assert datasets("om2p-fig4", profile, "OM2P") == datasets("om2p-fig3", profile, "1") == world
+    assert datasets("om2p-fig2", profile, "OM2P") == {"mpe/world:expert"}
+    robots = {
+        f"mamujoco/{robot}:{quality}"
+        for robot in ("6halfcheetah", "3hopper", "2ant")
+        for quality in ("medium-replay", "medium", "medium-expert", "expert")
+    }
+    assert datasets("fig8", profile, "central Q") == datasets("fig9", profile, "individual flow") == robots
+
+
+def test_the_finite_difference_is_tried_in_the_full_algorithm_and_the_time_law_in_cloning_alone():
+    jobs = comparisons()["om2p-fig2"].jobs("paper", "embedded")
+    weights = {arm: job.config.q_weight for arm, (job,) in jobs.items()}
+    assert {arm for arm, weight in weights.items() if weight == 0} == {"cloning", "cloning, uniform time"}
+
+
+def test_tasks_replace_an_experiments_own_data():
+    own = comparisons()["om2p-fig3"].on("quick", ["mpe/world:expert", "mpe/spread"])
+    jobs = own.jobs("quick", "embedded")["1"]
+    assert {job.task for job in jobs} == {"mpe/world", "mpe/spread"} and "Only on mpe/world:expert" in own.note
+    assert [job.quality for job in jobs if job.task == "mpe/world"] == ["expert"]
+    assert comparisons()["om2p-fig3"].on("smoke", ["smac/3m"]).datasets["smoke"] == {"smac": ["smac/3m"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "tasks", "words"),
+    [
+        ("fig8", "mamujoco/3hoper", "mamujoco/3hopper"),
+        ("fig8", "mamujoco/3hopper:god", "quality"),
+        ("fig8", "", "task"),
+        ("fig14", "smac/3m", "small games"),
+        ("fig12", "smac/3m", "shows what the store holds"),
+    ],
+)
+def test_tasks_that_are_none_are_refused_in_a_line(name, tasks, words, tmp_path, capsys):
+    assert main(["experiment", name, "--profile", "smoke", "--tasks", tasks, "--results", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert words in error and len(error.splitlines()) == 1
 
 
 def store_run(results, algorithm, title, seed, status="done"):

@@ -135,7 +135,7 @@ WRONG = {
         "witout_igm",
         "'without_igm'",
     ),
-    "comparison's setting": ("comparisons.yaml", ("experiments", "om2p-fig2", "set", "q_wait"), 0.0, "'q_weight'"),
+    "comparison's setting": ("comparisons.yaml", ("experiments", "fig5", "set", "decay_stepz"), 0, "'decay_steps'"),
     "arm's key": ("comparisons.yaml", ("experiments", "fig5", "arms", "BC", "shar"), 0.0, "'shar' .*'share'"),
     "share": (
         "comparisons.yaml",

@@ -26,7 +26,7 @@ def test_data_are_episodes_of_one_joint_action_with_the_games_reward(name):
 
 def test_the_best_of_the_coordination_game_is_rare_in_its_data():
     game = coordination(np.random.default_rng(0), 1000)
-    assert table(game.actions).tolist() == [[0.18, 0.35], [0.35, 0.12]]
+    assert table(game.actions).tolist() == [[0.05, 0.45], [0.45, 0.05]]
     pairs = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
     assert game.reward(game.obs[:4], pairs).tolist() == [0, 1, 1, 2]
 

@@ -323,7 +323,7 @@ def test_the_caption_says_what_was_measured(store, build):
         "3,000 gradient",
     ]:
         assert words in caption
-    for words in ["4 evaluation episodes", "noise zero", "fewer than three seeds: no interval"]:
+    for words in ["4 evaluation episodes", "Played ", "fewer than three seeds: no interval"]:
         assert words in caption
     assert "real StarCraft II" in caption and "it is not the same measurement" in caption
     for writer in (writers.markdown, writers.latex, writers.plain):
