@@ -6,8 +6,11 @@ observations, without dueling heads, and with Adam for RMSprop. Continuous actio
 and weights with the Gaussian policy of the single-agent code (squashed mean, log-deviation in [-6, 0], constant in the
 observation). Its temperature was chosen for SMAC; for continuous actions it is relative to the mean |Q|, otherwise one
 sample would get all the weight of a batch. The team's value is sum_i k_i(s) Q_i with weights k that sum to one (the
-official code has its mixer's bias commented out); `mixer: mean` makes them equal. `released` has the sizes and rates of
-the official code.
+official code has its mixer's bias commented out); `mixer: mean` makes them equal. `released` follows ICQ-MA: sizes and
+rates, targets copied every 600 critic steps, and returns of lambda 0.75 along the data's episodes (the code's function
+overrides its file's 0.8). Its batch is 32 transitions, as in a critic step of the code, which draws 32 episodes and
+takes a critic step for each of their times and one step of the policy for all. Recurrent policies, critics that see the
+state too, and RMSprop are not built.
 """
 
 from dataclasses import dataclass
@@ -16,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from offmarl.algorithms.parts.algorithm import Algorithm
-from offmarl.algorithms.parts.batch import Batch
+from offmarl.algorithms.parts.batch import Batch, Data
 from offmarl.algorithms.parts.config import BaseConfig, choice
 from offmarl.algorithms.parts.flow import decode, masked
 from offmarl.algorithms.parts.gaussian import log_normal
@@ -34,6 +37,10 @@ class Config(BaseConfig):
     beta_unit: str = choice("by_space", "reward", "value")  # of policy_beta; value: mean |Q| of the batch
     value_beta: float = 1000.0  # temperature of the weights in the TD target
     mixer: str = choice("state", "mean")  # weights of the agents' values: of the state, or equal
+    critic_learning_rate: float = 0.0  # of critics and mixer; 0: as the policy's
+    target_period: int = 0  # updates between copies of the targets; 0: Polyak averaging
+    td_lambda: float = 0.0  # of returns along the data's episode in the TD target; 0: one step
+    lambda_steps: int = 16  # after which such returns are cut
     max_grad_norm: float = 20.0
 
 
@@ -50,7 +57,10 @@ class ICQ(Algorithm):
         "released": {
             "hidden": (256, 256),
             "learning_rate": 5e-4,
+            "critic_learning_rate": 1e-4,
             "adam_epsilon": 1e-5,
+            "target_period": 600,
+            "td_lambda": 0.75,
             "discount": 0.99,
             "batch_size": 32,
             "beta_unit": "reward",
@@ -69,6 +79,16 @@ class ICQ(Algorithm):
         if not spec.discrete:
             self.nets["log_std"] = nn.ParameterList([torch.full((len(self.seeds), 1, spec.agents, spec.actions), -1.0)])
 
+    def learning_rates(self) -> dict[str, float]:
+        """Those of the critics and the mixer."""
+        rate = self.config.critic_learning_rate or self.config.learning_rate
+        return {"critic": rate, "mixer": rate}
+
+    def prepare(self, data: Data) -> Data:
+        """Keep the data for returns along its episodes."""
+        self.data = data
+        return data
+
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """TD error on the data's next actions, and advantage-weighted cloning."""
         weights = self.weights("mixer", batch.state)
@@ -84,13 +104,25 @@ class ICQ(Algorithm):
         out = self.nets["policy"](obs)
         return (decode(out, legal) if self.spec.discrete else out.tanh()), memory
 
+    def after_update(self) -> None:
+        """Copy the targets now and then, or Polyak averaging."""
+        if rate := self.step_variant():
+            self.move_targets(rate)
+
+    def step_variant(self) -> float:
+        """The rate of the targets in this update: 1 or 0 if they are copied, or the constant of Polyak averaging."""
+        if self.config.target_period:
+            return float(self.updates % self.config.target_period == 0)
+        return self.config.polyak
+
     def critic_loss(self, batch: Batch, q: Tensor, weights: Tensor) -> Tensor:
         """TD error of the team's value; a softmax over the batch weights the next values (implicit constraint)."""
         with torch.no_grad():
-            next_q = self.values("target_critic", batch.next_obs, batch.next_actions).mean(1)
-            next_value = (self.weights("target_mixer", batch.next_state) * next_q).sum(-1)  # [S, B]
-            next_value = batch_softmax(next_value / self.config.value_beta) * next_value
-            target = batch.rewards.mean(-1) + self.config.discount * (1.0 - batch.done) * next_value
+            if self.config.td_lambda:
+                target = self.lambda_return(batch.number)
+            else:
+                next_value = self.next_value(batch.next_obs, batch.next_actions, batch.next_state)
+                target = batch.rewards.mean(-1) + self.config.discount * (1.0 - batch.done) * next_value
         value = (weights[:, None] * q).sum(-1)
         return (value - target[:, None]).square().mean(2).sum(1)
 
@@ -110,6 +142,28 @@ class ICQ(Algorithm):
             value = q[..., 0]
         advantage = batch_softmax((value - expected) / (self.config.policy_beta * self.unit(value)))
         return -(weights * advantage * log_density).sum(-1).mean(1)
+
+    def lambda_return(self, number: Tensor) -> Tensor:
+        """Lambda-returns of the data from the transitions [S,B] on, to the end of their episodes: [S,B]."""
+        data, config = self.data, self.config
+        along = [number]  # the transitions after these; at an episode's end its last one again
+        for _ in range(config.lambda_steps - 1):
+            along.append(along[-1] + (~data.last[along[-1]]).long())
+        total = torch.zeros(())
+        for k, here in reversed(list(enumerate(along))):
+            after = here + (~data.last[here]).long()
+            row = data.rows[here] + 1
+            value = self.next_value(data.obs[row], data.actions[after], data.state[row])
+            if k < len(along) - 1:
+                value = torch.where(data.last[here], value, torch.lerp(value, total, config.td_lambda))
+            total = data.rewards[here].mean(-1) + config.discount * (1.0 - data.done[here]) * value
+        return total
+
+    def next_value(self, obs: Tensor, actions: Tensor, state: Tensor) -> Tensor:
+        """The team's target value of the data's next actions, times its weight in the batch: [S,B]."""
+        q = self.values("target_critic", obs, actions).mean(1)
+        value = (self.weights("target_mixer", state) * q).sum(-1)
+        return batch_softmax(value / self.config.value_beta) * value
 
     def unit(self, q: Tensor) -> Tensor | float:
         """The unit of the policy's temperature: 1, as for SMAC's returns of at most 20, or the mean |Q|."""

@@ -35,6 +35,7 @@ class MAFQL(mac_flow.MACFlow):
     Config = Config
     variants = {
         "om2p": {
+            "adam_epsilon": 1e-8,
             "share_parameters": False,
             "batch_size": 256,
             "discount": 0.99,

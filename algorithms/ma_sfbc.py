@@ -7,7 +7,7 @@ own actor and critic. Official code: ChenDRAG/SfBC (single agent). Differences:
   state, and then trains a new critic in each round. Here the critic continues from the last round;
 * the target of planning is R_t = r_t + discount max(R_{t+1}, V_{t+1}), as in the paper; the code's max(r_t + discount
   R_{t+1}, V_t) also raises the target of a bad action to the value of the model's other actions;
-* one learning rate and batches of 256, as in OM2P's methods; the code has batches of 4,096, 1e-4 and 1e-3 (critic);
+* batches of 256, as in OM2P's methods; the code has 4,096;
 * the solver is multistep, second order, and clips the predicted data to [-1, 1]; the code's DPM-Solver is singlestep,
   third order, and does not clip. Both call the network 15 times;
 * one candidate acts (`select`), as in the code outside locomotion; where the code averages four, so does the suite;
@@ -46,6 +46,9 @@ class Config(BaseConfig):
     hidden: tuple[int, ...] = size((256, 256), tiny=(16, 16))  # of the critic
     widths: tuple[int, ...] = size((512, 256, 128), tiny=(16, 8, 8))  # of the score network, going down
     batch_size: int = 256
+    learning_rate: float = 1e-4
+    critic_learning_rate: float = 1e-3  # 0: as the score network's
+    adam_epsilon: float = 1e-8
     discount: float = 0.99
     share_parameters: bool = False  # fully decentralised
     solver_calls: int = size(15, tiny=3)  # of the score network per action
@@ -78,7 +81,14 @@ class MASfBC(Algorithm):
     actions = frozenset({"continuous"})
     Config = Config
     variants = {
-        "quick": {"widths": (32, 16), "solver_calls": 8, "candidates": 8, "round_updates": 600, "plan_candidates": 4}
+        "quick": {
+            "critic_learning_rate": 0.0,
+            "widths": (32, 16),
+            "solver_calls": 8,
+            "candidates": 8,
+            "round_updates": 600,
+            "plan_candidates": 4,
+        }
     }
 
     def build(self) -> None:
@@ -87,6 +97,10 @@ class MASfBC(Algorithm):
         self.nets["score"] = ScoreNet(streams, spec, config.widths, config.share_parameters)
         self.nets["critic"] = AgentNet(streams, spec, config, spec.obs + spec.actions, 1)
         self.chain = solver(config.solver_calls, self.device)
+
+    def learning_rates(self) -> dict[str, float]:
+        """The critic's."""
+        return {"critic": self.config.critic_learning_rate or self.config.learning_rate}
 
     def prepare(self, data: Data) -> Data:
         """The targets of the first round: returns of the data."""

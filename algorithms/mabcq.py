@@ -44,7 +44,7 @@ class MABCQ(Algorithm):
     source_code = "https://github.com/sfujim/BCQ"
     actions = frozenset({"discrete"})
     Config = Config
-    variants = {"released": {"mixer": "monotonic", "eval_mask": False}}
+    variants = {"released": {"mixer": "monotonic", "eval_mask": False, "discount": 0.99, "adam_epsilon": 1e-8}}
 
     def build(self) -> None:
         """The cloned policy, twin critics, the mixer and their targets."""

@@ -4,7 +4,8 @@ Paper: Fujimoto & Gu 2021 (TD3+BC), as MAC-Flow's baseline (Appendix F.1). Offic
 which the default follows: clipped double Q-learning, target policy smoothing, a policy step in every second update, and
 a Q term divided by its mean magnitude, without gradient. The mean mixer makes it multi-agent. Observations are not
 standardised, as in all of MAC-Flow's agents. `released` is td3bc.py of MAC-Flow's authors (DongsuLeeTech/scout): no
-mixer, no target policy, no smoothing, no delay, and a magnitude with gradient.
+mixer, no target policy, no smoothing, no delay, the lesser twin in the policy's loss, a magnitude with gradient, and a
+policy with layer normalisation and without tanh, whose actions are cut to the bounds only when it acts.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from offmarl.algorithms.parts.algorithm import Algorithm
 from offmarl.algorithms.parts.batch import Batch
 from offmarl.algorithms.parts.config import BaseConfig, choice
 from offmarl.algorithms.parts.mixers import mix
-from offmarl.algorithms.parts.nets import frozen, policy_net, target_copy, twin_critic
+from offmarl.algorithms.parts.nets import AgentNet, frozen, target_copy, twin_critic
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,9 @@ class Config(BaseConfig):
     target_policy: bool = True  # False: TD targets use the policy itself
     mixer: str = choice("mean", "none")  # none: each agent has its own TD error
     detach_magnitude: bool = True  # of Q, in the weight of the Q term
+    policy_critic: str = choice("first", "lesser")  # of the twins, in the policy's loss
+    policy_norm: bool = False  # layer normalisation in the policy; critics always have it
+    squash: bool = True  # actions by tanh; False: cut to the bounds when acting
 
 
 class MATD3BC(Algorithm):
@@ -48,13 +52,18 @@ class MATD3BC(Algorithm):
             "target_noise": 0.0,
             "policy_delay": 1,
             "detach_magnitude": False,
+            "policy_critic": "lesser",
+            "policy_norm": True,
+            "squash": False,
+            "discount": 0.99,
+            "adam_epsilon": 1e-8,
         }
     }
 
     def build(self) -> None:
         """The policy, twin critics and their targets."""
         spec, config, streams = self.spec, self.config, self.init_streams
-        self.nets["policy"] = policy_net(streams, spec, config, spec.actions)
+        self.nets["policy"] = AgentNet(streams, spec, config, spec.obs, spec.actions, config.policy_norm)
         self.nets["critic"] = twin_critic(streams, spec, config)
         self.nets["target_critic"] = target_copy(self.nets["critic"])
         if config.target_policy:
@@ -68,7 +77,7 @@ class MATD3BC(Algorithm):
     @torch.no_grad()
     def act(self, obs: Tensor, legal: Tensor | None = None, memory: None = None) -> tuple[Tensor, None]:
         """The output of the policy."""
-        return self.nets["policy"](obs).tanh(), memory
+        return self.decide("policy", obs).clamp(-1.0, 1.0), memory
 
     def after_update(self) -> None:
         """Polyak averaging, when the policy is updated."""
@@ -82,10 +91,11 @@ class MATD3BC(Algorithm):
     def critic_loss(self, batch: Batch) -> Tensor:
         """TD error of the mixed value, with the minimum of the twins in the target."""
         with torch.no_grad():
-            policy = self.nets["target_policy" if self.config.target_policy else "policy"]
+            policy = "target_policy" if self.config.target_policy else "policy"
             noise = self.config.target_noise * self.streams.normal(*batch.actions.shape[1:])
             noise = noise.clamp(-self.config.target_clip, self.config.target_clip)
-            next_actions = (policy(batch.next_obs).tanh() + noise).clamp(-1.0, 1.0)
+            next_actions = self.decide(policy, batch.next_obs) + noise
+            next_actions = next_actions.clamp(-1.0, 1.0) if self.config.squash else next_actions
             next_q = self.nets["target_critic"](batch.next_obs, next_actions)[..., 0].amin(1)
             not_done = (1.0 - batch.done)[..., None]
             target = self.mix(batch.rewards) + self.config.discount * not_done * self.mix(next_q)
@@ -93,16 +103,22 @@ class MATD3BC(Algorithm):
         return (self.mix(q) - target[:, None]).square().mean((2, 3)).sum(1)
 
     def policy_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Squared distance to the data, and Q maximisation by the first critic, divided by its mean magnitude."""
-        actions = self.nets["policy"](batch.obs).tanh()
+        """Squared distance to the data, and Q maximisation by one of the twins, divided by its mean magnitude."""
+        actions = self.decide("policy", batch.obs)
         with frozen(self.nets["critic"]):
-            value = self.mix(self.nets["critic"](batch.obs, actions)[:, 0, ..., 0])
+            twins = self.nets["critic"](batch.obs, actions)[..., 0]
+            value = self.mix(twins[:, 0] if self.config.policy_critic == "first" else twins.amin(1))
         magnitude = value.abs().mean((1, 2))
         magnitude = magnitude.detach() if self.config.detach_magnitude else magnitude
         return {
             "cloning": (actions - batch.actions).square().mean((1, 2, 3)),
             "q": -self.config.alpha * value.mean((1, 2)) / magnitude,
         }
+
+    def decide(self, policy: str, obs: Tensor) -> Tensor:
+        """The actions of a policy [S,B,I,A]."""
+        out = self.nets[policy](obs)
+        return out.tanh() if self.config.squash else out
 
     def mix(self, values: Tensor) -> Tensor:
         """The values of a TD error: the team's mean [..., I] -> [..., 1], or every agent's own."""

@@ -8,7 +8,7 @@ The `released` variant follows the code:
 * time runs from noise to data, and the identity is evaluated at the wrong end of the interval, which flips its sign;
 * the action is the network's output, not noise minus displacement;
 * the finite-difference step is 1e-12, below the resolution of float32, so du/dt is zero and time is an unused input;
-* the policy has no layer normalisation.
+* times are uniform, the Q term is not normalised, and the policy has no layer normalisation.
 """
 
 from collections.abc import Callable
@@ -32,6 +32,7 @@ class Config(BaseConfig):
     """Settings of OM2P."""
 
     batch_size: int = 256
+    adam_epsilon: float = 1e-8
     discount: float = 0.99
     share_parameters: bool = False  # fully decentralised
     layer_norm: bool = True  # in the policy; critics always have it
@@ -55,7 +56,13 @@ class OM2P(Algorithm):
     actions = frozenset({"continuous"})
     Config = Config
     variants = {
-        "released": {"convention": "released", "fd_step": 1e-12, "layer_norm": False},
+        "released": {
+            "convention": "released",
+            "fd_step": 1e-12,
+            "time_weights": (0.0,),
+            "normalise_q": False,
+            "layer_norm": False,
+        },
         "quick": {"action_scale": 4.0},
     }
 

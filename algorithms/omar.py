@@ -52,6 +52,7 @@ class OMAR(Algorithm):
         "released": {
             "hidden": (64, 64),
             "learning_rate": 0.01,
+            "adam_epsilon": 1e-8,
             "polyak": 0.01,
             "discount": 0.95,
             "batch_size": 1024,

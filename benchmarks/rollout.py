@@ -17,6 +17,10 @@ class Policy(Protocol):
         """obs [S,E,I,O], legal [S,E,I,A] -> actions [S,E,I] or [S,E,I,A], and the memory for the next call."""
         ...
 
+    def rewarded(self, memory: Any, rewards: torch.Tensor) -> Any:
+        """The memory after the last actions were rewarded [S,E,I]."""
+        ...
+
 
 @dataclass(frozen=True)
 class Episodes:
@@ -83,6 +87,7 @@ def _wave(
         actions, memory = policy.act(obs, legal, memory)
         # NaN from the networks of one seed must not stop the simulator of the others.
         step = env.step(actions.flatten(0, 1).nan_to_num().cpu().numpy())
+        memory = policy.rewarded(memory, agent_rewards(step.reward, obs).to(device))
         reward = step.reward if step.reward.ndim == 1 else step.reward.mean(-1)
         total += np.where(over, 0.0, reward)
         length += ~over
@@ -95,6 +100,13 @@ def _wave(
         view = step.view
     victories = won[:, None].tolist() if can_win else [None] * env.lanes
     return [Episodes([r], w, [n]) for r, w, n in zip(total.round(5).tolist(), victories, length.tolist())], void
+
+
+def agent_rewards(reward: np.ndarray, obs: torch.Tensor) -> torch.Tensor:
+    """A step's reward, of the team [lanes] or of each agent [lanes, I], as every agent's own [S,E,I]."""
+    own = torch.as_tensor(reward, dtype=torch.float32)
+    own = own[:, None] if own.ndim == 1 else own
+    return own.expand(-1, obs.shape[2]).unflatten(0, obs.shape[:2])
 
 
 def _joined(episodes: list[Episodes]) -> Episodes:

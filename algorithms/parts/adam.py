@@ -16,13 +16,14 @@ class Adam:
     """Moves parameters by their gradients; one that has never had a gradient stays as it is.
 
     Args:
-        parameters: what moves.
-        rate: the learning rate, a scalar tensor on their device that may change between steps.
+        groups: what moves, and its learning rate: a scalar tensor on the same device that may change between steps.
         epsilon: added to the root of the mean square.
     """
 
-    def __init__(self, parameters: Iterable[Tensor], rate: Tensor, epsilon: float):
-        self.parameters, self.rate, self.epsilon = list(parameters), rate, epsilon
+    def __init__(self, groups: Iterable[tuple[Iterable[Tensor], Tensor]], epsilon: float):
+        pairs = [(parameter, rate) for group, rate in groups for parameter in group]
+        self.parameters, self.rates = [p for p, _ in pairs], [rate for _, rate in pairs]
+        self.epsilon = epsilon
         self.means = [torch.zeros_like(p) for p in self.parameters]
         self.squares = [torch.zeros_like(p) for p in self.parameters]
         self.steps = [torch.zeros((), device=p.device) for p in self.parameters]
@@ -35,21 +36,23 @@ class Adam:
     @torch.no_grad()
     def step(self) -> None:
         """Take one step with the gradients that there are."""
-        moved = [k for k, p in enumerate(self.parameters) if p.grad is not None]
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        parts = ([part[k] for k in moved] for part in (self.parameters, self.means, self.squares, self.steps))
-        parameters, means, squares, steps = parts
-        if not moved:
-            return
+        for rate in {id(rate): rate for rate in self.rates}.values():
+            group = [k for k, p in enumerate(self.parameters) if p.grad is not None and self.rates[k] is rate]
+            if group:
+                self._move(group, rate)
+
+    def _move(self, group: list[int], rate: Tensor) -> None:
+        lists = (self.parameters, self.means, self.squares, self.steps)
+        parameters, means, squares, steps = ([part[k] for k in group] for part in lists)
         torch._foreach_add_(steps, 1.0)
         torch._fused_adam_(
             parameters,
-            gradients,
+            [p.grad for p in parameters],  # type: ignore[misc]
             means,
             squares,
             [],
             steps,
-            lr=self.rate,
+            lr=rate,
             beta1=BETAS[0],
             beta2=BETAS[1],
             weight_decay=0.0,

@@ -57,9 +57,13 @@ class Algorithm(ABC):
         self.watched: dict[str, Tensor] = {}
         if "critic" in self.nets:  # so that a diverging critic of any method is noticed
             self.nets["critic"].register_forward_hook(self._watch)
-        self.learning_rate = torch.tensor(config.learning_rate, device=self.device)
-        trained = [p for p in self.nets.parameters() if p.requires_grad]
-        self.optimiser = Adam(trained, self.learning_rate, config.adam_epsilon)
+        own, groups = self.learning_rates(), {config.learning_rate: []}
+        for name, net in self.nets.items():
+            trained = [p for p in net.parameters() if p.requires_grad]
+            groups.setdefault(own.get(name, config.learning_rate), []).extend(trained)
+        # The rates as tensors on the device, which a captured graph reads, by what they start from.
+        self.rates = {start: torch.tensor(start, device=self.device) for start in groups}
+        self.optimiser = Adam(zip(groups.values(), self.rates.values()), config.adam_epsilon)
 
     @classmethod
     def variant_names(cls) -> list[str]:
@@ -74,6 +78,10 @@ class Algorithm(ABC):
     @abstractmethod
     def build(self) -> None:
         """Put the networks into `self.nets`, initialised from `self.init_streams`."""
+
+    def learning_rates(self) -> dict[str, float]:
+        """Learning rates of networks that have one of their own, by name; the others have `learning_rate`."""
+        return {}
 
     def prepare(self, data: Data) -> Data:
         """Read the whole dataset once, before the first update; return it as batches shall show it."""
@@ -96,6 +104,10 @@ class Algorithm(ABC):
             [S,E,I] int64, or [S,E,I,A] in [-1, 1]; and the memory.
         """
 
+    def rewarded(self, memory: Any, rewards: Tensor) -> Any:
+        """The memory after the last actions were rewarded [S,E,I]; by default unchanged."""
+        return memory
+
     def acting_rule(self) -> str:
         """How `act` draws actions in the method's own play, in a few words for tables; empty: it draws nothing."""
         return ""
@@ -116,7 +128,8 @@ class Algorithm(ABC):
     def begin_update(self) -> None:
         """The host's part of an update: count it and set the learning rate. Work between two updates goes here."""
         if self.config.decay_steps:
-            self.learning_rate.fill_(self.config.learning_rate * max(0.0, 1.0 - self.updates / self.config.decay_steps))
+            for start, rate in self.rates.items():
+                rate.fill_(start * max(0.0, 1.0 - self.updates / self.config.decay_steps))
         self.updates += 1
 
     def step_variant(self) -> Hashable:

@@ -25,9 +25,9 @@ class BaseConfig:
 
     hidden: tuple[int, ...] = size((512, 512, 512, 512), tiny=(16, 16))  # widths of the hidden layers
     batch_size: int = size(64, tiny=8)  # transitions per seed in one update
-    learning_rate: float = 3e-4  # of Adam, for all networks
+    learning_rate: float = 3e-4  # of Adam, for all networks without one of their own
     decay_steps: int = 0  # updates over which the learning rate falls linearly to zero; 0: constant
-    adam_epsilon: float = 1e-5
+    adam_epsilon: float = 1e-5  # 1e-8 in methods whose own source leaves it at the library's default
     discount: float = 0.995
     polyak: float = 0.005  # rate of the target networks
     max_grad_norm: float = 0.0  # of one network of one seed; 0: gradients are not clipped

@@ -5,9 +5,11 @@ xmu-rl-3dv/DoF; where the papers are silent, the code's configurations decide. A
 around a transition, one row per agent: `history` slots, the present slot and the future ones. A view says which agents'
 observations are given; they stay fixed through the whole chain. Differences from the official code:
 
-* the target return is constant; some configurations of the code lower it by the rewards received, so that agents need
-  their reward at execution;
-* returns are scaled by their minimum and maximum in the data, not by a table of constants; 1 asks for the maximum;
+* where a dataset has no `return_scale`, returns are scaled by their minimum and maximum in the data, and 1 asks for the
+  maximum; suites hold the scales of the codes' files, where 1 asks for the scale;
+* `return_to_go` lowers the return that is asked for by the rewards received, as most of the codes' files for StarCraft
+  do; each agent then needs its reward at execution;
+* observations carry their agent's one-hot id in every task; the code has none in particle worlds;
 * a batch of 64 instead of two of 32 with accumulated gradients;
 * inverse dynamics learn from the transitions of the batch, and with GELU, as all perceptrons here;
 * a guided step is one call on twice the rows, conditioned and unconditioned (the result is the same).
@@ -18,7 +20,7 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from offmarl.algorithms.parts.algorithm import Algorithm
 from offmarl.algorithms.parts.batch import Batch, Data, Window
@@ -54,6 +56,8 @@ class Config(BaseConfig):
 
     hidden: tuple[int, ...] = size((256, 256), tiny=(16, 16))  # of inverse dynamics
     learning_rate: float = 2e-4
+    adam_epsilon: float = 1e-8
+    share_parameters: bool = True  # of inverse dynamics; denoisers are always shared
     discount: float = 0.99  # of returns-to-go
     width: int = size(128, tiny=8)  # of the U-Net: channels at the first level
     multipliers: tuple[int, ...] = size((1, 4, 8), tiny=(1, 2))  # of the width, one per level
@@ -68,7 +72,9 @@ class Config(BaseConfig):
     step_temperature: float = 1.0  # of the noise that its steps add
     guidance: float = size(1.2, tiny=1.2)  # weight of the conditioned against the unconditioned noise
     condition_dropout: float = 0.25  # probability that training hides the return
-    target_return: float = 1.0  # when acting; -1 is the smallest return-to-go of the data, 1 the largest
+    return_scale: float = 0.0  # the return that stands as 1; 0: the data's smallest stands as -1, its largest as 1
+    target_return: float = 1.0  # when acting, in that scale
+    return_to_go: bool = False  # the target falls by the rewards received
     normaliser: str = choice("cdf", "limits")  # of observations and continuous actions
     ema: float = 0.995  # decay of the averaged weights, which act
     ema_period: int = 10  # updates between two steps of the average
@@ -128,7 +134,7 @@ class Planner(Algorithm):
         self.nets["inverse"] = AgentNet(self.init_streams, spec, config, 2 * slot, spec.actions)
         self.obs_range = Normaliser(S, spec.obs, config.normaliser)
         self.action_range = Normaliser(S, spec.actions, config.normaliser)  # of continuous actions
-        self.return_range = Normaliser(S, 1, "limits")
+        self.return_range = ReturnScale(S, config.return_scale)
         self.nets.update({"obs": self.obs_range, "actions": self.action_range, "returns": self.return_range})
         abar = SCHEDULES[config.schedule](config.diffusion_steps)
         self.chain = sampler(abar, config.sampler, config.ddim_calls, self.device)
@@ -140,9 +146,9 @@ class Planner(Algorithm):
     def prepare(self, data: Data) -> Data:
         """Fit the normalisers and normalise the data; keep the return-to-go of every transition [S,N,I]."""
         self.obs_range.fit(data.obs)
-        returns = returns_to_go(data.rewards, data.last, self.config.discount)[..., None]
+        returns = returns_to_go(data.rewards, data.last, self.config.discount)
         self.return_range.fit(returns)
-        self.returns = self.return_range.encode(returns.expand(len(self.seeds), -1, -1, -1)).squeeze(-1)
+        self.returns = self.return_range.encode(returns).expand(len(self.seeds), -1, -1)
         data = data._replace(obs=self.obs_range.encode(data.obs))
         if self.spec.discrete:
             return data
@@ -155,16 +161,33 @@ class Planner(Algorithm):
 
     @torch.no_grad()
     def act(self, obs: Tensor, legal: Tensor | None = None, memory: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Plan in every step; the memory holds the last observations: [S, E, history + 1, I, N]."""
+        """Plan in every step; the memory holds the last observations: [S, E, history + 1, I, N].
+
+        With `return_to_go` each has one more number, the return that the agent asked for at that time.
+        """
         now = self.with_ids(self.obs_range.encode(obs))[:, :, None]
+        slot = now.shape[-1]
+        if self.config.return_to_go:
+            asked = torch.full_like(now[..., :1], self.config.target_return)
+            now = torch.cat([now, asked if memory is None else memory[:, :, -1:, :, slot:]], -1)
         if memory is None:
             memory = now.expand(-1, -1, self.config.history + 1, -1, -1)
         else:
             memory = torch.cat([memory[:, :, 1:], now], 2)
-        actions = self.nets["inverse"](memory[:, :, -1], self.plan(memory))
+        seen, asked = memory[..., :slot], memory[:, :, -1, :, slot] if self.config.return_to_go else None
+        actions = self.nets["inverse"](seen[:, :, -1], self.plan(seen, asked))
         if not self.spec.discrete:
             actions = self.action_range.decode(actions)
         return to_actions(self.spec, actions, legal), memory
+
+    def rewarded(self, memory: Tensor, rewards: Tensor) -> Tensor:
+        """Lower the return that is asked for next: (return - reward) / discount."""
+        if not self.config.return_to_go:
+            return memory
+        left = (self.return_range.decode(memory[:, :, -1, :, -1]) - rewards) / self.config.discount
+        memory = memory.clone()
+        memory[:, :, -1, :, -1] = self.return_range.encode(left)
+        return memory
 
     def acting_rule(self) -> str:
         """Noise at the start of a chain, and in its steps where the sampler adds some."""
@@ -240,15 +263,22 @@ class Planner(Algorithm):
         slot = torch.arange(sum(self.config.window), device=given.device)
         return torch.where(given[..., None], slot <= self.config.history, slot < self.config.history)
 
-    def plan(self, memory: Tensor) -> Tensor:
-        """Every agent's next slot in the plan of its view: [S, E, I, N]."""
+    def plan(self, memory: Tensor, asked: Tensor | None = None) -> Tensor:
+        """Every agent's next slot in the plan of its view: [S, E, I, N].
+
+        Args:
+            memory: [S, E, history + 1, I, N].
+            asked: the agents' target returns [S, E, I]; None: `target_return`. A view of one agent has that agent's.
+        """
         S, E, _, acting, N = memory.shape
         T, (V, I) = sum(self.config.window), self.view.shape
         rows = (E, V * I, T, N)
         past = F.pad(memory, (0, 0, *self.padding, 0, self.config.horizon - 1)).transpose(2, 3)  # [S, E, I, T, N]
         fixed = (past[:, :, None] * self.view[..., None, None]).flatten(1, 3)  # [S, R, T, N]
         known = self.known(self.view).expand(E, V, I, T).flatten(0, 2)[..., None]
-        returns = torch.full((S, E * V * I), self.config.target_return, device=memory.device)
+        if asked is None:
+            asked = memory.new_full((S, E, acting), self.config.target_return)
+        returns = (asked[..., None] if V > 1 else asked[:, :, None]).expand(S, E, V, I).flatten(1)
         calls = len(self.chain.time)
 
         def predict(x: Tensor, time: Tensor) -> Tensor:
@@ -275,3 +305,30 @@ class Planner(Algorithm):
     def null_keep(self, returns: Tensor) -> Tensor:
         """`keep` of the unconditioned pass: 0, without the return."""
         return torch.zeros_like(returns)
+
+
+class ReturnScale(nn.Module):
+    """A line through returns: 0 and `scale` become 0 and 1, or the data's smallest and largest -1 and 1."""
+
+    def __init__(self, copies: int, scale: float):
+        super().__init__()
+        self.scale = scale
+        self.zero: Tensor
+        self.unit: Tensor
+        self.register_buffer("zero", torch.zeros(copies, 1))  # the return that becomes 0
+        self.register_buffer("unit", torch.full((copies, 1), scale or 1.0))  # the distance that becomes 1
+
+    def fit(self, returns: Tensor) -> None:
+        """Fit the line to the data, unless a scale is given."""
+        if not self.scale:
+            low, high = returns.aminmax()
+            self.zero.copy_(0.5 * (low + high))
+            self.unit.copy_((0.5 * (high - low)).clamp(min=1e-6))
+
+    def encode(self, returns: Tensor) -> Tensor:
+        """Returns as the networks see them."""
+        return (returns - self.zero[0]) / self.unit[0]
+
+    def decode(self, values: Tensor) -> Tensor:
+        """The returns of encoded ones."""
+        return self.zero[0] + self.unit[0] * values

@@ -59,6 +59,9 @@ def _wave(
             slip = rng.random(chosen.shape) < epsilon
             chosen = np.where(slip, random_legal(view.legal, rng), chosen)
         step = env.step(chosen)
+        for k, behaviour in enumerate(behaviours):
+            if rewarded := getattr(behaviour, "rewarded", None):  # a trained method may remember its rewards
+                rewarded(step.reward[turn == k])
         view = step.view
         views.append(view)
         actions.append(chosen)

@@ -18,7 +18,7 @@ from offmarl.benchmarks.tasks import tasks
 from offmarl.datasets.catalogue import EMBEDDED, SOURCES, Entry, catalogue
 from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.grid.config import Overrides, config_from, resolve
-from offmarl.experiments.grid.suite import ALL, Profile, Suite, load_suite, suite_names
+from offmarl.experiments.grid.suite import ALL, Profile, Suite, load_suite, names_of, suite_names
 from offmarl.experiments.store.reading import plays_of
 from offmarl.experiments.store.store import Cell, Store, config_hash, group_name
 
@@ -207,10 +207,10 @@ def jobs(request: Request) -> list[Job]:
         check_name("variant", name, sorted({"paper", *(v for m in registry().values() for v in m.variant_names())}))
     variants = {m.name: variant if request.as_named else suite.variant(m.name, variant) for m in methods}
     configs = {}
-    for method, task in itertools.product(methods, suite.qualities):
+    for method, (task, quality) in itertools.product(methods, suite.datasets):
         if acts_in(method, task):
-            layers = (profile.config, _task_settings(suite, method, task))
-            configs[method.name, task] = resolve(
+            layers = (profile.config, _own_settings(suite, method, task, quality))
+            configs[method.name, task, quality] = resolve(
                 method, variants[method.name], tasks()[task].space, layers, request.overrides
             )
     seeds = tuple(profile.seeds if request.seeds is None else request.seeds)
@@ -221,8 +221,8 @@ def jobs(request: Request) -> list[Job]:
             continue
         data = catalogue(request.source)[task, quality].key()
         for name in [m.name for m in methods if acts_in(m, task)]:
-            usual = profile.own_steps.get(name, profile.steps)
-            steps, config, variant = usual, configs[name, task], variants[name]
+            usual = profile.steps_of(name, task, quality)
+            steps, config, variant = usual, configs[name, task, quality], variants[name]
             if request.steps is not None:
                 steps, variant = request.steps, f"{variant}+steps={request.steps}"
                 if config.decay_steps == usual:  # the learning rate falls until the end
@@ -243,10 +243,10 @@ def unavailable(request: Request) -> dict[str, str]:
     return {name: reason for name, reason in unavailable_datasets(suite, request.source).items() if name in wanted}
 
 
-def _task_settings(suite: Suite, method: type[Algorithm], task: str) -> dict[str, Any]:
-    """What the suite sets for a method on a task: for its family first, then for itself."""
+def _own_settings(suite: Suite, method: type[Algorithm], task: str, quality: str) -> dict[str, Any]:
+    """What the suite sets for a method on a dataset: for its family first, then for its task, then for itself."""
     own = suite.settings.get(method.name, {})
-    return own.get(task.split("/")[0], {}) | own.get(task, {})
+    return {key: value for name in names_of(task, quality) for key, value in own.get(name, {}).items()}
 
 
 def _fits(method: type[Algorithm], suite: Suite) -> bool:

@@ -3,7 +3,7 @@
 from importlib import resources
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from offmarl.algorithms.parts.algorithm import OWN, PLAYS
 from offmarl.benchmarks.tasks import tasks
@@ -25,7 +25,7 @@ class Profile(Strict):
     variant: str
     seeds: list[Seed]
     steps: Count  # updates
-    own_steps: dict[str, Count] = {}  # of methods that take another number of updates
+    own_steps: dict[str, Count | dict[str, Count]] = {}  # of a method's own updates, or by family, task or task:quality
     eval_every: Count  # updates
     eval_episodes: Count  # of each seed
     config: Settings = {}  # of every method that has them
@@ -35,6 +35,13 @@ class Profile(Strict):
     @classmethod
     def _known_tasks(cls, names: list[str] | None) -> list[str] | None:
         return names and [check_name("task", name, tasks()) for name in names]
+
+    def steps_of(self, method: str, task: str, quality: str) -> int:
+        """The updates of a method on a dataset."""
+        own = self.own_steps.get(method, self.steps)
+        if isinstance(own, int):
+            return own
+        return next((own[name] for name in reversed(names_of(task, quality)) if name in own), self.steps)
 
     def changed(self, changes: "ProfileChanges") -> "Profile":
         """The profile with a suite's changes."""
@@ -77,7 +84,7 @@ class Suite(Strict):
     headline: str = ""  # the method that others are compared with
     normalised: list[str] = []  # tasks with scores for returns
     profiles: dict[str, ProfileChanges] = {}
-    settings: dict[str, dict[str, Settings]] = {}  # by method, then by family or task
+    settings: dict[str, dict[str, Settings]] = {}  # by method, then by family, task or task:quality
     variants: dict[str, dict[str, str]] = {}  # by method: others in place of one
     notes: dict[str, dict[str, str]] = {}  # by method and variant: what a table that shows it says
     bench: dict[str, list[Settings]] = {}  # settings of a method that `bench train` compares
@@ -100,6 +107,15 @@ class Suite(Strict):
         own = self.variants.get(method, {})
         return "+".join(own.get(name, name) for name in asked.split("+"))
 
+    @model_validator(mode="after")
+    def _known_places(self) -> "Suite":
+        """Settings and steps are for families, tasks and datasets of the suite."""
+        known = sorted({name for pair in self.datasets for name in names_of(*pair)})
+        tables = [*self.settings.values(), *(own for p in self.profiles.values() for own in p.own_steps.values())]
+        for name in (name for table in tables if isinstance(table, dict) for name in table):
+            check_name("family, task or dataset", name, known)
+        return self
+
     @property
     def qualities(self) -> dict[str, list[str]]:
         """The qualities of each task."""
@@ -118,6 +134,11 @@ class Suite(Strict):
         """
         profile = profiles()[check_name("profile", name, profiles())]
         return profile.changed(self.profiles.get(name, ProfileChanges()))
+
+
+def names_of(task: str, quality: str) -> tuple[str, str, str]:
+    """What a dataset's settings may be filed under, the later ones overriding the earlier: family, task, dataset."""
+    return task.split("/")[0], task, f"{task}:{quality}"
 
 
 def profiles() -> dict[str, Profile]:

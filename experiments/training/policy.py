@@ -8,6 +8,7 @@ import torch
 from offmarl.algorithms import registry
 from offmarl.algorithms.parts.algorithm import Algorithm
 from offmarl.benchmarks.env import View
+from offmarl.benchmarks.rollout import agent_rewards
 from offmarl.benchmarks.tasks import Task
 from offmarl.experiments.errors import UserError, check_name, refusing
 from offmarl.experiments.grid.config import config_from
@@ -25,8 +26,13 @@ class Player:
     def __call__(self, view: View, rng: np.random.Generator) -> np.ndarray:
         """Joint actions [E,I] or [E,I,A] of E episodes."""
         legal = None if view.legal is None else torch.from_numpy(view.legal)[None]
-        actions, self.memory = self.method.act(torch.from_numpy(view.obs)[None], legal, self.memory)
+        self.obs = torch.from_numpy(view.obs)[None]
+        actions, self.memory = self.method.act(self.obs, legal, self.memory)
         return actions[0].numpy()
+
+    def rewarded(self, reward: np.ndarray) -> None:
+        """Take the rewards of the last actions: the team's [E], or each agent's [E,I]."""
+        self.memory = self.method.rewarded(self.memory, agent_rewards(reward, self.obs))
 
 
 def load_policy(folder: Path, task: Task) -> Algorithm:

@@ -1,5 +1,6 @@
 """The text below the table of a suite: what was measured, how, and what is not comparable."""
 
+import math
 from collections import defaultdict
 from collections.abc import Collection
 
@@ -15,7 +16,7 @@ SHARED = {  # what the runs of a dataset should share
     "engine": "version of the simulator",
     "rollout": "reference rollout of the simulator",
 }
-PROTOCOL = {"steps": "gradient steps", "eval_episodes": "evaluation episodes"}
+PROTOCOL = {"steps": "gradient steps", "samples": "samples in its updates", "eval_episodes": "evaluation episodes"}
 PROTOCOL |= {"timeouts": "treatment of time-outs"}
 
 
@@ -120,6 +121,8 @@ def _caption(rows: list[Row], runs: list[Run], suite: dict, name: str) -> str:
     if done:
         seeds = span((row.n_seeds for row in rows if row.n_seeds), "seed")
         steps = span((run["steps"] for run in done), "gradient step")
+        samples = [run["samples"] for run in done if not math.isnan(run["samples"])]  # older runs do not say
+        steps += f" ({span(samples, 'sample')})" if samples else ""
         episodes = span((run["eval_episodes"] for run in done), "evaluation episode")
         variant, engine = (listed(run[key] for run in done) or "unknown" for key in ("variant", "engine"))
         caption += f", variant {variant}, on {engine}; {seeds}, {steps}, {episodes} per seed. "

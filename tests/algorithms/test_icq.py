@@ -90,3 +90,37 @@ def test_the_policys_loss_is_weighted_likelihood(make_spec, make_batch):
         log_density = policy.gather(-1, batch.actions[..., None])[..., 0].log()
         expected = -(algorithm.weights("mixer", batch.state) * weight * log_density).sum(-1).mean(1)
     assert_close(algorithm.losses(batch)["policy"].detach(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [16, 2])
+def test_lambda_returns_follow_the_datas_episode(build, make_data, steps):
+    """By hand: G_k = r_k + g ((1 - l) V_k+1 + l G_k+1), without V at a true end, and V alone where it is cut."""
+    algorithm = build(td_lambda=0.75, lambda_steps=steps, discount=0.9, value_beta=1e9)  # all weights are one
+    data = make_data(algorithm.spec, episodes=3, length=5)
+    data = data._replace(done=data.done * (torch.arange(15) < 10))  # the last episode ends by the clock
+    algorithm.prepare(data)
+    shares = algorithm.weights("target_mixer", data.state[None].expand(2, -1, -1))
+    with torch.no_grad():
+        returns = algorithm.lambda_return(torch.arange(15).expand(2, -1))
+        for k in range(15):
+            last = min(k // 5 * 5 + 4, k + steps - 1)
+            total = 0.0
+            for here in range(last, k - 1, -1):
+                row, after = data.rows[here] + 1, here + (not data.last[here])
+                obs, actions = (x[None, None].expand(2, 1, *x.shape) for x in (data.obs[row], data.actions[after]))
+                q = algorithm.values("target_critic", obs, actions).mean(1)[:, 0]
+                value = (shares[:, row] * q).sum(-1)
+                value = value if here == last else 0.25 * value + 0.75 * total
+                total = data.rewards[here].mean() + 0.9 * (1 - data.done[here]) * value
+            assert_close(returns[:, k], total, rtol=1e-4, atol=1e-4)
+
+
+def test_released_targets_are_copied_now_and_then(build, make_batch, make_data):
+    algorithm = build(**{k: v for k, v in ICQ.variants["released"].items() if k != "hidden"} | {"target_period": 2})
+    algorithm.prepare(make_data(algorithm.spec))
+    nets = algorithm.nets
+    for update in range(1, 5):
+        before = [p.clone() for p in nets["target_critic"].parameters()]
+        algorithm.update(make_batch(algorithm.spec, draw=update))
+        source = before if update % 2 else list(nets["critic"].parameters())
+        assert all(map(torch.equal, nets["target_critic"].parameters(), source))

@@ -85,6 +85,28 @@ def test_the_released_variant_has_neither_target_policy_nor_delay(build, make_ba
         assert "q" in algorithm.update(make_batch(algorithm.spec, draw=draw))
 
 
+def test_the_released_losses_written_out(build, make_batch):
+    """No mixer, no tanh, the lesser twin, gamma .99: the loss of the authors' td3bc.py."""
+    algorithm = build(**MATD3BC.variants["released"])
+    batch, nets = make_batch(algorithm.spec, size=16), algorithm.nets
+    with torch.no_grad():
+        for name in ("policy", "target_critic"):
+            for parameter in nets[name].parameters():
+                parameter.normal_()
+        next_q = nets["target_critic"](batch.next_obs, nets["policy"](batch.next_obs))[..., 0].amin(1)
+        y = batch.rewards + 0.99 * (1 - batch.done)[..., None] * next_q
+        q = nets["critic"](batch.obs, batch.actions)[..., 0]
+        actions = nets["policy"](batch.obs)
+        value = nets["critic"](batch.obs, actions)[..., 0].amin(1)
+    assert actions.abs().max() > 1 and nets["policy"].mlp.norms is not None
+    algorithm.updates = 1
+    losses = algorithm.losses(batch)
+    assert_close(losses["critic"], (q - y[:, None]).square().mean((2, 3)).sum(1))
+    assert_close(losses["q"].detach(), -2.5 * value.mean((1, 2)) / value.abs().mean((1, 2)))
+    assert_close(losses["cloning"].detach(), (actions - batch.actions).square().mean((1, 2, 3)))
+    assert torch.equal(algorithm.act(batch.obs)[0], actions.clamp(-1, 1))
+
+
 def test_alpha_trades_the_data_for_the_critic(build, make_batch):
     """With alpha 0 it clones; with the default it climbs a critic that likes actions near +1."""
 

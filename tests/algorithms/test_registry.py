@@ -55,9 +55,11 @@ ORDER = (
     *(
         "views",
         "build",
+        "learning_rates",
         "prepare",
         "losses",
         "act",
+        "rewarded",
         "acting_rule",
         "nfe",
         "keep_agent",

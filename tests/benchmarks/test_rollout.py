@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from offmarl.benchmarks.rollout import evaluate, lane_seeds
+from offmarl.benchmarks.rollout import agent_rewards, evaluate, lane_seeds
 
 
 class FirstLegal:
@@ -18,17 +18,24 @@ class FirstLegal:
         east = torch.where(legal[..., 4], 4, torch.where(legal[..., 1], 1, 0))
         return torch.where(attack.any(-1), 6 + attack.long().argmax(-1), east), (memory or 0) + 1
 
+    def rewarded(self, memory, rewards):
+        return memory
+
 
 class Listener:
     """Takes action 0 and keeps what it was given."""
 
     def __init__(self):
-        self.obs, self.memories = [], []
+        self.obs, self.memories, self.rewards = [], [], []
 
     def act(self, obs, legal=None, memory=None):
         self.obs.append(obs)
         self.memories.append(memory)
         return torch.zeros(obs.shape[:3], dtype=torch.int64), len(self.memories)
+
+    def rewarded(self, memory, rewards):
+        self.rewards.append(rewards)
+        return memory
 
 
 def test_every_seed_has_its_own_lane_seeds_whichever_seeds_play_with_it():
@@ -60,6 +67,16 @@ def test_returns_lengths_and_victories_end_with_the_episode(countdown, apart):
             expected = float(np.sum(np.float32(s) + np.arange(length, dtype=np.float32), dtype=np.float64))
             assert episodes.returns[k] == pytest.approx(expected, rel=1e-6)
             assert episodes.won[k] == (s % 2 == 1)
+
+
+def test_the_policy_learns_of_its_rewards(countdown):
+    policy = Listener()
+    evaluate(policy, countdown(12), [0, 1, 2])
+    first = np.float32([lane_seeds([seed], 4) for seed in (0, 1, 2)])
+    assert np.array_equal(policy.rewards[0].numpy(), np.repeat(first[..., None], 3, -1))
+    obs = torch.zeros(2, 2, 3, 5)
+    own = np.arange(12.0).reshape(4, 3)
+    assert agent_rewards(own, obs).flatten().tolist() == own.ravel().tolist()
 
 
 def test_a_game_without_victories_has_none(countdown):

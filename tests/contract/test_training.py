@@ -50,8 +50,8 @@ def test_the_optimiser_holds_the_trainable_parameters_and_nothing_else(build):
 
 
 def test_the_optimiser_obeys_the_settings(build):
-    optimiser = build(learning_rate=7e-4, adam_epsilon=3e-6).optimiser
-    assert float(optimiser.rate) == pytest.approx(7e-4) and optimiser.epsilon == 3e-6
+    algorithm = build(learning_rate=7e-4, adam_epsilon=3e-6)
+    assert float(algorithm.rates[7e-4]) == pytest.approx(7e-4) and algorithm.optimiser.epsilon == 3e-6
 
 
 def test_the_learning_rate_decays_to_zero_in_decay_steps(build, batch):
@@ -59,7 +59,7 @@ def test_the_learning_rate_decays_to_zero_in_decay_steps(build, batch):
     for draw in range(6):
         before = [p.detach().clone() for p in algorithm.nets.parameters() if p.requires_grad]
         algorithm.update(batch(draw))
-        rates.append(float(algorithm.optimiser.rate))
+        rates.append(float(algorithm.rates[0.01]))
     assert rates == pytest.approx([0.01, 0.0075, 0.005, 0.0025, 0, 0])
     after = [p for p in algorithm.nets.parameters() if p.requires_grad]
     assert all(torch.equal(p, q) for p, q in zip(before, after))

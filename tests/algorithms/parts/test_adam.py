@@ -28,17 +28,17 @@ def steps(optimiser, held, rate, first, last):
 @pytest.mark.parametrize("epsilon", [1e-8, 1e-3])
 def test_it_is_torchs_adam_to_the_bit(epsilon):
     ours, theirs, rate = parameters(), parameters(), torch.tensor(0.0)
-    steps(Adam(ours, rate, epsilon), ours, rate, 0, 20)
+    steps(Adam([(ours, rate)], epsilon), ours, rate, 0, 20)
     steps(torch.optim.Adam(theirs, lr=rate, eps=epsilon, fused=True), theirs, rate, 0, 20)
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs))
 
 
 def test_it_resumes_to_the_bit():
     whole, halves, rate = parameters(), parameters(), torch.tensor(0.0)
-    steps(Adam(whole, rate, 1e-8), whole, rate, 0, 10)
-    first = Adam(halves, rate, 1e-8)
+    steps(Adam([(whole, rate)], 1e-8), whole, rate, 0, 10)
+    first = Adam([(halves, rate)], 1e-8)
     steps(first, halves, rate, 0, 5)
-    second = Adam(halves, rate, 1e-8)
+    second = Adam([(halves, rate)], 1e-8)
     second.load_state_dict(first.state_dict())
     steps(second, halves, rate, 5, 10)
     assert all(torch.equal(a, b) for a, b in zip(whole, halves))
@@ -46,7 +46,7 @@ def test_it_resumes_to_the_bit():
 
 def test_without_gradients_nothing_moves():
     held, rate = parameters(), torch.tensor(1.0)
-    optimiser = Adam(held, rate, 1e-8)
+    optimiser = Adam([(held, rate)], 1e-8)
     optimiser.step()
     assert all(torch.equal(a, b) for a, b in zip(held, parameters())) and not any(optimiser.steps)
 

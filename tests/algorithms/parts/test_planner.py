@@ -7,6 +7,7 @@ from offmarl.algorithms.dof import DoF
 from offmarl.algorithms.madiff_c import MADiffC
 from offmarl.algorithms.madiff_d import MADiffD
 from offmarl.algorithms.parts.nets import AgentNet
+from offmarl.algorithms.parts.returns import returns_to_go
 
 SMALL = {"hidden": (16,), "width": 8, "multipliers": (1, 2), "norm_groups": 2, "history": 2, "horizon": 2}
 
@@ -163,11 +164,9 @@ def test_guidance_goes_beyond_the_conditioned_noise(build):
     assert ((conditioned - null).abs().amax((2, 3)) > 1e-5).all()  # the null pass differs with certainty
 
 
-def test_the_wanted_return_is_the_largest_of_the_data(build, make_data):
+def test_the_target_return_is_the_largest_of_the_data_unless_it_is_set(build):
     algorithm = build()
-    data = make_data(algorithm.spec)
-    returns = algorithm.return_range.encode(torch.tensor([[data.rewards.sum()], [1e9], [-1e9]]))
-    assert returns.flatten()[1:].tolist() == [1, -1]
+    assert algorithm.config.target_return == 1 and algorithm.returns.amax() == pytest.approx(1, abs=1e-6)
     calls = watch(algorithm.nets["ema_denoiser"])
     algorithm.act(torch.randn(2, 1, 3, 5))
     assert all((wanted == 1).all() for _, _, wanted, *_ in calls)
@@ -251,3 +250,59 @@ def test_network_calls_of_a_decision(name, make_spec, tiny):
         rows["ema_denoiser"] = {call[0].shape[1] for call in found["ema_denoiser"]}
     assert {key: (len(found[key]), *counts) for key, counts in rows.items()} == CALLS[name]
     assert algorithm.nfe() == sum(calls for calls, _ in CALLS[name].values())
+
+
+# Returns
+
+
+def test_a_scale_makes_its_return_one_and_the_datas_range_is_from_minus_one_to_one(build, make_data, make_spec):
+    data = make_data(make_spec("discrete"))
+    scaled, ranged = build(return_scale=4.0), build()
+    ranged_values = ranged.returns
+    assert (ranged_values.min(), ranged_values.max()) == (pytest.approx(-1, abs=1e-5), pytest.approx(1, abs=1e-5))
+    returns = returns_to_go(data.rewards, data.last, 0.99)
+    assert_close(scaled.returns, (returns / 4).expand(2, -1, -1))
+    assert_close(ranged.return_range.decode(ranged_values), returns.expand(2, -1, -1), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("cls", [MADiffD, MADiffC, DoF])
+def test_the_return_that_is_asked_for_falls_by_the_rewards(build, cls):
+    """MADiff's rule: (scale target - reward) / discount, in the agent's own view; without `return_to_go` it stays."""
+    rewards = torch.arange(24.0).view(2, 4, 3) / 10
+    for lowers in (True, False):
+        algorithm = build(cls, return_to_go=lowers, return_scale=5.0, target_return=0.8, discount=0.9)
+        seen = watch(algorithm.nets["ema_denoiser"])
+        obs, memory = torch.rand(2, 4, 3, 5), None
+        for _ in range(2):
+            seen.clear()
+            _, memory = algorithm.act(obs, None, memory)
+            last = memory
+            memory = algorithm.rewarded(memory, rewards)
+        assert torch.equal(last[:, :, -1], memory[:, :, -1]) != lowers
+        V = len(algorithm.view)
+        asked = seen[0][2].chunk(2, 1)[0].view(2, 4, V, 3)  # of the conditioned pass
+        expected = (0.8 * 5 - rewards) / 0.9 / 5 if lowers else torch.full_like(rewards, 0.8)
+        for v in range(V):
+            assert_close(asked[:, :, v], expected[..., v : v + 1].expand(-1, -1, 3) if V > 1 else expected)
+
+
+@pytest.mark.parametrize("cls", [MADiffD, DoF])
+def test_an_agent_alone_follows_its_own_rewards(build, cls):
+    rewards = torch.rand(2, 4, 3)
+    obs = torch.rand(2, 4, 3, 5)
+    team, alone = (build(cls, return_to_go=True, space="continuous") for _ in range(2))
+    team.play = alone.play = "zero"
+    alone.load_nets(team.nets.state_dict())
+    alone.keep_agent(1)
+    memories = [
+        team.rewarded(team.act(obs)[1], rewards),
+        alone.rewarded(alone.act(obs[:, :, 1:2])[1], rewards[..., 1:2]),
+    ]
+    together, own = team.act(obs, None, memories[0])[0], alone.act(obs[:, :, 1:2], None, memories[1])[0]
+    assert_close(own, together[:, :, 1:2], atol=1e-5, rtol=1e-5)
+
+
+def test_inverse_dynamics_may_be_separate(build):
+    together, apart = build(), build(share_parameters=False)
+    assert together.nets["inverse"].mlp.groups == 2 and apart.nets["inverse"].mlp.groups == 2 * 3
+    assert together.nets["denoiser"].state_dict().keys() == apart.nets["denoiser"].state_dict().keys()

@@ -12,7 +12,7 @@ from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.grid import jobs as grid
 from offmarl.experiments.grid.config import parse_overrides, resolve
 from offmarl.experiments.grid.jobs import Request, jobs, pending
-from offmarl.experiments.grid.suite import load_suite, profiles, suite_names
+from offmarl.experiments.grid.suite import Suite, load_suite, profiles, suite_names
 from offmarl.experiments.store.store import Store
 
 SMAC = Request("smac")
@@ -117,7 +117,63 @@ def test_a_profile_may_give_some_methods_steps_of_their_own():
     found = {job.algorithm: job for job in jobs(Request("smac", algorithms=["madiff_d", "mac_flow"]))}
     assert found["madiff_d"].protocol.steps == found["madiff_d"].config.decay_steps == own["madiff_d"]
     assert found["mac_flow"].protocol.steps == load_suite("smac").profiles["quick"].steps != own["madiff_d"]
-    assert {job.protocol.steps for job in jobs(Request("smac", "paper"))} == {10**6}
+    assert {j.protocol.steps for j in jobs(Request("smac", "paper")) if j.algorithm not in ("dof", "madiff_d")} == {
+        10**6
+    }
+
+
+def test_steps_may_depend_on_the_dataset():
+    steps = {
+        (job.task, job.quality, job.algorithm): job.protocol.steps
+        for suite in ("smac", "continuous")
+        for job in jobs(Request(suite, "paper", algorithms=["dof", "madiff_d"]))
+    }
+    assert {steps["smac/3m", quality, "dof"] for quality in ("good", "medium", "poor")} == {10**5}
+    assert steps["smac/8m", "good", "dof"] == 10**6 and steps["smacv2/zerg_5_vs_5", "replay", "dof"] == 500_000
+    assert steps["smac/3m", "good", "madiff_d"] == 500_000 and steps["smac/3m", "medium", "madiff_d"] == 10**6
+    assert steps["mpe/spread", "random", "madiff_d"] == 10**6 and steps["mpe/spread", "expert", "dof"] == 10**5
+    assert steps["mamujoco/2ant", "expert", "madiff_d"] == 500_000
+
+
+def test_planners_have_the_settings_of_their_authors_files():
+    """MADiff's exp_specs and DoF's cfg, dataset by dataset."""
+
+    def setting(name, suite, algorithm, profile="paper"):
+        found = jobs(Request(suite, profile, algorithms=[algorithm]))
+        return {f"{job.task}:{job.quality}": getattr(job.config, name) for job in found}
+
+    scale = setting("return_scale", "smac", "madiff_d")
+    poor = {"3m": 10, "8m": 8, "2s3z": 8, "5m_vs_6m": 12}
+    assert {name: scale[f"smac/{name}:poor"] for name in poor} == poor
+    assert {scale[f"smac/{name}:{quality}"] for name in poor for quality in ("good", "medium")} == {20}
+    lowers = setting("return_to_go", "smac", "madiff_d")
+    assert {name for name, value in lowers.items() if not value} == {
+        f"smac/2s3z:{q}" for q in ("good", "medium", "poor")
+    }
+    assert all(setting("return_to_go", "smac", "dof").values())
+    for method in ("madiff_d", "dof"):
+        asked, scale = (setting(name, "continuous", method) for name in ("target_return", "return_scale"))
+        assert {name: value for name, value in asked.items() if value != 1} == {
+            f"mpe/spread:{quality}": 0.9 for quality in ("expert", "medium", "medium-replay", "random")
+        }
+        assert (scale["mpe/spread:expert"], scale["mpe/spread:random"]) == (700, 500)
+    spread = setting("normaliser", "continuous", "madiff_d")
+    assert [name for name, kind in spread.items() if kind == "limits"] == ["mpe/spread:expert"]
+    apart = setting("share_parameters", "continuous", "madiff_d")
+    assert not apart["mpe/spread:medium"] and apart["mamujoco/2ant:expert"]
+    assert set(setting("share_parameters", "continuous", "madiff_c").values()) == {True}
+    assert setting("target_return", "om2p", "madiff_d")["mamujoco/2halfcheetah:medium"] == 0.9
+    # In every profile.
+    assert setting("return_scale", "smac", "dof", "quick")["smac/3m:poor"] == 10
+
+
+def test_a_suite_may_not_set_what_is_for_no_dataset_of_it():
+    suite = load_suite("smac").model_dump()
+    for key in ("smac/3n", "smac/3m:expert", "mpe"):
+        with pytest.raises(ValueError, match=f"(?s)family, task or dataset.*{key}|{key}.*family, task or dataset"):
+            Suite(**suite | {"settings": {"dof": {key: {"history": 0}}}})
+        with pytest.raises(ValueError, match="dataset"):
+            Suite(**suite | {"profiles": {"paper": {"own_steps": {"dof": {key: 5}}}}})
 
 
 def test_steps_of_the_command_line_are_every_methods_and_named_in_its_row():

@@ -288,6 +288,18 @@ def test_methods_and_datasets_of_another_protocol_are_pointed_out(store, write_r
     ]
 
 
+def test_samples_are_told_beside_steps(store, write_run, build):
+    """Updates times the batch; where methods differ, which."""
+    assert "sample" not in below(build(store))  # older runs do not say their batch
+    steps = {"steps": 300, "eval_episodes": 4, "eval_noise": "zero"}
+    for method, batch in (("bc", 16), ("flow_bc", 64)):
+        for seed in (0, 1):
+            write_run(store, "smac/3m", "good", method, seed, 9, protocol=steps, config={"batch_size": batch})
+    text = below(build(store))
+    assert "(4,800 to 19,200 samples)" in text
+    assert "BC does not have the same samples in its updates on all datasets" in text
+
+
 def test_a_method_of_ones_own_gets_a_column_without_published_numbers(store, write_run, build):
     for seed in (0, 1):
         write_run(store, "smac/3m", "good", "mine", seed, 20.0)
