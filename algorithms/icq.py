@@ -171,6 +171,12 @@ class ICQ(Algorithm):
             return 1.0
         return q.abs().mean((1, 2), keepdim=True)
 
+    @torch.no_grad()
+    def mean_value(self, batch: Batch) -> Tensor:
+        """Of the team: the agents' values by their weights."""
+        values = self.values("critic", batch.obs, batch.actions).mean(1)
+        return (self.weights("mixer", batch.state) * values).sum(-1).mean(1)
+
     def values(self, net: str, obs: Tensor, actions: Tensor) -> Tensor:
         """Values of actions by both critics: [S,2,B,I]."""
         return self.chosen(self.nets[net](obs, *([] if self.spec.discrete else [actions])), actions)

@@ -179,6 +179,12 @@ class MASfBC(Algorithm):
         q = self.nets["critic"](obs.repeat_interleave(C, 1), actions)[..., 0]
         return actions.unflatten(1, (E, C)), q.unflatten(1, (E, C))
 
+    @torch.no_grad()
+    def mean_value(self, batch: Batch) -> Tensor:
+        """Of returns as they are, not normalised."""
+        values = self.nets["critic"](batch.obs, batch.actions)[..., 0]
+        return (self.mean + self.std * values).mean((1, 2))
+
     def set_targets(self, returns: Tensor) -> None:
         """Set the targets to returns [S,N,I], normalised for each agent."""
         self.mean.copy_(returns.mean(1, keepdim=True))

@@ -222,6 +222,13 @@ class MACFlow(Algorithm):
         taught, proposed = euler(self.field(obs), noise, self.config.flow_steps).chunk(2, 1)
         return taught, self.decide(proposed, next_legal)
 
+    @torch.no_grad()
+    def mean_value(self, batch: Batch) -> Tensor | None:
+        """Of the central critic, too."""
+        if self.tabular:
+            return super().mean_value(batch)
+        return self.nets["critic"](batch.obs, self.weights(batch.actions)).flatten(1).mean(1)
+
     def weights(self, actions: Tensor) -> Tensor:
         """Actions as inputs of the critic [S,B,I,A]: one-hot if discrete."""
         return encode(actions, self.spec.actions, 1.0) if self.spec.discrete else actions

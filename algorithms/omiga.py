@@ -115,6 +115,13 @@ class OMIGA(Algorithm):
         weight = residual.exp().clamp(max=self.config.max_weight)
         return -(weight * policy.log_density(batch.actions, self.config.edge)).mean((1, 2))
 
+    @torch.no_grad()
+    def mean_value(self, batch: Batch) -> Tensor:
+        """Of the team: the agents' values by their weights, and the bias."""
+        weights, bias = self.nets["mixer"](batch.state)
+        values = self.nets["critic"](batch.obs, batch.actions)[..., 0].mean(1)
+        return ((weights * values).sum(-1) + bias).mean(1)
+
     def minimum(self, q: Tensor) -> Tensor:
         """The minimum of the twins [S,2,B,I] -> [S,B,I], or the first critic."""
         return q.amin(1) if self.config.twin else q[:, 0]

@@ -63,7 +63,11 @@ class Sampler:
         """`size` transitions for each seed, drawn uniformly with replacement."""
         data = self.data
         index = self.streams.integers(len(data.rows if self.drawn is None else self.drawn), size)  # [S, B]
-        index = index if self.drawn is None else self.drawn[index]
+        return self.at(index if self.drawn is None else self.drawn[index])
+
+    def at(self, index: torch.Tensor) -> Batch:
+        """The batch of these transitions [S, B]."""
+        data = self.data
         row = data.rows[index]
         batch = Batch(
             obs=data.obs[row],

@@ -17,7 +17,7 @@ from offmarl.algorithms.parts.adam import Adam
 from offmarl.algorithms.parts.batch import Batch, Data, TaskSpec
 from offmarl.algorithms.parts.config import BaseConfig
 from offmarl.algorithms.parts.diffusion import NO_CHAIN, Chain
-from offmarl.algorithms.parts.nets import polyak
+from offmarl.algorithms.parts.nets import index_of_both, polyak
 from offmarl.algorithms.parts.streams import SeedStreams
 
 LARGEST_Q, MEAN_Q = "largest_q", "mean_q"  # metrics of the critic's last forward pass, for methods that have a critic
@@ -155,6 +155,15 @@ class Algorithm(ABC):
     def _watch(self, critic: nn.Module, inputs: Any, values: Tensor) -> None:
         values = values.detach().flatten(1)
         self.watched = {LARGEST_Q: values.abs().amax(1), MEAN_Q: values.mean(1)}
+
+    @torch.no_grad()
+    def mean_value(self, batch: Batch) -> Tensor | None:
+        """The critic's mean value of the data's actions [S], as a team's discounted return; None without a critic."""
+        if "critic" not in self.nets:
+            return None
+        if not self.spec.discrete:
+            return self.nets["critic"](batch.obs, batch.actions).flatten(1).mean(1)
+        return self.nets["critic"](batch.obs).gather(-1, index_of_both(batch.actions)).flatten(1).mean(1)
 
     def move_targets(self, rate: float) -> None:
         """Polyak averaging: move every network `target_x` towards `x`; rate 1 copies it."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from offmarl.experiments.commands.options import examples, existing, results_option
 from offmarl.experiments.grid import estimate
+from offmarl.reports.records.schema import strayed
 
 if TYPE_CHECKING:
     from offmarl.experiments.grid.jobs import Job, Request
@@ -89,6 +90,11 @@ def survey(store: "Store") -> Record:
         "methods": by_method,
         "running": list(running.values()),
         "lost": [{"run_id": i, "status": r["status"], "reason": r.get("reason")} for i, r in failed],
+        "strayed": [
+            {"run_id": i, **record["value"]}
+            for i, record in records.items()
+            if record["status"] == "done" and strayed(record.get("value"))
+        ],
         "stale": [{"run_id": i, "reason": why} for i, record in records.items() if (why := why_stale(record))],
         "left_out": left_out,
         "time_left_s": time_left(unfinished.values(), running, records.values()),
@@ -165,6 +171,8 @@ def _text(found: Record) -> str:
         beat = f"heartbeat {row['heartbeat_s']:.0f} s ago"
         lines.append(f"running: {row['job']}: {step}, {beat} ({row['host']} pid {row['pid']})")
     lines += [f"{row['status']}: {row['run_id']}: {row['reason']}" for row in found["lost"]]
+    told = "critic far off: {run_id}: mean value {value:.3g} on the data, whose discounted return is {data_value:.3g}"
+    lines += [told.format(**row) for row in found["strayed"]]
     if found["stale"]:
         lines.append(
             f"stale: {len(found['stale'])} runs were made by other code; `offmarl run --again` trains them anew"

@@ -31,6 +31,7 @@ from offmarl.experiments.training.machine import Host, provenance
 from offmarl.experiments.training.method import build, describe, job_trainer
 from offmarl.experiments.training.online import OnlineSampler
 from offmarl.experiments.training.updates import Updates
+from offmarl.experiments.training.values import Values, of_seed
 from offmarl.reports.records.files import replacing
 
 CURVE_POINTS = 100  # training metrics kept of a run
@@ -76,7 +77,7 @@ class Run:
             self.env = make_env(self.task, len(job.seeds), self.protocol.eval_episodes)
         self.largest_q = Q_MARGIN * float(abs(data.rewards).max()) / max(1.0 - job.config.discount, 1e-3)
         self.step = 0
-        self.since = Since()
+        self.since, self.values = Since(), Values(self.sampler, job)
         self.curves: list[tuple[int, dict[str, list[float]]]] = []  # step, and metrics by seed
         self.evaluations: list[tuple[int, str, list[Episodes]]] = []  # step, play, and episodes by seed
         self.diverged: dict[int, str] = {}  # index of a seed -> reason
@@ -157,6 +158,11 @@ class Run:
             raise
         finally:
             self.algorithm.play = OWN
+            if point := self.values.point(self.algorithm):
+                step, metrics = self.curves[-1] if self.curves else (0, {})
+                if step == self.step:
+                    self.curves.pop()
+                self.curves.append((self.step, metrics | point if step == self.step else point))
         self.evaluations += found
         if not self.over and (release := getattr(self.env, "release", None)):
             release()  # games take about a gigabyte each
@@ -210,6 +216,7 @@ class Run:
     def finish(self) -> None:
         """Write every seed's run into the store, but for those that a killed process wrote before."""
         facts, latency = describe(self.algorithm), self.time_decisions()
+        value = self.values.point(self.algorithm)
         for k, (cell, run_id) in enumerate(zip(self.job.cells(), self.job.run_ids())):
             if self.store.status(run_id) in WITH_RESULT:
                 continue
@@ -224,6 +231,7 @@ class Run:
                 "evaluations": [
                     {"step": step, "play": play, **asdict(rows[k])} for step, play, rows in self.evaluations
                 ],
+                "value": of_seed(value, k),
                 "latency": latency,
                 "seeds": list(self.job.seeds),  # that trained in lock step
                 "time": {**asdict(self.clock), "seeds_together": len(self.job.seeds)},

@@ -164,6 +164,7 @@ def flat(record: Record, play: str = OWN) -> dict[str, Any]:
         "play": play,
         "timeouts": {True: "bootstrapped", False: "terminal"}.get(protocol.get("timeout_bootstrap")),
         "acting": _acting(record, play),
+        **{key: _number(record.get("value") or {}, key) for key in ("value", "data_value")},
         "latency_ms": _number(latency, "joint_ms"),
         "train_s": _number(time, "update_s"),
         "dataset_mean": _number(dataset, "return_mean"),

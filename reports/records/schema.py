@@ -57,6 +57,7 @@ class Run(
             data=str,
         ),
         dataset=_part("Dataset", return_mean=Number, return_std=Number, sha256=str),
+        value=dict[str, Number],
         latency=_part("Latency", joint_ms=Number),
         time=dict[str, Number | None],
         machine=_part("Machine", device=str, threads=Number),
@@ -95,6 +96,14 @@ def with_plays(record: Record) -> Record:
     (first, *_) = plays_of(record.get("protocol") or {})
     evaluations = [{"play": first, **evaluation} for evaluation in record.get("evaluations") or []]
     return record | {"evaluations": evaluations} if evaluations else record
+
+
+def strayed(value: Mapping[str, Any] | None) -> bool:
+    """Whether a critic's mean value on the data is not within half to twice the data's own discounted return."""
+    if not value or not value.get("data_value"):
+        return False
+    share = value["value"] / value["data_value"]
+    return share < 0.5 or share > 2.0  # NaN: an older run, which does not say
 
 
 def by_play(record: Record) -> dict[str, list[Record]]:

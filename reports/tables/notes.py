@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from offmarl.reports.published import numbers as published
+from offmarl.reports.records.schema import strayed
 from offmarl.reports.tables.stats import rank_agreement
 from offmarl.reports.tables.table import AVERAGE, Row, Run, listed, reduced_networks, span
 
@@ -31,6 +32,7 @@ def below(rows: list[Row], runs: list[Run], selection: list[str], suite: dict, n
         *_variants(rows, suite.get("notes", {})),
         *selection,
         *_unlocked(runs),
+        *_strayed(runs),
         "Averages of the paper are recomputed from its cells.",
         facts["provenance"],
     ]
@@ -100,6 +102,19 @@ def _scores(runs: list[Run], normalised: Collection[str]) -> str:
         f"{task.split('/')[-1]} 100 (return - {low:g}) / ({high:g} - {low:g})" for task, (low, high) in limits.items()
     ]
     return f"Normalised scores instead of returns: {'; '.join(rules)}." if rules else ""
+
+
+def _strayed(runs: list[Run]) -> list[str]:
+    """A note on the cells whose critics are far from the data's own discounted return."""
+    places: dict[str, list[str]] = defaultdict(list)
+    for run in runs:
+        if run["status"] == "done" and strayed(run):
+            words = f"{run['task'].split('/')[-1]} {run['quality']} seed {run['seed']}"
+            places[run["title"] or run["algorithm"]].append(f"{words} ({run['value']:.3g}, {run['data_value']:.3g})")
+    if not places:
+        return []
+    cells = "; ".join(f"{title}: {', '.join(dict.fromkeys(found))}" for title, found in places.items())
+    return [f"Critics whose mean value on the data is not within half to twice the data's discounted return: {cells}."]
 
 
 def _unlocked(runs: list[Run]) -> list[str]:

@@ -202,3 +202,14 @@ def test_parameters_counts_one_seed(build):
     many, one = build(), build([3])
     assert many.parameters() == one.parameters() > 0
     assert one.parameters() == sum(p.numel() for p in one.optimiser.parameters)
+
+
+def test_a_critic_tells_its_mean_value_of_the_datas_actions(build, batch, train):
+    algorithm = train(build(), [batch()])
+    state = algorithm.state_dict()["streams"]
+    value = algorithm.mean_value(batch())
+    assert (value is None) == ("critic" not in algorithm.nets)
+    if value is not None:
+        assert value.shape == (2,) and value.isfinite().all() and not value.requires_grad
+        assert torch.allclose(value[1:], algorithm.mean_value(batch())[1:])
+    assert all(map(torch.equal, state, algorithm.state_dict()["streams"]))
