@@ -9,6 +9,7 @@ import numpy as np
 SIZE, CENTRE = 32.0, 16.0  # of the map, both axes
 CORNERS = np.array([[0.0, 0.0], [0.0, SIZE], [SIZE, SIZE], [SIZE, 0.0]])
 INNER = 2.0  # how far from the centre, along both axes, the diagonals of SMACv2's surrounded starts end
+UNEVEN = 0.1  # cells by which places on a SMAC map vary: without it round-off would decide every battle's opening alike
 BUFFER = 1.0  # cells left of the middle in which its reflected starts place nobody
 GOLDEN_ANGLE = np.pi * (3 - 5**0.5)
 TIGHTNESS = 1.54  # of a sunflower's seeds: the shortest distance of two, where the k-th is the root of k away
@@ -47,8 +48,8 @@ class FixedStarts:
         return at.astype(np.float32)
 
     def generate(self, key: jax.Array) -> jax.Array:
-        """Places of all units [K,2]; always the same."""
-        return self.places
+        """Places of all units [K,2]; the same to a tenth of a cell."""
+        return self.places + jax.random.uniform(key, self.places.shape, minval=-UNEVEN, maxval=UNEVEN)
 
 
 class RandomStarts:

@@ -7,7 +7,7 @@ from centre to centre, as in SMAX; the game adds both radii.
 
 from dataclasses import dataclass
 
-RULES = 2  # the version of the rules of battles; a change of it means new data
+RULES = 3  # the version of the rules of battles; a change of it means new data
 SHIELD_DELAY, SHIELD_PER_SECOND = 10 / 1.4, 2 * 1.4  # seconds without a hit before shields grow, and how fast
 LEAST_DAMAGE = 0.5  # of a hit, whatever the armour
 

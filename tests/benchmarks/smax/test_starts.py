@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from offmarl.benchmarks.smax.battle import make_battle
-from offmarl.benchmarks.smax.starts import FixedStarts, MirroredTeams, RandomStarts, crowd
+from offmarl.benchmarks.smax.starts import UNEVEN, FixedStarts, MirroredTeams, RandomStarts, crowd
 from offmarl.benchmarks.smax.units import UNITS
 from offmarl.benchmarks.tasks import tasks
 
@@ -38,20 +38,19 @@ def test_a_map_of_smac_always_begins_with_both_groups_in_the_same_places(name):
     task = tasks()[name]
     battle = make_battle(task.roster, task.limit)._env
     first, again = (np.asarray(battle.position_generator.generate(key)) for key in keys(2))
-    assert np.array_equal(first, again)
+    assert 0 < np.abs(first - again).max() < 2 * UNEVEN <= 0.2
     for point, side in zip(task.roster["starts"], (first[: task.agents], first[task.agents :])):
-        np.testing.assert_allclose(side.mean(0), point, atol=1e-4)
-        assert gaps(side).min() >= 2 * max(UNITS[unit].radius for unit in battle.unit_type_names) - 1e-4
+        np.testing.assert_allclose(side.mean(0), point, atol=UNEVEN)
+        assert gaps(side).min() >= 2 * max(UNITS[unit].radius for unit in battle.unit_type_names) - 3 * UNEVEN
 
 
 def test_a_battle_begins_where_its_map_says(game_of):
     made = game_of("smac/3m")
     reset = jax.jit(made.game.reset)
-    (one, seen), (other, _) = (reset(key) for key in keys(2))
     places = made.game.env._env.position_generator.places
-    np.testing.assert_allclose(one.battle.state.unit_positions, places, atol=1e-3)
-    assert np.array_equal(one.battle.state.unit_positions, other.battle.state.unit_positions)
-    assert seen.state[2] == pytest.approx(float(places[0, 0] - 16) / 32, abs=1e-4)
+    for battle, seen in (reset(key) for key in keys(2)):
+        np.testing.assert_allclose(battle.battle.state.unit_positions, places, atol=2 * UNEVEN)
+        assert seen.state[2] == pytest.approx(float(places[0, 0] - 16) / 32, abs=2 * UNEVEN / 32)
 
 
 def test_agents_are_numbered_by_type_then_from_west_to_east():
