@@ -26,4 +26,5 @@ def test_recordings_meet_their_target_and_cloning_them_by_argmax_returns_as_much
     for _ in range(800):
         algorithm.update(sampler.sample(128))
     (episodes,) = evaluate(algorithm, make_env(task, LANES), [0])
-    assert np.mean(episodes.returns) == pytest.approx(data.returns().mean(), abs=3.0)
+    cloned, mean = np.mean(episodes.returns), data.returns().mean()
+    assert mean - 4.0 < cloned < mean + 3.0  # above, argmax would undo noise; below, it mixes the teams' conventions
