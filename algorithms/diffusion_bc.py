@@ -16,7 +16,7 @@ from offmarl.algorithms.parts.batch import Batch
 from offmarl.algorithms.parts.config import BaseConfig, choice, size
 from offmarl.algorithms.parts.diffusion import SCHEDULES, denoise, diffuse, embed, sampler
 from offmarl.algorithms.parts.flow import to_actions, to_points
-from offmarl.algorithms.parts.nets import AgentNet
+from offmarl.algorithms.parts.nets import AgentNet, given
 
 EMBEDDING = 64
 
@@ -58,7 +58,7 @@ class DiffusionBC(Algorithm):
     @torch.no_grad()
     def act(self, obs: Tensor, legal: Tensor | None = None, memory: None = None) -> tuple[Tensor, None]:
         """The whole chain of each agent, from its own noise."""
-        denoiser = self.nets["denoiser"].given(obs)
+        denoiser = given(self.nets["denoiser"], obs)
 
         def predict(x: Tensor, time: Tensor) -> Tensor:
             return denoiser(x, embed(time.expand(x.shape[:-1]), EMBEDDING))

@@ -14,7 +14,7 @@ from offmarl.algorithms.parts.algorithm import Algorithm
 from offmarl.algorithms.parts.batch import Batch
 from offmarl.algorithms.parts.config import BaseConfig, size
 from offmarl.algorithms.parts.flow import Field, euler, flow_matching_loss, to_actions, to_points
-from offmarl.algorithms.parts.nets import AgentNet
+from offmarl.algorithms.parts.nets import AgentNet, given
 
 
 @dataclass(frozen=True)
@@ -71,4 +71,4 @@ class FlowBC(Algorithm):
 
     def field(self, obs: Tensor) -> Field:
         """The vector field at these observations: x [S,B,I,A], t [S,B,I,1] -> [S,B,I,A]."""
-        return self.nets["flow"].given(obs)
+        return given(self.nets["flow"], obs)

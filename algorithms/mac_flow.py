@@ -45,6 +45,7 @@ from offmarl.algorithms.parts.nets import (
     AgentNet,
     central_critic,
     frozen,
+    given,
     index_of_both,
     target_copy,
     twin_critic,
@@ -253,6 +254,6 @@ class MACFlow(Algorithm):
     def field(self, obs: Tensor) -> Field:
         """The vector field at these observations: x [S,B,I,A], t [S,B,I,1] -> [S,B,I,A]."""
         if not self.config.joint_flow:
-            return self.nets["flow"].given(obs)
-        flow = self.nets["flow"].given(obs.flatten(2))
+            return given(self.nets["flow"], obs)
+        flow = given(self.nets["flow"], obs.flatten(2))
         return lambda x, t: flow(torch.cat([x.flatten(2), t[:, :, 0]], -1)).view(x.shape)

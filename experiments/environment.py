@@ -4,6 +4,7 @@ A variable of the user's shell must neither change what is recorded or measured 
 on is set here, and paths become absolute, because Ray's workers start in another directory.
 """
 
+import io
 import os
 import pwd
 import sys
@@ -43,7 +44,7 @@ def settle() -> None:
     for name, value in PREFERRED.items():
         os.environ.setdefault(name, value)
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 

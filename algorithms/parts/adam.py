@@ -44,8 +44,8 @@ class Adam:
     def _move(self, group: list[int], rate: Tensor) -> None:
         lists = (self.parameters, self.means, self.squares, self.steps)
         parameters, means, squares, steps = ([part[k] for k in group] for part in lists)
-        torch._foreach_add_(steps, 1.0)
-        torch._fused_adam_(
+        torch._foreach_add_(steps, 1.0)  # pyright: ignore[reportPrivateImportUsage]
+        torch._fused_adam_(  # pyright: ignore[reportPrivateImportUsage]
             parameters,
             [p.grad for p in parameters],  # type: ignore[misc]
             means,

@@ -75,6 +75,7 @@ class MLP(nn.Module):
         if torch.is_grad_enabled():
             return lambda x: self(torch.cat([known, x], -1))
         first = self.layers[0]
+        assert isinstance(first, Linear)
         weight, rest = first.weight[:, : known.shape[-1]], first.weight[:, known.shape[-1] :]
         start = torch.baddbmm(first.bias, self._rows(known), weight)
         return lambda x: self._after_first(torch.baddbmm(start, self._rows(x), rest), x.shape)
@@ -167,6 +168,12 @@ class TeamNet(nn.Module):
         return out.unflatten(0, (-1, self.copies))[..., None, :]
 
 
+def given(net: nn.Module, known: Tensor) -> Callable[..., Tensor]:
+    """An MLP or AgentNet as a function of its other inputs, where its first one stays the same: see `MLP.given`."""
+    assert isinstance(net, MLP | AgentNet)
+    return net.given(known)
+
+
 def keep_weights(net: nn.Module, agents: int, agent: int) -> None:
     """Keep one agent's part of weights with a group per agent [S * K * I, ...]."""
     for weight in net.parameters():
@@ -212,4 +219,6 @@ def frozen(net: nn.Module) -> Iterator[None]:
 @torch.no_grad()
 def polyak(target: nn.Module, net: nn.Module, rate: float) -> None:
     """Polyak averaging: target += rate * (net - target)."""
-    torch._foreach_lerp_([*target.parameters()], [*net.parameters()], rate)
+    slow: list[Tensor] = list(target.parameters())
+    fast: list[Tensor] = list(net.parameters())
+    torch._foreach_lerp_(slow, fast, rate)  # pyright: ignore[reportPrivateImportUsage]

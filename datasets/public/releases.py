@@ -84,7 +84,8 @@ class Release(Entry):
                 return line
             for one in (one for part, _ in paths for one in part.open()):
                 for column in one.columns.values():
-                    column.read(0, 1), column.read(one.length - 1, one.length)
+                    column.read(0, 1)
+                    column.read(one.length - 1, one.length)
         except ValueError as error:
             return str(error)
         return ""
@@ -111,7 +112,8 @@ class Release(Entry):
         """Whether the data are here, in a few words."""
         if self.data_missing():
             return f"not here, {self.gigabytes} GB to download"
-        size = sum(file.stat().st_size for part, _ in self.parts() for file in files_read(part.found()))
+        paths = [path for part, _ in self.parts() if (path := part.found())]
+        size = sum(file.stat().st_size for path in paths for file in files_read(path))
         return f"here ({size / 1e9:.2f} GB), converted on first use"
 
     def key(self) -> str:

@@ -156,12 +156,13 @@ def _game() -> Found:
 
 
 def _source(name: str) -> Found:
-    from offmarl.datasets.public.releases import catalogue, files
+    from offmarl.datasets.public.layouts import files_read
+    from offmarl.datasets.public.releases import catalogue
 
     entries = list(catalogue(name).values())
     missing = [entry for entry in entries if entry.data_missing()]
-    paths = {part.found() for entry in entries for part, _ in entry.parts()}
-    size = sum(file.stat().st_size for path in paths for file in files(path)) / 1e9
+    paths = {path for entry in entries for part, _ in entry.parts() if (path := part.found())}
+    size = sum(file.stat().st_size for path in paths for file in files_read(path)) / 1e9
     left = sum({entry.task.name: entry.gigabytes for entry in missing}.values())
     found = f"{len(entries) - len(missing)} of {len(entries)} datasets, {size:.2f} GB"
     return ("missing", found, f"offmarl data get --source {name}  # {left:.2f} GB") if missing else ("ok", found, "")

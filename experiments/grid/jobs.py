@@ -57,7 +57,7 @@ class Protocol:
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "Protocol":
         """From a record's protocol. TypeError or KeyError where it has other keys."""
-        facts = _own_facts(stored) | {"plays": tuple(plays_of(stored))}
+        facts: dict[str, Any] = {**_own_facts(stored), "plays": tuple(plays_of(stored))}
         if "online" in facts:
             online = dict(facts["online"])
             facts["online"] = OnlinePhase(online.pop("from"), **online)

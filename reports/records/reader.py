@@ -18,6 +18,8 @@ import numpy as np
 from offmarl.reports.records import checksums
 from offmarl.reports.records.schema import CELL, OWN, Record, by_play, has_returns, is_valid_record, with_plays
 
+TIMEOUTS: dict[Any, str] = {True: "bootstrapped", False: "terminal"}  # what follows a time-out, by `timeout_bootstrap`
+
 
 class Selection(NamedTuple):
     """Records of a store with one set of settings per cell, and notes on what was left out."""
@@ -162,7 +164,7 @@ def flat(record: Record, play: str = OWN) -> dict[str, Any]:
         "samples": _number(protocol, "steps") * (batch if isinstance(batch, int) else math.nan),
         "eval_episodes": _number(protocol, "eval_episodes"),
         "play": play,
-        "timeouts": {True: "bootstrapped", False: "terminal"}.get(protocol.get("timeout_bootstrap")),
+        "timeouts": TIMEOUTS.get(protocol.get("timeout_bootstrap")),
         "acting": _acting(record, play),
         **{key: _number(record.get("value") or {}, key) for key in ("value", "data_value")},
         "latency_ms": _number(latency, "joint_ms"),

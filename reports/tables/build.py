@@ -21,7 +21,7 @@ Cells = dict[tuple[str, str, str, str], list[Run]]  # the runs of a play, task, 
 
 def build(
     records: Records,
-    suite: dict,
+    suite: dict[str, Any],
     name: str,
     profile: str,
     source: str,

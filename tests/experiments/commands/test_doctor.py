@@ -164,7 +164,9 @@ def test_without_sc2path_the_default_is_checked(tmp_path, monkeypatch):
 def test_public_data_are_counted_with_their_size(tmp_path, capsys):
     assert check("omiga", "Public").found == "0 of 15 datasets, 0.00 GB"
     write(tmp_path / "data", "omiga/mamujoco/3hopper.vlt/Expert/metadata.json")
-    with open(tmp_path / "data/omiga/mamujoco/3hopper.vlt/Expert/0", "wb") as file:
+    chunk = f"d/{'0' * 32}"
+    write(tmp_path / "data", f"omiga/mamujoco/3hopper.vlt/Expert/{chunk}")
+    with open(tmp_path / f"data/omiga/mamujoco/3hopper.vlt/Expert/{chunk}", "wb") as file:
         file.truncate(30_000_000)
     item = check("omiga", "Public")
     assert (item.state, item.found) == ("missing", "1 of 15 datasets, 0.03 GB")
