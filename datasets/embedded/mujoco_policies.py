@@ -32,12 +32,6 @@ def forward(weights: Sequence[Any], x: Any, tanh: Callable[[Any], Any] = np.tanh
     return (x @ w + b[:, None]).swapaxes(0, 1)
 
 
-def noisy(mean: Any, noise: float, rng: np.random.Generator) -> Any:
-    """Actions around a mean, both within [-1, 1]: a mean far outside would leave nothing of the noise."""
-    mean = np.clip(mean, -1.0, 1.0)
-    return np.clip(mean + noise * rng.standard_normal(mean.shape, np.float32), -1.0, 1.0)
-
-
 class Moments:
     """Running mean and variance of the inputs: [J,n]."""
 
@@ -75,7 +69,8 @@ class Pilot:
     def __call__(self, view: View, rng: np.random.Generator) -> np.ndarray:
         """Joint actions [E,I,A] within [-1, 1]."""
         action = forward(self.weights, senses(view, *self.weights[0].shape[:2]))
-        return noisy(action.reshape(*view.obs.shape[:2], -1), self.noise, rng)
+        mean = np.clip(action.reshape(*view.obs.shape[:2], -1), -1.0, 1.0)  # far outside, no noise would be left
+        return np.clip(mean + self.noise * rng.standard_normal(mean.shape, np.float32), -1.0, 1.0)
 
 
 class Snapshot(NamedTuple):

@@ -1,9 +1,8 @@
 """Train the behaviour policies behind the embedded robot data: `offmarl data train-behaviour mamujoco/3hopper`.
 
-The hopper learns by augmented random search (Mania et al. 2018, arXiv:1803.07055, V2-t): a linear policy, no gradients.
-Cheetahs and ant learn by PPO (Schulman et al. 2017). All train with the noise on actions that they are recorded with,
-so that the data cover the actions around a policy as well as its own. Snapshots of independent runs are measured as
-they will be recorded; those are kept whose mixture has the mean and the deviation of the real dataset's returns.
+They learn by PPO (Schulman et al. 2017), with noise on actions that falls to what they are recorded with: so the data
+cover the actions around a policy as well as its own. Snapshots of independent runs are measured as they will be
+recorded; those are kept whose mixture has the mean and the deviation of the real dataset's returns.
 Shapes: E episodes, T steps, J networks (1, or one per agent) of n inputs and k outputs.
 """
 
@@ -20,26 +19,12 @@ from offmarl.benchmarks.env import View
 from offmarl.benchmarks.mamujoco import ROBOTS, MaMujocoEnv
 from offmarl.benchmarks.tasks import Task
 from offmarl.datasets.embedded.actors import save
-from offmarl.datasets.embedded.mujoco_policies import Moments, Pilot, Snapshot, choose, forward, noisy, senses
+from offmarl.datasets.embedded.mujoco_policies import Moments, Pilot, Snapshot, choose, forward, senses
 
 SNAPSHOTS, EPISODES = 24, 10  # snapshots of a run, at most; episodes that each is measured on
 HIDDEN, LANES, BATCH, MINIBATCH, EPOCHS = 64, 2, 2000, 256, 10
 GAMMA, LAMBDA, CLIP, LEARNING_RATE, MAX_GRADIENT, REWARD_SCALE = 0.99, 0.95, 0.2, 3e-4, 0.5, 0.03
 EXPLORATION = 0.6  # standard deviation of PPO's first actions
-
-
-@dataclass(frozen=True)
-class Search:
-    """Random search: directions tried per step, how many of them count, the step's size and theirs."""
-
-    directions: int = 16
-    elite: int = 4
-    rate: float = 0.01
-    radius: float = 0.025
-    bonus: float = 1.0  # reward per step for not falling, which the search ignores
-
-
-SEARCH = {"3hopper": Search()}  # others learn by PPO
 
 
 @dataclass(frozen=True)
@@ -75,10 +60,10 @@ def train_behaviours(task: Task, targets: dict[str, tuple[float, float]], budget
 
 def train(task: Task, seed: int, budget: Budget) -> list[Snapshot]:
     """One run's snapshots, the untrained policy first."""
-    learn, judge, steps = (search if task.short in SEARCH else ppo), MaMujocoEnv(task, EPISODES), budget.steps
+    judge, steps = MaMujocoEnv(task, EPISODES), budget.steps
     snapshots: list[Snapshot] = []
     with tqdm(total=steps, desc=f"{task.name} run {seed}", unit="step", unit_scale=True) as bar:
-        for done, weights in learn(task, seed, budget):
+        for done, weights in ppo(task, seed, budget):
             if done < len(snapshots) * steps / SNAPSHOTS and done < steps:
                 continue
             weights = [w.astype(np.float16) for w in weights]
@@ -120,31 +105,6 @@ def _inputs(played: Played, networks: int, inputs: int) -> np.ndarray:
     """The networks' inputs at all steps before the ends of episodes: [B,J,n]."""
     rows = View(*(None if part is None else part[:-1][played.live] for part in played.view))
     return senses(rows, networks, inputs).astype(np.float64)
-
-
-def search(task: Task, seed: int, budget: Budget) -> Iterator[tuple[int, list[np.ndarray]]]:
-    """Augmented random search: steps so far and weights after every step."""
-    s, rng, shape = SEARCH[task.short], np.random.default_rng(seed), _shape(task)
-    env = MaMujocoEnv(task, 2 * s.directions)
-    flat = (env.lanes, task.agents, task.actions)
-    first = play(env, lambda _: rng.uniform(-1, 1, flat), rng.integers(2**31, size=env.lanes))
-    seen, w, used = Moments(_inputs(first, *shape[:2])), np.zeros(shape), int(first.live.sum())
-    while True:
-        yield used, seen.fold(w)
-        tried = rng.standard_normal((s.directions, *shape))
-        matrix, bias = seen.fold(w + s.radius * np.concatenate([tried, -tried]))
-
-        def act(view: View, matrix: np.ndarray = matrix, bias: np.ndarray = bias) -> np.ndarray:
-            x = senses(view, *shape[:2])
-            return noisy(((x[..., None, :] @ matrix)[..., 0, :] + bias).reshape(flat), budget.noise, rng)
-
-        played = play(env, act, rng.integers(2**31, size=env.lanes))
-        plus, minus = ((played.reward - s.bonus) * played.live).sum(0).reshape(2, -1)
-        best = np.argsort(-np.maximum(plus, minus))[: s.elite]
-        scale = s.elite * np.concatenate([plus[best], minus[best]]).std()
-        w = w + s.rate / scale * np.tensordot(plus[best] - minus[best], tried[best], 1)
-        seen.add(_inputs(played, *shape[:2]))
-        used += int(played.live.sum())
 
 
 def ppo(task: Task, seed: int, budget: Budget) -> Iterator[tuple[int, list[np.ndarray]]]:
