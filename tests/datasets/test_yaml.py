@@ -44,7 +44,7 @@ FAULTS = [
     (RECIPES, "smac/3m:", "smac/3n:", "recipes.yaml: smac/3n: unknown task 'smac/3n': did you mean 'smac/3m'?"),
     (RECIPES, "    good:", "    goood:", "smac/3m.datasets.goood: unknown quality 'goood': did you mean 'good'?"),
     (RECIPES, "behaviours: trained", "behavior: trained", "in smac/3m.datasets.good: did you mean 'behaviours'?"),
-    (RECIPES, "runs: 10", "run: 10", "unknown key 'run' in smac/3m.training: did you mean 'runs'?"),
+    (RECIPES, "runs: 5", "run: 5", "unknown key 'run' in smac/3m.training: did you mean 'runs'?"),
     (RECIPES, "[16.49, 5.92]", "[16.49, x]", "smac/3m.datasets.good.target.1: input should be a valid number"),
     (RECIPES, "{medium: 0.9,", "{medum: 0.9,", "unknown quality 'medum': did you mean 'medium'?"),
     (SOURCES, "licence:", "license:", "sources.yaml: unknown key 'license' in og_marl: did you mean 'licence'?"),
