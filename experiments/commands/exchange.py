@@ -85,7 +85,7 @@ def episodes(records: list[Record]) -> Any:
         {**record["cell"], "run_id": record["run_id"], "step": evaluation["step"], "play": evaluation["play"]}
         | {"episode": k, "return": value}
         | {"won": evaluation["won"][k] if evaluation.get("won") else None, "length": evaluation["lengths"][k]}
-        | {"lost_seeds": record["lost_seeds"]}
+        | {"lost_seeds": record.get("lost_seeds", 0)}
         for record in records
         for evaluation in record["evaluations"]
         for k, value in enumerate(evaluation["returns"])

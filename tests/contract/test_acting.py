@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from offmarl.algorithms.parts.nets import AgentNet
+from offmarl.algorithms.parts.nets import MLP, AgentNet
 
 SEEDS = (3, 5)
 
@@ -97,8 +97,12 @@ def test_agents_have_weights_of_their_own_without_sharing(build):
 def test_nfe_is_the_number_of_network_calls_of_one_decision(build, views):
     algorithm = build()
     calls = []
-    for net in algorithm.nets.children():
-        net.register_forward_hook(lambda *_: calls.append(1))
+    for (
+        net
+    ) in algorithm.nets.children():  # a perceptron may multiply in its first layer in advance: its last one counts
+        perceptron = net.mlp if isinstance(net, AgentNet) else net
+        part = perceptron.layers[-1] if isinstance(perceptron, MLP) else net
+        part.register_forward_hook(lambda *_: calls.append(1))
     algorithm.act(*views)
     assert len(calls) == algorithm.nfe() >= 1
 

@@ -14,7 +14,7 @@ from offmarl.datasets.catalogue import SOURCES, catalogue
 from offmarl.datasets.embedded import recipes
 
 # Of the keys of all embedded datasets, without simulators' versions.
-KEYS = "84b7c811ab90b2924cf29ba2a874fd3042be571924e6c90cb49a6d546f89f11c"
+KEYS = "db63470a36ea44896459390138311978438b64d76e1dcb26890b778e99c4661e"
 
 
 def test_keys_are_those_of_existing_caches(monkeypatch):

@@ -1,5 +1,6 @@
 """tools/soak.py: trainings that are killed at random moments lose nothing, and a loss is counted."""
 
+import json
 import shutil
 
 import pytest
@@ -38,7 +39,11 @@ def exchange(place, other):
 
 
 def double(place, other):
-    shutil.copytree(place, place.with_name(place.name[:-8] + "0" * 8), dirs_exist_ok=True)
+    twin = place.with_name(place.name[:-8] + "0" * 8)
+    shutil.copytree(place, twin, dirs_exist_ok=True)
+    (twin / "SHA256SUMS").unlink()
+    record = json.loads((twin / "run.json").read_text())
+    (twin / "run.json").write_text(json.dumps(record | {"run_id": twin.name}))  # a copy that says otherwise is no run
 
 
 @pytest.mark.parametrize(("fault", "spoil"), [("lost", take_away), ("different", exchange), ("twice", double)])

@@ -79,7 +79,7 @@ def test_a_task_counts_its_entry_and_its_simulator():
     sums = {task: code.code_sums("bc", task)["task"] for task in ("smac/3m", "smac/8m", "mpe/spread", "mpe/tag")}
     assert len(set(sums.values())) == 4
     names = {line.split()[0] for line in code._adapter_sources("smax")}
-    assert names == {"env.py", "battle.py", "units.py"}
+    assert names == {"env.py", "battle.py", "starts.py", "units.py"}
 
 
 def test_a_run_is_stale_where_a_stored_sum_differs():
