@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import numpy as np
 import pandas as pd
@@ -106,15 +106,28 @@ def _scores(runs: list[Run], normalised: Collection[str]) -> str:
 
 def _strayed(runs: list[Run]) -> list[str]:
     """A note on the cells whose critics are far from the data's own discounted return."""
-    places: dict[str, list[str]] = defaultdict(list)
+    places: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
         if run["status"] == "done" and strayed(run):
-            words = f"{run['task'].split('/')[-1]} {run['quality']} seed {run['seed']}"
-            places[run["title"] or run["algorithm"]].append(f"{words} ({run['value']:.3g}, {run['data_value']:.3g})")
+            dataset = f"{run['task'].split('/')[-1]} {run['quality']}"
+            places[run["title"] or run["algorithm"]][dataset].append(run["value"] / run["data_value"])
     if not places:
         return []
-    cells = "; ".join(f"{title}: {', '.join(dict.fromkeys(found))}" for title, found in places.items())
-    return [f"Critics whose mean value on the data is not within half to twice the data's discounted return: {cells}."]
+    told = [f"{title} on {_few(list(datasets))} ({_shares(datasets.values())})" for title, datasets in places.items()]
+    rule = "Critics whose mean value on the data is not within half to twice the data's discounted return"
+    return [f"{rule} (in parentheses their share of it): {'; '.join(told)}. `offmarl status` lists every run."]
+
+
+def _few(names: list[str]) -> str:
+    """Up to three names, or how many there are."""
+    return ", ".join(names) if len(names) <= 3 else f"{len(names)} datasets"
+
+
+def _shares(datasets: Iterable[list[float]]) -> str:
+    """The least and the largest share of the seeds of some datasets: -0.05 to 0.12."""
+    shares = [share for seeds in datasets for share in seeds]
+    low, high = f"{min(shares):.2g}", f"{max(shares):.2g}"
+    return low if low == high else f"{low} to {high}"
 
 
 def _unlocked(runs: list[Run]) -> list[str]:

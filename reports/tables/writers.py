@@ -83,7 +83,7 @@ def plain(table: Table, width: int = 118) -> str:
     """For the terminal: our mean, * for the best of the row, and the paper's mean in parentheses."""
     marks, reduced = _marks(table), _reduced_methods(table)
     rows = [["dataset", *_titles(table, PLAIN)]]
-    for cells in by_dataset(table.rows):
+    for cells in _shown(table):
         line = [cells[0].label]
         for row in cells:
             ours = _ours(row, PLAIN, marks) + _reduced_mark(_is_marked(row, reduced), PLAIN)
@@ -96,10 +96,19 @@ def plain(table: Table, width: int = 118) -> str:
     return "\n".join([table.title, "", *lines, "", *below]) + "\n"
 
 
+def _shown(table: Table) -> list[list[Row]]:
+    """The cells of every line. Plays without standing have none where nothing was played: no number was published."""
+    return [
+        cells
+        for cells in by_dataset(table.rows)
+        if cells[0].play == table.plays[0] or any(row.has_mean for row in cells)
+    ]
+
+
 def _rows(table: Table, markup: Markup) -> Iterator[tuple[str, str, list[tuple[str, str]]]]:
     """Label, mean return of the data, and (ours, paper's) for every method, in the words of a format."""
     marks, reduced = _marks(table), _reduced_methods(table)
-    for cells in by_dataset(table.rows):
+    for cells in _shown(table):
         data = _number(cells[0].dataset_mean) or markup.escape("–")
         numbers = []
         for row in cells:

@@ -112,3 +112,25 @@ def test_the_site_has_a_page_for_a_cell_in_each_play(two_plays, tmp_path):
         assert {line.split(",")[2] for line in lines[1:]} == {play}
     index = (tmp_path / "site" / "index.html").read_text()
     assert "SMACv1 (zero noise): aggregates" in index and "3m good (zero noise)" in index
+
+
+def test_a_line_of_a_further_play_waits_for_its_first_number(two_plays, build):
+    store, suite = two_plays
+    for path in (store / "runs").glob("*/run.json"):
+        record = json.loads(path.read_text())
+        if record["cell"]["quality"] == "good":
+            record["evaluations"] = [one for one in record["evaluations"] if one["play"] == "own"]
+            path.write_text(json.dumps(record))
+    for write in (writers.markdown, writers.plain, writers.latex):
+        text = write(build(store, suite))
+        assert "3m good" in text and "3m good (zero noise)" not in text and "3m poor (zero noise)" in text
+
+
+def test_values_far_from_the_datas_are_told_in_a_line(store, suite, build):
+    for path in (store / "runs").glob("*/run.json"):
+        record = json.loads(path.read_text())
+        if record["cell"]["algorithm"] == "mac_flow":
+            share = {"good": 1.0, "poor": 0.25 + record["cell"]["seed"]}.get(record["cell"]["quality"], -3.0)
+            path.write_text(json.dumps(record | {"value": {"value": 8.0 * share, "data_value": 8.0}}))
+    (note,) = [note for note in build(store, suite).notes if note.startswith("Critics")]
+    assert "MAC-Flow on " in note and "(-3 to 0.25)" in note and "good" not in note and "BC" not in note
