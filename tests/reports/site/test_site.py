@@ -387,3 +387,18 @@ def test_ties_notes_and_findings_about_published_columns_are_shown(tmp_path, wri
 def test_long_tables_can_be_had_as_csv(store, make, build):
     table = pd.read_csv(make(store) / "tables" / "smac.quick.embedded.csv")
     assert table["mean"].tolist() == pytest.approx([row.mean for row in build(store).rows])
+
+
+def test_the_page_of_a_cell_sets_the_critics_value_beside_the_datas_return(store, make):
+    for path in (store / "runs").glob("*mac_flow*/run.json"):
+        record = json.loads(path.read_text())
+        value = {"value": 4.25 + record["cell"]["seed"], "data_value": 11.5}
+        path.write_text(json.dumps(record | {"value": value}))
+    place = make(store) / "cells"
+    table = next(
+        t for t in Page(place / "smac.3m.good.mac_flow.smac.quick.embedded.html").tables if t[0][0][0] == "seed"
+    )
+    head = [cell[0] for cell in table[0]]
+    shown = [[row[head.index(name)][0] for name in ("critic’s value", "data’s")] for row in table[1:]]
+    assert shown[:2] == [["4.25", "11.50"], ["5.25", "11.50"]]
+    assert "critic’s value" not in (place / "smac.3m.good.bc.smac.quick.embedded.html").read_text()
