@@ -6,6 +6,8 @@ cells. A job whose worker dies is retried once, and continues from its last chec
 
 import logging
 import os
+import shlex
+import sys
 import tempfile
 import time
 import uuid
@@ -136,6 +138,7 @@ def run_ray(grid: Sequence[Job], results: Path, host: Host, workers: int) -> lis
         where: dict[str, Any] = {"runtime_env": {"env_vars": chosen_paths()}}  # on every node
     else:  # "local": not another Ray that runs on this machine
         where = {"address": "local", "num_cpus": workers * host.threads, "include_dashboard": False}
+        where["runtime_env"] = {"py_executable": shlex.quote(sys.executable)}  # Ray's shell would split it at a space
         if len(tempfile.gettempdir()) > LONGEST_TMPDIR and os.access("/tmp", os.W_OK):
             where["_temp_dir"] = "/tmp/ray"
     ray.init(**where, logging_level=logging.ERROR, log_to_driver=False)

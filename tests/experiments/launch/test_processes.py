@@ -120,3 +120,20 @@ def test_ray_tries_again_when_a_worker_is_killed_and_stops_by_hand_with_everythi
     assert driver.returncode == 130 and "Traceback" not in err
     assert err.splitlines()[-1] == "offmarl: stopped; the same command continues where it was"
     assert sorted(path.suffix for path in (tmp_path / "work").iterdir()) == [".pt", ".pt"]
+
+
+def test_ray_trains_by_an_interpreter_in_a_folder_with_spaces_and_umlauts(tmp_path):
+    """A clone may lie anywhere; Ray starts its workers through a shell."""
+    environment = tmp_path / "Ein Ördner; mit Zeichen" / ".venv"
+    (environment / "bin").mkdir(parents=True)
+    (environment / "lib").symlink_to(Path(sys.prefix) / "lib")
+    (environment / "pyvenv.cfg").write_text((Path(sys.prefix) / "pyvenv.cfg").read_text())
+    python = environment / "bin" / "python"
+    python.symlink_to(os.path.realpath(sys.executable))
+    call = "from offmarl.experiments.cli import main; raise SystemExit(main())"
+    small = ["--profile", "smoke", "--algorithms", "bc,flow_bc", "--steps", "20", "--jobs", "2"]
+    command = [python, "-c", call, *SPREAD, *small, "--results", environment.parent / "results"]
+    surroundings = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {"LANG": "C", "LC_ALL": "C"}
+    done = subprocess.run(command, cwd=tmp_path, env=surroundings, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert len(list((environment.parent / "results" / "runs").iterdir())) == 4
