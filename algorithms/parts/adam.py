@@ -68,6 +68,6 @@ class Adam:
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume from a `state_dict`."""
-        for own, stored in zip(("means", "squares", "steps"), (state["means"], state["squares"], state["steps"])):
-            for mine, other in zip(getattr(self, own), stored, strict=True):
+        for name, own in self.state_dict().items():
+            for mine, other in zip(own, state[name], strict=True):
                 mine.copy_(other)

@@ -158,14 +158,19 @@ class Run:
             raise
         finally:
             self.algorithm.play = OWN
-            if point := self.values.point(self.algorithm):
-                step, metrics = self.curves[-1] if self.curves else (0, {})
-                if step == self.step:
-                    self.curves.pop()
-                self.curves.append((self.step, metrics | point if step == self.step else point))
         self.evaluations += found
+        self.note_values()
         if not self.over and (release := getattr(self.env, "release", None)):
             release()  # games take about a gigabyte each
+
+    def note_values(self) -> None:
+        """Add the critic's mean value on the data, if there is a critic, to the curves' point of this step."""
+        if not (point := self.values.point(self.algorithm)):
+            return
+        if self.curves and self.curves[-1][0] == self.step:
+            self.curves[-1][1].update(point)
+        else:
+            self.curves.append((self.step, point))
 
     def save(self) -> None:
         """Write a checkpoint from which the run continues bit for bit; it appears whole or not at all.

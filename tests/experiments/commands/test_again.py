@@ -1,12 +1,11 @@
 """A method is trained, corrected, and asked for again: the old number is called stale until `--again` replaces it."""
 
 import json
-import os
 
 import pytest
 import torch
 
-from offmarl.algorithms import PATHS, registry
+from offmarl.algorithms import registry
 from offmarl.experiments.cli import main
 from offmarl.experiments.grid import code
 from offmarl.experiments.grid import jobs as grid
@@ -24,14 +23,7 @@ class Mine(BC):
 """
 
 
-@pytest.fixture(autouse=True)
-def no_leftovers(monkeypatch):
-    """Each test starts and ends with the methods of the repository only."""
-    monkeypatch.setenv(PATHS, "")
-    registry.cache_clear()
-    yield
-    os.environ[PATHS] = ""
-    registry.cache_clear()
+pytestmark = pytest.mark.usefixtures("no_leftovers")
 
 
 @pytest.fixture

@@ -16,14 +16,7 @@ from offmarl.experiments.commands import method
 CHECKOUT = Path(__file__).parents[3]
 
 
-@pytest.fixture(autouse=True)
-def no_leftovers(monkeypatch):
-    """Each test starts and ends with the methods of the repository only."""
-    monkeypatch.setenv(PATHS, "")
-    registry.cache_clear()
-    yield
-    os.environ[PATHS] = ""
-    registry.cache_clear()
+pytestmark = pytest.mark.usefixtures("no_leftovers")
 
 
 @pytest.fixture
