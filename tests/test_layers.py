@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("algorithms", "benchmarks", "datasets", "experiments", "reports")
 FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
-LONGEST_FILE, LONGEST_FUNCTION, MOST_ENTRIES = 350, 60, 15
+LONGEST_FILE, LONGEST_TEST_FILE, LONGEST_FUNCTION, MOST_ENTRIES = 350, 400, 60, 15
 LISTS = {"algorithms", "suites", "weights", "published", "templates"}  # folders that list things of one kind
 
 DATA = {"algorithms.parts.batch", "algorithms.parts.streams", "benchmarks", "datasets"}  # and what data may use
@@ -138,6 +138,11 @@ def test_files_and_functions_stay_short(module):
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
             assert node.end_lineno - node.lineno < LONGEST_FUNCTION, node.name
+
+
+def test_files_of_tests_stay_short():
+    lengths = {str(path.relative_to(ROOT)): path.read_text().count("\n") for path in (ROOT / "tests").rglob("*.py")}
+    assert {name: lines for name, lines in lengths.items() if lines > LONGEST_TEST_FILE} == {}
 
 
 def test_the_wheel_holds_every_package():

@@ -108,6 +108,14 @@ def write_npy(folder, columns, following):
         np.save(folder / f"dones_{i}.npy", np.zeros(len(following)))
 
 
+def hopper(entry, lengths=(30, 12, 45), seed=0):
+    """Write a dataset of OMIGA's hopper."""
+    story = episodes(entry.task, lengths, seed)
+    for one in story:
+        one["rewards"][:] = one["rewards"][:, :1]
+    write_hdf5(entry.paths()[1], rows(story, delimited=True))
+
+
 @pytest.fixture(scope="session")
 def forge():
     """The functions above."""

@@ -1,42 +1,19 @@
-"""The adapter of the real StarCraft environments, on a stand-in: neither the game nor the packages are here."""
+"""The adapter of the real StarCraft environments, on a stand-in: what is seen, and what the packages are told."""
 
-import gc
 import json
 import os
-import re
-import shutil
-import signal
-import subprocess
 import sys
 from copy import deepcopy
-from dataclasses import replace
 
 import numpy as np
 import pytest
+from starcraft_tasks import OMIGA, real, stop, words
 
 from offmarl.benchmarks.starcraft import env as starcraft
-from offmarl.benchmarks.starcraft.env import RESTARTS, StarCraftEnv, StarCraftError
-from offmarl.benchmarks.starcraft.packages import PACKAGES, facts, missing
+from offmarl.benchmarks.starcraft.packages import PACKAGES
 from offmarl.benchmarks.tasks import tasks
 
-
-def real(name, **changes):
-    task = tasks()[name]
-    return replace(task, **{"engine": task.family, **changes})
-
-
-OMIGA = dict(engine="smac_omiga", obs=478, state=1350)
 STARCRAFT = [name for name, task in tasks().items() if task.family in ("smac", "smacv2")]
-
-
-def stop(env):
-    """The action that everybody may take."""
-    return env.step(np.ones((env.lanes, env.task.agents), int))
-
-
-def words(step, lane=0):
-    flags = {"done": step.done, "timeout": step.timeout, "won": step.won, "void": step.void}
-    return " ".join(name for name, flag in flags.items() if flag[lane])
 
 
 # What is seen, and how episodes end.
@@ -184,171 +161,6 @@ def test_omigas_smac_is_given_the_settings_of_its_data(world, make):
     assert len(note["made"]) == 12
 
 
-# Crashes.
-
-
-@pytest.mark.parametrize(
-    ("fault", "changes"),
-    [("crash", {}), ("raise", {}), ("die", {}), ("hang", {}), ("crash", OMIGA)],
-    ids=str,
-)
-def test_a_broken_game_makes_its_lane_void_and_the_next_reset_mends_it(world, make, monkeypatch, fault, changes):
-    world.plan(faults={"1": [fault, 2]}, ends={"2": [4, 1], "4": [2, 1]})
-    env = make(real("smac/2c_vs_64zg", **changes), 2)
-    env.reset(np.array([1, 2]))
-    before = stop(env)
-    if fault == "hang":
-        monkeypatch.setattr(starcraft, "STEP_SECONDS", 0.5)
-    broken, after, last = (stop(env) for _ in range(3))
-    assert [words(broken, lane) for lane in range(2)] == ["done void", ""]
-    assert broken.reward[0] == 0 and broken.reward[1] > 0
-    assert np.array_equal(broken.view.obs[0], before.view.obs[0])
-    assert words(after) == "done void" and after.reward[0] == 0
-    assert words(last, 1) == "done won"
-    assert len(world.alive(wanted=2)) == 2  # the other lane and its game
-    env.reset(np.array([3, 4]))
-    assert words(stop(env)) == "" and words(stop(env), 1) == "done won"
-    assert len({note["pid"] for note in world.notes("made")}) == 3
-    assert len(world.notes("game")) == 3  # none was launched that nobody plays
-
-
-def test_a_worker_killed_from_outside_takes_its_game_along(world, make):
-    env = make(real("smac/3m"), 2)
-    env.reset(np.array([1, 2]))
-    one, two = sorted(world.notes("game"), key=lambda note: note["seed"])
-    os.kill(one["pid"], signal.SIGKILL)
-    step = stop(env)
-    assert [words(step, lane) for lane in range(2)] == ["done void", ""]
-    assert world.alive(wanted=2) == {two["pid"], two["game"]}
-
-
-def test_a_game_that_breaks_at_the_start_is_started_again(world, make):
-    world.plan(faults={"1": ["crash", 0]})
-    env = make(real("smac/3m"))
-    start = env._start
-    env._start = lambda: (start(), world.plan())  # the second game is sound
-    assert env.reset(np.array([1])).legal.any()
-    assert len(world.notes("made")) == 2
-    assert words(stop(env)) == ""
-
-
-def test_a_lane_that_keeps_breaking_is_given_up(world, make):
-    world.plan(faults={"1": ["raise", 0]})
-    env = make(real("smac/3m"), 2)
-    with pytest.raises(RuntimeError, match="lane 1 failed 4 times in a row.*ValueError: websocket broken") as error:
-        env.reset(np.array([2, 1]))
-    assert not isinstance(error.value, StarCraftError)
-    assert len(world.notes("made")) == 2 + RESTARTS
-    assert not world.alive(wanted=0)
-
-
-def test_an_episode_that_ends_well_forgives_earlier_failures(world, make):
-    world.plan(faults={"1": ["raise", 1]}, ends={"2": [1, 1]})
-    env = make(real("smac/3m"))
-    for seed in (1, 1, 1, 2, 1, 1, 1):
-        env.reset(np.array([seed]))
-        assert words(stop(env)) == ("done won" if seed == 2 else "done void")
-    env.reset(np.array([1]))
-    with pytest.raises(RuntimeError, match="4 times"):
-        stop(env)
-
-
-# What is missing.
-
-
-def refusal(task, make):
-    with pytest.raises(StarCraftError) as error:
-        make(task)
-    text = str(error.value)
-    assert text.startswith(task.name) and text.endswith("offmarl doctor shows what is missing") and "\n" not in text
-    return text
-
-
-@pytest.mark.parametrize(
-    ("size", "value", "name"),
-    [("obs_size", 33, "obs is 33.*should be 30"), ("episode_limit", 100, "limit is 100.*should be 60")],
-)
-def test_other_sizes_are_refused_once_and_for_all(world, make, size, value, name):
-    world.plan(info={size: value})
-    text = refusal(real("smac/3m"), make)
-    assert re.search(name, text) and "pip install" in text
-    assert len(world.notes("made")) == 1
-
-
-def test_the_fork_is_not_taken_for_smac(make):
-    assert "obs is 478" in refusal(real("smac/2c_vs_64zg", engine="smac_omiga"), make)
-
-
-def test_a_game_that_lacks_files_is_not_tried_again(world, make):
-    world.plan(faults={"1": ["lost", 0]})
-    env = make(real("smac/3m"))
-    with pytest.raises(StarCraftError, match="FileNotFoundError.*SC2.4.10.zip.*offmarl doctor"):
-        env.reset(np.array([1]))
-    assert len(world.notes("made")) == 1
-
-
-def test_a_package_that_cannot_be_imported_is_reported(world, make):
-    world.write(world.root / "packages/smac/env/__init__.py", "import absent_thing\n")
-    text = refusal(real("smac/3m"), make)
-    assert "No module named 'absent_thing'" in text and "oxwhirl/smac.git" in text
-
-
-def test_automls_smac_is_recognised_without_importing_it(world, make):
-    shutil.rmtree(world.root / "packages/smac")
-    world.write(world.root / "packages/smac/__init__.py", "raise SystemExit('imported')\n")
-    text = refusal(real("smac/3m"), make)
-    assert "AutoML" in text and f"{sys.executable} -m pip uninstall -y smac && {sys.executable} -m pip install" in text
-    assert "smac" not in facts("smac")
-    assert missing("smacv2") == "" == missing("smac_omiga")
-
-
-@pytest.mark.parametrize("engine", list(PACKAGES))
-def test_what_is_missing_is_named_with_its_command(world, engine):
-    assert missing(engine) == missing(engine, "3m") == ""
-    name = PACKAGES[engine].module.split(".")[0]
-
-    def lacks(folder, *parts):
-        shutil.rmtree(folder)
-        assert all(part in missing(engine) for part in parts), missing(engine)
-        assert "\n" not in missing(engine)
-
-    lacks(world.game / "Maps", "SC2Map", f"unzip -o maps.zip -d {world.game}/Maps")
-    lacks(world.game / "Versions", "SC2PATH", "SC2.4.10.zip", "SC2Map")  # all at once
-    lacks(world.root / "packages/pysc2", "pysc2", "pysc2==4.0.0", "SC2.4.10.zip", "SC2Map")
-    lacks(world.root / "packages" / name, name, "pip install --no-deps", "git+https://github.com/")
-
-
-def change(game, what, to):
-    (game / what).rename(game / to)
-
-
-ALMOST = {  # what pysc2 refuses, though it looks right; and what must be said
-    "folder of maps": (lambda g: change(g, "Maps/SMAC_Maps", "Maps/smac_maps"), "mv {}/Maps/smac_maps/3m.SC2Map "),
-    "maps": (lambda g: change(g, "Maps", "maps"), "mkdir -p {0}/Maps/SMAC_Maps && mv {0}/maps/SMAC_Maps/3m.SC2Map "),
-    "map": (lambda g: change(g, "Maps/SMAC_Maps/3m.SC2Map", "Maps/SMAC_Maps/3M.sc2map"), "mv {}/Maps/SMAC_Maps/3M.sc2"),
-    "too deep": (
-        lambda g: (change(g, "Maps", "deep"), (g / "Maps").mkdir(), change(g, "deep", "Maps/SMAC_Maps")),
-        "mv {}/Maps/SMAC_Maps/SMAC_Maps/3m.SC2Map {}/Maps/SMAC_Maps/3m.SC2Map",
-    ),
-    "no program": (lambda g: (g / "Versions/Base75689/SC2_x64").unlink(), "no {}/Versions/Base75689/SC2_x64"),
-    "an empty newer one": (lambda g: (g / "Versions/Base99999").mkdir(), "no {}/Versions/Base99999/SC2_x64"),
-    "not executable": (
-        lambda g: (g / "Versions/Base75689/SC2_x64").chmod(0o644),
-        "chmod +x {}/Versions/Base75689/SC2_x64",
-    ),
-    "a copy": (lambda g: (g / "Versions/Base75689x").mkdir(), "{}/Versions/Base75689x is no version"),
-    "too old": (lambda g: shutil.rmtree(g / "Versions/Base75689"), "{}/Versions/Base09999 is older than 3.16.1"),
-}
-
-
-@pytest.mark.parametrize("what", ALMOST)
-def test_what_pysc2_refuses_is_missing(world, what):
-    spoil, said = ALMOST[what]
-    spoil(world.game)
-    text = missing("smac", "3m")
-    assert said.format(world.game, world.game) in text and "\n" not in text and "~" not in text
-
-
 def test_the_callers_variables_do_not_reach_the_game(world, make, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "HTTPS_PROXY"):
@@ -375,91 +187,3 @@ def test_the_rewards_scale_counts_every_enemy_once(world, make, task, late, rese
     enemies = task.actions - 6
     assert world.notes("scale")[-1]["scale"] == 200 + enemies * (10 + 50)
     assert len(world.alive()) == 2  # the worker and one game
-
-
-def test_a_released_environment_starts_its_games_again(world, make):
-    env = make(real("smac/3m"), 2)
-    env.reset(np.array([1, 2]))
-    env.release()
-    assert not world.alive(wanted=0)
-    assert env.reset(np.array([1, 2])).legal.any()
-    assert len(world.alive(wanted=4)) == 4
-
-
-def test_a_single_map_can_be_missing(world, make):
-    (world.game / "Maps/SMAC_Maps/8m.SC2Map").unlink()
-    assert f"no {world.game}/Maps/SMAC_Maps/8m.SC2Map: " in refusal(real("smac/8m"), make)
-    assert missing("smac", "3m") == "" == missing("smac")
-
-
-def test_without_sc2path_the_home_folder_is_looked_into(world, make, monkeypatch):
-    monkeypatch.delenv("SC2PATH")
-    monkeypatch.setenv("HOME", str(world.root))
-    assert missing("smac") == ""
-    monkeypatch.setenv("HOME", str(world.root / "elsewhere"))
-    assert "SC2PATH is not set" in refusal(real("smac/3m"), make)
-
-
-def test_facts_are_versions_and_the_newest_build(world):
-    assert facts("smac") == {"starcraft": "Base75689"}
-    packages = world.root / "packages"
-    world.write(packages / "SMAC-1.0.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: SMAC\nVersion: 1.0.0\n")
-    commit = json.dumps({"url": "https://github.com/oxwhirl/smac.git", "vcs_info": {"commit_id": "d6aab33f76ab"}})
-    world.write(packages / "SMAC-1.0.0.dist-info/direct_url.json", commit)
-    world.write(packages / "pysc2-4.0.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: PySC2\nVersion: 4.0.0\n")
-    assert facts("smac") == {"smac": "1.0.0 d6aab33f", "pysc2": "4.0.0", "starcraft": "Base75689"}
-    assert facts("smacv2") == {"pysc2": "4.0.0", "starcraft": "Base75689"}
-    shutil.rmtree(world.game)
-    assert facts("smacv2") == {"pysc2": "4.0.0"}
-
-
-# No process is left.
-
-
-def test_close_ends_workers_and_games_and_may_be_called_twice(world):
-    env = StarCraftEnv(real("smac/3m"), 2)
-    env.reset(np.array([1, 2]))
-    assert len(world.alive()) == 4
-    env.close()
-    assert not world.alive(wanted=0)
-    env.close()
-
-
-def test_an_environment_nobody_holds_ends_its_processes(world):
-    env = StarCraftEnv(real("smac/3m"), 1)
-    env.reset(np.array([1]))
-    del env
-    gc.collect()
-    assert not world.alive(wanted=0)
-
-
-KILL = "os.kill(os.getpid(), signal.SIGKILL)"
-LATER = f"signal.setitimer(signal.ITIMER_REAL, 1); signal.signal(signal.SIGALRM, lambda *_: {KILL})"
-HANG = f"{LATER}; env.step(np.ones((1, 3), int))"
-
-
-@pytest.mark.parametrize(
-    "end",
-    [
-        "",
-        KILL,
-        HANG,
-    ],
-    ids=["exit", "kill -9", "kill -9 while the game hangs"],
-)
-def test_processes_end_with_the_interpreter(world, end):
-    world.plan(faults={"1": ["hang", 1]})
-    script = (
-        "import os, signal, numpy as np\nfrom dataclasses import replace\nfrom offmarl.benchmarks.tasks import tasks\n"
-        "from offmarl.benchmarks.starcraft.env import StarCraftEnv\n"
-        "if __name__ == '__main__':\n"
-        "    env = StarCraftEnv(replace(tasks()['smac/3m'], engine='smac'), 1)\n"
-        f"    env.reset(np.array([1]))\n    {end or 'pass'}\n"
-    )
-    world.write(world.root / "script.py", script)
-    path = os.pathsep.join([str(world.root / "packages"), os.environ.get("PYTHONPATH", "")])
-    surroundings = os.environ | {"PYTHONPATH": path, "TMPDIR": str(world.root / "scratch")}
-    ended = subprocess.run([sys.executable, world.root / "script.py"], env=surroundings)
-    assert ended.returncode == (-9 if end else 0)
-    assert len(world.notes("game")) == 1
-    assert not world.alive(wanted=0) and len(world.notes("made")) == 1  # and the fixture sees that no folder is left
