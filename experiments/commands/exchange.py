@@ -1,10 +1,11 @@
-"""Results in and out: `offmarl export` writes every evaluation episode, `offmarl merge` joins several stores."""
+"""Results in and out: `offmarl export` writes episodes or records into one file, `offmarl merge` joins stores."""
 
 import argparse
 import json
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 SAME = ("evaluations", "status", "config", "protocol")  # what makes two runs of one cell the same run
 TAKEN, THERE = "taken", "there already"
+RECORDS = "records"  # the format that keeps whole records
 
 
 def export_options(parser: argparse.ArgumentParser) -> None:
@@ -27,8 +29,11 @@ def export_options(parser: argparse.ArgumentParser) -> None:
         ("export --out episodes.csv", "every evaluation episode"),
         ("export --format parquet --out episodes.parquet", ""),
         ("export --format marl-eval --out runs.json", "for marl-eval's plots"),
+        ("export --format records --out runs.tar.xz", "every record in one small file, which `merge` reads"),
     )
-    parser.add_argument("--format", default="csv", help="csv (default), parquet or marl-eval (its JSON)")
+    text = "csv (default), parquet or marl-eval (its JSON): episodes; records: all of every run but curves and weights"
+    parser.add_argument("--format", default="csv", help=text)
+    parser.add_argument("--profile", help="smoke, quick, standard or paper (default: all that ran)")
     parser.add_argument("--out", type=Path, required=True, help="the file to write")
     results_option(parser)
     parser.set_defaults(command=_export)
@@ -36,37 +41,65 @@ def export_options(parser: argparse.ArgumentParser) -> None:
 
 def merge_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
-    parser.epilog = examples(("merge /node1/results /node2/results --results joined", "two machines' runs"))
-    parser.add_argument("sources", nargs="+", type=Path, metavar="DIR", help="results directories to take runs from")
+    parser.epilog = examples(
+        ("merge /node1/results /node2/results --results joined", "two machines' runs"),
+        ("merge runs.tar.xz", "what `export --format records` wrote: runs without curves and weights"),
+    )
+    text = "results directories, or files of records, to take runs from"
+    parser.add_argument("sources", nargs="+", type=Path, metavar="DIR", help=text)
     results_option(parser, "results directory to write to")
     parser.set_defaults(command=_merge)
 
 
 def _export(args: argparse.Namespace) -> int:
-    from offmarl.experiments.store.reading import finished, readable
+    from offmarl.experiments.grid.suite import profiles
+    from offmarl.experiments.store.archive import pack
     from offmarl.experiments.store.store import Store
     from offmarl.reports.records.reader import newest
 
-    write = FORMATS[check_name("format", args.format, FORMATS)]
-    stored, _ = readable(Store(existing(args.results)))
-    lost = Counter(_training(run_id) for run_id, record in stored.items() if record["status"] != "done")
-    chosen, notes = newest([record for _, record in finished(args.results)])
-    records = [record | {"lost_seeds": lost[_training(record["run_id"])]} for record in chosen]
-    if not records:
-        raise UserError(f"export: {args.results} holds no finished run")
+    check_name("format", args.format, [*FORMATS, RECORDS])
+    if args.profile is not None:
+        check_name("profile", args.profile, profiles())
+    store = Store(existing(args.results))
+    found = _with_every_seed(store) if args.format == RECORDS else _finished(store)
+    chosen, notes = newest([record for record in found if args.profile in (None, record["cell"]["profile"])])
+    if not chosen:
+        raise UserError(f"export: {args.results} holds no finished run{f' of {args.profile}' if args.profile else ''}")
     for note in notes:
         print(note, file=sys.stderr)
-    partial = sum(record["lost_seeds"] > 0 for record in records)
+    partial = sum(record.get("lost_seeds", 0) > 0 for record in chosen)
     if partial and args.format == "marl-eval":
-        records = [record for record in records if not record["lost_seeds"]]
+        chosen = [record for record in chosen if not record["lost_seeds"]]
         print(f"left out: {partial} runs of cells that lost a seed (failed or diverged), as in our aggregates")
     try:
         with replacing(args.out) as draft:
-            write(records, draft)
+            if args.format == RECORDS:
+                pack([store.runs / record["run_id"] for record in chosen], draft)
+            else:
+                FORMATS[args.format](chosen, draft)
     except OSError as error:
         raise UserError(f"--out {args.out}: cannot be written ({error.strerror})") from error
-    print(f"written: {args.out} ({len(records)} runs)")
+    print(f"written: {args.out} ({len(chosen)} runs)")
     return 0
+
+
+def _with_every_seed(store: "Store") -> list[Record]:
+    """Every readable run, failed and diverged ones too; a message says what is left out."""
+    from offmarl.experiments.store.reading import readable
+
+    records, left_out = readable(store)
+    for line in left_out:
+        print(f"left out: {line}", file=sys.stderr)
+    return list(records.values())
+
+
+def _finished(store: "Store") -> list[Record]:
+    """Every finished run, with the number of seeds that its cell lost."""
+    from offmarl.experiments.store.reading import finished, readable
+
+    stored, _ = readable(store)
+    lost = Counter(_training(run_id) for run_id, record in stored.items() if record["status"] != "done")
+    return [record | {"lost_seeds": lost[_training(record["run_id"])]} for _, record in finished(store.root)]
 
 
 def _training(run_id: str) -> tuple[str, ...]:
@@ -130,13 +163,22 @@ FORMATS = {
 
 
 def _merge(args: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
+    from offmarl.experiments.store.archive import unpacked
     from offmarl.experiments.store.store import Store
 
-    sources, store = [existing(source, "merge") for source in args.sources], Store(writable(args.results))
+    files = [source for source in args.sources if source.is_file()]
+    sources = [existing(source, "merge") for source in args.sources if source not in files]
+    store = Store(writable(args.results))
     if store.root in sources:
         raise UserError(f"merge: {store.root} is both a source and --results; name another --results")
+    with unpacked(*files) as records:
+        return _take_all([*sources, records], store)
+
+
+def _take_all(sources: Sequence[Path], store: "Store") -> int:
+    """Take the runs of some results directories, say what became of them, and return the exit code."""
+    from tqdm import tqdm
+
     folders = [folder for source in sources for folder in sorted((source / "runs").glob("[!.]*"))]
     outcomes = [(folder, take(folder, store)) for folder in tqdm(folders, desc="merge", unit="run")]
     refused = [f"refused: {folder}: {why}" for folder, why in outcomes if why not in (TAKEN, THERE)]

@@ -70,7 +70,7 @@ def selection_options(options: argparse.ArgumentParser, profile: str, tasks: str
         tasks: which tasks are the default, for the help.
     """
     options.add_argument("--suite", required=True, help=SUITES)
-    text = f"how much work: smoke, quick or paper (default: {profile})"
+    text = f"how much work: smoke, quick, standard or paper (default: {profile})"
     options.add_argument("--profile", default=profile, help=text)
     options.add_argument("--algorithms", help="comma-separated methods (default: those of the suite)")
     method_file_option(options)

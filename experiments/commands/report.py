@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offmarl.experiments.commands.options import SUITES, examples, existing, results_option
+from offmarl.experiments.commands.options import SUITES, examples, existing, results_option, writable
 from offmarl.experiments.errors import UserError, check_name
 
 if TYPE_CHECKING:
@@ -20,32 +20,50 @@ def report_options(parser: argparse.ArgumentParser) -> None:
         ("report --suite smac", "Table 1 again"),
         ("report --suite continuous --profile paper", "of another profile"),
         ("report --suite all --site site", "the leaderboard, a folder of pages"),
+        ("report --suite smac --reference", "the results that ship with offmarl, and yours beside them"),
     )
     parser.add_argument("--suite", required=True, help=SUITES)
-    parser.add_argument("--profile", help="smoke, quick (default; for a site: all that ran) or paper")
+    parser.add_argument("--profile", help="smoke, quick (default; for a site: all that ran), standard or paper")
     parser.add_argument("--source", help="embedded (default; for a site: all that ran), og_marl, omiga or omar")
     results_option(parser)
     parser.add_argument("--site", type=Path, metavar="DIR", help="write the leaderboard, a folder of pages, instead")
+    text = "show the results that ship with offmarl, and yours of the same profile beside them"
+    parser.add_argument("--reference", action="store_true", help=text)
     parser.set_defaults(command=_report)
 
 
 def _report(args: argparse.Namespace) -> int:
     from offmarl.datasets.catalogue import SOURCES
-    from offmarl.experiments.grid.code import why_stale
-    from offmarl.experiments.grid.suite import expand, profiles
-    from offmarl.reports.records.reader import Records
+    from offmarl.experiments.grid.suite import REFERENCE, expand, profiles
 
     suites = expand(args.suite)
     if args.profile is not None:
         check_name("profile", args.profile, profiles())
     if args.source is not None:
         check_name("source", args.source, SOURCES)
-    records = Records.read(existing(args.results), why_stale)
+    records = _with_reference(args.results) if args.reference else _read(existing(args.results))
+    profile = args.profile or (REFERENCE if args.reference else None)
     if args.site:
-        return write_site(records, args.site, suites, args.profile, args.source)
+        return write_site(records, args.site, suites, profile, args.source)
     for suite in suites:
-        print_report(records, suite, args.profile or "quick", args.source or "embedded")
+        print_report(records, suite, profile or "quick", args.source or "embedded")
     return 0
+
+
+def _read(results: Path) -> "Records":
+    from offmarl.experiments.grid.code import why_stale
+    from offmarl.reports.records.reader import Records
+
+    return Records.read(results, why_stale)
+
+
+def _with_reference(results: Path) -> "Records":
+    """The runs that ship with offmarl and those of a results directory; their reports go to <results>/reference/."""
+    from offmarl.experiments.store.archive import shipped, unpacked
+
+    results = writable(results)
+    with unpacked(*shipped()) as reference:
+        return _read(results).beside(_read(reference), root=results / "reference")
 
 
 def suite_facts(name: str, source: str) -> tuple[dict[str, Any], dict[str, str], dict[str, set[str]]]:

@@ -11,6 +11,7 @@ from offmarl.benchmarks.yaml_files import Strict, packaged
 from offmarl.experiments.errors import check_name
 
 ALL = "all"  # every suite
+REFERENCE = "standard"  # the profile of the results that ship
 PACKAGE = "offmarl.experiments.grid"
 Count = Annotated[int, Field(gt=0)]
 LARGEST_SEED = 2**32 - 1  # evaluation episodes of larger ones would be those of smaller ones

@@ -9,7 +9,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,6 +65,19 @@ class Records:
         gone = sorted(run_id for run_id in moved if not (runs / run_id).exists())
         return cls(root, by_run, gone, stale, misplaced)
 
+    def beside(self, reference: "Records", root: Path) -> "Records":
+        """The reference's runs, and these as methods of their own, called yours; reports go to `root`.
+
+        A run that is the reference's very own, merged into this store, is shown once.
+        """
+        own = {
+            f"yours/{run_id}": record and _yours(record)
+            for run_id, record in self.by_run.items()
+            if record is None or record != reference.by_run.get(run_id)
+        }
+        stale = reference.stale | {f"yours/{run_id}": why for run_id, why in self.stale.items()}
+        return replace(self, root=root, by_run=reference.by_run | own, stale=stale)
+
     def select(
         self, profile: str | None = None, source: str | None = None, normalised: Collection[str] = ()
     ) -> Selection:
@@ -93,6 +106,16 @@ class Records:
             shown = f"{len(self.misplaced)} folders hold a run of another name: {_first(self.misplaced)}"
             notes.append(f"{shown}. They are copies, or were renamed, and are left out.")
         return Selection([scored(r) if r["cell"]["task"] in normalised else r for r in kept], notes)
+
+
+def _yours(record: Record) -> Record:
+    """A run under the name of a method of its own."""
+    name, facts = record["cell"]["algorithm"], record.get("algorithm") or {}
+    return record | {
+        "run_id": f"yours/{record['run_id']}",
+        "cell": record["cell"] | {"algorithm": f"{name}-yours"},
+        "algorithm": facts | {"title": f"{facts.get('title') or name} (yours)"},
+    }
 
 
 def read_record(folder: Path) -> Record | None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import tarfile
 
 import pandas as pd
 import pytest
@@ -143,3 +144,49 @@ def test_a_store_is_not_merged_into_itself(tmp_path, capsys):
     write(tmp_path / "out")
     assert merge(tmp_path, "out") == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_records_travel_in_one_small_file_and_make_the_same_table(tmp_path, capsys):
+    """What one machine ran counts as done on the next, without its weights; the same runs give the same file."""
+    results, joined = tmp_path / "r", tmp_path / "joined"
+    names = [write(results, seed=seed) for seed in (0, 1)]
+    names.append(write(results, seed=2, status="diverged", reason="|Q| is 1e+06"))
+    for out in ("a.tar.xz", "b.tar.xz"):
+        assert main(["export", "--format", "records", "--out", str(tmp_path / out), "--results", str(results)]) == 0
+    assert (tmp_path / "a.tar.xz").read_bytes() == (tmp_path / "b.tar.xz").read_bytes()
+    assert main(["merge", str(tmp_path / "a.tar.xz"), "--results", str(joined)]) == 0
+    assert "3 runs taken" in capsys.readouterr().out
+    assert [Store(joined).status(name) for name in names] == ["done", "done", "diverged"]
+    assert Store(joined).read(names[0]) == Store(results).read(names[0])
+    assert [path.name for path in sorted((joined / "runs" / names[0]).iterdir())] == ["SHA256SUMS", "run.json"]
+    assert main(["merge", str(tmp_path / "a.tar.xz"), "--results", str(joined)]) == 0
+    assert "3 were there already" in capsys.readouterr().out
+
+
+def test_records_of_a_profile_are_those_of_it_alone(tmp_path, capsys):
+    write(tmp_path / "r")
+    out = tmp_path / "x.tar.xz"
+    words = ["export", "--format", "records", "--out", str(out), "--results", str(tmp_path / "r"), "--profile"]
+    assert main([*words, "paper"]) == 2 and not out.exists()
+    assert "holds no finished run of paper" in capsys.readouterr().err
+    assert main([*words, "quick"]) == 0 and main([*words, "quikc"]) == 2
+
+
+@pytest.mark.parametrize("fault", ["no archive", "cut off", "another file in it", "out of its folder", "changed"])
+def test_a_file_of_records_that_is_none_or_torn_changes_nothing(tmp_path, capsys, fault):
+    name, out = write(tmp_path / "r"), tmp_path / "x.tar.xz"
+    assert main(["export", "--format", "records", "--out", str(out), "--results", str(tmp_path / "r")]) == 0
+    inside = {"another file in it": f"{name}/evil.sh", "out of its folder": f"../{name}/run.json"}
+    if fault == "no archive":
+        out.write_text("hello")
+    elif fault == "cut off":
+        out.write_bytes(out.read_bytes()[:-60])
+    else:
+        with tarfile.open(out, "w:xz") as archive:
+            archive.add(tmp_path / "r" / "runs" / name / "SHA256SUMS", f"{name}/SHA256SUMS")
+            (tmp_path / "run.json").write_text("{}")
+            archive.add(tmp_path / "run.json", inside.get(fault, f"{name}/run.json"))
+    code = main(["merge", str(out), "--results", str(tmp_path / "joined")])
+    err = capsys.readouterr().err
+    assert (code, "damaged" in err) == ((1 if fault == "changed" else 2), True)
+    assert not list((tmp_path / "joined").glob("runs/*"))

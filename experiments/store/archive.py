@@ -1,0 +1,76 @@
+"""The records of many runs in one file, without curves and weights: small enough to commit and to ship.
+
+The file is an xz-compressed tar archive of `<run id>/run.json` and `<run id>/SHA256SUMS`. The same runs give the same
+bytes. Unpacked it is a store, in which every run is done that was done.
+"""
+
+import io
+import lzma
+import re
+import tarfile
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+
+from offmarl.experiments.errors import UserError
+from offmarl.reports.records import checksums
+
+SUFFIX = ".tar.xz"
+MEMBER = re.compile(rf"[^/.][^/]*/({re.escape(checksums.RECORD)}|{checksums.SUMS})")
+
+
+def pack(folders: Iterable[Path], path: Path) -> None:
+    """Write the records in the folders of some runs to an archive."""
+    with lzma.open(path, "wb", preset=9) as file, tarfile.open(fileobj=file, mode="w") as archive:
+        for folder in sorted(folders):
+            _add(archive, f"{folder.name}/{checksums.RECORD}", (folder / checksums.RECORD).read_bytes())
+            _add(archive, f"{folder.name}/{checksums.SUMS}", checksums.sums(folder, [checksums.RECORD]).encode())
+
+
+@contextmanager
+def unpacked(*paths: Path) -> Iterator[Path]:
+    """A results directory with the runs of some archives, for as long as the block lasts.
+
+    Raises:
+        UserError: where one is no such archive, or breaks off.
+    """
+    with tempfile.TemporaryDirectory(prefix="offmarl-records-") as scratch:
+        results = Path(scratch)
+        (results / "runs").mkdir()
+        for path in paths:
+            try:
+                _unpack(path, results / "runs")
+            except (OSError, EOFError, lzma.LZMAError, tarfile.TarError) as error:
+                advice = "`offmarl export --format records` writes one"
+                raise UserError(f"{path}: is no archive of runs, or is damaged ({error}); {advice}") from error
+        yield results
+
+
+def shipped() -> list[Path]:
+    """The archives of the reference results.
+
+    Raises:
+        UserError: where there are none.
+    """
+    folder = Path(str(resources.files("offmarl.reports"))) / "reference"
+    if not (found := sorted(folder.glob(f"*{SUFFIX}"))):
+        raise UserError(f"{folder}: there are no reference results here; install offmarl again, or leave out --reference")
+    return found
+
+
+def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)  # of no time and no owner
+    member.size = len(content)
+    archive.addfile(member, io.BytesIO(content))
+
+
+def _unpack(path: Path, runs: Path) -> None:
+    with lzma.open(path) as file, tarfile.open(fileobj=file, mode="r|") as archive:
+        for member in archive:
+            content = archive.extractfile(member) if member.isfile() and MEMBER.fullmatch(member.name) else None
+            if content is None:
+                raise tarfile.ReadError(f"it holds {member.name}")
+            (runs / member.name).parent.mkdir(exist_ok=True)
+            (runs / member.name).write_bytes(content.read())

@@ -1,0 +1,64 @@
+"""The results that ship with offmarl, and a person's own beside them."""
+
+import csv
+
+import pytest
+
+from offmarl.experiments.cli import main
+from offmarl.experiments.store import archive
+
+
+@pytest.fixture
+def reference(tmp_path, monkeypatch, write_run):
+    """Reference results of two methods on one dataset; returns a function that writes a run of the person's own."""
+    for algorithm, final in (("bc", 10.0), ("mac_flow", 14.0)):
+        for seed in range(3):
+            write_run(tmp_path / "r", "smac/3m", "good", algorithm, seed, final + seed, profile="standard")
+    archive.pack((tmp_path / "r" / "runs").iterdir(), tmp_path / "smac.tar.xz")
+    monkeypatch.setattr(archive, "shipped", lambda: [tmp_path / "smac.tar.xz"])
+
+    def own(algorithm, final, **over):
+        return write_run(tmp_path / "own", "smac/3m", "good", algorithm, 0, final, **{"profile": "standard", **over})
+
+    return own
+
+
+def means(folder):
+    """Mean by title of the methods that have one on 3m good."""
+    with (folder / "reference" / "reports" / "smac" / "table.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if (row["task"], row["quality"]) == ("smac/3m", "good")]
+    return {row["title"]: float(row["mean"]) for row in rows if row["mean"]}
+
+
+def test_a_person_without_runs_sees_the_reference(tmp_path, reference, capsys):
+    assert main(["report", "--suite", "smac", "--reference", "--results", str(tmp_path / "own")]) == 0
+    assert means(tmp_path / "own") == {"BC": 11.0, "MAC-Flow": 15.0}
+    assert "standard" in capsys.readouterr().out
+
+
+def test_own_runs_stand_beside_it_as_rows_of_their_own(tmp_path, reference):
+    reference("bc", 12.5)
+    reference("flow_bc", 3.0, profile="quick")  # another measurement: no row beside the reference
+    assert main(["report", "--suite", "smac", "--reference", "--results", str(tmp_path / "own")]) == 0
+    assert means(tmp_path / "own") == {"BC": 11.0, "MAC-Flow": 15.0, "BC (yours)": 12.5}
+    assert not (tmp_path / "own" / "reports").exists()  # a person's own report is another folder
+
+
+def test_the_reference_merged_into_a_store_is_no_second_row(tmp_path, reference):
+    assert main(["merge", str(tmp_path / "smac.tar.xz"), "--results", str(tmp_path / "own")]) == 0
+    assert main(["report", "--suite", "smac", "--reference", "--results", str(tmp_path / "own")]) == 0
+    assert means(tmp_path / "own") == {"BC": 11.0, "MAC-Flow": 15.0}
+
+
+def test_the_site_shows_both(tmp_path, reference):
+    reference("bc", 12.5)
+    words = ["--site", str(tmp_path / "site"), "--results", str(tmp_path / "own")]
+    assert main(["report", "--suite", "smac", "--reference", *words]) == 0
+    page = (tmp_path / "site" / "index.html").read_text()
+    assert "BC (yours)" in page and "MAC-Flow" in page
+
+
+def test_a_package_without_reference_results_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(archive, "SUFFIX", ".none")
+    assert main(["report", "--suite", "smac", "--reference", "--results", str(tmp_path)]) == 2
+    assert "leave out --reference" in capsys.readouterr().err
