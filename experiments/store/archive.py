@@ -56,7 +56,9 @@ def shipped() -> list[Path]:
     """
     folder = Path(str(resources.files("offmarl.reports"))) / "reference"
     if not (found := sorted(folder.glob(f"*{SUFFIX}"))):
-        raise UserError(f"{folder}: there are no reference results here; install offmarl again, or leave out --reference")
+        raise UserError(
+            f"{folder}: there are no reference results here; install offmarl again, or leave out --reference"
+        )
     return found
 
 
