@@ -50,8 +50,7 @@ class BatchEnv(Protocol):
 def cache_dir() -> Path:
     """The folder of recorded data and compiled simulators: $OFFMARL_CACHE or ~/.cache/offmarl.
 
-    Raises:
-        NoHomeError: where neither is known.
+    Raises NoHomeError where neither is known.
     """
     if chosen := os.environ.get("OFFMARL_CACHE"):
         return Path(chosen).expanduser()

@@ -51,9 +51,7 @@ class MaMujocoEnv:
     """`lanes` robots stepped one after another; a `BatchEnv`.
 
     A lane whose episode is over keeps its last view and gets no reward.
-
-    Raises:
-        ValueError: when the task names an unknown physics.
+    Raises ValueError when the task names an unknown physics.
     """
 
     def __init__(self, task: Task, lanes: int):
@@ -74,11 +72,7 @@ class MaMujocoEnv:
         return self._view()
 
     def step(self, actions: np.ndarray) -> Step:
-        """Joint actions [E,I,A], clipped to [-1, 1].
-
-        Raises:
-            ValueError: when an action is NaN.
-        """
+        """Joint actions [E,I,A], clipped to [-1, 1]. Raises ValueError when an action is NaN."""
         joint = np.clip(np.asarray(actions, np.float64).reshape(self.lanes, -1), -1.0, 1.0)
         if np.isnan(joint).any():
             raise ValueError(f"{self.task.name}, lane {np.isnan(joint).any(1).argmax()}: an action is NaN")
@@ -161,9 +155,7 @@ def _solid(model: Any, geom: int, exact: bool) -> tuple[float, np.ndarray]:
     """Volume of a sphere or capsule, and its inertia [3] at density 1 about its own axes.
 
     Before 2.1.2 a capsule was taken as a cylinder of its radius that is longer by the radius.
-
-    Raises:
-        ValueError: when the geom has another shape.
+    Raises ValueError when the geom has another shape.
     """
     radius, half = model.geom_size[geom][:2]
     ball = 4 / 3 * np.pi * radius**3

@@ -55,9 +55,7 @@ def waves(
     """Play `episodes` episodes of every seed (default: one a lane), in as many waves as the lanes require.
 
     Yields between waves. Episodes whose game crashed do not count; others are played instead.
-
-    Raises:
-        RuntimeError: when more episodes crashed than were wanted.
+    Raises RuntimeError when more episodes crashed than were wanted.
     """
     lanes, broken, count = env.lanes // len(seeds), 0, 0
     wanted = lanes if episodes is None else episodes

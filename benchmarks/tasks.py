@@ -105,11 +105,7 @@ class TaskEntry(Strict):
 
 @cache
 def tasks() -> dict[str, Task]:
-    """All tasks by name.
-
-    Raises:
-        FileError: naming the key of tasks.yaml that is wrong, and the reason.
-    """
+    """All tasks by name. Raises FileError naming the key of tasks.yaml that is wrong, and the reason."""
     entries = packaged(dict[str, TaskEntry], "offmarl.benchmarks", "tasks.yaml")
     return {name: Task(name, **entry.model_dump(exclude_unset=True)) for name, entry in entries.items()}
 

@@ -56,8 +56,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def packaged(kind: Any, package: str, *path: str) -> Any:
     """A file of a package (offmarl.experiments.grid, suites, smac.yaml) as its model or type; read once.
 
-    Raises:
-        FileError: naming file, key and reason.
+    Raises FileError naming file, key and reason.
     """
     text = resources.files(package).joinpath(*path).read_text(encoding="utf-8")
     return parse(kind, "/".join(path), text)
@@ -69,8 +68,7 @@ def parse(kind: type[T], place: str, text: str) -> T:
     Args:
         place: the file, for messages.
 
-    Raises:
-        FileError: naming file, key and reason; for an unknown key the nearest known one.
+    Raises FileError naming file, key and reason; for an unknown key the nearest known one.
     """
     try:
         found = yaml.safe_load(text)

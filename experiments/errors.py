@@ -37,11 +37,7 @@ def refusing(fault: str) -> Iterator[None]:
 
 
 def check_name(kind: str, name: str, known: Iterable[str]) -> str:
-    """Return `name` if it is known.
-
-    Raises:
-        UserError: naming the nearest known name.
-    """
+    """Return `name` if it is known. Raises UserError naming the nearest known name."""
     known = list(known)
     if name in known:
         return name

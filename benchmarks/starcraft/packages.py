@@ -144,8 +144,7 @@ def _map_command(package: Package, name: str) -> str:
 def _builds() -> list[int]:
     """The builds of the game, of which pysc2 takes the newest.
 
-    Raises:
-        ValueError: for a folder on whose name pysc2 stumbles.
+    Raises ValueError for a folder on whose name pysc2 stumbles.
     """
     found = []
     for folder in sorted((home() / "Versions").glob("Base*")):

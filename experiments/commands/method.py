@@ -40,8 +40,7 @@ def validate_options(parser: argparse.ArgumentParser) -> None:
 def register_files(paths: Sequence[str]) -> None:
     """Register the methods of these files, in this process and in those that it starts.
 
-    Raises:
-        MethodError: when a file holds no method, or its name is taken.
+    Raises MethodError when a file holds no method, or its name is taken.
     """
     from offmarl.algorithms import PATHS, registry
 

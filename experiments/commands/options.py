@@ -94,11 +94,7 @@ def request_of(args: argparse.Namespace, **others: Any) -> "Request":
 
 
 def workers_of(args: argparse.Namespace, device: str) -> int:
-    """How many jobs train at once, by --jobs and --threads.
-
-    Raises:
-        UserError: for less than one.
-    """
+    """How many jobs train at once, by --jobs and --threads. Raises UserError for less than one."""
     from offmarl.experiments.launch.workers import side_by_side
 
     workers = side_by_side(device, args.threads) if args.jobs is None else args.jobs
@@ -115,8 +111,7 @@ def listed(text: str | None) -> list[str] | None:
 def parse_seeds(text: str | None) -> list[int] | None:
     """`0-5` or `0,2,4` as numbers.
 
-    Raises:
-        UserError: for anything else, a number that is too large, or too many of them.
+    Raises UserError for anything else, a number that is too large, or too many of them.
     """
     from offmarl.experiments.grid.suite import LARGEST_SEED
 
@@ -139,11 +134,7 @@ def parse_seeds(text: str | None) -> list[int] | None:
 
 
 def find_device(name: str) -> str:
-    """The device that a name means, as torch calls it.
-
-    Raises:
-        UserError: for an unknown or unavailable device.
-    """
+    """The device that a name means, as torch calls it. Raises UserError for an unknown or unavailable device."""
     import torch
 
     if name == "auto":
@@ -156,22 +147,14 @@ def find_device(name: str) -> str:
 
 
 def existing(results: Path, option: str = "--results") -> Path:
-    """The results directory that an option names, which must exist.
-
-    Raises:
-        UserError: where it does not.
-    """
+    """The results directory that an option names, which must exist. Raises UserError where it does not."""
     if not results.is_dir():
         raise UserError(f"{option} {results}: there is no such directory; `offmarl run` creates it")
     return results.resolve()
 
 
 def writable(results: Path) -> Path:
-    """The results directory, created where it is missing.
-
-    Raises:
-        UserError: where it cannot be created or written.
-    """
+    """The results directory, created where it is missing. Raises UserError where it cannot be created or written."""
     results = results.expanduser().resolve()
     try:
         results.mkdir(parents=True, exist_ok=True)
@@ -184,11 +167,7 @@ def writable(results: Path) -> Path:
 
 
 def writable_cache() -> None:
-    """Refuse a cache into which nothing can be recorded, before anything is.
-
-    Raises:
-        UserError: naming the folder.
-    """
+    """Refuse a cache into which nothing can be recorded, before anything is. Raises UserError naming the folder."""
     from offmarl.benchmarks.env import cache_dir
 
     cache = cache_dir().absolute()
@@ -203,8 +182,7 @@ def writable_cache() -> None:
 def find_entries(source: str, wanted: list[str] | None) -> list:
     """A source's datasets of tasks, or of task:quality; None means all.
 
-    Raises:
-        UserError: for an unknown source, task or quality.
+    Raises UserError for an unknown source, task or quality.
     """
     from offmarl.datasets.catalogue import SOURCES, catalogue
     from offmarl.experiments.grid.jobs import check_datasets

@@ -22,8 +22,7 @@ def record_policy(task: Task, policy: str, episodes: int, out: Path) -> dict[str
     Args:
         policy: `random`, or the folder of a run in a results store.
 
-    Raises:
-        UserError: when the run is not one of this task, or is damaged.
+    Raises UserError when the run is not one of this task, or is damaged.
     """
     method = None if policy == "random" else load_policy(Path(policy), task)
     env, parts = make_env(task, min(LANES, episodes)), []

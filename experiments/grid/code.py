@@ -28,9 +28,7 @@ def code_sums(algorithm: str, task: str) -> dict[str, str]:
     """The sums of a method (its file and the files of ours or of its folder that it imports) and of a task.
 
     All methods are read at the first call, so that a file edited while a grid trains is not taken for what trained.
-
-    Raises:
-        KeyError: for an unknown method or task.
+    Raises KeyError for an unknown method or task.
     """
     sums = {name: _method_sum(method) for name, method in registry().items()}
     return {"method": sums[algorithm], "task": _task_sum(tasks()[task])}

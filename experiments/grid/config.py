@@ -22,8 +22,7 @@ Overrides = Mapping[str, Mapping[str, Any]]  # settings by method; "all" for eve
 def parse_overrides(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
     """`mac_flow.alpha=1.0` or `all.batch_size=128` -> settings by method.
 
-    Raises:
-        UserError: when a text has another form, or names no method.
+    Raises UserError when a text has another form, or names no method.
     """
     found: dict[str, dict[str, Any]] = {}
     for text in texts:
@@ -45,9 +44,7 @@ def resolve(
     """The method's config for discrete or continuous actions: its defaults, then `common`, variant and overrides.
 
     Settings for all methods reach those that have them. A variant may join several: quick+without_igm.
-
-    Raises:
-        UserError: for an unknown setting, or a value that it cannot have.
+    Raises UserError for an unknown setting, or a value that it cannot have.
     """
     names = {f.name for f in dataclasses.fields(method.Config)}
     for_all = overrides.get("all", {})

@@ -169,8 +169,7 @@ def unavailable_datasets(suite: Suite, source: str) -> dict[str, str]:
 def by_suite(request: Request) -> list[Request]:
     """One request for every suite, of what it has of the tasks and algorithms that the request names.
 
-    Raises:
-        UserError: for a task or algorithm that no suite has.
+    Raises UserError for a task or algorithm that no suite has.
     """
     suites = {name: load_suite(name) for name in suite_names()}
     known: dict[str, set[str]] = {}
@@ -193,8 +192,7 @@ def by_suite(request: Request) -> list[Request]:
 def jobs(request: Request) -> list[Job]:
     """The grid, in the suite's order, of the datasets that are there.
 
-    Raises:
-        UserError: for anything unknown, with the nearest known name.
+    Raises UserError for anything unknown, with the nearest known name.
     """
     if request.suite == ALL:
         return list({job.key: job for one in by_suite(request) for job in jobs(one)}.values())
@@ -299,8 +297,7 @@ def _own_facts(protocol: Mapping[str, Any]) -> dict[str, Any]:
 def stored_job(record: Mapping[str, Any], seeds: Sequence[int]) -> Job:
     """The job that made a stored run, for these seeds.
 
-    Raises:
-        KeyError, TypeError: where the record does not say, or its method is unknown or has other settings today.
+    Raises KeyError or TypeError where the record does not say, or its method is unknown or has other settings today.
     """
     cell = {key: value for key, value in record["cell"].items() if key != "seed"}
     config = config_from(registry()[cell["algorithm"]], record["config"])

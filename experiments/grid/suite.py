@@ -128,11 +128,7 @@ class Suite(Strict):
         return [(task, quality) for task, qualities in self.qualities.items() for quality in qualities]
 
     def profile(self, name: str) -> Profile:
-        """A profile as this suite has it.
-
-        Raises:
-            UserError: for an unknown profile.
-        """
+        """A profile as this suite has it. Raises UserError for an unknown profile."""
         profile = profiles()[check_name("profile", name, profiles())]
         return profile.changed(self.profiles.get(name, ProfileChanges()))
 
@@ -143,11 +139,7 @@ def names_of(task: str, quality: str) -> tuple[str, str, str]:
 
 
 def profiles() -> dict[str, Profile]:
-    """Every profile by name.
-
-    Raises:
-        FileError: where profiles.yaml is not as `Profile` says.
-    """
+    """Every profile by name. Raises FileError where profiles.yaml is not as `Profile` says."""
     return packaged(dict[str, Profile], PACKAGE, "profiles.yaml")
 
 
@@ -158,11 +150,7 @@ def suite_names() -> list[str]:
 
 
 def expand(name: str) -> list[str]:
-    """The suite itself, or every suite for `all`.
-
-    Raises:
-        UserError: for an unknown suite.
-    """
+    """The suite itself, or every suite for `all`. Raises UserError for an unknown suite."""
     return suite_names() if check_name("suite", name, [*suite_names(), ALL]) == ALL else [name]
 
 

@@ -25,8 +25,7 @@ def lock_path(results: Path, job: Job) -> Path:
 def train_alone(job: Job, results: Path, host: Host, driver: str = "") -> Generator[Progress]:
     """`train` what is still pending of a job, under its lock, for a driver with workers of its own.
 
-    Raises:
-        Busy: when another process trains it, has finished it by now, or has taken it over.
+    Raises Busy when another process trains it, has finished it by now, or has taken it over.
     """
     lock = Lock(lock_path(results, job), driver)
     try:

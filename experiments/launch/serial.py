@@ -38,8 +38,7 @@ def run_serial(grid: Sequence[Job], results: Path, host: Host) -> list[str]:
 def run_one(job: Job, results: Path, host: Host, bar: ProgressBar) -> str | None:
     """Train one job; return why it failed, or None. Ctrl-C takes effect after an update, and saves a checkpoint.
 
-    Raises:
-        Busy: when another driver trains it.
+    Raises Busy when another driver trains it.
     """
     try:
         with contextlib.closing(train_alone(job, results, host)) as training, interruptible() as interrupted:

@@ -73,8 +73,7 @@ def ray_address() -> str:
 def check_cluster() -> None:
     """Ask at the cluster's port before Ray does, which would wait for minutes.
 
-    Raises:
-        UserError: where nothing answers.
+    Raises UserError where nothing answers.
     """
     host, _, port = ray_address().rpartition("://")[2].rpartition(":")
     if not port.isdecimal():  # none, or auto
@@ -90,8 +89,7 @@ def check_cluster() -> None:
 def bounded_by_games(workers: int, jobs: Sequence["Job"]) -> int:
     """The jobs that may train at once, if every seed of each may have a game of StarCraft in memory.
 
-    Raises:
-        UserError: where one job's games are too many.
+    Raises UserError where one job's games are too many.
     """
     from offmarl.benchmarks.tasks import ENGINES
 

@@ -44,8 +44,7 @@ class TakenOver(BaseException):
 class Lock:
     """The exclusive right to train a job, for a worker of a driver (empty: the driver itself).
 
-    Raises:
-        Busy: when another process holds it; says which.
+    Raises Busy when another process holds it; says which.
     """
 
     def __init__(self, path: Path, driver: str = ""):

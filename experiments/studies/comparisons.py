@@ -97,8 +97,7 @@ class Comparison(Experiment):
     def on(self, profile: str, names: Sequence[str]) -> "Comparison":
         """The experiment on other datasets (tasks, or task:quality), in its own suites where these have them.
 
-        Raises:
-            UserError: for a dataset that no suite has, and where the experiment trains nothing.
+        Raises UserError for a dataset that no suite has, and where the experiment trains nothing.
         """
         if self.stored:
             raise UserError(f"--tasks: {self.title} shows what the store holds, and trains nothing")
@@ -158,8 +157,7 @@ class Comparison(Experiment):
     def run(self, profile: str, source: str, host: Host, results: Path, workers: int) -> Row:
         """Train what the store does not hold yet, and return what reports need.
 
-        Raises:
-            UserError: when there is no run to show.
+        Raises UserError when there is no run to show.
         """
         if self.stored:
             rows, lost = stored_rows(results, profile, source)

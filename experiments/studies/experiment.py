@@ -32,8 +32,7 @@ class Experiment(Strict):
     ) -> None:
         """Refuse a picture, or a word of a rule, that reports would not understand.
 
-        Raises:
-            ValueError: with the nearest known name.
+        Raises ValueError with the nearest known name.
         """
         check_name("picture", self.picture, pictures)
         for word in (word for rule in self.rules for word in rule[::2] if isinstance(word, str)):

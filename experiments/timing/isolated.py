@@ -21,11 +21,7 @@ class Killed(Exception):
 
 
 def isolated(function: Callable[..., T], *args: object) -> T:
-    """Call a function of a module in a fresh process.
-
-    Raises:
-        Killed: when the process died; mostly memory ran out.
-    """
+    """Call a function of a module in a fresh process. Raises Killed when the process died; mostly memory ran out."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
             return pool.submit(function, *args).result()
