@@ -72,8 +72,8 @@ def parser(words: Sequence[str]) -> argparse.ArgumentParser:
     """All commands by name; only the one that `words` begin with gets its options."""
     plain = argparse.RawDescriptionHelpFormatter
     top = argparse.ArgumentParser(prog="offmarl", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=plain)
-    version = _version() if "--version" in words else ""
-    top.add_argument("--version", action="version", version=version, help="show the version and exit")
+    version = import_module("importlib.metadata").version("offmarl") if "--version" in words else ""
+    top.add_argument("--version", action="version", version=f"offmarl {version}", help="show the version and exit")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     chosen = next((word for word in words if not word.startswith("-")), None)
     for name, (module, text) in COMMANDS.items():
@@ -81,12 +81,6 @@ def parser(words: Sequence[str]) -> argparse.ArgumentParser:
         if name == chosen:
             getattr(import_module(f"offmarl.experiments.commands.{module}"), f"{name}_options")(command)
     return top
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return f"offmarl {version('offmarl')}"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Errors that a user can correct: one clear line, exit code 2."""
 
-import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -39,8 +38,8 @@ def refusing(fault: str) -> Iterator[None]:
 def check_name(kind: str, name: str, known: Iterable[str]) -> str:
     """Return `name` if it is known. Raises UserError naming the nearest known name."""
     known = list(known)
-    if name in known:
-        return name
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
-    hint = f"did you mean '{near[0]}'? " if near else ""
-    raise UserError(f"unknown {kind} '{name}': {hint}known: {', '.join(known)}")
+    if name not in known:
+        from offmarl.benchmarks.yaml_files import unknown
+
+        raise UserError(unknown(kind, name, known))
+    return name

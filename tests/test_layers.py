@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "datasets": DATA,
     "reports.records": set(),
     "reports": {"reports"},
-    "experiments.errors": {"datasets"},
+    "experiments.errors": {"benchmarks", "datasets"},
     "experiments.environment": set(),
     "experiments.store": {*BELOW, "reports.records"},
     "experiments.grid": {*BELOW, "experiments.store"},

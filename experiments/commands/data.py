@@ -6,14 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offmarl.experiments.commands.options import (
-    examples,
-    find_entries,
-    find_recipes,
-    listed,
-    method_file_option,
-    subcommand,
-)
+from offmarl.experiments.commands.options import examples, find_entries, listed, method_file_option, subcommand
 from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.launch.workers import core_count
 
@@ -99,7 +92,7 @@ def _get(args: argparse.Namespace) -> int:
     check_name("source", args.source, sources())
     if args.jobs < 1:
         raise UserError("--jobs: must be at least 1")
-    chosen = find_entries(args.source, listed(args.tasks))
+    chosen = find_entries(listed(args.tasks), args.source)
     asked = [(entry, entry.downloads if args.again else entry.to_download()) for entry in chosen]
     entries = [entry for entry, downloads in asked if downloads]
     wanted = list(dict.fromkeys(download for _, downloads in asked for download in downloads))
@@ -127,7 +120,7 @@ def _check(args: argparse.Namespace) -> int:
 
     if args.task is not None or any(name.endswith(".npz") for name in args.what):
         return _check_file(args)
-    found = find_entries(args.source, args.what or None)
+    found = find_entries(args.what or None, args.source)
     entries = [e for e in found if args.what or e.card() or (args.source != EMBEDDED and not e.data_missing())]
     if not entries:
         print(f"offmarl: nothing to check: there is no dataset of {args.source} here", file=sys.stderr)
@@ -181,7 +174,7 @@ def _card(args: argparse.Namespace) -> int:
 
     if ":" not in args.dataset:
         raise UserError(f"{args.dataset}: must be task:quality, for example smac/3m:good")
-    (entry,) = find_entries(args.source, [args.dataset])
+    (entry,) = find_entries([args.dataset], args.source)
     try:
         data, card = entry.load()
     except (ValueError, OSError) as error:
@@ -202,7 +195,7 @@ def _record(args: argparse.Namespace) -> int:
     from offmarl.datasets.catalogue import EMBEDDED
     from offmarl.experiments.launch.prepare_data import prepare
 
-    failures = prepare(find_recipes(listed(args.tasks)), EMBEDDED, max(1, args.jobs))
+    failures = prepare(find_entries(listed(args.tasks)), EMBEDDED, max(1, args.jobs))
     for failure in failures:
         print(f"offmarl: {failure}", file=sys.stderr)
     return 1 if failures else 0
@@ -214,7 +207,7 @@ def _record_policy(args: argparse.Namespace) -> int:
     names = listed(args.tasks) or []
     if len(names) != 1 or args.out is None or args.out.suffix != ".npz":
         raise UserError("--policy: needs one task and a file, for example --tasks smac/3m --out mine.npz")
-    task = find_recipes(names)[0].task
+    task = find_entries(names)[0].task
     if args.episodes < 1:
         raise UserError(f"--episodes {args.episodes}: must be at least 1")
     facts = playing.record_policy(task, args.policy, args.episodes, args.out)
@@ -223,7 +216,7 @@ def _record_policy(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    trained = [r for r in find_recipes([args.task]) if r.behaviours == "trained"]
+    trained = [r for r in find_entries([args.task]) if r.behaviours == "trained"]
     if not trained:
         raise UserError(f"{args.task}: its behaviours are scripted; there is nothing to train")
     from importlib import import_module

@@ -179,22 +179,10 @@ def writable_cache() -> None:
         raise UserError(f"the cache {cache} is not writable ({error.strerror}); {advice}") from error
 
 
-def find_entries(source: str, wanted: list[str] | None) -> list:
-    """A source's datasets of tasks, or of task:quality; None means all.
-
-    Raises UserError for an unknown source, task or quality.
-    """
+def find_entries(wanted: list[str] | None, source: str = "embedded") -> list:
+    """A source's datasets of tasks, or of task:quality; None means all. Raises UserError for an unknown name."""
     from offmarl.datasets.catalogue import SOURCES, catalogue
-    from offmarl.experiments.grid.jobs import check_datasets
+    from offmarl.experiments.grid.jobs import select
 
     found = catalogue(check_name("source", source, SOURCES))
-    known: dict[str, list[str]] = {}
-    for task, quality in found:
-        known.setdefault(task, []).append(quality)
-    check_datasets(wanted or (), known)
-    return [entry for (t, q), entry in found.items() if wanted is None or t in wanted or f"{t}:{q}" in wanted]
-
-
-def find_recipes(wanted: list[str] | None) -> list:
-    """`find_entries` of the embedded datasets."""
-    return find_entries("embedded", wanted)
+    return [found[pair] for pair in select(found, wanted)]

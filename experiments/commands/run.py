@@ -66,7 +66,7 @@ def _run(args: argparse.Namespace) -> int:
     if not args.dry_run:
         clear_leftovers(results)
     store = Store(results)
-    if stale := stale_runs(store, [run_id for job in jobs for run_id in job.run_ids()]):
+    if stale := stale_runs(store, jobs):
         _treat_stale(store, stale, args.again, args.dry_run)
     left = grid.pending(jobs, store)
     if args.dry_run:
@@ -80,8 +80,7 @@ def _run(args: argparse.Namespace) -> int:
     if any(job.entry.card() is None for job in left):
         options.writable_cache()
     note_grid(results, request, jobs)
-    entries = {(job.task, job.quality): job.entry for job in left}
-    for fault in prepare(list(entries.values()), args.source, min(workers, 2)):
+    for fault in prepare([job.entry for job in left], args.source, min(workers, 2)):
         print(f"offmarl: {fault}", file=sys.stderr)  # its jobs fail, and the table says why
     failures = launch(left, results, host, workers)
     if args.log:

@@ -57,7 +57,7 @@ def _bench_envs(args: argparse.Namespace) -> int:
     from offmarl.experiments.timing.simulators import bench_envs
 
     _positive(args, "seconds")
-    found = dict.fromkeys(recipe.task.name for recipe in options.find_recipes(options.listed(args.tasks)))
+    found = dict.fromkeys(recipe.task.name for recipe in options.find_entries(options.listed(args.tasks)))
     print(bench_envs(list(found), args.seconds))
     return 0
 

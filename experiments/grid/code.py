@@ -18,6 +18,7 @@ from offmarl import algorithms, benchmarks
 from offmarl.algorithms import registry
 from offmarl.algorithms.parts.algorithm import Algorithm
 from offmarl.benchmarks.tasks import ENGINES, Task, tasks
+from offmarl.experiments.grid.jobs import Job
 from offmarl.experiments.store.store import Store
 
 OWN = {package.__name__: Path(package.__path__[0]) for package in (algorithms, benchmarks)}
@@ -44,9 +45,9 @@ def why_stale(record: Mapping[str, Any]) -> str | None:
     return f"the code of its {' and its '.join(changed)} has changed since" if changed else None
 
 
-def stale_runs(store: Store, run_ids: Iterable[str]) -> list[str]:
-    """Those of some runs that are stored and stale."""
-    records = ((run_id, store.peek(run_id)) for run_id in run_ids)
+def stale_runs(store: Store, jobs: Iterable[Job]) -> list[str]:
+    """The runs of some jobs that are stored and stale."""
+    records = ((run_id, store.peek(run_id)) for job in jobs for run_id in job.run_ids())
     return [run_id for run_id, record in records if record and why_stale(record)]
 
 

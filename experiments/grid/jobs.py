@@ -5,7 +5,7 @@ A job trains all seeds of one dataset x algorithm x variant in lock step; each s
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -172,11 +172,7 @@ def by_suite(request: Request) -> list[Request]:
     Raises UserError for a task or algorithm that no suite has.
     """
     suites = {name: load_suite(name) for name in suite_names()}
-    known: dict[str, set[str]] = {}
-    for suite in suites.values():
-        for task, quality in suite.datasets:
-            known.setdefault(task, set()).add(quality)
-    check_datasets(request.tasks or (), known)
+    select([pair for suite in suites.values() for pair in suite.datasets], request.tasks)
     for method in request.algorithms or ():
         check_name("algorithm", method, registry())
     found = []
@@ -267,21 +263,24 @@ def _methods(suite: Suite, request: Request) -> list[type[Algorithm]]:
     return [registry()[name] for name in dict.fromkeys(request.algorithms)]
 
 
-def check_datasets(names: Iterable[str], known: Mapping[str, Iterable[str]]) -> None:
-    """Refuse a task, or a task:quality, that is not among the known ones."""
-    for name in names:
+def select(known: Iterable[tuple[str, str]], names: Collection[str] | None) -> list[tuple[str, str]]:
+    """The pairs of task and quality that names (task, or task:quality) mean; None means all.
+
+    Raises UserError for a task or quality that is not among the known pairs.
+    """
+    known = list(known)
+    for name in names or ():
         task, colon, quality = name.partition(":")
-        check_name("task", task, known)
+        check_name("task", task, dict.fromkeys(known_task for known_task, _ in known))
         if colon:
-            check_name(f"quality of {task}", quality, sorted(known[task]))
+            check_name(f"quality of {task}", quality, sorted({q for t, q in known if t == task}))
+    return [(t, q) for t, q in known if names is None or t in names or f"{t}:{q}" in names]
 
 
 def _selected(suite: Suite, profile: Profile, request: Request) -> list[tuple[str, str]]:
     if request.tasks is not None and not request.tasks:
         raise UserError("--tasks: names no task; leave it out for all of the suite")
-    wanted = request.tasks or profile.tasks or list(suite.qualities)
-    check_datasets(wanted, suite.qualities)
-    return [(t, q) for t, q in suite.datasets if t in wanted or f"{t}:{q}" in wanted]
+    return select(suite.datasets, request.tasks or profile.tasks)
 
 
 def stored_hash(record: Mapping[str, Any]) -> str:

@@ -15,7 +15,8 @@ _counter: Any = None  # the pool's queue of finished episodes or rows
 
 def prepare(entries: Sequence[Entry], source: str, workers: int) -> list[str]:
     """Make the datasets that are missing or damaged, with a progress bar; returns a line for each that failed."""
-    missing = [entry for entry in entries if entry.ready() is None]
+    distinct = {(entry.task.name, entry.quality): entry for entry in entries}
+    missing = [entry for entry in distinct.values() if entry.ready() is None]
     if not missing:
         return []
     by_task: dict[str, list[str]] = {}

@@ -1,12 +1,12 @@
 """Whether two trainings of one run gave the same results."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
+import pandas as pd
+import torch
 
-    from offmarl.experiments.store.store import Store
-
+from offmarl.experiments.store.store import Store
 
 RTOL, ATOL = 1e-3, 1e-4  # seeds that train together are summed in another order than alone
 
@@ -20,12 +20,8 @@ class Row(NamedTuple):
     exact: bool = False
 
 
-def outcome(store: "Store", run_id: str) -> dict[str, dict[str, "np.ndarray"]]:
+def outcome(store: Store, run_id: str) -> dict[str, dict[str, np.ndarray]]:
     """All that must not depend on when and how often a run was interrupted: returns, curves and weights."""
-    import numpy as np
-    import pandas as pd
-    import torch
-
     folder, record = store.runs / run_id, store.peek(run_id) or {"evaluations": []}
     weights = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
     return {
@@ -35,7 +31,7 @@ def outcome(store: "Store", run_id: str) -> dict[str, dict[str, "np.ndarray"]]:
     }
 
 
-def compare(store: "Store", again: "Store", run_id: str, by_chance: bool = False) -> list[Row]:
+def compare(store: Store, again: Store, run_id: str, by_chance: bool = False) -> list[Row]:
     """Returns, curves and weights of two trainings of one run: bit for bit, within tolerance, or not the same.
 
     Returns that are `by_chance`, those of a simulator which no seed repeats, are not judged.
@@ -49,8 +45,6 @@ def compare(store: "Store", again: "Store", run_id: str, by_chance: bool = False
 
 def _judge(what: str, before: dict[str, Any], after: dict[str, Any]) -> Row:
     """How close two sets of arrays are."""
-    import numpy as np
-
     shapes = [{name: value.shape for name, value in one.items()} for one in (before, after)]
     if shapes[0] != shapes[1]:
         return Row(what, False, "not the same: other steps, names or shapes")

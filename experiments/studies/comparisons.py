@@ -81,13 +81,10 @@ class Comparison(Experiment):
                 resolve(method, arm.variant, space, [], {arm.method: self.set | arm.set})
         for profile in (*self.profiles, *self.datasets, *self.steps):
             check_name("profile", profile, self.profiles.keys() & profiles().keys())
-        qualities: dict[str, list[str]] = {}
-        for task, quality in catalogue(EMBEDDED):
-            qualities.setdefault(task, []).append(quality)
         for datasets in (*self.datasets.values(), *(budget.datasets for budget in self.profiles.values())):
             for suite, names in datasets.items():
                 check_name("suite", suite, suite_names())
-                grid.check_datasets(names, qualities)
+                grid.select(catalogue(EMBEDDED), names)
         for quantity in self.quantities:
             check_name("quantity", quantity, QUANTITIES)
         arms = [method.title for method in registry().values()] if self.stored else self.arms
@@ -102,15 +99,11 @@ class Comparison(Experiment):
         if self.stored:
             raise UserError(f"--tasks: {self.title} shows what the store holds, and trains nothing")
         own = [suite for datasets in (*self.datasets.values(), self.profiles[profile].datasets) for suite in datasets]
-        suites = {suite: load_suite(suite).qualities for suite in dict.fromkeys([*own, *suite_names()])}
-        known: dict[str, list[str]] = {}
-        for task, qualities in (pair for suite in suites.values() for pair in suite.items()):
-            known.setdefault(task, []).extend(qualities)
-        grid.check_datasets(names, known)
+        suites = {suite: load_suite(suite).datasets for suite in dict.fromkeys([*own, *suite_names()])}
+        grid.select([pair for datasets in suites.values() for pair in datasets], names)
         found: Datasets = {}
         for name in names:
-            task, _, quality = name.partition(":")
-            suite = next(s for s, has in suites.items() if task in has and (not quality or quality in has[task]))
+            suite = next(s for s, has in suites.items() if any(name in (task, f"{task}:{q}") for task, q in has))
             found.setdefault(suite, []).append(name)
         note = f"Only on {', '.join(names)}, which --tasks named. {self.note}".strip()
         return self.model_copy(update={"datasets": self.datasets | {profile: found}, "note": note})
@@ -179,8 +172,8 @@ class Comparison(Experiment):
         jobs = list({job.key: job for found in arms.values() for job in found}.values())
         clear_leftovers(store.root)
         pending = grid.pending(jobs, store)
-        missing = prepare([*{(job.task, job.quality): job.entry for job in pending}.values()], source, min(workers, 2))
-        if stale := stale_runs(store, [run_id for job in jobs for run_id in job.run_ids()]):
+        missing = prepare([job.entry for job in pending], source, min(workers, 2))
+        if stale := stale_runs(store, jobs):
             missing.append(f"{len(stale)} stored runs were made by other code (stale); remove them to train them anew")
         missing += launch(pending, store.root, host, workers)
         missing += [f"{job.title} ({job.variant}): not done yet" for job in grid.pending(jobs, store, False)]
