@@ -24,6 +24,8 @@ REMOVED = (
     "PYOPENGL_PLATFORM",
     "NVIDIA_TF32_OVERRIDE",  # --tf32 alone decides
     "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+    "ONEDNN_DEFAULT_FPMATH_MODE",  # oneDNN may round to what it names
+    "DNNL_DEFAULT_FPMATH_MODE",
 )
 
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from offmarl.experiments.errors import UserError, check_name
 
 if TYPE_CHECKING:
-    from offmarl.experiments.grid.jobs import Request
+    from collections.abc import Iterable
+
+    from offmarl.experiments.grid.jobs import Job, Request
 
 VARIANT = "paper, released, quick, or several: quick+without_igm (default: the profile's)"
 SUITES = "smac, continuous, om2p, or all of them"
@@ -50,9 +52,11 @@ def jobs_option(options: argparse.ArgumentParser) -> None:
 
 
 def device_options(options: argparse.ArgumentParser) -> None:
-    """--device and --tf32: where to compute."""
+    """--device, --tf32 and --matmul: where to compute, and who multiplies."""
     options.add_argument("--device", default="auto", help="cpu, cuda or auto: cuda where there is one (default)")
     options.add_argument("--tf32", action="store_true", help="on CUDA, multiply in TF32: faster, ten bits of mantissa")
+    text = "on a CPU, the library of matrix products: mkl, onednn or auto: onednn where it is faster (default)"
+    options.add_argument("--matmul", default="auto", metavar="LIBRARY", help=text)
 
 
 def host_options(options: argparse.ArgumentParser) -> None:
@@ -101,6 +105,26 @@ def workers_of(args: argparse.Namespace, device: str) -> int:
     if workers < 1 or args.threads < 1:
         raise UserError("--jobs and --threads: write a number of at least 1")
     return workers
+
+
+def matmul_of(args: argparse.Namespace, device: str, threads: int, jobs: "Iterable[Job]") -> str:
+    """The library that multiplies in all jobs of a command, by --matmul; measured on their networks if by `auto`.
+
+    Raises:
+        UserError: for an unknown one, one that rounds here, or one asked for on CUDA.
+    """
+    from offmarl.experiments.training import matmul
+
+    if args.matmul not in (*matmul.LIBRARIES, "auto"):
+        raise UserError(f"--matmul {args.matmul}: write mkl, onednn or auto")
+    if args.matmul != "auto":
+        if device.startswith("cuda"):
+            raise UserError(f"--matmul {args.matmul}: chooses a library of the CPU; leave it out on CUDA")
+        matmul.check(args.matmul)
+        return args.matmul
+    if device.startswith("cuda") or getattr(args, "deterministic", False):
+        return matmul.MKL
+    return matmul.choose(matmul.shapes_of(jobs), threads)
 
 
 def listed(text: str | None) -> list[str] | None:

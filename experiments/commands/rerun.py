@@ -72,8 +72,12 @@ def _job(record: dict[str, Any], run_id: str, alone: bool) -> "Job":
 
 def _host(machine: dict[str, Any], device: str | None) -> "Host":
     """The device of a record, or `device`, with the record's settings."""
+    from offmarl.experiments.training import matmul
     from offmarl.experiments.training.machine import Host
 
     place = find_device(device or ("cuda" if "cuda" in machine else "cpu"))
     eager = not machine.get("captured", True)
-    return Host(place, machine["threads"], machine.get("tf32", False), eager, machine.get("deterministic", False))
+    fixed, library = machine.get("deterministic", False), machine.get("matmul", matmul.MKL)
+    if not place.startswith("cuda"):
+        matmul.check(library)
+    return Host(place, machine["threads"], machine.get("tf32", False), eager, fixed, library)

@@ -61,7 +61,8 @@ def _run(args: argparse.Namespace) -> int:
         _print_unavailable(request)
         return 3
     workers = bounded_by_games(min(workers, len(jobs)), jobs)
-    host = Host(device, args.threads, args.tf32, args.eager, args.deterministic)
+    library = options.matmul_of(args, device, args.threads, jobs)
+    host = Host(device, args.threads, args.tf32, args.eager, args.deterministic, library)
     results = options.writable(args.results)
     if not args.dry_run:
         clear_leftovers(results)

@@ -46,8 +46,12 @@ def _experiment(args: argparse.Namespace) -> int:
         if games := [name for name in names if name not in comparisons()]:
             raise UserError(f"--tasks: {', '.join(games)}: small games, which have no tasks; leave the option out")
         known |= {name: comparisons()[name].on(args.profile, tasks) for name in names}
-    host = Host(options.find_device(args.device), args.threads, args.tf32, args.eager)
-    workers = options.workers_of(args, host.device)
+    device = options.find_device(args.device)
+    workers = options.workers_of(args, device)
+    trained = [known[name].jobs(args.profile, args.source) for name in names if name in comparisons()]
+    jobs = [job for arms in trained for of_arm in arms.values() for job in of_arm]
+    library = options.matmul_of(args, device, args.threads, jobs)
+    host = Host(device, args.threads, args.tf32, args.eager, matmul=library)
     results, verdicts = options.writable(args.results), []
     for name in names:
         record = known[name].run(args.profile, args.source, host, results, workers)

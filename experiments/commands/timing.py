@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from offmarl.experiments.commands import options
@@ -75,11 +76,13 @@ def _bench_train(args: argparse.Namespace) -> int:
         raise UserError(f"--seeds {args.seeds}: here these are numbers of seeds, at least 1")
     device, store = options.find_device(args.device), Store(options.writable(args.results))
     modes = (True, False) if device.startswith("cuda") and not args.eager else (args.eager,)
-    hosts = [Host(device, args.threads, args.tf32, eager) for eager in modes]
+    selected = {name: _selected(args, name, args.algorithms) for name in expand(args.suite)}
+    library = options.matmul_of(args, device, args.threads, chain(*selected.values()))
+    hosts = [Host(device, args.threads, args.tf32, eager, matmul=library) for eager in modes]
     found, failures = [], []
-    for name in expand(args.suite):
+    for name, grid in selected.items():
         suite = load_suite(name)
-        rows = throughput.rows_of(_selected(args, name, args.algorithms), counts, hosts, suite.bench)
+        rows = throughput.rows_of(grid, counts, hosts, suite.bench)
         records, failed = throughput.bench_train(rows, args.seconds, store)
         print(throughput.table(records))
         whole = jobs(options.request_of(args, suite=name, tasks=None, overrides={}))
@@ -100,15 +103,20 @@ def _latency(args: argparse.Namespace) -> int:
         raise UserError(f"--calls {args.calls}: write a number of at least 2")
     device, store = options.find_device(args.device), Store(options.writable(args.results))
     counts = [1] if device.startswith("cuda") else _thread_counts(args.threads)
-    hosts = [Host(device, threads, args.tf32) for threads in counts]
     suites = {name: load_suite(name) for name in expand(args.suite)}
     if args.scaling and not args.algorithms:
         suites = {name: suite for name, suite in suites.items() if suite.scaling}
         if not suites:
             raise UserError(f"--scaling: no paper says how the methods of {args.suite} grow; choose --algorithms")
+    asked = {
+        name: _selected(args, name, args.algorithms or (",".join(suite.scaling) if args.scaling else None))
+        for name, suite in suites.items()
+    }
+    library = options.matmul_of(args, device, counts[0], chain(*asked.values()))
+    hosts = [Host(device, threads, args.tf32, matmul=library) for threads in counts]
     rows, ratios, failures = [], [], []
     for name, suite in suites.items():
-        jobs = _selected(args, name, args.algorithms or (",".join(suite.scaling) if args.scaling else None))
+        jobs = asked[name]
         if args.scaling:
             methods = list(dict.fromkeys(job.algorithm for job in jobs))
             found, failed = scaling.scaling(methods, hosts[0], args.seconds, args.limit, store)

@@ -41,5 +41,6 @@ def _kind(job: Job) -> tuple[str, str, int]:
 
 def _measure(left: Sequence[Job], host: Host) -> dict[tuple[str, str, int], Pace]:
     """The updates of one job of each kind."""
+    host.set_up()
     first = {_kind(job): job for job in reversed(left)}
     return {kind: training_pace(job, host, 0.2) for kind, job in tqdm(first.items(), desc="measuring", leave=False)}

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from offmarl.experiments.training import matmul
+
 
 @dataclass(frozen=True)
 class Host:
@@ -26,6 +28,7 @@ class Host:
     tf32: bool = False  # on CUDA: matrix products and convolutions with ten bits of mantissa
     eager: bool = False  # on CUDA: launch every operation of an update, instead of replaying its captured graph
     deterministic: bool = False  # only operations that give the same bits every time, even where they are slower
+    matmul: str = matmul.MKL  # on a CPU: the library of matrix products
 
     @property
     def cuda(self) -> bool:
@@ -47,6 +50,8 @@ class Host:
             torch.cuda.set_device(self.device)  # where graphs are captured
         torch.backends.cuda.matmul.allow_tf32 = self.tf32
         torch.backends.cudnn.allow_tf32 = self.tf32
+        if not self.cuda:
+            matmul.use(self.matmul)
 
     def synchronise(self) -> None:
         """Wait until the device has finished its work."""
@@ -64,6 +69,7 @@ class Host:
 
     def facts(self) -> dict[str, Any]:
         """Hardware, the versions that matter, and the settings above."""
+        own = {"cuda": torch.version.cuda, "tf32": self.tf32, "captured": self.captures}
         return {
             "device": torch.cuda.get_device_name(self.device) if self.cuda else processor(),
             "system": platform.system(),
@@ -72,7 +78,7 @@ class Host:
             "numpy": np.__version__,
             "threads": self.threads,
             "deterministic": self.deterministic,
-        } | ({"cuda": torch.version.cuda, "tf32": self.tf32, "captured": self.captures} if self.cuda else {})
+        } | (own if self.cuda else {"matmul": self.matmul})
 
 
 def _text(path: str) -> str:

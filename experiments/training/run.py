@@ -26,6 +26,7 @@ from offmarl.experiments.grid.code import code_sums
 from offmarl.experiments.grid.jobs import REPEATED, Job, OnlinePhase
 from offmarl.experiments.store.leftovers import write_seeds
 from offmarl.experiments.store.store import WITH_RESULT, Store
+from offmarl.experiments.training import matmul
 from offmarl.experiments.training.curve import Since
 from offmarl.experiments.training.machine import Host, provenance
 from offmarl.experiments.training.method import build, describe, job_trainer
@@ -277,6 +278,7 @@ def train(job: Job, results: Path | str, host: Host = CPU) -> Generator[Progress
     store, steps = Store(results), job.protocol.steps
     code_sums(job.algorithm, job.task)  # reads every method now, before anybody edits one
     with storing_failure(job, store, host):
+        matmul.check(host.matmul)  # also on another node than the command's
         yield Progress(0, steps)
         run = Run(job, store, host)
         run.resume()
