@@ -48,10 +48,7 @@ class BatchEnv(Protocol):
 
 
 def cache_dir() -> Path:
-    """The folder of recorded data and compiled simulators: $OFFMARL_CACHE or ~/.cache/offmarl.
-
-    Raises NoHomeError where neither is known.
-    """
+    """Where data and compiled simulators are: $OFFMARL_CACHE or ~/.cache/offmarl. NoHomeError where none is known."""
     if chosen := os.environ.get("OFFMARL_CACHE"):
         return Path(chosen).expanduser()
     if base := os.environ.get("XDG_CACHE_HOME"):

@@ -45,11 +45,7 @@ def common(timings: Sequence[Timing]) -> Timing:
 
 
 class Decisions:
-    """Decisions of a method with one seed, as in one endless episode.
-
-    Args:
-        capture: captures the decision's work on the device as a CUDA graph; None: it runs eagerly.
-    """
+    """Decisions of a method with one seed, as in one endless episode; `capture` makes a CUDA graph of their work."""
 
     def __init__(
         self,

@@ -48,10 +48,9 @@ ROBOTS = {
 
 
 class MaMujocoEnv:
-    """`lanes` robots stepped one after another; a `BatchEnv`.
+    """`lanes` robots stepped one after another; a `BatchEnv`. Raises ValueError for an unknown physics.
 
     A lane whose episode is over keeps its last view and gets no reward.
-    Raises ValueError when the task names an unknown physics.
     """
 
     def __init__(self, task: Task, lanes: int):

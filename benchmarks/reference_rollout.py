@@ -14,10 +14,9 @@ DECIMALS = 3
 
 
 def reference(task: Task) -> dict[str, str]:
-    """`rollout`: the SHA-256 of a task's reference rollout; nothing for real StarCraft, which takes minutes to start.
+    """`rollout`: the SHA-256 of fifty steps with random legal actions from a fixed seed, rounded against round-off.
 
-    Episodes are played one after another with random legal actions from a fixed seed. Observations and rewards are
-    rounded, so that the round-off of a processor does not matter.
+    Nothing for real StarCraft, which takes minutes to start.
     """
     return {} if ENGINES[task.engine].presence else {"rollout": _played(task, repr(task))}
 

@@ -54,19 +54,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 @cache
 def packaged(kind: Any, package: str, *path: str) -> Any:
-    """A file of a package (offmarl.experiments.grid, suites, smac.yaml) as its model or type; read once.
-
-    Raises FileError naming file, key and reason.
-    """
+    """A file of a package (offmarl.experiments.grid, suites, smac.yaml) as `parse` gives it, read once."""
     text = resources.files(package).joinpath(*path).read_text(encoding="utf-8")
     return parse(kind, "/".join(path), text)
 
 
 def parse(kind: type[T], place: str, text: str) -> T:
-    """Text as a model, or as a type such as `dict[str, Model]`.
-
-    Args:
-        place: the file, for messages.
+    """Text as a model, or as a type such as `dict[str, Model]`; `place` names the file in messages.
 
     Raises FileError naming file, key and reason; for an unknown key the nearest known one.
     """

@@ -22,11 +22,7 @@ def first_line(error: BaseException) -> str:
 
 @contextmanager
 def refusing(fault: str) -> Iterator[None]:
-    """Read a record or checkpoint that others may have written: any exception of the block becomes a `UserError`.
-
-    Raises:
-        UserError: the fault with the first words of the exception; a UserError of the block as it is.
-    """
+    """Raise any exception of the block, which reads what others may have written, as a UserError of this fault."""
     try:
         yield
     except UserError:

@@ -142,10 +142,7 @@ def _map_command(package: Package, name: str) -> str:
 
 
 def _builds() -> list[int]:
-    """The builds of the game, of which pysc2 takes the newest.
-
-    Raises ValueError for a folder on whose name pysc2 stumbles.
-    """
+    """The builds of the game, of which pysc2 takes the newest. Raises ValueError for a folder that ends pysc2."""
     found = []
     for folder in sorted((home() / "Versions").glob("Base*")):
         if not folder.name[4:].isdecimal():

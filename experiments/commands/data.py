@@ -202,7 +202,7 @@ def _record(args: argparse.Namespace) -> int:
 
 
 def _record_policy(args: argparse.Namespace) -> int:
-    from offmarl.experiments.commands import record_policy as playing
+    from offmarl.experiments.training.policy import record_policy
 
     names = listed(args.tasks) or []
     if len(names) != 1 or args.out is None or args.out.suffix != ".npz":
@@ -210,7 +210,7 @@ def _record_policy(args: argparse.Namespace) -> int:
     task = find_entries(names)[0].task
     if args.episodes < 1:
         raise UserError(f"--episodes {args.episodes}: must be at least 1")
-    facts = playing.record_policy(task, args.policy, args.episodes, args.out)
+    facts = record_policy(task, args.policy, args.episodes, args.out)
     print(f"written: {args.out}; " + ", ".join(f"{key} {value}" for key, value in facts.items()))
     return 0
 

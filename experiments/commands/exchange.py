@@ -201,14 +201,9 @@ def take(folder: Path, store: "Store") -> str:
         return why_not(folder)
     ours = store.read(folder.name, all_files=True)  # a damaged one is set aside
     if ours is None:
-        _copy(folder, store.runs / folder.name)
+        store.runs.mkdir(parents=True, exist_ok=True)
+        with replacing(store.runs / folder.name) as draft:
+            shutil.copytree(folder, draft)
         return TAKEN
     differ = [key for key in SAME if ours.get(key) != theirs.get(key)]
     return f"conflicts with the stored run: {', '.join(differ)} differ" if differ else THERE
-
-
-def _copy(folder: Path, to: Path) -> None:
-    """Copy under a temporary name, so that a run never appears in parts."""
-    to.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(to) as draft:
-        shutil.copytree(folder, draft)

@@ -21,10 +21,7 @@ PACKAGES = {"tensorboard": "tensorboardX"}
 
 
 def check(name: str) -> None:
-    """Refuse an unknown logger, and one whose package is missing.
-
-    Raises UserError with the command that installs it.
-    """
+    """Refuse an unknown logger, and one whose package is missing, with the command that installs it."""
     package = PACKAGES[check_name("logger of --log", name, PACKAGES)]
     try:
         importlib.import_module(package)

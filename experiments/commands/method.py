@@ -38,10 +38,7 @@ def validate_options(parser: argparse.ArgumentParser) -> None:
 
 
 def register_files(paths: Sequence[str]) -> None:
-    """Register the methods of these files, in this process and in those that it starts.
-
-    Raises MethodError when a file holds no method, or its name is taken.
-    """
+    """Register these files' methods, here and in processes started from here. Raises MethodError for one without."""
     from offmarl.algorithms import PATHS, registry
 
     named = [*filter(None, os.environ.get(PATHS, "").split(os.pathsep)), *paths]

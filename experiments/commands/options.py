@@ -67,12 +67,7 @@ def host_options(options: argparse.ArgumentParser) -> None:
 
 
 def selection_options(options: argparse.ArgumentParser, profile: str, tasks: str) -> None:
-    """The suite, and what is chosen and changed of it.
-
-    Args:
-        profile: the default.
-        tasks: which tasks are the default, for the help.
-    """
+    """The suite, and what is chosen and changed of it; help names `profile` and `tasks` as the defaults."""
     options.add_argument("--suite", required=True, help=SUITES)
     text = f"how much work: smoke, quick, standard or paper (default: {profile})"
     options.add_argument("--profile", default=profile, help=text)
@@ -133,10 +128,7 @@ def listed(text: str | None) -> list[str] | None:
 
 
 def parse_seeds(text: str | None) -> list[int] | None:
-    """`0-5` or `0,2,4` as numbers.
-
-    Raises UserError for anything else, a number that is too large, or too many of them.
-    """
+    """`0-5` or `0,2,4` as numbers. Raises UserError for anything else, too large a number, or too many."""
     from offmarl.experiments.grid.suite import LARGEST_SEED
 
     if text is None:

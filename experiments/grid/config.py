@@ -20,10 +20,7 @@ Overrides = Mapping[str, Mapping[str, Any]]  # settings by method; "all" for eve
 
 
 def parse_overrides(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """`mac_flow.alpha=1.0` or `all.batch_size=128` -> settings by method.
-
-    Raises UserError when a text has another form, or names no method.
-    """
+    """`mac_flow.alpha=1.0` or `all.batch_size=128` -> settings by method. Raises UserError for anything else."""
     found: dict[str, dict[str, Any]] = {}
     for text in texts:
         match = re.fullmatch(r"([\w-]+)\.(\w+)=(.*)", text)

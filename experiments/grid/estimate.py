@@ -8,11 +8,9 @@ Method = TypeVar("Method", bound=Hashable)  # or whatever else decides the pace 
 
 
 def time_left(left: Iterable[tuple[Method, float]], pace: Mapping[Method, float]) -> float | None:
-    """Seconds for the steps that are left; None where no pace is known.
+    """Seconds for the steps that are left, pairs of a method and its steps; None where no pace is known.
 
-    Args:
-        left: a method and its number of steps, for each job.
-        pace: measured seconds per step, by method. A method without figures counts as the mean of the others.
+    `pace` is in seconds per step; a method without one counts as the mean of the others.
     """
     left = [(method, steps) for method, steps in left if steps]
     if not left:

@@ -186,10 +186,7 @@ def by_suite(request: Request) -> list[Request]:
 
 
 def jobs(request: Request) -> list[Job]:
-    """The grid, in the suite's order, of the datasets that are there.
-
-    Raises UserError for anything unknown, with the nearest known name.
-    """
+    """The grid, in the suite's order, of the datasets that are there. Raises UserError for anything unknown."""
     if request.suite == ALL:
         return list({job.key: job for one in by_suite(request) for job in jobs(one)}.values())
     suite = load_suite(request.suite)

@@ -155,10 +155,5 @@ def expand(name: str) -> list[str]:
 
 
 def load_suite(name: str) -> Suite:
-    """A suite by name.
-
-    Raises:
-        UserError: for an unknown suite.
-        FileError: where its file is not as `Suite` says.
-    """
+    """A suite by name. Raises UserError for an unknown one, FileError where its file is not as `Suite` says."""
     return packaged(Suite, PACKAGE, "suites", check_name("suite", name, suite_names()) + ".yaml")

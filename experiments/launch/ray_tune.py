@@ -142,7 +142,8 @@ def run_ray(grid: Sequence[Job], results: Path, host: Host, workers: int) -> lis
         if len(tempfile.gettempdir()) > LONGEST_TMPDIR and os.access("/tmp", os.W_OK):
             where["_temp_dir"] = "/tmp/ray"
     ray.init(**where, logging_level=logging.ERROR, log_to_driver=False)
-    largest_first = sorted(grid, key=_size, reverse=True)  # a long job that starts last leaves workers idle
+    sizes = {task.name: task.agents * task.obs for task in tasks().values()}  # of a team's observations
+    largest_first = sorted(grid, key=lambda job: sizes[job.task], reverse=True)  # a late long job leaves workers idle
     bar = ProgressBar(grid, workers)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the progress bar names a worker that died
     config = {"host": host, "results": results, "driver": uuid.uuid4().hex}
@@ -166,9 +167,3 @@ def run_ray(grid: Sequence[Job], results: Path, host: Host, workers: int) -> lis
         bar.close()
         ray.shutdown()
     return bar.failures
-
-
-def _size(job: Job) -> int:
-    """Numbers in the observations of a team."""
-    task = tasks()[job.task]
-    return task.agents * task.obs

@@ -71,10 +71,7 @@ def ray_address() -> str:
 
 
 def check_cluster() -> None:
-    """Ask at the cluster's port before Ray does, which would wait for minutes.
-
-    Raises UserError where nothing answers.
-    """
+    """Ask at the cluster's port, where Ray would wait for minutes. Raises UserError where nothing answers."""
     host, _, port = ray_address().rpartition("://")[2].rpartition(":")
     if not port.isdecimal():  # none, or auto
         return
@@ -87,10 +84,7 @@ def check_cluster() -> None:
 
 
 def bounded_by_games(workers: int, jobs: Sequence["Job"]) -> int:
-    """The jobs that may train at once, if every seed of each may have a game of StarCraft in memory.
-
-    Raises UserError where one job's games are too many.
-    """
+    """At most as many jobs as memory has games of StarCraft for, one a seed. Raises UserError for less than one job."""
     from offmarl.benchmarks.tasks import ENGINES
 
     games = max((len(job.seeds) for job in jobs if ENGINES[job.entry.task.engine].presence), default=0)

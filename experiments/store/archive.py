@@ -33,8 +33,7 @@ def pack(folders: Iterable[Path], path: Path) -> None:
 def unpacked(*paths: Path) -> Iterator[Path]:
     """A results directory with the runs of some archives, for as long as the block lasts.
 
-    Raises:
-        UserError: where one is no such archive, or breaks off.
+    Raises UserError where one is no such archive, or breaks off.
     """
     with tempfile.TemporaryDirectory(prefix="offmarl-records-") as scratch:
         results = Path(scratch)
@@ -49,11 +48,7 @@ def unpacked(*paths: Path) -> Iterator[Path]:
 
 
 def shipped() -> list[Path]:
-    """The archives of the reference results.
-
-    Raises:
-        UserError: where there are none.
-    """
+    """The archives of the reference results. Raises UserError where there are none."""
     folder = Path(str(resources.files("offmarl.reports"))) / "reference"
     if not (found := sorted(folder.glob(f"*{SUFFIX}"))):
         raise UserError(

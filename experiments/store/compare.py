@@ -32,7 +32,7 @@ def outcome(store: Store, run_id: str) -> dict[str, dict[str, np.ndarray]]:
 
 
 def compare(store: Store, again: Store, run_id: str, by_chance: bool = False) -> list[Row]:
-    """Returns, curves and weights of two trainings of one run: bit for bit, within tolerance, or not the same.
+    """Returns, curves and weights of two trainings of a run: equal to the bit, to tolerance, or not.
 
     Returns that are `by_chance`, those of a simulator which no seed repeats, are not judged.
     """

@@ -52,12 +52,7 @@ def finished(results: Path) -> Iterator[tuple[Path, Record]]:
 
 
 def read_folder(folder: Path) -> Record:
-    """The record in a run's folder, wherever that is.
-
-    Raises:
-        ValueError: when a file does not match its checksum, or the record is not JSON.
-        OSError: when it cannot be read.
-    """
+    """The record in a run's folder. Raises ValueError where it is damaged, OSError where it cannot be read."""
     if checksums.has_sums(folder) and (faults := checksums.faults(folder)):
         raise ValueError(faults[0])
     return json.loads((folder / checksums.RECORD).read_text(encoding="utf-8"))

@@ -148,10 +148,7 @@ class Comparison(Experiment):
             yield replace(job, variant=variant, protocol=protocol)
 
     def run(self, profile: str, source: str, host: Host, results: Path, workers: int) -> Row:
-        """Train what the store does not hold yet, and return what reports need.
-
-        Raises UserError when there is no run to show.
-        """
+        """Train what the store does not hold yet; return what reports need. Raises UserError without any run."""
         if self.stored:
             rows, lost = stored_rows(results, profile, source)
             words = " ".join(str(word) for rule in self.rules for word in rule)

@@ -30,10 +30,7 @@ class Experiment(Strict):
     def check(
         self, pictures: Collection[str], arms: Collection[str], quantities: Collection[str], statistics: Collection[str]
     ) -> None:
-        """Refuse a picture, or a word of a rule, that reports would not understand.
-
-        Raises ValueError with the nearest known name.
-        """
+        """Refuse a picture, or a word of a rule, that reports would not understand, with the nearest known name."""
         check_name("picture", self.picture, pictures)
         for word in (word for rule in self.rules for word in rule[::2] if isinstance(word, str)):
             term = re.sub(r"^\d+(\.\d+)? ", "", word)

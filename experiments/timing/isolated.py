@@ -32,12 +32,7 @@ def isolated(function: Callable[..., T], *args: object) -> T:
 def measure_all(
     rows: Sequence[T], measure: Callable[[T], Record], store: Store, kind: str, key: Callable[[Record], str]
 ) -> tuple[list[Record], list[str]]:
-    """Measure and store row by row, with a progress bar; returns the records, and what could not be measured.
-
-    Args:
-        measure: makes a row's record.
-        key: names a record among its kind in the store, where a new one replaces the old one.
-    """
+    """Measure row by row and store by `key`, with a progress bar; returns records, and what could not be measured."""
     found, failures = [], []
     for row in tqdm(rows, desc=f"measuring {kind}", unit="row"):
         try:

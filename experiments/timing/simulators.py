@@ -9,7 +9,7 @@ from tqdm import tqdm
 from offmarl.benchmarks.env import BatchEnv
 from offmarl.benchmarks.random_policy import uniform
 from offmarl.benchmarks.tasks import ENGINES, Task, make_env, tasks
-from offmarl.datasets.embedded.recipes import Recipe, catalogue
+from offmarl.datasets.embedded.recipes import catalogue
 from offmarl.datasets.embedded.record import record
 from offmarl.experiments.timing.isolated import text_table
 
@@ -17,17 +17,14 @@ FOOT = "Environment steps of one process per second of wall-clock time, without 
 
 
 def bench_envs(names: Sequence[str], seconds: float) -> str:
-    """A table: steps per second with random actions, and of recording a dataset with its own behaviours.
-
-    Args:
-        names: tasks.
-        seconds: for the random steps of each task; a recording takes one episode in every lane.
-    """
+    """A table of tasks: steps per second of random actions, in some seconds, and of recording an episode a lane."""
     rows = []
     for name in tqdm(names, desc="measuring", unit="task", leave=False):
         recipe = next(recipe for (task, _), recipe in catalogue().items() if task == name and not recipe.mix)
         env = make_env(tasks()[name], recipe.lanes)
-        random, recorded = random_pace(env, recipe.task, seconds), recording_pace(env, recipe)
+        random, began = random_pace(env, recipe.task, seconds), time.perf_counter()
+        data = record(env, recipe.team(), env.lanes, recipe.epsilon, recipe.seed())
+        recorded = len(data) / (time.perf_counter() - began)
         env.close()
         row = {"task": name, "engine": ENGINES[recipe.task.engine].label, "episodes at once": f"{recipe.lanes:,}"}
         rows.append(row | {"random steps/s": f"{random:,.0f}", "recorded steps/s": f"{recorded:,.0f}"})
@@ -47,10 +44,3 @@ def random_pace(env: BatchEnv, task: Task, seconds: float) -> float:
         if over.all():
             view, over = env.reset(rng.integers(2**31, size=env.lanes)), np.zeros(env.lanes, bool)
     return steps / (time.perf_counter() - began)
-
-
-def recording_pace(env: BatchEnv, recipe: Recipe) -> float:
-    """Transitions per second of recording one episode in every lane."""
-    team, began = recipe.team(), time.perf_counter()
-    data = record(env, team, env.lanes, recipe.epsilon, recipe.seed())
-    return len(data) / (time.perf_counter() - began)

@@ -1,9 +1,9 @@
 """How fast methods train here, at the sizes of a profile: `offmarl bench train`, and the estimate of a dry run."""
 
-import dataclasses
 import statistics
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -77,22 +77,14 @@ class Row(NamedTuple):
 def rows_of(
     grid: Sequence[Job], seeds: Sequence[int], hosts: Sequence[Host], compared: Mapping[str, Sequence[dict[str, Any]]]
 ) -> list[Row]:
-    """Every method on every task, with each number of seeds in lock step.
-
-    Args:
-        compared: settings of a method that are compared, by method.
-    """
+    """Every method on every task, with each number of seeds in lock step, and the settings that are compared of it."""
     return [
-        Row(_changed(job, count, changed), host, changed)
+        Row(replace(job, seeds=tuple(range(count)), config=replace(job.config, **changed)), host, changed)
         for job in one_each(grid)
         for changed in compared.get(job.algorithm, [{}])
         for count in seeds
         for host in hosts
     ]
-
-
-def _changed(job: Job, count: int, changed: Mapping[str, Any]) -> Job:
-    return dataclasses.replace(job, seeds=tuple(range(count)), config=dataclasses.replace(job.config, **changed))
 
 
 def measure_training(row: Row, seconds: float) -> dict[str, Any]:

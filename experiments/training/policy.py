@@ -1,6 +1,7 @@
-"""Stored policies: load one, and let it play."""
+"""Stored policies: load one, let it play, record what it plays."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,13 +9,20 @@ import torch
 from offmarl.algorithms import registry
 from offmarl.algorithms.parts.algorithm import Algorithm
 from offmarl.benchmarks.env import View
+from offmarl.benchmarks.random_policy import uniform
 from offmarl.benchmarks.rollout import agent_rewards
-from offmarl.benchmarks.tasks import Task
+from offmarl.benchmarks.tasks import Task, make_env
+from offmarl.datasets.dataset import join
+from offmarl.datasets.embedded.record import record
 from offmarl.experiments.errors import UserError, check_name, refusing
 from offmarl.experiments.grid.config import config_from
 from offmarl.experiments.store.reading import read_folder
 from offmarl.experiments.training.method import spec_of
+from offmarl.reports.records.files import replacing
 from offmarl.reports.records.schema import plays_of
+
+LANES = 64
+SEED = 700_000_000  # far from those of recordings and evaluations
 
 
 class Player:
@@ -42,12 +50,31 @@ def load_policy(folder: Path, task: Task) -> Algorithm:
         UserError: when the folder holds none, is damaged, or the run was trained on another task.
     """
     with refusing(f"--policy {folder}: is not the folder of a finished run"):
-        record = read_folder(folder)
-        cell = record["cell"]
+        stored = read_folder(folder)
+        cell = stored["cell"]
         if cell["task"] != task.name:
             raise UserError(f"--policy {folder}: was trained on {cell['task']}, not on {task.name}")
         kind = registry()[check_name("algorithm", cell["algorithm"], registry())]
-        method = kind(spec_of(task), config_from(kind, record["config"]), [cell["seed"]], "cpu")
-        method.play = plays_of(record["protocol"])[0]
+        method = kind(spec_of(task), config_from(kind, stored["config"]), [cell["seed"]], "cpu")
+        method.play = plays_of(stored["protocol"])[0]
         method.load_nets(torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True))
     return method
+
+
+def record_policy(task: Task, policy: str, episodes: int, out: Path) -> dict[str, Any]:
+    """Play episodes of a task, write them as one .npz in the canonical form, and return its statistics.
+
+    `policy` is `random`, or the folder of a run. Raises UserError for a damaged run, or one of another task.
+    """
+    method = None if policy == "random" else load_policy(Path(policy), task)
+    env, parts = make_env(task, min(LANES, episodes)), []
+    for start in range(0, episodes, env.lanes):
+        behaviour = Player(method) if method else uniform(task)
+        played = record(env, [behaviour], min(env.lanes, episodes - start), 0.0, SEED + start)
+        parts.append((played, 1.0))
+    env.close()
+    data = join(parts)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(out) as draft, draft.open("wb") as file:  # given a name, NumPy would add .npz to it
+        np.savez(file, **data.arrays())  # type: ignore[arg-type]
+    return data.statistics()
