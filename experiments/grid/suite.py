@@ -3,20 +3,26 @@
 from importlib import resources
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, field_validator, model_validator
 
 from offmarl.algorithms.parts.algorithm import OWN, PLAYS
 from offmarl.benchmarks.tasks import tasks
-from offmarl.benchmarks.yaml_files import Strict, packaged
+from offmarl.benchmarks.yaml_files import Strict, known_name, packaged
 from offmarl.experiments.errors import check_name
 
 ALL = "all"  # every suite
 REFERENCE = "standard"  # the profile of the results that ship
 PACKAGE = "offmarl.experiments.grid"
-Count = Annotated[int, Field(gt=0)]
 LARGEST_SEED = 2**32 - 1  # evaluation episodes of larger ones would be those of smaller ones
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 Settings = dict[str, Any]  # of a method, by name
+TaskName = Annotated[str, known_name("task", tasks())]
+Plays = Annotated[
+    list[Annotated[str, known_name("play", PLAYS)]],
+    Field(min_length=1),
+    AfterValidator(lambda names: [*dict.fromkeys(names)]),
+]
+OwnSteps = PositiveInt | dict[str, PositiveInt]  # of a method's own updates, or by family, task or task:quality
 
 
 class Profile(Strict):
@@ -25,17 +31,12 @@ class Profile(Strict):
     note: str = ""  # for the captions of tables
     variant: str
     seeds: list[Seed]
-    steps: Count  # updates
-    own_steps: dict[str, Count | dict[str, Count]] = {}  # of a method's own updates, or by family, task or task:quality
-    eval_every: Count  # updates
-    eval_episodes: Count  # of each seed
+    steps: PositiveInt  # updates
+    own_steps: dict[str, OwnSteps] = {}  # by method
+    eval_every: PositiveInt  # updates
+    eval_episodes: PositiveInt  # of each seed
     config: Settings = {}  # of every method that has them
-    tasks: list[str] | None = None  # None: all of the suite
-
-    @field_validator("tasks")
-    @classmethod
-    def _known_tasks(cls, names: list[str] | None) -> list[str] | None:
-        return names and [check_name("task", name, tasks()) for name in names]
+    tasks: list[TaskName] | None = None  # None: all of the suite
 
     def steps_of(self, method: str, task: str, quality: str) -> int:
         """The updates of a method on a dataset."""
@@ -55,22 +56,16 @@ class ProfileChanges(Profile):
 
     variant: str | None = None
     seeds: list[Seed] | None = None
-    steps: Count | None = None
-    eval_every: Count | None = None
-    eval_episodes: Count | None = None
+    steps: PositiveInt | None = None
+    eval_every: PositiveInt | None = None
+    eval_episodes: PositiveInt | None = None
 
 
 class SuiteProtocol(Strict):
     """How a suite's methods are evaluated."""
 
-    plays: Annotated[list[str], Field(min_length=1)] = [OWN]  # of `Algorithm.play`; the first one has the standing
-
+    plays: Plays = [OWN]  # of `Algorithm.play`; the first one has the standing
     timeout_bootstrap: bool = False  # value what follows a time-out, instead of ending the episode there
-
-    @field_validator("plays")
-    @classmethod
-    def _known_plays(cls, names: list[str]) -> list[str]:
-        return [check_name("play", name, PLAYS) for name in dict.fromkeys(names)]
 
 
 class Suite(Strict):
@@ -80,7 +75,7 @@ class Suite(Strict):
     paper: str
     published: str  # table in reports/published
     algorithms: dict[str, str]  # to the name in the table
-    groups: dict[str, dict[str, list[str]]]  # of columns: task to qualities
+    groups: dict[str, dict[TaskName, list[str]]]  # of columns: task to qualities
     protocol: SuiteProtocol = SuiteProtocol()
     headline: str = ""  # the method that others are compared with
     normalised: list[str] = []  # tasks with scores for returns
@@ -90,13 +85,6 @@ class Suite(Strict):
     notes: dict[str, dict[str, str]] = {}  # by method and variant: what a table that shows it says
     bench: dict[str, list[Settings]] = {}  # settings of a method that `bench train` compares
     scaling: dict[str, dict[str, list[int]]] = {}  # by method and cost: exponents of agents and denoising steps
-
-    @field_validator("groups")
-    @classmethod
-    def _known_tasks(cls, groups: dict[str, dict[str, list[str]]]) -> dict[str, dict[str, list[str]]]:
-        for task in (task for group in groups.values() for task in group):
-            check_name("task", task, tasks())
-        return groups
 
     @field_validator("profiles")
     @classmethod

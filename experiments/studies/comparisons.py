@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from offmarl.algorithms import registry
 from offmarl.algorithms.parts.algorithm import MEAN_Q, OWN
@@ -29,7 +29,7 @@ from offmarl.experiments.launch.serial import launch
 from offmarl.experiments.store.leftovers import clear_leftovers
 from offmarl.experiments.store.reading import by_play, finished, readable
 from offmarl.experiments.store.store import Store
-from offmarl.experiments.studies.experiment import Experiment, File, Positive, Row, Seeds
+from offmarl.experiments.studies.experiment import Experiment, File, Row, Seeds
 from offmarl.experiments.training.machine import Host
 
 PICTURES = ("learning", "categories")
@@ -50,11 +50,11 @@ class Budget(Strict):
     """How much work a profile is; what it does not say, the grid's profile of that name says."""
 
     seeds: Seeds
-    evaluations: Positive
-    lanes: Positive  # episodes side by side in online play
+    evaluations: PositiveInt
+    lanes: PositiveInt  # episodes side by side in online play
     datasets: Datasets
-    steps: Positive | None = None
-    episodes: Positive | None = None  # of an evaluation
+    steps: PositiveInt | None = None
+    episodes: PositiveInt | None = None  # of an evaluation
 
 
 class Comparison(Experiment):
@@ -64,7 +64,7 @@ class Comparison(Experiment):
     quantities: list[str]
     profiles: dict[str, Budget]
     datasets: dict[str, Datasets] = {}  # by profile, where they are not the profile's
-    steps: dict[str, Positive] = {}  # likewise
+    steps: dict[str, PositiveInt] = {}  # likewise
     set: dict[str, Any] = {}  # settings of every arm
     online: bool = False  # the second half of the updates learns from what is played
     stored: bool = False  # trains nothing, and shows the runs of the store

@@ -4,15 +4,14 @@ import re
 from collections.abc import Collection
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 
 from offmarl.benchmarks.yaml_files import Strict
 from offmarl.experiments.errors import check_name
 from offmarl.experiments.training.machine import Host, provenance
 
 STATISTICS = ("last", "first", "least", "most", "mean", "worst")  # of any quantity, as reports/studies.py reads them
-Positive = Annotated[int, Field(gt=0)]
-Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+Seeds = Annotated[list[NonNegativeInt], Field(min_length=1)]
 Rule = Annotated[tuple[str, Literal[">", "<", ">=", "<="], str | float], Field(strict=False)]  # YAML has no tuples
 Row = dict[str, Any]
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
 from tqdm import tqdm
 
@@ -26,7 +26,7 @@ from offmarl.benchmarks.yaml_files import Strict, packaged
 from offmarl.experiments.errors import check_name
 from offmarl.experiments.grid.config import resolve
 from offmarl.experiments.studies.distances import matched, mutual_information, table, table_information, wasserstein
-from offmarl.experiments.studies.experiment import Experiment, File, Positive, Row, Seeds
+from offmarl.experiments.studies.experiment import Experiment, File, Row, Seeds
 from offmarl.experiments.studies.games import CONTINUOUS, GAMES, Game
 from offmarl.experiments.training.machine import Host
 from offmarl.experiments.training.method import make_trainer
@@ -43,11 +43,11 @@ VALUE_QUANTITIES = ["gap", "bound", "below_bound", "lipschitz"]  # of continuous
 class Budget(Strict):
     """How much work a profile is."""
 
-    steps: Positive
+    steps: PositiveInt
     seeds: Seeds
-    evaluations: Positive = Field(serialization_alias="looks")  # its name in stored records
+    evaluations: PositiveInt = Field(serialization_alias="looks")  # its name in stored records
     samples: int = Field(gt=5)  # more than the neighbours of mutual information
-    data: Positive
+    data: PositiveInt
 
 
 class Settings(Strict):

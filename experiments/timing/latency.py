@@ -15,6 +15,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 
 from offmarl.algorithms.parts.algorithm import Algorithm
@@ -246,27 +247,18 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 def ratios(rows: Sequence[dict[str, Any]], reference: str) -> list[dict[str, Any]]:
     """How many times the reference's decision another method's takes, mean over tasks, without and with `env.step`."""
-
-    def place(row: dict[str, Any]) -> tuple:
-        return row["task"], row["mode"], row["machine"]["threads"]
-
-    base = {place(row): row for row in rows if row["algorithm"] == reference}
-    found: dict[tuple, list[tuple[float, float]]] = {}
-    for row in rows:
-        if row["algorithm"] == reference or place(row) not in base:
-            continue
-        one, other, step = row["headline_ms"], base[place(row)]["headline_ms"], row["step_ms"]
-        name = (row["algorithm"], row["sampler"], *place(row)[1:])
-        found.setdefault(name, []).append((one / other, (one + step) / (other + step)))
-    return [
-        {
-            **dict(zip(("algorithm", "sampler", "mode", "threads"), name)),
-            "tasks": len(pairs),
-            "ratio": round(float(np.mean([pair[0] for pair in pairs])), 3),
-            "ratio_with_step": round(float(np.mean([pair[1] for pair in pairs])), 3),
-        }
-        for name, pairs in found.items()
-    ]
+    kept = ("task", "mode", "algorithm", "sampler", "headline_ms", "step_ms")
+    place, name = ["task", "mode", "threads"], ["algorithm", "sampler", "mode", "threads"]
+    shown = [{key: row[key] for key in kept} | {"threads": row["machine"]["threads"]} for row in rows]
+    table = pd.DataFrame(shown, columns=[*kept, "threads"])
+    base, others = (table[(table["algorithm"] == reference) == own] for own in (True, False))
+    both = others.merge(
+        base[[*place, "headline_ms"]].drop_duplicates(place, keep="last"), on=place, suffixes=("", "_base")
+    )
+    one, other, step = both["headline_ms"], both["headline_ms_base"], both["step_ms"]
+    found = both.assign(ratio=one / other, ratio_with_step=(one + step) / (other + step)).groupby(name, sort=False)
+    means = found.agg(tasks=("task", "size"), ratio=("ratio", "mean"), ratio_with_step=("ratio_with_step", "mean"))
+    return means.round(3).reset_index().to_dict("records")
 
 
 def ratio_table(found: Sequence[dict[str, Any]], reference: str) -> str:
