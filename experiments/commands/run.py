@@ -71,9 +71,9 @@ def _run(args: argparse.Namespace) -> int:
         _treat_stale(store, stale, args.again, args.dry_run)
     left = grid.pending(jobs, store)
     if args.dry_run:
-        from offmarl.experiments.timing.dry_run import describe
+        from offmarl.experiments.timing.throughput import dry_run
 
-        print(describe(jobs, left, host, workers))
+        print(dry_run(jobs, left, host, workers))
         _print_unavailable(request)
         return 0
     if workers > 1:

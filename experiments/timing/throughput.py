@@ -2,11 +2,13 @@
 
 import statistics
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 from offmarl.algorithms.parts.cuda_graphs import WARM_UP
 from offmarl.benchmarks.tasks import Task
@@ -17,6 +19,8 @@ from offmarl.experiments.store.store import Store
 from offmarl.experiments.timing.isolated import isolated, job_facts, measure_all, one_each, text_table
 from offmarl.experiments.training.machine import Host, provenance
 from offmarl.experiments.training.method import describe, job_trainer
+
+BYTES = 4  # of a parameter
 
 
 class Pace(NamedTuple):
@@ -176,3 +180,31 @@ def _pace(job: Job, records: Sequence[Mapping[str, Any]], groups: Mapping[str, M
     together = max((count for count in counts if count <= len(job.seeds)), default=min(counts))
     update = statistics.mean(record["update_ms"] for record in own if record["seeds"] == together)
     return 1e-3 * update * len(job.seeds) / together
+
+
+def dry_run(grid: Sequence[Job], left: Sequence[Job], host: Host, workers: int) -> str:
+    """The cells by method, the time of training as a few updates of each pending job predict it, and the disk."""
+    lines = [f"{'method':14} {'variant':9} {'datasets':>8} {'cells':>6}"]
+    cells = Counter[str]()
+    for job in grid:
+        cells[job.algorithm] += len(job.seeds)
+    for (algorithm, variant), datasets in Counter((job.algorithm, job.variant) for job in grid).items():
+        lines.append(f"{algorithm:14} {variant:9} {datasets:8} {cells[algorithm]:6}")
+    pending = sum(len(job.seeds) for job in left)
+    total = cells.total()
+    lines.append(f"{total} cells: {total - pending} done, {pending} pending; {workers} jobs at once on {host.device}")
+    host.set_up()
+    first = {_kind(job): job for job in reversed(left)}
+    paces = {kind: training_pace(job, host, 0.2) for kind, job in tqdm(first.items(), desc="measuring", leave=False)}
+    seconds = time_left(((_kind(job), job.protocol.steps) for job in left), {k: p.seconds for k, p in paces.items()})
+    lines.append(f"training: about {duration((seconds or 0.0) / workers)}, as measured just now, without evaluation")
+    weights = BYTES * sum(paces[_kind(job)].facts["parameters"] * len(job.seeds) for job in left)
+    entries = {(job.task, job.quality): job.entry for job in left}
+    data = sum(entry.disk() for entry in entries.values() if not entry.place().exists())
+    lines.append(f"disk: at most {data / 1e9:.1f} GB of data to prepare, {weights / 1e9:.2f} GB of runs")
+    return "\n".join(lines)
+
+
+def _kind(job: Job) -> tuple[str, str, int]:
+    """Jobs of equal cost: the qualities of a task cost the same."""
+    return job.task, job.algorithm, len(job.seeds)
