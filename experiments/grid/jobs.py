@@ -20,7 +20,7 @@ from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.grid.config import Overrides, config_from, resolve
 from offmarl.experiments.grid.suite import ALL, Profile, Suite, load_suite, names_of, suite_names
 from offmarl.experiments.store.reading import plays_of
-from offmarl.experiments.store.store import Cell, Store, config_hash, group_name
+from offmarl.experiments.store.store import Cell, Group, Store, config_hash, group_name
 
 REPEATED = ("batch_size",)  # of the config, which a record's protocol repeats
 
@@ -65,15 +65,9 @@ class Protocol:
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(Group):
     """One training: a dataset, a method with its resolved config, and the seeds that train together."""
 
-    task: str
-    quality: str
-    source: str
-    algorithm: str
-    variant: str
-    profile: str
     seeds: tuple[int, ...]
     config: Any  # the method's Config
     protocol: Protocol
@@ -85,7 +79,7 @@ class Job:
     @property
     def _cell(self) -> dict[str, str]:
         """What names a cell, but for its seed."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(Cell) if f.name != "seed"}
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(Group)}
 
     @property
     def settings(self) -> dict[str, dict[str, Any]]:

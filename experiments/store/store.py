@@ -37,8 +37,8 @@ LONGEST = 150  # characters of a name, to which others add; file systems take 25
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One run of the grid: dataset (task, quality, source) x algorithm x variant x seed, at a profile."""
+class Group:
+    """What the seeds of a training share: dataset (task, quality, source) x algorithm x variant, at a profile."""
 
     task: str
     quality: str
@@ -46,12 +46,13 @@ class Cell:
     algorithm: str
     variant: str
     profile: str
-    seed: int
 
-    @property
-    def dataset(self) -> str:
-        """task:quality, as a user reads it."""
-        return f"{self.task}:{self.quality}"
+
+@dataclass(frozen=True)
+class Cell(Group):
+    """One run of the grid."""
+
+    seed: int
 
     def run_id(self, config_hash: str) -> str:
         """Directory name: readable, and different as soon as any setting is."""
