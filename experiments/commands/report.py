@@ -3,7 +3,6 @@
 import argparse
 import json
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +106,9 @@ def write_site(records: "Records", folder: Path, suites: Sequence[str], profile:
     known = {}
     for name in suites:
         suite, _, elsewhere = suite_facts(name, EMBEDDED)
-        known[name] = Suite(suite, partial(_unavailable, name), elsewhere, paper_settings(name))
+        known[name] = Suite(
+            suite, lambda source, name=name: suite_facts(name, source)[1], elsewhere, paper_settings(name)
+        )
     try:
         out = site.write(records, folder, known, profile, source)
     except ValueError as error:
@@ -129,12 +130,3 @@ def paper_settings(suite: str) -> dict[tuple[str, str], dict[str, Any]]:
         settings = job.settings["config"] | job.settings["protocol"]
         found[job.task, job.algorithm] = json.loads(json.dumps(settings, default=str))
     return found
-
-
-def _unavailable(name: str, source: str) -> dict[str, str]:
-    """Why methods and datasets are unavailable; for a source that offmarl does not know, methods only."""
-    from offmarl.datasets.catalogue import SOURCES
-    from offmarl.experiments.grid import jobs as grid
-    from offmarl.experiments.grid.suite import load_suite
-
-    return suite_facts(name, source)[1] if source in SOURCES else grid.unavailable_methods(load_suite(name))

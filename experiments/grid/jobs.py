@@ -149,9 +149,9 @@ def unavailable_methods(suite: Suite) -> dict[str, str]:
 
 
 def unavailable_datasets(suite: Suite, source: str) -> dict[str, str]:
-    """The suite's datasets (task:quality) that this source cannot offer here, with the reason and what to do."""
+    """The suite's datasets (task:quality) that a known source cannot offer here, with the reason and what to do."""
     reasons = {}
-    for pair in suite.datasets:
+    for pair in suite.datasets if source in SOURCES else ():
         if pair in catalogue(source):
             reasons[":".join(pair)] = catalogue(source)[pair].unavailable()
         else:
