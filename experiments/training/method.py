@@ -1,17 +1,49 @@
-"""From a job and its data to what trains."""
+"""From a job and its data to what trains: the method, its batches and its updates."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
 
 from offmarl.algorithms import registry
 from offmarl.algorithms.parts.algorithm import Algorithm
 from offmarl.algorithms.parts.batch import TaskSpec
+from offmarl.algorithms.parts.cuda_graphs import Captured
 from offmarl.benchmarks.tasks import Task
 from offmarl.datasets.dataset import Dataset
 from offmarl.datasets.sampler import Sampler
 from offmarl.experiments.grid.jobs import Job
 from offmarl.experiments.training.machine import Host
-from offmarl.experiments.training.updates import Updates
+from offmarl.experiments.training.online import OnlineSampler
+
+
+class Updates:
+    """Calls draw a batch and update; they return the loss terms [S].
+
+    With `capture` they replay CUDA graphs, one for each variant of the method's gradient step, with the drawing of the
+    batch; these give the same numbers. Methods that are not `capturable` run eagerly all the same.
+    """
+
+    def __init__(self, algorithm: Algorithm, sampler: Sampler | OnlineSampler, capture: bool = False):
+        self.algorithm, self.sampler, self.size = algorithm, sampler, algorithm.config.batch_size
+        self.capture = capture and algorithm.capturable
+        self.graphs: dict[Hashable, Captured[dict[str, Tensor]]] = {}
+        self.pool = torch.cuda.graph_pool_handle() if self.capture else None
+
+    def __call__(self) -> dict[str, Tensor]:
+        """One update."""
+        if not self.capture:
+            return self.algorithm.update(self.sampler.sample(self.size))
+        self.algorithm.begin_update()
+        variant = self.algorithm.step_variant()
+        if variant not in self.graphs:
+            generators = [*self.algorithm.streams.generators, *self.sampler.streams.generators]
+            self.graphs[variant] = Captured(self._on_device, generators, self.pool)
+        return self.graphs[variant]()
+
+    def _on_device(self) -> dict[str, Tensor]:
+        return self.algorithm.gradient_step(self.sampler.sample(self.size))
 
 
 class Trainer(NamedTuple):

@@ -29,9 +29,8 @@ from offmarl.experiments.store.store import WITH_RESULT, Store
 from offmarl.experiments.training import matmul
 from offmarl.experiments.training.curve import Since
 from offmarl.experiments.training.machine import Host, provenance
-from offmarl.experiments.training.method import build, describe, job_trainer
+from offmarl.experiments.training.method import Updates, build, describe, job_trainer
 from offmarl.experiments.training.online import OnlineSampler
-from offmarl.experiments.training.updates import Updates
 from offmarl.experiments.training.values import Values, of_seed
 from offmarl.reports.records.files import replacing
 

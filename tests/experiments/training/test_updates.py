@@ -3,8 +3,7 @@ import torch
 
 from offmarl.experiments.timing.throughput import random_data
 from offmarl.experiments.training.machine import Host
-from offmarl.experiments.training.method import job_trainer
-from offmarl.experiments.training.updates import Updates
+from offmarl.experiments.training.method import Updates, job_trainer
 
 METHODS = ["bc", "mabcq", "mac_flow", "madiff_d"]
 TINY = {"madiff_d": {"width": 8, "multipliers": [1], "norm_groups": 2, "diffusion_steps": 4}}
