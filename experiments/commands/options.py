@@ -105,8 +105,7 @@ def workers_of(args: argparse.Namespace, device: str) -> int:
 def matmul_of(args: argparse.Namespace, device: str, threads: int, jobs: "Iterable[Job]") -> str:
     """The library that multiplies in all jobs of a command, by --matmul; measured on their networks if by `auto`.
 
-    Raises:
-        UserError: for an unknown one, one that rounds here, or one asked for on CUDA.
+    Raises UserError for an unknown one, one that rounds here, or one asked for on CUDA.
     """
     from offmarl.experiments.training import matmul
 
