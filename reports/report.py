@@ -17,7 +17,7 @@ from offmarl.reports.figures import curves as figures
 from offmarl.reports.figures import speed as speed_figures
 from offmarl.reports.records.files import replacing, write_text
 from offmarl.reports.records.reader import Records
-from offmarl.reports.tables import aggregates, speed, writers
+from offmarl.reports.tables import aggregates, claims, speed, writers
 from offmarl.reports.tables.build import build
 
 EMBEDDED = "embedded"  # the source whose folder is named after the suite alone
@@ -37,24 +37,27 @@ def write(
     unavailable: dict[str, str],
     elsewhere: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Writes table.{md,csv,tex}, aggregates.{md,csv} and the figures curves, speed_return and aggregates.
+    """Writes table.{md,csv,tex}, claims.{md,csv}, aggregates.{md,csv} and the figures curves, speed_return and aggregates.
 
     Figures are {png,pdf}. What was measured of the suite's speed goes to inference.{md,csv}, training.{md,csv} and
     growth.{md,csv}, and to the figures inference_time, training_time and growth. `unavailable` and `elsewhere` are as
     in `build`.
 
-    Returns `paths` (of the files written), `text` (the table for the terminal) and `notes` (figures not drawn).
+    Returns `paths` (of the files written), `text` (the table for the terminal) and `notes` (figures not drawn, verdicts
+    on the paper's claims).
     A store without runs gives a table of pending cells.
     """
     folder = records.root / "reports" / (name if source == EMBEDDED else f"{name}-{source}")
     folder.mkdir(parents=True, exist_ok=True)
     table = build(records, suite, name, profile, source, unavailable, elsewhere)
-    pooled = aggregates.build(table, suite)
+    pooled, verdicts = aggregates.build(table, suite), claims.judge(table, suite)
     texts = {
         "table.md": writers.markdown(table),
         "table.csv": table.frame().to_csv(index=False),
         "table.tex": writers.latex(table),
         "table.html": None,  # earlier versions wrote it; the site has the table
+        "claims.md": claims.markdown(suite["title"], verdicts) if verdicts else None,
+        "claims.csv": pd.DataFrame(verdicts).to_csv(index=False) if verdicts else None,
         "aggregates.md": aggregates.markdown(pooled) if pooled.rows else None,
         "aggregates.csv": pooled.frame().to_csv(index=False) if pooled.rows else None,
     }
@@ -74,6 +77,7 @@ def write(
     }
     paths = save(folder, texts, drawn | speeds)
     notes = [f"{stem}: not drawn, {NOTHING[stem]}" for stem, figure in drawn.items() if figure is None]
+    notes += [f"{verdict.claim}: {verdict.outcome}" for verdict in verdicts]
     return {"paths": paths, "text": writers.plain(table), "notes": notes}
 
 

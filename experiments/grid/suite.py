@@ -1,7 +1,7 @@
 """Suites and profiles: what their YAML files hold, checked when they are read."""
 
 from importlib import resources
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PositiveInt, field_validator, model_validator
 
@@ -68,6 +68,20 @@ class SuiteProtocol(Strict):
     timeout_bootstrap: bool = False  # value what follows a time-out, instead of ending the episode there
 
 
+class Claim(Strict):
+    """A headline of the paper, which `reports.tables.claims` judges."""
+
+    text: str
+    rule: Literal["ahead", "faster", "gains"]
+    method: str
+    others: Annotated[list[str], Field(min_length=1)]
+    groups: list[str] = []  # ahead, gains
+    at_least: float = 1.0  # ahead: of the other's score
+    times: float = 1.0  # faster
+    quality: str = ""  # gains: where they are largest
+    than: list[str] = []  # gains: the other qualities
+
+
 class Suite(Strict):
     """A table of a paper: its methods, its datasets, and what it sets otherwise."""
 
@@ -84,6 +98,7 @@ class Suite(Strict):
     variants: dict[str, dict[str, str]] = {}  # by method: others in place of one
     notes: dict[str, dict[str, str]] = {}  # by method and variant: what a table that shows it says
     bench: dict[str, list[Settings]] = {}  # settings of a method that `bench train` compares
+    claims: list[Claim] = []
     scaling: dict[str, dict[str, list[int]]] = {}  # by method and cost: exponents of agents and denoising steps
 
     @field_validator("profiles")
@@ -103,6 +118,16 @@ class Suite(Strict):
         tables = [*self.settings.values(), *(own for p in self.profiles.values() for own in p.own_steps.values())]
         for name in (name for table in tables if isinstance(table, dict) for name in table):
             check_name("family, task or dataset", name, known)
+        return self
+
+    @model_validator(mode="after")
+    def _known_claims(self) -> "Suite":
+        """Claims are about methods and groups of the suite."""
+        for claim in self.claims:
+            for method in (claim.method, *claim.others):
+                check_name("method of a claim", method, self.algorithms)
+            for group in claim.groups:
+                check_name("group of a claim", group, self.groups)
         return self
 
     @property

@@ -6,7 +6,7 @@ the data is 1. A dataset with neither, or with a data mean that is not positive,
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, NamedTuple
@@ -67,9 +67,7 @@ def build(table: Table, suite: dict) -> Aggregates:
     rows, notes, scales, profiles = [], [], {}, {}
     place = {"profile": table.rows[0].profile, "source": table.rows[0].source}
     for group, play in product(table.groups, table.plays):
-        runs = [run for run in table.runs if (run["group"], run["play"], run["n_lost"]) == (group, play, 0)]
-        own = [row for row in table.rows if (row.group, row.play) == (group, play) and not row.is_average]
-        datasets = {(row.task, row.quality): row.label for row in own}
+        runs, datasets = _members(table, group, play)
         found = _scales(runs)
         scores, incomplete = _matrices(runs, datasets, found)
         if scores:
@@ -86,6 +84,21 @@ def build(table: Table, suite: dict) -> Aggregates:
     intervals = OVER_SEEDS.format(stats.RESAMPLES) if any(row["n_seeds"] >= stats.MIN_SEEDS for row in rows) else ""
     below = [RULE.format(scales=_words(scales)), intervals, f"With {TOO_FEW}." if few else "", *notes, *table.mixed]
     return Aggregates(f"{suite['title']}: aggregates", rows, [text for text in below if text], profiles)
+
+
+def scores_of(table: Table, group: str, qualities: Collection[str] = ()) -> dict[str, np.ndarray]:
+    """Method to its scaled scores `[N, D]` on a group's datasets, or on those of some qualities, in the first play."""
+    runs, datasets = _members(table, group, table.plays[0])
+    datasets = {place: label for place, label in datasets.items() if not qualities or place[1] in qualities}
+    runs = [run for run in runs if (run["task"], run["quality"]) in datasets]
+    return _matrices(runs, datasets, _scales(runs))[0]
+
+
+def _members(table: Table, group: str, play: str) -> tuple[list[Run], dict[Dataset, str]]:
+    """The runs of a group in one play, without cells that lost a seed, and its datasets with their labels."""
+    runs = [run for run in table.runs if (run["group"], run["play"], run["n_lost"]) == (group, play, 0)]
+    own = [row for row in table.rows if (row.group, row.play) == (group, play) and not row.is_average]
+    return runs, {(row.task, row.quality): row.label for row in own}
 
 
 def markdown(found: Aggregates) -> str:

@@ -133,7 +133,7 @@ def against(scores: Scores, best: str) -> dict[str, tuple[float, float]]:
     small p.
     """
     others = [method for method in scores if method != best]
-    raw = [_welch(scores[method], scores[best]) for method in others]
+    raw = [welch(scores[method], scores[best]) for method in others]
     return dict(zip(others, zip(raw, holm(raw))))
 
 
@@ -146,7 +146,8 @@ def holm(values: Sequence[float]) -> list[float]:
     return p.tolist()
 
 
-def _welch(ours: np.ndarray, theirs: np.ndarray) -> float:
+def welch(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """The p-value of a difference between two means over all datasets, as `against` has it; NaN below three seeds."""
     if min(len(ours), len(theirs)) < MIN_SEEDS:
         return np.nan
     variances = np.stack([matrix.var(axis=0, ddof=1) / len(matrix) for matrix in (ours, theirs)])  # [2, D]
