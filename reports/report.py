@@ -37,7 +37,7 @@ def write(
     unavailable: dict[str, str],
     elsewhere: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Writes table.{md,csv,tex}, claims.{md,csv}, aggregates.{md,csv} and the figures curves, speed_return and aggregates.
+    """Writes table.{md,csv,tex}, claims.{md,csv}, aggregates.{md,csv}; figures curves, speed_return and aggregates.
 
     Figures are {png,pdf}. What was measured of the suite's speed goes to inference.{md,csv}, training.{md,csv} and
     growth.{md,csv}, and to the figures inference_time, training_time and growth. `unavailable` and `elsewhere` are as

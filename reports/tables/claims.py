@@ -78,7 +78,9 @@ def _ahead(claim: Claim, other: str, table: Table) -> list[Comparison]:
 def _faster(claim: Claim, other: str, table: Table) -> list[Comparison]:
     """A joint decision of the other takes at least `times` as long, in the geometric mean over datasets."""
     times = {
-        method: {(run["task"], run["quality"]): run["latency_ms"] for run in table.main_runs if run["algorithm"] == method}
+        method: {
+            (run["task"], run["quality"]): run["latency_ms"] for run in table.main_runs if run["algorithm"] == method
+        }
         for method in (claim["method"], other)
     }
     ours, theirs = times.values()
