@@ -61,7 +61,7 @@ def _check(where: str, method: type[Algorithm]) -> None:
 def _modules() -> Iterator[tuple[str, ModuleType]]:
     """The modules that may have methods, each with the place that messages name."""
     for module in pkgutil.iter_modules(__path__):
-        yield __name__, importlib.import_module(f"{__name__}.{module.name}")
+        yield __name__, _imported(f"algorithms/{module.name}.py", f"{__name__}.{module.name}")
     for path in filter(None, os.environ.get(PATHS, "").split(os.pathsep)):
         yield path, _import_file(path)
     for entry in entry_points(group=GROUP):
@@ -70,6 +70,13 @@ def _modules() -> Iterator[tuple[str, ModuleType]]:
         except (Exception, SystemExit) as error:
             raise MethodError(f"entry point {entry.value}: cannot be imported ({_first_line(error)})") from error
         yield f"entry point {entry.value}", module
+
+
+def _imported(where: str, name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        raise MethodError(f"{where}: cannot be imported ({_first_line(error)})") from error
 
 
 def _import_file(name: str) -> ModuleType:

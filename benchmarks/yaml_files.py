@@ -55,12 +55,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
 @cache
 def packaged(kind: Any, package: str, *path: str) -> Any:
     """A file of a package (offmarl.experiments.grid, suites, smac.yaml) as `parse` gives it, read once."""
-    text = resources.files(package).joinpath(*path).read_text(encoding="utf-8")
-    return parse(kind, "/".join(path), text)
+    return parse(kind, "/".join(path), resources.files(package).joinpath(*path).read_bytes())
 
 
-def parse(kind: type[T], place: str, text: str) -> T:
-    """Text as a model, or as a type such as `dict[str, Model]`; `place` names the file in messages.
+def parse(kind: type[T], place: str, text: str | bytes) -> T:
+    """Text, or bytes in UTF-8 or UTF-16, as a model or type such as `dict[str, Model]`; `place` names it in messages.
 
     Raises FileError naming file, key and reason; for an unknown key the nearest known one.
     """

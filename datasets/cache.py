@@ -95,7 +95,7 @@ class Entry(ABC):
     def card(self) -> dict[str, Any] | None:
         """The card in the cache, without a check of the arrays; None if there is no readable one."""
         with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-            card = json.loads(self.card_path().read_text(encoding="utf-8"))
+            card = json.loads(self.card_path().read_bytes())
             if "return_mean" in card and self.checksums(card):
                 return card
         return None

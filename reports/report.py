@@ -63,7 +63,8 @@ def write(
     }
     inference, training = speed.inference(records.root, suite), speed.training(records.root, suite)
     growth = speed.growth(records.root, suite)
-    texts |= _speed_texts({"inference": inference, "training": training, "growth": growth}, suite)
+    measured = {"inference": inference, "training": training, "growth": growth}
+    texts |= _speed_texts(measured, suite, speed.stale(records.root, suite, records.why_stale))
     colour = figures.colours(table)
     drawn = {
         "curves": figures.learning_curves(table),
@@ -102,14 +103,17 @@ def save(folder: Path, texts: dict[str, str | None], drawn: dict[str, Figure | N
     return paths
 
 
-def _speed_texts(measured: dict[str, list[speed.Row]], suite: dict) -> dict[str, str]:
-    """The files of what was measured of speed."""
+def _speed_texts(measured: dict[str, list[speed.Row]], suite: dict, stale: dict[str, str]) -> dict[str, str]:
+    """The files of what was measured of speed; `stale` are lines on measurements of other code."""
     texts = {}
     for name, rows in measured.items():
         if not rows:
             continue
         shown = [{key: value for key, value in row.items() if key not in speed.QUIET} for row in rows]
         shown = speed.exponents(rows, suite) if name == "growth" else shown
+        notes = [stale[name]] if name in stale else []
         texts[f"{name}.csv"] = pd.DataFrame(rows).to_csv(index=False)
-        texts[f"{name}.md"] = speed.markdown(f"{suite['title']}: {speed.TITLES[name]}", shown, speed.NOTES[name])
+        texts[f"{name}.md"] = speed.markdown(
+            f"{suite['title']}: {speed.TITLES[name]}", shown, [*speed.NOTES[name], *notes]
+        )
     return texts

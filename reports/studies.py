@@ -34,7 +34,7 @@ def write(results: Path, name: str) -> dict[str, Any]:
     Raises:
         FileNotFoundError: when the experiment has not been run.
     """
-    record = json.loads((results / "measurements" / "experiment" / f"{name}.json").read_text(encoding="utf-8"))
+    record = json.loads((results / "measurements" / "experiment" / f"{name}.json").read_bytes())
     folder = results / "reports" / "experiments"
     folder.mkdir(parents=True, exist_ok=True)
     outcome, checks = verdict(record)

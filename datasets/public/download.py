@@ -287,7 +287,7 @@ def read_lock(root: Path) -> dict[str, dict[str, Any]]:
     """The entries of the lock file by `Download.key`, none where there is no file; a ValueError if it is damaged."""
     file = Path(root) / LOCK
     try:
-        lock = json.loads(file.read_text(encoding="utf-8"))
+        lock = json.loads(file.read_bytes())
         if all(isinstance(entry["sha256"], str) and isinstance(entry["files"], dict) for entry in lock.values()):
             return lock
         reason = "an entry without files"

@@ -70,7 +70,7 @@ def open_vault(path: Path) -> list[Recording]:
     # A small cache of chunks: neighbouring slices share one, which should not be decompressed twice.
     context = tensorstore.Context({"cache_pool": {"total_bytes_limit": 2**28}})
     with refuse_damaged(path, "is not a complete vault"):
-        keys = set(_leaves(json.loads((path / "metadata.json").read_text(encoding="utf-8"))["structure_shape"]))
+        keys = set(_leaves(json.loads((path / "metadata.json").read_bytes())["structure_shape"]))
         steps = int(_store(path, "vault_index", context).read().result()[0])
     stores = {name: _vault_store(path, key, context) for name, key in VAULT.items() if key in keys}
     ends = {"ends"} & stores.keys() or {"timeouts"} & stores.keys()  # a vault may mark them by one or both

@@ -52,6 +52,7 @@ def merge_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(args: argparse.Namespace) -> int:
+    from offmarl.experiments.grid.code import why_stale
     from offmarl.experiments.grid.suite import profiles
     from offmarl.experiments.store.archive import pack
     from offmarl.experiments.store.store import Store
@@ -65,6 +66,8 @@ def _export(args: argparse.Namespace) -> int:
     chosen, notes = newest([record for record in found if args.profile in (None, record["cell"]["profile"])])
     if not chosen:
         raise UserError(f"export: {args.results} holds no finished run{f' of {args.profile}' if args.profile else ''}")
+    if stale := sum(why_stale(record) is not None for record in chosen):
+        notes.append(f"Stale: {stale} of these runs were made by other code of their method or task.")
     for note in notes:
         print(note, file=sys.stderr)
     partial = sum(record.get("lost_seeds", 0) > 0 for record in chosen)

@@ -5,6 +5,7 @@ trained.
 """
 
 import importlib
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,17 @@ def check(name: str) -> None:
 
 
 def write(name: str, results: Path, run_ids: Sequence[str]) -> None:
-    """Write the finished ones of these runs to `<results>/<name>/<run id>`, if they are not there yet."""
+    """Write the finished ones of these runs to `<results>/<name>/<run id>`, where that is missing, or older."""
     store = Store(results)
     for run_id in run_ids:
-        record, folder = store.peek(run_id), store.root / name / run_id
-        if record and record["status"] == "done" and not folder.exists():
+        record, folder, run = store.peek(run_id), store.root / name / run_id, store.runs / run_id
+        if not record or record["status"] != "done":
+            continue
+        if folder.exists() and folder.stat().st_mtime < run.stat().st_mtime:
+            shutil.rmtree(folder)
+        if not folder.exists():
             with replacing(folder) as draft:
-                LOGGERS[name](draft, list(scalars(record, store.runs / run_id)))
+                LOGGERS[name](draft, list(scalars(record, run)))
 
 
 def scalars(record: dict[str, Any], folder: Path) -> Iterator[tuple[int, str, float]]:

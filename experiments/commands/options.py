@@ -3,7 +3,6 @@
 import argparse
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +48,12 @@ def jobs_option(options: argparse.ArgumentParser) -> None:
     """--jobs: how many jobs train at once."""
     text = "jobs that train at once; 1 runs without Ray (default: cores)"
     options.add_argument("--jobs", type=int, default=None, help=text)
+
+
+def again_option(options: argparse.ArgumentParser) -> None:
+    """--again: whether stale runs are set aside."""
+    text = "train finished runs anew whose method or task was changed since"
+    options.add_argument("--again", action="store_true", help=text)
 
 
 def device_options(options: argparse.ArgumentParser) -> None:
@@ -179,19 +184,6 @@ def writable(results: Path) -> Path:
     if not os.access(results, os.W_OK):
         raise UserError(f"--results {results}: is not writable; choose another directory")
     return results
-
-
-def writable_cache() -> None:
-    """Refuse a cache into which nothing can be recorded, before anything is. Raises UserError naming the folder."""
-    from offmarl.benchmarks.env import cache_dir
-
-    cache = cache_dir().absolute()
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=cache).close()
-    except OSError as error:
-        advice = "export OFFMARL_CACHE=/a/folder for recorded data"
-        raise UserError(f"the cache {cache} is not writable ({error.strerror}); {advice}") from error
 
 
 def find_entries(wanted: list[str] | None, source: str = "embedded") -> list:

@@ -9,7 +9,6 @@ from offmarl.experiments.errors import UserError
 
 if TYPE_CHECKING:
     from offmarl.experiments.grid.jobs import Request
-    from offmarl.experiments.store.store import Store
 
 SOURCE = "where data and simulator come from: embedded (default), or og_marl, omiga, omar: public data"
 
@@ -31,8 +30,7 @@ def run_options(parser: argparse.ArgumentParser) -> None:
     options.host_options(parser)
     text = "the same bits from the same seed on the same machine; slower"
     parser.add_argument("--deterministic", action="store_true", help=text)
-    text = "train finished runs anew whose method or task was changed since"
-    parser.add_argument("--again", action="store_true", help=text)
+    options.again_option(parser)
     parser.add_argument("--log", default=None, help="write curves there too: tensorboard")
     parser.add_argument("--dry-run", action="store_true", help="print the cells, the estimated time and disk, and stop")
     parser.set_defaults(command=_run)
@@ -42,7 +40,7 @@ def _run(args: argparse.Namespace) -> int:
     from offmarl.experiments.commands.report import print_report
     from offmarl.experiments.commands.status import note_grid
     from offmarl.experiments.grid import jobs as grid
-    from offmarl.experiments.grid.code import stale_runs, why_stale
+    from offmarl.experiments.grid.code import treat_stale, why_stale
     from offmarl.experiments.grid.suite import expand
     from offmarl.experiments.launch.prepare_data import prepare
     from offmarl.experiments.launch.serial import launch
@@ -67,19 +65,16 @@ def _run(args: argparse.Namespace) -> int:
     if not args.dry_run:
         clear_leftovers(results)
     store = Store(results)
-    if stale := stale_runs(store, jobs):
-        _treat_stale(store, stale, args.again, args.dry_run)
-    left = grid.pending(jobs, store)
+    runs = grid.stored(jobs, store)
+    treat_stale(store, runs, again=args.again and not args.dry_run)
+    left = grid.left(jobs, runs)
     if args.dry_run:
         from offmarl.experiments.timing.throughput import dry_run
 
         print(dry_run(jobs, left, host, workers))
         _print_unavailable(request)
         return 0
-    if workers > 1:
-        check_cluster()
-    if any(job.entry.card() is None for job in left):
-        options.writable_cache()
+    check_cluster(min(workers, len(left)))
     note_grid(results, request, jobs)
     for fault in prepare([job.entry for job in left], args.source, min(workers, 2)):
         print(f"offmarl: {fault}", file=sys.stderr)  # its jobs fail, and the table says why
@@ -95,17 +90,6 @@ def _run(args: argparse.Namespace) -> int:
         print(f"failed: {failure}", file=sys.stderr)
     _print_unavailable(request)
     return 1 if failures else 0
-
-
-def _treat_stale(store: "Store", stale: list[str], again: bool, dry_run: bool) -> None:
-    """Say that finished runs were made by other code; with --again, set them aside, so that they are trained anew."""
-    found = f"{len(stale)} finished runs were made by other code of their method or task (stale)"
-    if not again or dry_run:
-        print(f"offmarl: {found}; --again trains them anew", file=sys.stderr)
-        return
-    for run_id in stale:
-        store.set_aside(run_id, "stale")
-    print(f"offmarl: {found}; moved to {store.root / 'stale'}, training them anew", file=sys.stderr)
 
 
 def _check(args: argparse.Namespace) -> None:

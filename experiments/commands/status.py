@@ -104,7 +104,7 @@ def survey(store: "Store") -> Record:
 
 def _read_jobs(path: Path) -> list[Record]:
     """The jobs of a grid that was asked for. ValueError, KeyError or TypeError where a file is none."""
-    jobs = json.loads(path.read_text(encoding="utf-8"))["jobs"]
+    jobs = json.loads(path.read_bytes())["jobs"]
     if not all(isinstance(job["steps"], int) and all(isinstance(i, str) for i in job["run_ids"]) for job in jobs):
         raise TypeError
     return jobs

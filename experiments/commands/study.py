@@ -20,6 +20,7 @@ def experiment_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", default="embedded", help="of the suites' data: embedded (default), og_marl, …")
     options.jobs_option(parser)
     options.host_options(parser)
+    options.again_option(parser)
     options.results_option(parser)
     parser.set_defaults(command=_experiment)
 
@@ -54,7 +55,7 @@ def _experiment(args: argparse.Namespace) -> int:
     host = Host(device, args.threads, args.tf32, args.eager, matmul=library)
     results, verdicts = options.writable(args.results), []
     for name in names:
-        record = known[name].run(args.profile, args.source, host, results, workers)
+        record = known[name].run(args.profile, args.source, host, results, workers, args.again)
         stored = "-".join([name, args.profile, *([args.source] if args.source != "embedded" else [])])
         stored = slug(stored, *tasks)
         Store(results).write_measurement("experiment", stored, {"study": name, **record})

@@ -153,9 +153,10 @@ def _entry(source: str, task: str, quality: str) -> "Entry | None":
 def check_table(records: "Records", path: Path) -> Iterator[Finding]:
     """Every cell of a written table, computed again from the episodes in the store."""
     from offmarl.experiments.commands.report import suite_facts
+    from offmarl.reports.records.files import read_text
     from offmarl.reports.tables.build import build
 
-    text, name = path.read_text(encoding="utf-8", errors="replace"), str(path.relative_to(records.root))
+    text, name = read_text(path), str(path.relative_to(records.root))
     written = list(csv.DictReader(io.StringIO(text)))
     try:
         profile, source = written[0]["profile"], written[0]["source"]

@@ -8,7 +8,8 @@ import ast
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -18,8 +19,7 @@ from offmarl import algorithms, benchmarks
 from offmarl.algorithms import registry
 from offmarl.algorithms.parts.algorithm import Algorithm
 from offmarl.benchmarks.tasks import ENGINES, Task, tasks
-from offmarl.experiments.grid.jobs import Job
-from offmarl.experiments.store.store import Store
+from offmarl.experiments.store.store import WITH_RESULT, Record, Store
 
 OWN = {package.__name__: Path(package.__path__[0]) for package in (algorithms, benchmarks)}
 NOT_FOLLOWED = {"offmarl.benchmarks.tasks"}  # a task's own entry counts instead
@@ -36,8 +36,8 @@ def code_sums(algorithm: str, task: str) -> dict[str, str]:
 
 
 def why_stale(record: Mapping[str, Any]) -> str | None:
-    """Why a stored run is stale; None where it is not, or where that cannot be told: no sums, an unknown method."""
-    stored, cell = record.get("code_sums") or {}, record["cell"]
+    """Why a stored run, or a measurement, is stale; None where it is not, or has no sums, or its method is unknown."""
+    stored, cell = record.get("code_sums") or {}, record.get("cell", record)
     if cell["algorithm"] not in registry() or cell["task"] not in tasks():
         return None
     today = code_sums(cell["algorithm"], cell["task"])
@@ -45,10 +45,24 @@ def why_stale(record: Mapping[str, Any]) -> str | None:
     return f"the code of its {' and its '.join(changed)} has changed since" if changed else None
 
 
-def stale_runs(store: Store, jobs: Iterable[Job]) -> list[str]:
-    """The runs of some jobs that are stored and stale."""
-    records = ((run_id, store.peek(run_id)) for job in jobs for run_id in job.run_ids())
-    return [run_id for run_id, record in records if record and why_stale(record)]
+def treat_stale(store: Store, runs: dict[str, Record], again: bool) -> int:
+    """Say how many finished runs of other code are among these; with `again`, set them aside and take them out.
+
+    Returns the number of those that stay.
+    """
+    stale = [run_id for run_id, record in runs.items() if record["status"] in WITH_RESULT and why_stale(record)]
+    if not stale:
+        return 0
+    found = f"{len(stale)} finished runs were made by other code of their method or task (stale)"
+    if not again:
+        print(f"offmarl: {found}; --again trains them anew", file=sys.stderr)
+        return len(stale)
+    for run_id in stale:
+        with suppress(FileNotFoundError):  # another driver was first
+            store.set_aside(run_id, "stale")
+        del runs[run_id]
+    print(f"offmarl: {found}; moved to {store.root / 'stale'}, training them anew", file=sys.stderr)
+    return 0
 
 
 @cache

@@ -20,7 +20,7 @@ from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.grid.config import Overrides, config_from, resolve
 from offmarl.experiments.grid.suite import ALL, Profile, Suite, load_suite, names_of, suite_names
 from offmarl.experiments.store.reading import plays_of
-from offmarl.experiments.store.store import Cell, Group, Store, config_hash, group_name
+from offmarl.experiments.store.store import WITH_RESULT, Cell, Group, Record, Store, config_hash, group_name
 
 REPEATED = ("batch_size",)  # of the config, which a record's protocol repeats
 
@@ -296,10 +296,22 @@ def stored_job(record: Mapping[str, Any], seeds: Sequence[int]) -> Job:
 
 def pending(grid: Sequence[Job], store: Store, retry_failed: bool = True) -> list[Job]:
     """The jobs with the seeds that are not done yet. Reads every stored run, to see that it is intact."""
-    open_status = ("pending", "failed") if retry_failed else ("pending",)
-    left = []
-    for job in tqdm(grid, desc="checking runs", unit="job", leave=False, disable=None, delay=1):
-        seeds = tuple(s for s, run_id in zip(job.seeds, job.run_ids()) if store.status(run_id) in open_status)
+    return left(grid, stored(grid, store), retry_failed)
+
+
+def stored(grid: Sequence[Job], store: Store) -> dict[str, Record]:
+    """The stored runs of the jobs, by run id. Each is read once, with all its files; a damaged one is set aside."""
+    bar = tqdm(grid, desc="checking runs", unit="job", leave=False, disable=None, delay=1)
+    ids = (run_id for job in bar for run_id in job.run_ids())
+    return {run_id: record for run_id in ids if (record := store.read(run_id, all_files=True))}
+
+
+def left(grid: Sequence[Job], runs: Mapping[str, Record], retry_failed: bool = True) -> list[Job]:
+    """The jobs with the seeds that have no run among these; with `retry_failed`, none that counts."""
+    done = {run_id for run_id, record in runs.items() if not retry_failed or record["status"] in WITH_RESULT}
+    found = []
+    for job in grid:
+        seeds = tuple(seed for seed, run_id in zip(job.seeds, job.run_ids()) if run_id not in done)
         if seeds:
-            left.append(dataclasses.replace(job, seeds=seeds))
-    return left
+            found.append(dataclasses.replace(job, seeds=seeds))
+    return found

@@ -1,6 +1,7 @@
 """Record or convert the datasets of a grid that are not in the cache, one process a task."""
 
 import queue
+import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -8,17 +9,23 @@ from typing import Any
 
 from tqdm import tqdm
 
+from offmarl.benchmarks.env import cache_dir
 from offmarl.datasets.catalogue import EMBEDDED, Entry, catalogue
+from offmarl.experiments.errors import UserError
 
 _counter: Any = None  # the pool's queue of finished episodes or rows
 
 
 def prepare(entries: Sequence[Entry], source: str, workers: int) -> list[str]:
-    """Make the datasets that are missing or damaged, with a progress bar; returns a line for each that failed."""
+    """Make the datasets that are missing or damaged, with a progress bar; returns a line for each that failed.
+
+    Raises UserError where the cache cannot be written.
+    """
     distinct = {(entry.task.name, entry.quality): entry for entry in entries}
     missing = [entry for entry in distinct.values() if entry.ready() is None]
     if not missing:
         return []
+    _writable_cache()
     by_task: dict[str, list[str]] = {}
     for entry in missing:
         by_task.setdefault(entry.task.name, []).append(entry.quality)
@@ -39,6 +46,17 @@ def prepare(entries: Sequence[Entry], source: str, workers: int) -> list[str]:
         while not counter.empty():
             bar.update(counter.get())
         return [line for job in work for line in job.result()]
+
+
+def _writable_cache() -> None:
+    """Refuse a cache into which nothing can be recorded, before anything is. Raises UserError naming the folder."""
+    cache = cache_dir().absolute()
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=cache).close()
+    except OSError as error:
+        advice = "export OFFMARL_CACHE=/a/folder for recorded data"
+        raise UserError(f"the cache {cache} is not writable ({error.strerror}); {advice}") from error
 
 
 def _open(counter: Any) -> None:

@@ -134,8 +134,8 @@ def run_ray(grid: Sequence[Job], results: Path, host: Host, workers: int) -> lis
     os.chdir(results)
     gpus = torch.cuda.device_count() if host.cuda else 0
     share = {"cpu": host.threads, "gpu": min(1.0, gpus / workers)}
-    if ray_address():
-        where: dict[str, Any] = {"runtime_env": {"env_vars": chosen_paths()}}  # on every node
+    if address := ray_address():
+        where: dict[str, Any] = {"address": address, "runtime_env": {"env_vars": chosen_paths()}}  # on every node
     else:  # "local": not another Ray that runs on this machine
         where = {"address": "local", "num_cpus": workers * host.threads, "include_dashboard": False}
         where["runtime_env"] = {"py_executable": shlex.quote(sys.executable)}  # Ray's shell would split it at a space

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 JOBS_PER_GPU = 6  # small networks share a GPU well; --jobs overrides it
 GAME_BYTES = 1e9  # of a game of StarCraft II
 CLUSTER_SECONDS = 5.0
+HTTP2, SETTINGS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5), b"\x04"  # what gRPC begins with
 CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
@@ -70,17 +71,33 @@ def ray_address() -> str:
     return "" if address == "local" else address
 
 
-def check_cluster() -> None:
-    """Ask at the cluster's port, where Ray would wait for minutes. Raises UserError where nothing answers."""
-    host, _, port = ray_address().rpartition("://")[2].rpartition(":")
-    if not port.isdecimal():  # none, or auto
+def check_cluster(workers: int) -> None:
+    """Ask the cluster before Ray does, which would wait for minutes; one worker needs none.
+
+    Raises UserError where nothing answers, or something other than Ray.
+    """
+    if workers < 2 or not (address := ray_address()):
         return
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=CLUSTER_SECONDS).close()
+        scheme, _, place = (_newest_cluster() if address == "auto" else address).rpartition("://")
+        host, _, port = place.rpartition(":")
+        if scheme not in ("", "ray") or not port.isdecimal():
+            raise ConnectionError("this is no HOST:PORT")
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=CLUSTER_SECONDS) as there:
+            there.sendall(HTTP2)
+            if there.recv(4)[3:] != SETTINGS and os.environ.get("RAY_USE_TLS") != "1":
+                raise ConnectionError("what answers is not Ray")
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or error
-        advice = "start the cluster, or unset RAY_ADDRESS to train on this machine"
-        raise UserError(f"RAY_ADDRESS={ray_address()}: nothing answers there ({why}); {advice}") from None
+        advice = "start the cluster, write its HOST:PORT, or unset RAY_ADDRESS to train on this machine"
+        raise UserError(f"RAY_ADDRESS={address}: no cluster there ({why}); {advice}") from None
+
+
+def _newest_cluster() -> str:
+    """The address that Ray means by auto. ConnectionError where no cluster was started here."""
+    from ray._private.services import canonicalize_bootstrap_address
+
+    return canonicalize_bootstrap_address("auto") or ""
 
 
 def bounded_by_games(workers: int, jobs: Sequence["Job"]) -> int:

@@ -55,7 +55,7 @@ def read_folder(folder: Path) -> Record:
     """The record in a run's folder. Raises ValueError where it is damaged, OSError where it cannot be read."""
     if checksums.has_sums(folder) and (faults := checksums.faults(folder)):
         raise ValueError(faults[0])
-    return json.loads((folder / checksums.RECORD).read_text(encoding="utf-8"))
+    return json.loads((folder / checksums.RECORD).read_bytes())
 
 
 def _even(evaluation: Record) -> bool:

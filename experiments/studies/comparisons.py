@@ -20,12 +20,13 @@ from offmarl.benchmarks.yaml_files import Strict, packaged
 from offmarl.datasets.catalogue import EMBEDDED, catalogue
 from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.grid import jobs as grid
-from offmarl.experiments.grid.code import stale_runs
+from offmarl.experiments.grid.code import treat_stale, why_stale
 from offmarl.experiments.grid.config import resolve
 from offmarl.experiments.grid.jobs import Job, OnlinePhase, Request
 from offmarl.experiments.grid.suite import load_suite, profiles, suite_names
 from offmarl.experiments.launch.prepare_data import prepare
 from offmarl.experiments.launch.serial import launch
+from offmarl.experiments.launch.workers import bounded_by_games, check_cluster
 from offmarl.experiments.store.leftovers import clear_leftovers
 from offmarl.experiments.store.reading import by_play, finished, readable
 from offmarl.experiments.store.store import Store
@@ -147,15 +148,17 @@ class Comparison(Experiment):
             variant = job.variant + "".join(f"+{key}={value}" for key, value in shown.items())
             yield replace(job, variant=variant, protocol=protocol)
 
-    def run(self, profile: str, source: str, host: Host, results: Path, workers: int) -> Row:
-        """Train what the store does not hold yet; return what reports need. Raises UserError without any run."""
+    def run(self, profile: str, source: str, host: Host, results: Path, workers: int, again: bool = False) -> Row:
+        """Train what the store does not hold yet, `again` what is stale; return what reports need. Raises UserError without any run."""
         if self.stored:
             rows, lost = stored_rows(results, profile, source)
             words = " ".join(str(word) for rule in self.rules for word in rule)
             arms = {name: method.title for name, method in registry().items() if f"{method.title}." in words}
-            missing = [f"a seed of {arms[name]} on {setting}" for name, setting in lost if name in arms]
+            missing = [
+                f"a seed of {arms[name]} on {where} ({why})" for (name, where), why in lost.items() if name in arms
+            ]
         else:
-            rows, missing = self._train(profile, source, host, Store(results / "experiments"), workers)
+            rows, missing = self._train(profile, source, host, Store(results / "experiments"), workers, again)
         if not rows:
             none = f"no finished run of profile {profile} on {source} data with two evaluations or more"
             raise UserError(f"{self.title}: nothing to show: {'; '.join(missing) or none}")
@@ -163,15 +166,20 @@ class Comparison(Experiment):
         facts = self.model_dump(include={"quantities", "axis", "online"}) | {"source": source, "settings": None}
         return self.record(profile, host, **facts, missing=missing, budget=budget, rows=rows)
 
-    def _train(self, profile: str, source: str, host: Host, store: Store, workers: int) -> tuple[list[Row], list[str]]:
+    def _train(
+        self, profile: str, source: str, host: Host, store: Store, workers: int, again: bool
+    ) -> tuple[list[Row], list[str]]:
         """Train what is pending. Returns a row for every evaluation, and what is missing and why, a line each."""
         arms = self.jobs(profile, source)
         jobs = list({job.key: job for found in arms.values() for job in found}.values())
         clear_leftovers(store.root)
-        pending = grid.pending(jobs, store)
+        runs = grid.stored(jobs, store)
+        stale = treat_stale(store, runs, again)
+        pending = grid.left(jobs, runs)
+        workers = bounded_by_games(min(workers, len(pending)), pending)
+        check_cluster(workers)
         missing = prepare([job.entry for job in pending], source, min(workers, 2))
-        if stale := stale_runs(store, jobs):
-            missing.append(f"{len(stale)} stored runs were made by other code (stale); remove them to train them anew")
+        missing += [f"{stale} runs by today's code (stale; --again trains them anew)"] if stale else []
         missing += launch(pending, store.root, host, workers)
         missing += [f"{job.title} ({job.variant}): not done yet" for job in grid.pending(jobs, store, False)]
         rows, failed = [], set()
@@ -191,18 +199,19 @@ def comparisons() -> dict[str, Comparison]:
     return packaged(File[Comparison], "offmarl.experiments.studies", "comparisons.yaml").experiments
 
 
-def stored_rows(results: Path, profile: str, source: str) -> tuple[list[Row], list[tuple[str, str]]]:
-    """A row for every evaluation of the stored runs with two or more, of suites and experiments; and what lost seeds.
+def stored_rows(results: Path, profile: str, source: str) -> tuple[list[Row], dict[tuple[str, str], str]]:
+    """A row for every evaluation of the stored runs with two or more, of suites and experiments; what lost seeds, why.
 
     Runs with changed settings are not among them. Of two runs of one cell, the one with more evaluations is. A method
-    on a dataset where one of its seeds failed or diverged has no rows.
+    on a dataset where one of its seeds failed, diverged or is stale has no rows.
     """
-    variant, cells, lost = profiles()[profile].variant, {}, set()
+    variant, cells, lost = profiles()[profile].variant, {}, {}
     stores = [results, results / "experiments"]
     for store in map(Store, stores):
         for record in readable(store)[0].values():
-            if record["status"] != "done" and _place(record["cell"]) == (profile, source, variant):
-                lost.add((record["cell"]["algorithm"], _setting(record["cell"])))
+            status = "stale" if record["status"] == "done" and why_stale(record) else record["status"]
+            if status != "done" and _place(record["cell"]) == (profile, source, variant):
+                lost[record["cell"]["algorithm"], _setting(record["cell"])] = status
     for folder, record in itertools.chain(*map(finished, stores)):
         cell = record["cell"]
         wanted = _place(cell) == (profile, source, variant) and (cell["algorithm"], _setting(cell)) not in lost
@@ -211,7 +220,7 @@ def stored_rows(results: Path, profile: str, source: str) -> tuple[list[Row], li
             names = dict(zip(("arm", "setting", "seed"), key))
             rows = [names | row for row in evaluations(record, folder)]
             cells[key] = max(cells.get(key, []), rows, key=len)
-    return [row for rows in cells.values() for row in rows], sorted(lost)
+    return [row for rows in cells.values() for row in rows], dict(sorted(lost.items()))
 
 
 def _place(cell: Row) -> tuple[str, str, str]:

@@ -93,7 +93,7 @@ class ToyGame(Experiment):
         """The game's arguments, one for each setting."""
         return [{self.settings.name: value} for value in self.settings.values] if self.settings else [{}]
 
-    def run(self, profile: str, source: str, host: Host, results: Path, workers: int) -> Row:
+    def run(self, profile: str, source: str, host: Host, results: Path, workers: int, again: bool = False) -> Row:
         """Train and evaluate every arm on every setting of the game, in this process; nothing is stored."""
         budget, rows, shown = self.profiles[profile], [], []
         host.set_up()

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from offmarl.experiments.grid.code import code_sums
 from offmarl.experiments.grid.jobs import Job
 from offmarl.experiments.store.store import Store
 
@@ -55,8 +56,9 @@ def one_each(grid: Sequence[Job]) -> list[Job]:
 
 
 def job_facts(job: Job) -> Record:
-    """The part of a record that names its job."""
-    return {name: getattr(job, name) for name in ("task", "algorithm", "variant", "profile")}
+    """The part of a record that names its job, and the code that was measured."""
+    facts = {name: getattr(job, name) for name in ("task", "algorithm", "variant", "profile")}
+    return facts | {"code_sums": code_sums(job.algorithm, job.task)}
 
 
 def text_table(rows: Sequence[Mapping[str, object]]) -> str:

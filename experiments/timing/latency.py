@@ -24,6 +24,7 @@ from offmarl.algorithms.parts.diffusion import shortened
 from offmarl.benchmarks.latency import Decisions, Observation, Timing, common, time_decisions
 from offmarl.benchmarks.random_policy import uniform
 from offmarl.benchmarks.tasks import make_single, tasks
+from offmarl.experiments.grid.code import why_stale
 from offmarl.experiments.grid.jobs import Job
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.timing.isolated import isolated, job_facts, measure_all, one_each, text_table
@@ -76,11 +77,12 @@ def _samplers(job: Job) -> dict[str, Job]:
 
 
 def checkpoint(job: Job, grid: Sequence[Job], store: Store) -> Path | None:
-    """The networks of a finished run of the job's method on its task, on any of its data."""
+    """The networks of a finished run of the job's method on its task, on any of its data; none of other code."""
     for other in grid:
         if (other.task, other.algorithm) == (job.task, job.algorithm):
-            found = store.runs / other.run_ids()[0] / "checkpoint.pt"
-            if store.status(found.parent.name) == "done" and found.exists():
+            run_id = other.run_ids()[0]
+            record, found = store.read(run_id, all_files=True), store.runs / run_id / "checkpoint.pt"
+            if record and record["status"] == "done" and not why_stale(record) and found.exists():
                 return found
     return None
 

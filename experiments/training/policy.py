@@ -1,5 +1,6 @@
 """Stored policies: load one, let it play, record what it plays."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from offmarl.benchmarks.tasks import Task, make_env
 from offmarl.datasets.dataset import join
 from offmarl.datasets.embedded.record import record
 from offmarl.experiments.errors import UserError, check_name, refusing
+from offmarl.experiments.grid.code import why_stale
 from offmarl.experiments.grid.config import config_from
 from offmarl.experiments.store.reading import read_folder
 from offmarl.experiments.training.method import spec_of
@@ -57,6 +59,8 @@ def load_policy(folder: Path, task: Task) -> Algorithm:
         kind = registry()[check_name("algorithm", cell["algorithm"], registry())]
         method = kind(spec_of(task), config_from(kind, stored["config"]), [cell["seed"]], "cpu")
         method.play = plays_of(stored["protocol"])[0]
+        if reason := why_stale(stored):
+            print(f"offmarl: {folder.name}: stale: {reason}; it plays by today's", file=sys.stderr)
         method.load_nets(torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True))
     return method
 

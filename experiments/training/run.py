@@ -221,7 +221,7 @@ class Run:
     def finish(self) -> None:
         """Write every seed's run into the store, but for those that a killed process wrote before."""
         facts, latency = describe(self.algorithm), self.time_decisions()
-        value = self.values.point(self.algorithm)
+        last = self.curves[-1][1] if self.curves else {}
         for k, (cell, run_id) in enumerate(zip(self.job.cells(), self.job.run_ids())):
             if self.store.status(run_id) in WITH_RESULT:
                 continue
@@ -236,7 +236,7 @@ class Run:
                 "evaluations": [
                     {"step": step, "play": play, **asdict(rows[k])} for step, play, rows in self.evaluations
                 ],
-                "value": of_seed(value, k),
+                "value": of_seed(last, k),
                 "latency": latency,
                 "seeds": list(self.job.seeds),  # that trained in lock step
                 "time": {**asdict(self.clock), "seeds_together": len(self.job.seeds)},

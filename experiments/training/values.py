@@ -1,5 +1,7 @@
 """A critic's values beside the data's own discounted return, both on the data: whether they are near each other."""
 
+from collections.abc import Mapping, Sequence
+
 import torch
 
 from offmarl.algorithms.parts.algorithm import Algorithm
@@ -9,6 +11,7 @@ from offmarl.datasets.sampler import Sampler
 from offmarl.experiments.grid.jobs import Job
 
 LARGEST = 1e15  # no number of a record is larger
+VALUE, DATA = "critic_value", "data_value"  # in curves, where methods have losses called value
 SAMPLE = 1024  # transitions whose values are averaged, the same for every method and evaluation
 
 
@@ -28,12 +31,12 @@ class Values:
         values = algorithm.mean_value(self.sampler.at(self.index))
         if self.data is None:
             self.data = discounted_return(self.sampler.data, self.discount)
-        return {} if values is None else {"value": values.tolist(), "data_value": [self.data] * len(values)}
+        return {} if values is None else {VALUE: values.tolist(), DATA: [self.data] * len(values)}
 
 
-def of_seed(point: dict[str, list[float]], k: int) -> dict[str, float] | None:
-    """The numbers of one seed as its record holds them; None where there are none, or a critic is lost."""
-    found = {name: values[k] for name, values in point.items()}
+def of_seed(point: Mapping[str, Sequence[float]], k: int) -> dict[str, float] | None:
+    """The numbers of one seed in a curve's point, as its record holds them; None without, or where a critic is lost."""
+    found = {"value": point[VALUE][k], "data_value": point[DATA][k]} if VALUE in point else {}
     return found if found and all(abs(value) < LARGEST for value in found.values()) else None
 
 

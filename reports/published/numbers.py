@@ -16,6 +16,8 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from offmarl.reports.records.files import read_text
+
 AVERAGE = "AVERAGE_"
 Cell = tuple[str, str, str]  # scenario, quality, title of the method
 COPIED = "The spread of its copied cells is probably one standard deviation over five seeds, not two over six."
@@ -102,4 +104,4 @@ def _read(name: str) -> list[dict[str, str]]:
     path = resources.files("offmarl.reports.published") / f"{name}.csv"
     if not path.is_file():
         raise ValueError(f"no published table named {name!r}; there is {', '.join(FACTS)}")
-    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    return list(csv.DictReader(read_text(path).splitlines()))

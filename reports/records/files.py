@@ -5,6 +5,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 
@@ -24,6 +25,12 @@ def replacing(path: Path, draft: Path | None = None) -> Iterator[Path]:
             shutil.rmtree(draft, ignore_errors=True)
         else:
             draft.unlink(missing_ok=True)
+
+
+def read_text(path: Traversable) -> str:
+    """A text file, as editors and spreadsheets save it: in UTF-8 or UTF-16, with a mark or without."""
+    content = path.read_bytes()
+    return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig", "replace")
 
 
 def write_text(path: Path, text: str) -> None:

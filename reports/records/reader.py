@@ -28,6 +28,10 @@ class Selection(NamedTuple):
     notes: list[str]
 
 
+def never_stale(record: Record) -> None:
+    """Of a store whose code is not known."""
+
+
 @dataclass(frozen=True)
 class Records:
     """All records of a store as they were when it was read."""
@@ -37,12 +41,13 @@ class Records:
     set_aside: list[str]  # damaged runs that have been moved away and not been run again
     stale: dict[str, str] = field(default_factory=dict)  # runs of other code, with the reason
     misplaced: list[str] = field(default_factory=list)  # folders with a run of another name, such as copies
+    why_stale: Callable[[Record], str | None] = never_stale  # as in `read`
 
     @classmethod
-    def read(cls, results: Path | str, why_stale: Callable[[Record], str | None] = lambda record: None) -> "Records":
+    def read(cls, results: Path | str, why_stale: Callable[[Record], str | None] = never_stale) -> "Records":
         """Read every run.json once; one that cannot be read, is invalid or does not match its checksum is None.
 
-        `why_stale` gives the reason why a run's code is not today's, or None.
+        `why_stale` gives the reason why the code of a run, or of a measurement, is not today's, or None.
 
         Raises:
             ValueError: if there is no such directory.
@@ -63,7 +68,7 @@ class Records:
         moved = {path.name.rpartition(".")[0] for path in (root / "damaged").glob("*")}
         stale = {run_id: why for run_id, record in by_run.items() if record and (why := why_stale(record))}
         gone = sorted(run_id for run_id in moved if not (runs / run_id).exists())
-        return cls(root, by_run, gone, stale, misplaced)
+        return cls(root, by_run, gone, stale, misplaced, why_stale)
 
     def beside(self, reference: "Records", root: Path) -> "Records":
         """The reference's runs, and these as methods of their own, called yours; reports go to `root`.
@@ -133,7 +138,7 @@ def stored_record(folder: Path) -> Record | None:
     if checksums.has_sums(folder) and not checksums.matches(folder, path.name, content):
         return None
     try:
-        record = json.loads(content.decode())
+        record = json.loads(content)
     except ValueError:
         return None
     return with_plays(record) if is_valid_record(record) else None

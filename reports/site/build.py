@@ -163,7 +163,7 @@ def _experiments(results: Path, draft: Path) -> tuple[list[dict[str, Any]], list
     experiments, notes = [], []
     for path in sorted((results / "measurements" / "experiment").glob("[!.]*.json")):
         try:
-            facts = site_pages.experiment(json.loads(path.read_text(encoding="utf-8")), path.stem)
+            facts = site_pages.experiment(json.loads(path.read_bytes()), path.stem)
             picture = results / "reports" / "experiments" / f"{path.stem}.png"
             if not picture.is_file() or picture.stat().st_mtime < path.stat().st_mtime:
                 studies.write(results, path.stem)

@@ -6,7 +6,7 @@ are side by side, and figures show those of the machine that measured last.
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -49,12 +49,26 @@ def measurements(results: Path, kind: str) -> list[Row]:
     found = []
     for path in (Path(results) / "measurements" / kind).glob("[!.]*.json"):
         try:
-            row = json.loads(path.read_text(encoding="utf-8"))
+            row = json.loads(path.read_bytes())
         except (OSError, ValueError):
             continue
         if isinstance(row, dict) and all(key in row for key in KEYS[kind]):
             found.append(row)
     return sorted(found, key=lambda row: row.get("finished") or "")
+
+
+def stale(results: Path, suite: dict, why_stale: Callable[[Row], str | None]) -> dict[str, str]:
+    """A line on the suite's measurements of decisions and of training that were made by other code, where there are."""
+    found = {}
+    for kind, (table, command) in {
+        "latency": ("inference", "latency"),
+        "training": ("training", "bench train"),
+    }.items():
+        placed = [_place(row, suite) for row in measurements(results, kind) if why_stale(row)]
+        own = [row for row in placed if row["group"] and row["algorithm"] in suite["algorithms"]]
+        if names := dict.fromkeys(row["title"] for row in own):
+            found[table] = f"Stale: other code was measured of {', '.join(names)}; `offmarl {command}` measures anew."
+    return found
 
 
 def inference(results: Path, suite: dict) -> list[Row]:

@@ -44,6 +44,13 @@ def test_a_table_has_a_row_for_every_episode(tmp_path, kind):
     assert rows.query("seed == 1")["won"].isna().all()
 
 
+def test_runs_of_other_code_are_named(tmp_path, capsys):
+    write(tmp_path / "r")
+    write(tmp_path / "r", seed=1, code_sums={"method": "0"})
+    assert main(["export", "--out", str(tmp_path / "x.csv"), "--results", str(tmp_path / "r")]) == 0
+    assert "Stale: 1 of these runs were made by other code" in capsys.readouterr().err
+
+
 def test_marl_evals_nesting_ends_in_lists_of_numbers(tmp_path):
     """Environment, task, algorithm, seed, step: what marl-eval's own reader walks through."""
     for seed in (0, 1):

@@ -56,6 +56,19 @@ def test_a_run_whose_writing_was_killed_is_written_by_the_next(tmp_path, monkeyp
     assert sorted(path.name for path in (tmp_path / "tensorboard").iterdir()) == run_ids
 
 
+def test_a_run_that_was_trained_anew_is_written_anew(tmp_path):
+    kills.train(tmp_path)
+    run_id = Store(tmp_path).run_ids()[0]
+    loggers.write("tensorboard", tmp_path, [run_id])
+    (file,) = (tmp_path / "tensorboard" / run_id).iterdir()
+    loggers.write("tensorboard", tmp_path, [run_id])
+    assert file.exists()
+    Store(tmp_path).set_aside(run_id, "stale")
+    kills.train(tmp_path)
+    loggers.write("tensorboard", tmp_path, [run_id])
+    assert not file.exists() and list(events(file.parent))
+
+
 @pytest.mark.parametrize(
     ("name", "reason"), [("tensorbord", "'tensorboard'"), ("tensorboard", "pip install no_such_package")]
 )

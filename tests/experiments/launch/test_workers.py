@@ -1,7 +1,8 @@
 """How many jobs train at once: quotas of containers, and games that fill memory."""
 
+import re
 import socket
-import time
+import threading
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -74,19 +75,56 @@ def test_memory_is_what_the_container_allows(cgroups):
     assert workers.memory() == 3e9
 
 
-def test_a_cluster_that_is_gone_is_refused_at_once(monkeypatch):
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-        for there in (address, f"ray://{address}", "auto", "local", "", f" {address} "):
-            monkeypatch.setenv("RAY_ADDRESS", there)
-            workers.check_cluster()
-    began = time.monotonic()
-    for gone in (address, f"ray://{address}", "[::1]:1", "127.0.0.1:99999", "no-such-host.invalid:6379"):
-        monkeypatch.setenv("RAY_ADDRESS", gone)
-        with pytest.raises(UserError, match="nothing answers there") as error:
-            workers.check_cluster()
-        assert f"RAY_ADDRESS={gone}" in str(error.value)
-    assert time.monotonic() - began < 60
+def answering(first):
+    """A server on this machine that begins with these bytes; its address. It ends with the test's process."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        while True:
+            there, _ = server.accept()
+            there.sendall(first)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_cluster_that_answers_as_grpc_does_is_one(monkeypatch):
+    address = answering(bytes(3) + b"\x04" + bytes(5))
+    for there in (address, f"ray://{address}", "local", "", f" {address} "):
+        monkeypatch.setenv("RAY_ADDRESS", there)
+        workers.check_cluster(2)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    workers.check_cluster(1)  # one worker needs none
+
+
+GONE = ["127.0.0.1:1", "ray://127.0.0.1:1", "[::1]:1", "127.0.0.1:99999", "no-such-host.invalid:6379"]
+
+
+@pytest.mark.parametrize("address", [*GONE, "somewhere", "http://127.0.0.1:8265"])
+def test_a_cluster_that_is_gone_is_refused_at_once(monkeypatch, address):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(UserError, match=rf"RAY_ADDRESS={re.escape(address)}: no cluster there \(.+\); start"):
+        workers.check_cluster(2)
+
+
+def test_auto_after_a_cluster_died_and_a_port_of_something_else_are_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.setattr("ray._private.services.find_gcs_addresses", set)  # others' clusters on this machine
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    with pytest.raises(UserError, match="RAY_ADDRESS=auto: no cluster there \\(Could not find any"):
+        workers.check_cluster(2)
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
+    with pytest.raises(UserError, match="RAY_ADDRESS=auto: no cluster there \\(Connection refused"):
+        workers.check_cluster(2)
+    for first in (b"HTTP/1.1 400 Bad Request\r\n", b"SSH-2.0-OpenSSH\r\n"):
+        monkeypatch.setenv("RAY_ADDRESS", answering(first))
+        with pytest.raises(UserError, match="what answers is not Ray"):
+            workers.check_cluster(2)
+    monkeypatch.setattr(workers, "CLUSTER_SECONDS", 0.2)
+    monkeypatch.setenv("RAY_ADDRESS", answering(b""))
+    with pytest.raises(UserError, match="timed out"):
+        workers.check_cluster(2)
 
 
 @pytest.mark.parametrize(("address", "asked"), [("local", ""), ("", ""), (" ", ""), ("auto", "auto"), ("h:1", "h:1")])

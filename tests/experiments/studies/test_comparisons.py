@@ -17,8 +17,9 @@ from offmarl.reports.studies import verdict
 TRAINED = [name for name in comparisons() if name != "fig12"]
 
 
-def run(names, results):
-    return main(["experiment", ",".join(names), "--profile", "smoke", "--jobs", "1", "--results", str(results)])
+def run(names, results, *words):
+    command = ["experiment", ",".join(names), "--profile", "smoke", "--jobs", "1", "--results", str(results)]
+    return main([*command, *words])
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,26 @@ def test_a_second_start_trains_nothing_and_shows_the_same(finished, capsys):
     assert all(path.read_bytes() == content for path, content in before.items())
     out = capsys.readouterr().out.splitlines()
     assert out[-2].startswith("fig6 ") and out[-1].startswith("om2p-fig4 ")  # the verdicts, together at the end
+
+
+def test_runs_of_other_code_are_named_until_again_trains_them_anew(finished, capsys):
+    store, job = (
+        Store(finished / "experiments"),
+        next(iter(comparisons()["fig6"].jobs("smoke", "embedded").values()))[0],
+    )
+    run_id = job.run_ids()[0]
+    record, folder = store.read(run_id), store.runs / run_id
+    stored = {key: value for key, value in record.items() if key not in ("schema", "cell")}
+    files = pd.read_parquet(folder / "curves.parquet"), (folder / "checkpoint.pt").read_bytes()
+    store.write(Cell(**record["cell"]), stored | {"code_sums": {"method": "0", "task": "0"}}, *files)
+    assert run(["fig6"], finished) == 0
+    out, err = capsys.readouterr()
+    assert "1 finished runs were made by other code" in err and "--again trains them anew" in err
+    assert "cannot tell" in out and "Missing: 1 runs by today's code" in out
+    assert run(["fig6"], finished, "--again") == 0
+    out, err = capsys.readouterr()
+    assert "moved to" in err and store.read(run_id)["code_sums"] == record["code_sums"]
+    assert "Missing" not in out and (store.root / "stale" / f"{run_id}.1").is_dir()
 
 
 def test_the_online_half_learns_from_play_and_is_evaluated(finished):
@@ -160,12 +181,12 @@ def test_tasks_that_are_none_are_refused_in_a_line(name, tasks, words, tmp_path,
     assert words in error and len(error.splitlines()) == 1
 
 
-def store_run(results, algorithm, title, seed, status="done"):
+def store_run(results, algorithm, title, seed, status="done", **facts):
     cell = Cell("smac/3m", "good", "embedded", algorithm, "quick", "smoke", seed)
     evaluations = [{"step": step, "returns": [float(step)], "won": None, "lengths": [5]} for step in (10, 20)]
     record = {"run_id": cell.run_id("aaaa1111"), "status": status, "reason": "no", "evaluations": evaluations}
     record |= {"algorithm": {"title": title}, "dataset": {"return_mean": 10.0}}
-    Store(results).write(cell, record, pd.DataFrame({"step": [10, 20]}), b"weights")
+    Store(results).write(cell, record | facts, pd.DataFrame({"step": [10, 20]}), b"weights")
 
 
 def test_the_curves_of_the_store_leave_out_a_cell_that_lost_a_seed(tmp_path):
@@ -180,7 +201,15 @@ def test_the_curves_of_the_store_leave_out_a_cell_that_lost_a_seed(tmp_path):
     store_run(tmp_path, "mac_flow", "MAC-Flow", 2, "failed")
     record = comparisons()["fig12"].run("smoke", "embedded", CPU, tmp_path, 1)
     assert {row["arm"] for row in record["rows"]} == {"Flow BC"}
-    assert record["missing"] == ["a seed of MAC-Flow on 3m good"] and verdict(record)[0] == "cannot tell"
+    assert record["missing"] == ["a seed of MAC-Flow on 3m good (failed)"] and verdict(record)[0] == "cannot tell"
+
+
+def test_the_curves_of_the_store_leave_out_runs_of_other_code(tmp_path):
+    store_run(tmp_path, "mac_flow", "MAC-Flow", 0, code_sums={"method": "0", "task": "0"})
+    store_run(tmp_path, "bc", "BC", 0)
+    record = comparisons()["fig12"].run("smoke", "embedded", CPU, tmp_path, 1)
+    assert {row["arm"] for row in record["rows"]} == {"BC"}
+    assert record["missing"] == ["a seed of MAC-Flow on 3m good (stale)"]
 
 
 def test_curves_of_an_empty_store_are_refused(tmp_path, capsys):

@@ -14,6 +14,7 @@ from offmarl.algorithms.parts.streams import SeedStreams
 from offmarl.benchmarks.latency import Timing
 from offmarl.experiments.cli import main
 from offmarl.experiments.grid import jobs as grid
+from offmarl.experiments.grid.code import why_stale
 from offmarl.experiments.grid.estimate import duration
 from offmarl.experiments.grid.suite import load_suite
 from offmarl.experiments.store.store import Store
@@ -143,7 +144,11 @@ def test_networks_of_a_finished_run_are_timed_where_there_is_one(sights, tmp_pat
     place = store.write(trained.cells()[0], record, checkpoint=weights.getvalue())
     found = latency.checkpoint(grid_[0], grid_, store)
     assert found == place / "checkpoint.pt"
-    assert latency.measure(row_of(grid_[0]), latency.Plan(0.01, 8), sights, found)["weights"] == trained.run_ids()[0]
+    measured = latency.measure(row_of(grid_[0]), latency.Plan(0.01, 8), sights, found)
+    assert measured["weights"] == trained.run_ids()[0] and why_stale(measured) is None
+    assert why_stale(measured | {"code_sums": {"method": "0"}}) is not None
+    store.write(trained.cells()[0], record | {"code_sums": {"method": "0"}}, checkpoint=weights.getvalue())
+    assert latency.checkpoint(grid_[0], grid_, store) is None  # of other code
 
 
 # Long chains

@@ -94,6 +94,17 @@ def test_a_report_writes_tables_and_pictures_of_speed_only_where_it_was_measured
     assert "| smac/3m | BC | native | eager | 1 |" in text and "without the environment's step" in text
 
 
+def test_measurements_of_other_code_are_named_below_their_table(measured, write_run):
+    measured("latency", "a", algorithm="mac_flow")
+    results = measured("training", "a", algorithm="mac_flow")
+    write_run(results, "smac/3m", "good", "bc", 0, 15.0)
+    for old, titles in ({"mac_flow"}, ["Stale: other code was measured of MAC-Flow"] * 2), (set(), []):
+        records = Records.read(results, lambda row, old=old: "changed" if row.get("algorithm") in old else None)
+        write(records, "small", SUITE, "quick", "embedded", {})
+        texts = [(results / "reports" / "small" / f"{name}.md").read_text() for name in ("inference", "training")]
+        assert [line.partition(";")[0] for text in texts for line in text.splitlines() if "Stale" in line] == titles
+
+
 def test_a_method_has_the_colour_of_the_other_figures(measured, write_run):
     measured("latency", "a")
     results = measured("latency", "b", algorithm="mac_flow")
