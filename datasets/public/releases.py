@@ -109,9 +109,11 @@ class Release(Entry):
         return bool(self._prey()) and not Path(self._prey()).expanduser().exists()
 
     def state(self) -> str:
-        """Whether the data are here, in a few words."""
+        """Whether the data are here and sound, in a few words, and the command that mends them."""
         if self.data_missing():
             return f"not here, {self.gigabytes} GB to download"
+        if fault := self.data_fault() or self.prey_fault():
+            return f"damaged: {fault}; `{self._get()}` downloads it again"
         paths = [path for part, _ in self.parts() if (path := part.found())]
         size = sum(file.stat().st_size for path in paths for file in files_read(path))
         return f"here ({size / 1e9:.2f} GB), converted on first use"

@@ -66,6 +66,7 @@ def data_options(parser: argparse.ArgumentParser) -> None:
 
 def _list(args: argparse.Namespace) -> int:
     from offmarl.datasets.catalogue import EMBEDDED, SOURCES, catalogue
+    from offmarl.datasets.dataset import is_whole
     from offmarl.datasets.public.releases import data_dir, sources
 
     chosen = SOURCES if args.source is None else [check_name("source", args.source, SOURCES)]
@@ -76,6 +77,9 @@ def _list(args: argparse.Namespace) -> int:
             card = entry.card()
             ours = f"{card['return_mean']:.2f} ± {card['return_std']:.2f}" if card else ""
             state = f"{card['episodes']} episodes, {entry.place()}" if card else entry.state()
+            if card and not all(map(is_whole, entry.checksums(card))):
+                again = f"offmarl data check {task}:{quality} --source {source}"
+                state = f"damaged: {entry.place()} is not complete; `{again}` makes it anew"
             print(f"{task + ':' + quality:34} {source:8} {theirs:>18} {ours:>18}  {state}")
     for source in chosen:
         if source != EMBEDDED:

@@ -1,5 +1,7 @@
 """`offmarl data` as a user types it: lists, cards, checks, recordings, and files of one's own."""
 
+import os
+
 import matplotlib.image
 import numpy as np
 import pytest
@@ -23,6 +25,21 @@ def test_the_list_has_every_dataset_of_every_source_with_the_published_returns(p
             assert ("{:.2f} ± {:.2f}".format(*entry.target) if entry.target else "a mix") in line
             assert ("not here" in line) == (source != "embedded")
         assert source == "embedded" or any(line.startswith(f"{source}: ") and "Apache" in line for line in shown)
+
+
+@pytest.mark.parametrize("size", [0, 100, None], ids=["empty", "cut off", "gone"])
+def test_the_list_marks_converted_data_that_are_not_whole_with_the_command_that_mends_them(public_data, size, capsys):
+    hopper(entry := public_data("omiga", "mamujoco/3hopper", "expert"))
+    entry.load()
+    file = entry.place() / "obs.npy"
+    file.unlink() if size is None else os.truncate(file, size)
+    command = ["data", "check", "mamujoco/3hopper:expert", "--source", "omiga"]
+    mended = "`offmarl data check mamujoco/3hopper:expert --source omiga` makes it anew"
+    for damaged in (True, False):
+        capsys.readouterr()
+        assert main(["data", "list", "--source", "omiga"]) == 0
+        assert (mended in capsys.readouterr().out) == damaged
+        main(command)
 
 
 def test_every_dataset_of_the_papers_has_one_public_source():

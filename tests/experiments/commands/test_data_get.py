@@ -130,6 +130,14 @@ def published(host, public_data, forge):
 GET = ["data", "get", "--source", "omiga", "--tasks", "mamujoco/3hopper"]
 
 
+def listed(capsys):
+    """The state of hopper's expert data, as `data list` tells it."""
+    capsys.readouterr()
+    assert main(["data", "list", "--source", "omiga"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("mamujoco/3hopper:expert ")]
+    return line[83:]  # after the columns of the returns
+
+
 @pytest.mark.parametrize("tear", [torn_metadata, torn_manifest, torn_chunk, torn_file, torn_everything])
 @pytest.mark.parametrize("recorded", [True, False], ids=["by us", "by hand"])
 def test_torn_data_do_not_count_and_get_mends_them(published, tear, recorded, capsys):
@@ -139,7 +147,10 @@ def test_torn_data_do_not_count_and_get_mends_them(published, tear, recorded, ca
     capsys.readouterr()
     assert main(["data", "check", "mamujoco/3hopper:expert", "--source", "omiga"]) == 1
     assert " ".join(["offmarl", *GET]) in capsys.readouterr().out
+    state = listed(capsys)
+    assert "not here" in state or state.startswith("damaged: ") and " ".join(["offmarl", *GET]) in state
     assert main(GET) == 0
+    assert listed(capsys).startswith("here (")
     assert len(published.load()[0]) == 14
     capsys.readouterr()
     assert main(GET) == 0
