@@ -160,11 +160,13 @@ def _source(name: str) -> Found:
     from offmarl.datasets.public.releases import catalogue
 
     entries = list(catalogue(name).values())
-    missing = [entry for entry in entries if entry.data_missing()]
+    missing = [entry for entry in entries if entry.data_missing() or entry.data_fault()]
+    damaged = [entry for entry in missing if not entry.data_missing()]
     paths = {path for entry in entries for part, _ in entry.parts() if (path := part.found())}
     size = sum(file.stat().st_size for path in paths for file in files_read(path)) / 1e9
     left = sum({entry.task.name: entry.gigabytes for entry in missing}.values())
     found = f"{len(entries) - len(missing)} of {len(entries)} datasets, {size:.2f} GB"
+    found += f", {len(damaged)} damaged (data list)" if damaged else ""
     return ("missing", found, f"offmarl data get --source {name}  # {left:.2f} GB") if missing else ("ok", found, "")
 
 
@@ -200,6 +202,6 @@ def _runnable(name: str) -> Found:
     from offmarl.datasets.public.releases import catalogue
 
     entries = list(catalogue(name).values())
-    runs = sum(not entry.unavailable() for entry in entries)
+    runs = sum(not (entry.unavailable() or entry.data_fault()) for entry in entries)
     games = sum(bool(unavailable(entry.task)) for entry in entries)
     return "ok" if runs == len(entries) else "missing", f"{runs} of {len(entries)} datasets; {games} need StarCraft", ""

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from miniature_data import hopper
 
-from offmarl.datasets.catalogue import SOURCES
+from offmarl.datasets.catalogue import SOURCES, catalogue
 from offmarl.experiments.cli import main
 from offmarl.experiments.commands import doctor
 
@@ -169,8 +170,12 @@ def test_public_data_are_counted_with_their_size(tmp_path, capsys):
     with open(tmp_path / f"data/omiga/mamujoco/3hopper.vlt/Expert/{chunk}", "wb") as file:
         file.truncate(30_000_000)
     item = check("omiga", "Public")
-    assert (item.state, item.found) == ("missing", "1 of 15 datasets, 0.03 GB")
+    assert (item.state, item.found) == ("missing", "0 of 15 datasets, 0.03 GB, 1 damaged (data list)")
     assert item.fix.startswith("offmarl data get --source omiga ")
+    assert check("omiga", "run now").found == "0 of 15 datasets; 3 need StarCraft"
+    shutil.rmtree(tmp_path / "data")
+    hopper(catalogue("omiga")["mamujoco/3hopper", "expert"])
+    assert check("omiga", "Public").found == "1 of 15 datasets, 0.00 GB"
     assert check("omiga", "run now").found == "1 of 15 datasets; 3 need StarCraft"
     assert check("og_marl", "Public").found == "0 of 15 datasets, 0.00 GB"
     assert run(capsys)[0] == 0
