@@ -129,7 +129,7 @@ def _docstring(node: Any) -> bool:
 
 
 def _used(path: Path) -> Iterator[Path]:
-    """The files that a file imports, as far as they are ours or lie in its folder or below. Nothing is imported."""
+    """The files that a file imports, as far as they are ours or lie in its package or folder. Nothing is imported."""
     for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Import):
             places = [place for alias in node.names for place in _places(path, alias.name)]
@@ -140,14 +140,22 @@ def _used(path: Path) -> Iterator[Path]:
             places = [place for base in bases for place in (base, *(base / alias.name for alias in node.names))]
         else:
             continue
-        yield from (file for place in places if (file := place.with_suffix(".py")).is_file())
+        yield from (file for place in places if (file := place.with_name(f"{place.name}.py")).is_file())
+        yield from (file for place in places if (file := place / "__init__.py").is_file() and not _is_ours(file))
+
+
+def _is_ours(file: Path) -> bool:
+    return any(file.is_relative_to(folder) for folder in OWN.values())
 
 
 def _places(path: Path, module: str) -> list[Path]:
-    """Where a module's file would be, without its suffix: among ours, or at or below the importing file's folder."""
+    """Where a module would be, without a suffix: among ours, or in the package or folder of the importing file."""
     for package, folder in OWN.items():
         if module == package or module.startswith(package + "."):
             parts = module.removeprefix(package).split(".")[1:]
             return [] if module in NOT_FOLLOWED else [folder.joinpath(*parts)]
+    top = path.parent
+    while (top / "__init__.py").is_file() and (top.parent / "__init__.py").is_file():
+        top = top.parent
     places = (above.joinpath(*module.split(".")) for above in path.parents)
-    return [place for place in places if path.parent in place.parents]
+    return [place for place in places if top in place.parents]

@@ -68,6 +68,22 @@ def test_what_may_change_a_result_changes_the_sum(sum_of, texts):
     assert sum_of() != sum_of(*texts)
 
 
+@pytest.mark.parametrize("text", ["from .nets import f", "from mine.nets import f", "from mine import nets"])
+def test_a_method_in_a_package_counts_what_it_imports_of_the_package(tmp_path, text):
+    for name, content in {"nets/__init__.py": "f = 1", "methods/a.py": text.replace("from .", "from ..")}.items():
+        (tmp_path / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mine" / name).write_text(content)
+    for folder in ("", "methods"):
+        (tmp_path / "mine" / folder / "__init__.py").touch()
+    code._tree.cache_clear()
+    code._form.cache_clear()
+    before = code._sources(tmp_path / "mine" / "methods" / "a.py")
+    (tmp_path / "mine" / "nets" / "__init__.py").write_text("f = 2")
+    code._tree.cache_clear()
+    code._form.cache_clear()
+    assert code._sources(tmp_path / "mine" / "methods" / "a.py") != before
+
+
 def test_a_method_counts_the_parts_and_methods_that_it_uses():
     folder = code.OWN["offmarl.algorithms"]
     names = {line.split()[0] for line in code._sources(folder / "ma_fql.py")}
