@@ -177,7 +177,10 @@ def writable(results: Path) -> Path:
     """The results directory, created where it is missing. Raises UserError where it cannot be created or written."""
     results = results.expanduser().resolve()
     try:
+        str(results).encode()  # bytes of another encoding, which torch cannot write to
         results.mkdir(parents=True, exist_ok=True)
+    except UnicodeEncodeError as error:
+        raise UserError(f"--results {results}: the name is not UTF-8; choose another directory") from error
     except OSError as error:
         reason = f"cannot be created ({error.strerror})"
         raise UserError(f"--results {results}: {reason}; choose another directory") from error

@@ -46,6 +46,7 @@ BAD = {
     "TF32 and determinism": ([*RUN, "--deterministic", "--tf32"], "--tf32"),
     "no threads": ([*RUN, "--threads", "0"], "--threads"),
     "results below a file": ([*RUN, "--results", "/dev/null/results"], "/dev/null/results"),
+    "results in another encoding": ([*RUN, "--results", "caf\udce9"], "the name is not UTF-8"),
     "suite of a report": (["report", "--suite", "smacs"], "'smac'"),
     "profile of a report": (["report", "--suite", "smac", "--profile", "papr"], "'paper'"),
     "results of a report": (["report", "--suite", "smac", "--results", "/nowhere"], "/nowhere"),
