@@ -11,7 +11,9 @@
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # called as `sh run_all.sh`
 set -euo pipefail
 # What the caller's shell says of Python, pip and cd must not reach in here.
-unset CDPATH PYTHONHOME PYTHONPATH PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_NO_DEPS PIP_REQUIRE_VIRTUALENV PIP_CONSTRAINT
+unset CDPATH PYTHONHOME PYTHONPATH PIP_TARGET PIP_PREFIX PIP_ROOT PIP_NO_DEPS PIP_REQUIRE_VIRTUALENV PIP_CONSTRAINT
+unset PIP_DRY_RUN PIP_NO_BUILD_ISOLATION
+export PIP_USER=0 PIP_REQUIRE_HASHES=0 # pip's configuration file may say otherwise
 
 script="${BASH_SOURCE[0]}"
 while [ -L "$script" ]; do # called through a link: the clone is where the file itself lies
