@@ -158,4 +158,4 @@ def _places(path: Path, module: str) -> list[Path]:
     while (top / "__init__.py").is_file() and (top.parent / "__init__.py").is_file():
         top = top.parent
     places = (above.joinpath(*module.split(".")) for above in path.parents)
-    return [place for place in places if top in place.parents]
+    return [place for place in places if top in (place, *place.parents)]

@@ -149,7 +149,7 @@ class Comparison(Experiment):
             yield replace(job, variant=variant, protocol=protocol)
 
     def run(self, profile: str, source: str, host: Host, results: Path, workers: int, again: bool = False) -> Row:
-        """Train what is not stored yet, `again` what is stale; return what reports need. Raises UserError without a run."""
+        """Train what is pending, `again` what is stale too; return what reports need. UserError without any run."""
         if self.stored:
             rows, lost = stored_rows(results, profile, source)
             words = " ".join(str(word) for rule in self.rules for word in rule)
