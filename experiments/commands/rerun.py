@@ -46,8 +46,8 @@ def _rerun(args: argparse.Namespace) -> int:
     with cannot, tempfile.TemporaryDirectory(prefix="offmarl-rerun-") as scratch:
         host.set_up()
         with tqdm(total=job.protocol.steps, desc=job.title, unit="update", disable=None) as bar:
-            for progress in train(job, scratch, host):
-                bar.update(progress.step - bar.n)
+            for step in train(job, scratch, host):
+                bar.update(step - bar.n)
         rows = compare(store, Store(scratch), run_id, by_chance=bool(ENGINES[job.entry.task.engine].presence))
     if reason := why_stale(record):
         print(f"stale: {reason}, so a difference is to be expected")

@@ -14,7 +14,7 @@ from offmarl.experiments.store.leftovers import checkpoints
 from offmarl.experiments.store.lock import Busy, Lock, TakenOver, finished
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.training.machine import Host
-from offmarl.experiments.training.run import Progress, train
+from offmarl.experiments.training.run import train
 
 
 def lock_path(results: Path, job: Job) -> Path:
@@ -22,8 +22,8 @@ def lock_path(results: Path, job: Job) -> Path:
     return results / "work" / f"{job.lock_name}.lock"
 
 
-def train_alone(job: Job, results: Path, host: Host, driver: str = "") -> Generator[Progress]:
-    """`train` what is still pending of a job, under its lock, for a driver with workers of its own.
+def train_alone(job: Job, results: Path, host: Host, driver: str = "") -> Generator[int]:
+    """`train` what is still pending of a job, under its lock, for a driver with workers of its own; yields updates.
 
     Raises Busy when another process trains it, has finished it by now, or has taken it over.
     """
@@ -36,13 +36,13 @@ def train_alone(job: Job, results: Path, host: Host, driver: str = "") -> Genera
             lock.facts["seeds"] = left.seeds
             lock.write_heartbeat()
             with contextlib.closing(train(left, results, host)) as training:
-                for progress in training:
+                for step in training:
                     if not lock.held():
                         with contextlib.suppress(TakenOver):
                             training.throw(TakenOver())
                         raise Busy("was taken over by another driver")
-                    lock.facts |= {"step": progress.step, "steps": progress.steps}
-                    yield progress
+                    lock.facts |= {"step": step, "steps": job.protocol.steps}
+                    yield step
     finally:
         lock.release()
 

@@ -65,8 +65,8 @@ class Trial(tune.Trainable):
         until = time.monotonic() + REPORT_SECONDS
         result = {"failure": "", "busy": "", "done": True}
         try:
-            for progress in self.progress:
-                self.at = progress.step
+            for step in self.progress:
+                self.at = step
                 if time.monotonic() > until:
                     result["done"] = False
                     break

@@ -42,8 +42,8 @@ def run_one(job: Job, results: Path, host: Host, bar: ProgressBar) -> str | None
     """
     try:
         with contextlib.closing(train_alone(job, results, host)) as training, interruptible() as interrupted:
-            for progress in training:
-                bar.advance(job, progress.step)
+            for step in training:
+                bar.advance(job, step)
                 if interrupted:
                     raise KeyboardInterrupt
     except Busy:

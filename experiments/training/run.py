@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 import torch
@@ -39,13 +39,6 @@ CHECKPOINT_SECONDS = 300.0  # between the checkpoints of a run in progress
 LATENCY_SECONDS = 0.5
 CPU = Host()
 Q_MARGIN = 10.0  # a critic diverges when it claims this many times what the largest reward of the data could sum to
-
-
-class Progress(NamedTuple):
-    """How far a job has come, in updates."""
-
-    step: int
-    steps: int
 
 
 @dataclass
@@ -268,17 +261,17 @@ class Run:
             self.online.close()
 
 
-def train(job: Job, results: Path | str, host: Host = CPU) -> Generator[Progress]:
-    """Train, evaluate and store one job, yielding its progress after every update.
+def train(job: Job, results: Path | str, host: Host = CPU) -> Generator[int]:
+    """Train, evaluate and store one job, yielding the number of updates after each.
 
     Closed in the middle, it saves a checkpoint, from which the same job continues. A failure is stored as a record,
     so that tables can say why, and raised again.
     """
-    store, steps = Store(results), job.protocol.steps
+    store = Store(results)
     code_sums(job.algorithm, job.task)  # reads every method now, before anybody edits one
     with storing_failure(job, store, host):
         matmul.check(host.matmul)  # also on another node than the command's
-        yield Progress(0, steps)
+        yield 0
         run = Run(job, store, host)
         run.resume()
     saved = time.monotonic()
@@ -286,15 +279,15 @@ def train(job: Job, results: Path | str, host: Host = CPU) -> Generator[Progress
         try:
             with storing_failure(job, store, host):
                 for _ in run.evaluate():  # where the evaluation was interrupted
-                    yield Progress(run.step, steps)
+                    yield run.step
                 while not run.over:
                     run.advance()
                     for _ in run.evaluate():
-                        yield Progress(run.step, steps)
+                        yield run.step
                     if time.monotonic() - saved > CHECKPOINT_SECONDS:
                         run.save()
                         saved = time.monotonic()
-                    yield Progress(run.step, steps)
+                    yield run.step
                 run.finish()
         except GeneratorExit:  # between updates or waves; another exception may have come in the middle of one
             run.save()

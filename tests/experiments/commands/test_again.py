@@ -82,15 +82,15 @@ def test_again_moves_nothing_that_is_not_stale_and_nothing_in_a_dry_run(offmarl,
 def test_a_checkpoint_of_other_code_is_not_continued(small, tmp_path, capsys):
     job = small(steps=20)
     training = train(job, tmp_path)
-    for progress in training:
-        if progress.step == 5:
+    for step in training:
+        if step == 5:
             break
     training.close()
     (file,) = (tmp_path / "work").glob("*.pt")
     state = torch.load(file, weights_only=True)
-    assert next(progress.step for progress in train(job, tmp_path) if progress.step) == 6
+    assert next(step for step in train(job, tmp_path) if step) == 6
     torch.save(state | {"code_sums": {"method": "0", "task": "0"}}, file)
-    assert next(progress.step for progress in train(job, tmp_path) if progress.step) == 1
+    assert next(step for step in train(job, tmp_path) if step) == 1
     assert "made by other code" in capsys.readouterr().err
 
 

@@ -267,8 +267,8 @@ def test_what_another_driver_has_done_meanwhile_is_not_done_again(small, tmp_pat
 def test_a_driver_whose_job_was_taken_over_stops_and_writes_nothing(small, tmp_path):
     job = small()
     training = train_alone(job, tmp_path, Host())
-    for progress in training:
-        if progress.step == 5:
+    for step in training:
+        if step == 5:
             break
     path = lock_path(tmp_path, job)
     path.unlink()

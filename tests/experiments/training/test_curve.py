@@ -40,8 +40,8 @@ def test_a_point_is_the_mean_of_the_updates_since_the_last_one(small, monkeypatc
     monkeypatch.setitem(registry(), "odd", type("Odd", (bc,), {"losses": losses, "name": "odd"}))
     job = small("odd", steps=220)
     run = train(job, tmp_path)
-    for progress in run:
-        if progress.step == 101:  # within a point of two updates
+    for step in run:
+        if step == 101:  # within a point of two updates
             break
     run.close()
     list(train(job, tmp_path))

@@ -11,8 +11,8 @@ from offmarl.experiments.training.run import train
 
 
 def train_job(small, results):
-    for progress in train(small(steps=1), results):
-        if progress.step:
+    for step in train(small(steps=1), results):
+        if step:
             break
 
 

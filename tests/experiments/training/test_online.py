@@ -142,14 +142,14 @@ def online_job(small, method, **over):
 def test_a_run_stopped_before_or_within_the_online_phase_ends_the_same(small, tmp_path_factory, at):
     job = online_job(small, "mac_flow")
     whole, stopped = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("stopped")
-    steps = [progress.step for progress in train(job, whole)]
+    steps = list(train(job, whole))
     assert steps == list(range(31))
     run = train(job, stopped)
-    for progress in run:
-        if progress.step == at:
+    for step in run:
+        if step == at:
             break
     run.close()
-    again = [progress.step for progress in train(job, stopped)]
+    again = list(train(job, stopped))
     assert again[1] == min(at, 15) + 1  # the online phase begins again where it began
     for run_id in job.run_ids():
         one, other = (Store(place).read(run_id) for place in (whole, stopped))

@@ -25,14 +25,14 @@ STOCHASTIC = {"flow_steps": 2}  # it draws when it trains and when it acts
 
 def finish(job, results):
     """Train to the end; the steps that were told."""
-    return [progress.step for progress in train(job, results)]
+    return list(train(job, results))
 
 
 def interrupt(job, results, at):
     """Train and stop at this step."""
     run = train(job, results)
-    for progress in run:
-        if progress.step == at:
+    for step in run:
+        if step == at:
             break
     run.close()
 
@@ -264,8 +264,8 @@ def test_the_leftover_of_other_seeds_is_not_continued(small, tmp_path):
 def test_checkpoints_are_written_on_the_way(job, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)  # after every update
     run = train(job, tmp_path)
-    for progress in run:
-        if progress.step == 7:
+    for step in run:
+        if step == 7:
             break
     (file,) = (tmp_path / "work").glob("*.pt")
     assert torch.load(file, weights_only=True)["step"] == 7
