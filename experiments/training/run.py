@@ -27,11 +27,10 @@ from offmarl.experiments.grid.jobs import REPEATED, Job, OnlinePhase
 from offmarl.experiments.store.leftovers import write_seeds
 from offmarl.experiments.store.store import WITH_RESULT, Store
 from offmarl.experiments.training import matmul
-from offmarl.experiments.training.curve import Since
+from offmarl.experiments.training.curve import Since, Values, of_seed
 from offmarl.experiments.training.machine import Host, provenance
 from offmarl.experiments.training.method import Updates, build, describe, job_trainer
 from offmarl.experiments.training.online import OnlineSampler
-from offmarl.experiments.training.values import Values, of_seed
 from offmarl.reports.records.files import replacing
 
 CURVE_POINTS = 100  # training metrics kept of a run

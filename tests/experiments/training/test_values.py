@@ -8,8 +8,8 @@ from offmarl.algorithms import registry
 from offmarl.contract.fixtures import make_data, make_spec  # noqa: F401  fixtures
 from offmarl.experiments.commands.status import survey
 from offmarl.experiments.store.store import Store
+from offmarl.experiments.training.curve import Values, discounted_return
 from offmarl.experiments.training.run import train
-from offmarl.experiments.training.values import Values, discounted_return
 from offmarl.reports.records.schema import strayed
 
 
