@@ -207,12 +207,7 @@ class Battle(SMAX):
 
 
 def make_battle(roster: dict, limit: int) -> HeuristicEnemySMAX:
-    """Build the battle of one map against SMAX's scripted enemy.
-
-    Args:
-        roster: the map's entry under `roster` in tasks.yaml.
-        limit: SMAC's episode limit in actions.
-    """
+    """The battle of a map against SMAX's scripted enemy: `roster` as in tasks.yaml, SMAC's episode limit in actions."""
     teams = roster.get("teams")
     allies = [n for n, c in roster.get("allies", {}).items() for _ in range(c)]
     enemies = [n for n, c in roster.get("enemies", {}).items() for _ in range(c)]

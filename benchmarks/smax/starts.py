@@ -27,14 +27,9 @@ def crowd(count: int, apart: float) -> np.ndarray:
 
 
 class FixedStarts:
-    """The start of a SMAC map: each side is created on one point, type by type.
+    """The start of a SMAC map: each side is created on one of the `points`, its units' types in the order of `sides`.
 
-    Within a type, units are numbered by x, then y, as SMAC numbers the agents.
-
-    Args:
-        points: of both sides.
-        sides: the types of each side's units in the order of their creation.
-        apart: the distance of neighbours.
+    Within a type, units are numbered by x, then y, as SMAC numbers the agents; neighbours are `apart`.
     """
 
     def __init__(self, points: Sequence[Sequence[float]], sides: Sequence[Sequence[str]], apart: float):

@@ -52,11 +52,7 @@ def shapes_of(jobs: Iterable[Job]) -> list[Shape]:
 
 
 def check(library: str) -> None:
-    """Refuse a library whose products are not float32's.
-
-    Raises:
-        UserError: naming the other one.
-    """
+    """Refuse a library whose products are not float32's. Raises UserError naming the other one."""
     if library == ONEDNN and not (torch.backends.mkldnn.is_available() and exact(ONEDNN)):
         raise UserError("--matmul onednn: oneDNN is missing here, or rounds products on this processor; use mkl")
 

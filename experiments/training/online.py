@@ -27,12 +27,9 @@ FIRST_EPISODE = 5_000_000  # of a seed's episode numbers: far from those of eval
 class OnlineSampler:
     """Draws batches as a `Sampler` does, and plays before each.
 
-    Args:
-        envs: a simulator for every seed, all of one size.
-        rounds: number of batches that will be drawn.
-        offline: batches of the data that the method was trained on, and their share of every batch.
-        noise: standard deviation of normal noise on continuous actions.
-        timeout_bootstrap: value what follows a time-out.
+    `envs` are a simulator for every seed, all of one size; `rounds` is the number of batches that will be drawn;
+    `offline` gives batches of the data, with their share of every batch; `noise` is the standard deviation of normal
+    noise on continuous actions. With `timeout_bootstrap`, what follows a time-out is valued.
     """
 
     def __init__(

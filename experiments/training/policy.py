@@ -46,11 +46,7 @@ class Player:
 
 
 def load_policy(folder: Path, task: Task) -> Algorithm:
-    """The trained method of a finished run, on the CPU.
-
-    Raises:
-        UserError: when the folder holds none, is damaged, or the run was trained on another task.
-    """
+    """The trained method of a finished run, on the CPU. Raises UserError where it is damaged, or of another task."""
     with refusing(f"--policy {folder}: is not the folder of a finished run"):
         stored = read_folder(folder)
         cell = stored["cell"]

@@ -118,8 +118,7 @@ class Run:
     def go_online(self, phase: OnlinePhase) -> None:
         """From here on, learn from what the method plays.
 
-        Raises:
-            ValueError: for a method that needs more of the data than single transitions.
+        Raises ValueError for a method that needs more of the data than single transitions.
         """
         self.save()
         if self.sampler.around is not None or type(self.algorithm).prepare is not Algorithm.prepare:
