@@ -24,30 +24,20 @@ def launch(grid: Sequence[Job], results: Path, host: Host, workers: int) -> list
 
 
 def run_serial(grid: Sequence[Job], results: Path, host: Host) -> list[str]:
-    """Train every job; return the failures, one line each."""
+    """Train every job; return the failures, one line each. Ctrl-C takes effect after an update, and saves."""
     host.set_up()
     with contextlib.closing(ProgressBar(grid, workers=1)) as bar:
         for job in grid:
             try:
-                bar.finish(job, run_one(job, results, host, bar))
+                with contextlib.closing(train_alone(job, results, host)) as training, interruptible() as interrupted:
+                    for step in training:
+                        bar.advance(job, step)
+                        if interrupted:
+                            raise KeyboardInterrupt
             except Busy as busy:
                 bar.leave(job, str(busy))
+            except Exception as error:  # stored as a record; the other jobs go on
+                bar.finish(job, first_line(error))
+            else:
+                bar.finish(job, None)
     return bar.failures
-
-
-def run_one(job: Job, results: Path, host: Host, bar: ProgressBar) -> str | None:
-    """Train one job; return why it failed, or None. Ctrl-C takes effect after an update, and saves a checkpoint.
-
-    Raises Busy when another driver trains it.
-    """
-    try:
-        with contextlib.closing(train_alone(job, results, host)) as training, interruptible() as interrupted:
-            for step in training:
-                bar.advance(job, step)
-                if interrupted:
-                    raise KeyboardInterrupt
-    except Busy:
-        raise
-    except Exception as error:  # stored as a record; the other jobs go on
-        return first_line(error)
-    return None
