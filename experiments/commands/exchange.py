@@ -55,6 +55,7 @@ def _export(args: argparse.Namespace) -> int:
     from offmarl.experiments.grid.code import why_stale
     from offmarl.experiments.grid.suite import profiles
     from offmarl.experiments.store.archive import pack
+    from offmarl.experiments.store.reading import told
     from offmarl.experiments.store.store import Store
     from offmarl.reports.records.reader import newest
 
@@ -62,7 +63,8 @@ def _export(args: argparse.Namespace) -> int:
     if args.profile is not None:
         check_name("profile", args.profile, profiles())
     store = Store(existing(args.results))
-    found = _with_every_seed(store) if args.format == RECORDS else _finished(store)
+    records = told(store)
+    found = list(records.values()) if args.format == RECORDS else _finished(store, records)
     chosen, notes = newest([record for record in found if args.profile in (None, record["cell"]["profile"])])
     if not chosen:
         raise UserError(f"export: {args.results} holds no finished run{f' of {args.profile}' if args.profile else ''}")
@@ -86,23 +88,12 @@ def _export(args: argparse.Namespace) -> int:
     return 0
 
 
-def _with_every_seed(store: "Store") -> list[Record]:
-    """Every readable run, failed and diverged ones too; a message says what is left out."""
-    from offmarl.experiments.store.reading import readable
+def _finished(store: "Store", records: dict[str, Record]) -> list[Record]:
+    """Every finished run among these, with the number of seeds that its cell lost."""
+    from offmarl.experiments.store.reading import finished
 
-    records, left_out = readable(store)
-    for line in left_out:
-        print(f"left out: {line}", file=sys.stderr)
-    return list(records.values())
-
-
-def _finished(store: "Store") -> list[Record]:
-    """Every finished run, with the number of seeds that its cell lost."""
-    from offmarl.experiments.store.reading import finished, readable
-
-    stored, _ = readable(store)
-    lost = Counter(_training(run_id) for run_id, record in stored.items() if record["status"] != "done")
-    return [record | {"lost_seeds": lost[_training(record["run_id"])]} for _, record in finished(store.root)]
+    lost = Counter(_training(run_id) for run_id, record in records.items() if record["status"] != "done")
+    return [record | {"lost_seeds": lost[_training(record["run_id"])]} for _, record in finished(store, records)]
 
 
 def _training(run_id: str) -> tuple[str, ...]:

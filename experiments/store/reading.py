@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from offmarl.experiments.store.store import Store
@@ -36,12 +36,16 @@ def why_not(folder: Path) -> str:
     return "is damaged; the next run sets it aside and trains the cell again" if exists else "holds no run"
 
 
-def finished(results: Path) -> Iterator[tuple[Path, Record]]:
-    """Folder and record of every finished run, in order; a message says what is left out."""
-    store = Store(results)
+def told(store: Store) -> dict[str, Record]:
+    """The readable records of a store by run id; a message says what is left out."""
     records, left_out = readable(store)
     for line in left_out:
         print(f"left out: {line}", file=sys.stderr)
+    return records
+
+
+def finished(store: Store, records: Mapping[str, Record]) -> Iterator[tuple[Path, Record]]:
+    """Folder and record of every finished run among these, in order; a message says what is left out."""
     for run_id, record in records.items():
         if record["status"] != "done":
             print(f"left out: {store.runs / run_id}: {record['status']}", file=sys.stderr)

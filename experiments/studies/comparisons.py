@@ -28,7 +28,7 @@ from offmarl.experiments.launch.prepare_data import prepare
 from offmarl.experiments.launch.serial import launch
 from offmarl.experiments.launch.workers import bounded_by_games, check_cluster
 from offmarl.experiments.store.leftovers import clear_leftovers
-from offmarl.experiments.store.reading import by_play, finished, readable
+from offmarl.experiments.store.reading import by_play, finished, told
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.studies.experiment import Experiment, File, Row, Seeds
 from offmarl.experiments.training.machine import Host
@@ -206,13 +206,12 @@ def stored_rows(results: Path, profile: str, source: str) -> tuple[list[Row], di
     on a dataset where one of its seeds failed, diverged or is stale has no rows.
     """
     variant, cells, lost = profiles()[profile].variant, {}, {}
-    stores = [results, results / "experiments"]
-    for store in map(Store, stores):
-        for record in readable(store)[0].values():
-            status = "stale" if record["status"] == "done" and why_stale(record) else record["status"]
-            if status != "done" and _place(record["cell"]) == (profile, source, variant):
-                lost[record["cell"]["algorithm"], _setting(record["cell"])] = status
-    for folder, record in itertools.chain(*map(finished, stores)):
+    stored = [(store, told(store)) for store in (Store(results), Store(results / "experiments"))]
+    for record in (record for _, records in stored for record in records.values()):
+        status = "stale" if record["status"] == "done" and why_stale(record) else record["status"]
+        if status != "done" and _place(record["cell"]) == (profile, source, variant):
+            lost[record["cell"]["algorithm"], _setting(record["cell"])] = status
+    for folder, record in itertools.chain.from_iterable(itertools.starmap(finished, stored)):
         cell = record["cell"]
         wanted = _place(cell) == (profile, source, variant) and (cell["algorithm"], _setting(cell)) not in lost
         if wanted and len(by_play(record).get(OWN, ())) > 1:
