@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import re
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -36,21 +36,24 @@ def parse_overrides(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def resolve(
-    method: type[Algorithm], variant: str, space: str, common: Sequence[Mapping[str, Any]], overrides: Overrides
+    method: type[Algorithm], variant: str, space: str, common: Sequence[Mapping[str, Any]], *overrides: Overrides
 ) -> BaseConfig:
     """The method's config for discrete or continuous actions: its defaults, then `common`, variant and overrides.
 
-    Settings for all methods reach those that have them. A variant may join several: quick+without_igm.
+    Settings for all methods reach those that have them. A variant may join several: quick+without_igm. The later
+    overrides win.
     Raises UserError for an unknown setting, or a value that it cannot have.
     """
     names = {f.name for f in dataclasses.fields(method.Config)}
-    for_all = overrides.get("all", {})
-    for key in for_all:
-        check_name("setting", key, sorted({f.name for m in registry().values() for f in dataclasses.fields(m.Config)}))
-    *common, for_all = ({k: v for k, v in layer.items() if k in names} for layer in (*common, for_all))
-    variants = [method.variant(name, space) for name in variant.split("+")]
+    layers = [_of_method(layer, names) for layer in common]
+    layers += [method.variant(name, space) for name in variant.split("+")]
+    for one in overrides:
+        for key in one.get("all", {}):
+            every = {f.name for m in registry().values() for f in dataclasses.fields(m.Config)}
+            check_name("setting", key, sorted(every))
+        layers += [_of_method(one.get("all", {}), names), one.get(method.name, {})]
     config = dataclasses.asdict(method.Config())
-    for layer in (*common, *variants, for_all, overrides.get(method.name, {})):
+    for layer in layers:
         for key, value in layer.items():
             check_name(f"setting of {method.name}", key, sorted(names))
             config[key] = value
@@ -59,6 +62,11 @@ def resolve(
         return method.Config(**config)
     except ValueError as error:
         raise UserError(f"{method.name}: {error}") from error
+
+
+def _of_method(layer: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """Those of the settings for all methods that a method has."""
+    return {key: value for key, value in layer.items() if key in names}
 
 
 def _checked(method: type[Algorithm], key: str, value: Any) -> Any:

@@ -196,7 +196,7 @@ def jobs(request: Request) -> list[Job]:
         if acts_in(method, task):
             layers = (profile.config, _own_settings(suite, method, task, quality))
             configs[method.name, task, quality] = resolve(
-                method, variants[method.name], tasks()[task].space, layers, request.overrides
+                method, variants[method.name], tasks()[task].space, layers, profile.fixed, request.overrides
             )
     seeds = tuple(profile.seeds if request.seeds is None else request.seeds)
     skipped = unavailable_datasets(suite, request.source)
@@ -213,7 +213,8 @@ def jobs(request: Request) -> list[Job]:
                 if config.decay_steps == usual:  # the learning rate falls until the end
                     config = dataclasses.replace(config, decay_steps=steps)
             plays, bootstrap = tuple(suite.protocol.plays), suite.protocol.timeout_bootstrap
-            protocol = Protocol(profile.eval_every, profile.eval_episodes, bootstrap, steps, data, plays)
+            eval_every = profile.eval_every_of(steps)
+            protocol = Protocol(eval_every, profile.eval_episodes, bootstrap, steps, data, plays)
             cell = (task, quality, request.source, name, variant, request.profile)
             found.append(Job(*cell, seeds, config, protocol))
     return found

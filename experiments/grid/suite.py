@@ -33,10 +33,23 @@ class Profile(Strict):
     seeds: list[Seed]
     steps: PositiveInt  # updates
     own_steps: dict[str, OwnSteps] = {}  # by method
-    eval_every: PositiveInt  # updates
+    eval_every: PositiveInt | None = None  # updates
+    looks: PositiveInt | None = None  # evaluations, evenly over the updates: instead of `eval_every`
     eval_episodes: PositiveInt  # of each seed
     config: Settings = {}  # of every method that has them
+    fixed: dict[str, Settings] = {}  # by method, or for all: the same in every variant
     tasks: list[TaskName] | None = None  # None: all of the suite
+
+    @model_validator(mode="after")
+    def _evaluates(self) -> "Profile":
+        """A profile says when it evaluates, in one way."""
+        if type(self) is Profile and (self.eval_every is None) == (self.looks is None):
+            raise ValueError("write either eval_every or looks")
+        return self
+
+    def eval_every_of(self, steps: int) -> int:
+        """The updates between two evaluations of a training of so many updates."""
+        return self.eval_every or max(1, steps // (self.looks or 1))
 
     def steps_of(self, method: str, task: str, quality: str) -> int:
         """The updates of a method on a dataset."""

@@ -190,7 +190,7 @@ def test_groups_of_seeds_have_keys_of_their_own():
 def test_a_jobs_cells_are_its_seeds():
     job = only(seeds=[4, 2])
     assert [cell.seed for cell in job.cells()] == [4, 2]
-    assert {cell.dataset for cell in job.cells()} == {"smac/3m:good"}
+    assert {(cell.task, cell.quality) for cell in job.cells()} == {("smac/3m", "good")}
 
 
 # What is left to do.

@@ -56,7 +56,7 @@ def test_a_long_list_of_seeds_trains_is_stopped_continues_and_leaves_nothing(sma
     job = dataclasses.replace(small(steps=12), seeds=MANY)
     job = dataclasses.replace(job, protocol=dataclasses.replace(job.protocol, eval_episodes=1, eval_every=12))
     training = train_alone(job, tmp_path, Host())
-    assert next(step for step in training if step.step == 7)
+    assert next(step for step in training if step == 7)
     training.close()
     clear_leftovers(tmp_path)  # what a run begins with
     found = {path.suffix: (name, seeds) for path, name, seeds in checkpoints(tmp_path)}

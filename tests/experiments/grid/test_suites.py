@@ -47,6 +47,18 @@ def test_om2ps_four_methods_have_its_batches_discount_and_separate_networks(prof
     assert facts == {(method, 256, 0.99, False) for method in load_suite("om2p").algorithms}
 
 
+@pytest.mark.parametrize("name", suite_names())
+def test_the_standard_profile_gives_every_method_one_network_five_seeds_and_four_looks(name):
+    """Whatever a variant says of sizes: MAC-Flow's released one, for example, has networks of 4 x 512."""
+    found = jobs(Request(name, "standard"))
+    assert {job.config.hidden for job in found} == {(128, 128)}
+    assert {job.config.discount for job in found} == {0.99}
+    assert {job.seeds for job in found} == {(0, 1, 2, 3, 4)}
+    assert {job.protocol.steps // job.protocol.eval_every for job in found} == {4}
+    assert {job.config.decay_steps - job.protocol.steps for job in found} == {0}
+    assert all("hidden" in job.config.reduced() for job in found)
+
+
 @pytest.mark.parametrize("profile", ["smoke", "quick", "paper"])
 def test_om2p_and_its_rival_get_the_same_treatment(profile):
     own, rival = ({j.algorithm: j.config for j in jobs(Request("om2p", profile))}[name] for name in ("om2p", "ma_fql"))
