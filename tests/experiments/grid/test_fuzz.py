@@ -89,7 +89,11 @@ def test_a_misspelt_key_names_the_nearest_and_a_broken_file_its_line():
 @pytest.mark.parametrize(
     ("key", "value", "reason"),
     [
-        ("groups", {"SMACv1": {"smac/3n": ["good"]}}, "groups.SMACv1.smac/3n: unknown task 'smac/3n': did you mean 'smac/3m'"),
+        (
+            "groups",
+            {"SMACv1": {"smac/3n": ["good"]}},
+            "groups.SMACv1.smac/3n: unknown task 'smac/3n': did you mean 'smac/3m'",
+        ),
         ("groups", {"SMACv1": {"smac/3m": "good"}}, "groups.SMACv1.smac/3m: input should be a valid list"),
         ("profiles", {"quik": {"steps": 1}}, "profiles: unknown profile 'quik': did you mean 'quick'"),
         ("profiles", {"quick": {"step": 1}}, "unknown key 'step' in profiles.quick: did you mean 'steps'"),
