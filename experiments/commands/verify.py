@@ -134,7 +134,7 @@ def check_data(source: str, task: str, quality: str, key: str, sha256: str, run_
 
 def check_rollout(source: str, task: str, quality: str, rollout: str, run_id: str) -> Iterator[Finding]:
     """The reference rollout of a run's task, played here."""
-    from offmarl.benchmarks.reference_rollout import reference
+    from offmarl.benchmarks.fingerprint import reference
 
     entry = _entry(source, task, quality)
     if entry is None or entry.unavailable():

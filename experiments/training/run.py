@@ -16,9 +16,8 @@ import pandas as pd
 import torch
 
 from offmarl.algorithms.parts.algorithm import LARGEST_Q, OWN, Algorithm
-from offmarl.benchmarks.fingerprint import fingerprint
+from offmarl.benchmarks.fingerprint import fingerprint, reference
 from offmarl.benchmarks.latency import Decisions, time_decisions
-from offmarl.benchmarks.reference_rollout import reference
 from offmarl.benchmarks.rollout import Episodes, lane_seeds, waves
 from offmarl.benchmarks.tasks import make_env
 from offmarl.experiments.errors import first_line

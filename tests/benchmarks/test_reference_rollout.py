@@ -2,9 +2,9 @@
 
 import dataclasses
 
+from offmarl.benchmarks import fingerprint as module
 from offmarl.benchmarks import mpe
-from offmarl.benchmarks import reference_rollout as module
-from offmarl.benchmarks.reference_rollout import reference
+from offmarl.benchmarks.fingerprint import reference
 from offmarl.benchmarks.tasks import tasks
 from offmarl.datasets.catalogue import catalogue
 

@@ -126,7 +126,7 @@ def test_text_that_the_locale_cannot_show_is_escaped(tmp_path):
 
 # Without `settle`, as in a worker on another node or in somebody's program.
 DIRECT = """
-from offmarl.benchmarks.reference_rollout import reference
+from offmarl.benchmarks.fingerprint import reference
 from offmarl.benchmarks.tasks import tasks
 print(reference(tasks()["smac/3m"])["rollout"])
 """
@@ -136,7 +136,7 @@ JAXES |= {"JAX_NUMPY_RANK_PROMOTION": "raise", "JAX_LEGACY_PRNG_KEY": "error", "
 
 
 def test_the_simulator_pins_what_its_episodes_depend_on(marines):
-    from offmarl.benchmarks.reference_rollout import reference
+    from offmarl.benchmarks.fingerprint import reference
 
     call = [sys.executable, "-c", DIRECT]
     odd = subprocess.run(call, env=os.environ | JAXES, capture_output=True, text=True, check=True).stdout
@@ -153,7 +153,7 @@ import sys
 from offmarl.experiments.environment import settle
 settle()
 import matplotlib.figure
-from offmarl.benchmarks.reference_rollout import reference
+from offmarl.benchmarks.fingerprint import reference
 from offmarl.benchmarks.tasks import tasks
 print(*[reference(tasks()[name])["rollout"] for name in sys.argv[1:]])
 """

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from offmarl.benchmarks.reference_rollout import reference
+from offmarl.benchmarks.fingerprint import reference
 from offmarl.datasets.embedded.recipes import catalogue
 from offmarl.experiments.cli import main
 from offmarl.experiments.commands import verify
