@@ -135,10 +135,8 @@ def _map_command(package: Package, name: str) -> str:
     for found in sorted(home().glob("[Mm][Aa][Pp][Ss]/**/*")):
         if found.is_file() and name != "*" and found.name.lower() == wanted.name.lower():
             return f"mkdir -p {quote(str(wanted.parent))} && mv {quote(str(found))} {quote(str(wanted))}"
-    folder = quote(str(home() / package.maps[1]))
-    return (
-        f"wget -O maps.zip https://github.com/{package.maps[0]} && mkdir -p {folder} && unzip -o maps.zip -d {folder}"
-    )
+    address, folder = f"https://github.com/{package.maps[0]}", quote(str(home() / package.maps[1]))
+    return f"wget -O maps.zip {address} && mkdir -p {folder} && unzip -o maps.zip -d {folder}"
 
 
 def _builds() -> list[int]:

@@ -78,9 +78,8 @@ def _item(section: str, name: str, check: Callable[[], Found]) -> Item:
     try:
         return Item(section, name, *check())
     except Exception as error:  # whatever a broken installation raises
-        return Item(
-            section, name, "warning", first_line(error), "as it says; where packages are missing above, these first"
-        )
+        fix = "as it says; where packages are missing above, these first"
+        return Item(section, name, "warning", first_line(error), fix)
 
 
 def _python() -> Found:

@@ -173,15 +173,12 @@ def _text(found: Record) -> str:
     lines += [f"{row['status']}: {row['run_id']}: {row['reason']}" for row in found["lost"]]
     told = "critic far off: {run_id}: mean value {value:.3g} on the data, whose discounted return is {data_value:.3g}"
     lines += [told.format(**row) for row in found["strayed"]]
-    if found["stale"]:
-        lines.append(
-            f"stale: {len(found['stale'])} runs were made by other code; `offmarl run --again` trains them anew"
-        )
+    if stale := len(found["stale"]):
+        lines.append(f"stale: {stale} runs were made by other code; `offmarl run --again` trains them anew")
     lines += [f"left out: {line}" for line in found["left_out"]]
     seconds, spent = found["time_left_s"], found["hours"]
     if found["grids"]:
-        lines.append(
-            f"time left: {'unknown until a run has finished' if seconds is None else estimate.duration(seconds)}"
-        )
+        left = "unknown until a run has finished" if seconds is None else estimate.duration(seconds)
+        lines.append(f"time left: {left}")
     lines.append(f"spent: {spent['gpu']:.2f} GPU-hours, {spent['cpu']:.2f} CPU-hours (finished runs)")
     return "\n".join(lines)

@@ -107,9 +107,8 @@ def check_run(folder: Path, record: "Record | None") -> Iterator[Finding]:
         names = {"name of its folder": run_id, "run_id": record["run_id"]}
         settings = record["config_hash"]
     except (KeyError, TypeError, AttributeError) as error:
-        yield Finding(
-            f"{place}/run.json", run_id, f"settings are missing, so its name is not checked ({error!r})", False
-        )
+        reason = f"settings are missing, so its name is not checked ({error!r})"
+        yield Finding(f"{place}/run.json", run_id, reason, wrong=False)
         return
     for key, name in names.items():
         if name != name_by_settings:
