@@ -162,7 +162,7 @@ class Store:
 
     def write_measurement(self, kind: str, name: str, record: dict[str, Any]) -> Path:
         """Store a measurement; an earlier one of the same name is replaced."""
-        place = self.root / "measurements" / kind / (re.sub(r"[^\w.+-]+", "-", name) + ".json")
+        place = self.root / "measurements" / kind / (bounded(re.sub(r"[^\w.+-]+", "-", name)) + ".json")
         place.parent.mkdir(parents=True, exist_ok=True)
         files.write_text(place, json.dumps({"schema": SCHEMA, **record}, indent=1))
         return place

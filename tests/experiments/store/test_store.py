@@ -237,3 +237,8 @@ def test_a_store_works_on_over_the_drafts_of_a_killed_writer(tmp_path):
     assert store.status(ID) == "pending"
     store.write(CELL, record())
     assert store.status(ID) == "done"
+
+
+def test_measurements_of_long_names_are_kept_apart(tmp_path):
+    places = {Store(tmp_path).write_measurement("latency", "m" * 300 + end, {"end": end}) for end in "ab"}
+    assert sorted(json.loads(place.read_text())["end"] for place in places) == ["a", "b"]
