@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from offmarl.experiments.grid import jobs as grid
 from offmarl.experiments.store.lock import running
 from offmarl.experiments.store.store import Store
@@ -137,3 +139,25 @@ def test_ray_trains_by_an_interpreter_in_a_folder_with_spaces_and_umlauts(tmp_pa
     done = subprocess.run(command, cwd=tmp_path, env=surroundings, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert len(list((environment.parent / "results" / "runs").iterdir())) == 4
+
+
+STRANGER = ["unshare", "--user", "--map-user=12345", "--map-group=12345"]  # a user id that no list of users has
+try:
+    MAPS = subprocess.run([*STRANGER, "true"], capture_output=True).returncode == 0
+except FileNotFoundError:
+    MAPS = False
+
+
+@pytest.mark.skipif(not MAPS, reason="user ids cannot be mapped here")
+def test_a_container_runs_as_an_unknown_user_without_a_home(tmp_path):
+    script = "import os, pwd, sys; print(os.getuid() in [user.pw_uid for user in pwd.getpwall()])"
+    assert subprocess.check_output([*STRANGER, sys.executable, "-c", script], text=True).strip() == "False"
+    surroundings = {"PATH": os.environ["PATH"], "OFFMARL_CACHE": os.environ["OFFMARL_CACHE"], "OMP_NUM_THREADS": "1"}
+    how = {"cwd": tmp_path, "env": surroundings, "capture_output": True, "text": True, "timeout": 240}
+    words = ["--profile", "smoke", "--algorithms", "bc,flow_bc", "--steps", "20", "--jobs", "1"]
+    done = subprocess.run([*STRANGER, OFFMARL, *SPREAD, *words], **how)
+    assert done.returncode == 0 and "spread" in done.stdout, done.stderr
+    assert "Traceback" not in done.stderr and len(list((tmp_path / "results" / "runs").iterdir())) == 4
+    del surroundings["OFFMARL_CACHE"]
+    done = subprocess.run([*STRANGER, OFFMARL, *SPREAD, *words], **how)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "OFFMARL_CACHE" in done.stderr
