@@ -171,3 +171,93 @@ def test_the_q_term_moves_the_policy_and_not_the_critic(build, make_batch):
     algorithm.policy_loss(make_batch(algorithm.spec)).sum().backward()
     assert all(p.grad is None for p in algorithm.nets["critic"].parameters())
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in algorithm.nets["policy"].parameters())
+
+
+# The loss terms, written out.
+
+
+@pytest.mark.parametrize("derivative", ["fd", "jvp", "jacobian"])
+def test_the_flow_loss_is_the_mean_flow_identity(build, make_batch, derivative):
+    """For u = 2 z + 3 r + t, from data a at 0 to noise e at 1: v = e - a, du/dt = 2 v + 1 and u = v - (t - r) du/dt."""
+    algorithm = build(derivative=derivative, action_scale=2.0, fd_step=0.01)
+    batch = make_batch(algorithm.spec, size=2)
+    noise, r = torch.randn_like(batch.actions), torch.full_like(batch.actions[..., :1], 0.25)
+    algorithm.streams.normal = lambda *shape: noise
+    algorithm.times = lambda *shape: (r, r + 0.5)
+    algorithm.velocity = lambda obs: lambda z, r, t: 2 * z + 3 * r + t
+    v = noise - 2 * batch.actions
+    error = 2 * (2 * batch.actions + 0.75 * v) + 0.75 + 0.75 - (v - 0.5 * (2 * v + 1))
+    assert_close(algorithm.flow_loss(batch), error.pow(2).mean((1, 2, 3)), rtol=1e-3, atol=1e-3)
+
+
+def test_the_finite_difference_stays_within_the_interval(build):
+    """At t = 0 it goes forward, and every difference takes two times that are one step apart."""
+    algorithm, seen = build(fd_step=0.01), []
+    t = torch.tensor([[0.0], [0.004], [0.5], [1.0]])
+    algorithm.rate(lambda z, r, t: seen.append(t) or z, lambda s: s.square(), t, 0 * t, t)
+    later, earlier = seen
+    assert_close(later, t.clamp(min=0.01))
+    assert_close(later - earlier, torch.full_like(t, 0.01))
+    rate = algorithm.rate(lambda z, r, t: z, lambda s: s.square(), t, 0 * t, t)
+    assert_close(rate, 2 * t.clamp(min=0.01) - 0.01, rtol=1e-3, atol=1e-4)  # of the square between both times
+
+
+def test_td_takes_the_twins_mean_at_the_sampled_action_within_the_bounds(build, make_batch):
+    algorithm = build(discount=0.9)
+    batch, nets = make_batch(algorithm.spec), algorithm.nets
+    points = 2 * torch.randn_like(batch.actions)
+    algorithm.sample = lambda obs, noise: points if torch.equal(obs, batch.next_obs) and noise.std() > 0.8 else None
+    with torch.no_grad():
+        for parameter in nets["target_critic"].parameters():
+            parameter.normal_()
+        next_q = nets["target_critic"](batch.next_obs, points.clamp(-1, 1))[..., 0].mean(1)
+        y = batch.rewards + 0.9 * (1 - batch.done)[..., None] * next_q
+        q = nets["critic"](batch.obs, batch.actions)[..., 0]
+    expected = sum((q[:, k] - y).pow(2).mean((1, 2)) for k in range(2))
+    assert_close(algorithm.critic_loss(batch).detach(), expected)
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_the_q_term_is_minus_the_twins_mean_over_its_magnitude(build, make_batch, normalise):
+    algorithm = build(normalise_q=normalise)
+    batch = make_batch(algorithm.spec, size=64)
+    points = 2 * torch.randn_like(batch.actions)
+    algorithm.sample = lambda obs, noise: points if torch.equal(obs, batch.obs) else None
+    with torch.no_grad():
+        q = algorithm.nets["critic"](batch.obs, points.clamp(-1, 1))[..., 0].mean(1)
+    expected = -q.mean((1, 2)) / (q.abs().mean((1, 2)) if normalise else 1)
+    assert_close(algorithm.policy_loss(batch).detach(), expected)
+
+
+def test_both_weights_scale_their_terms_and_no_other(build, make_batch):
+    plain, weighted = build(), build(bc_weight=3.0, q_weight=5.0)
+    batch = make_batch(plain.spec)
+    one, other = plain.losses(batch), weighted.losses(batch)
+    for name, factor in {"critic": 1, "flow": 3, "q": 5}.items():
+        assert_close(other[name], factor * one[name])
+
+
+def test_an_action_is_one_pass_from_noise_within_the_bounds(build):
+    """The pass is over the whole interval: r = 0 and t = 1."""
+    algorithm = build()
+    noise = 2 * torch.randn(2, 6, 3, 4)
+    algorithm.acting_noise = lambda *shape: noise.view(2, *shape)
+    algorithm.velocity = lambda obs: lambda z, r, t: 0.5 * z + 7 * r + 0.1 * t
+    assert_close(algorithm.act(torch.zeros(2, 6, 3, 5))[0], (0.5 * noise - 0.1).clamp(-1, 1))
+
+
+def test_times_are_the_inverse_of_their_distribution(build):
+    """Uniform: the draw itself, to a point of the grid; two weights: the law's mean; the ends are reached exactly."""
+    algorithm = build(time_weights=(0.0,))
+    draws = torch.rand(2, 500, 2)
+    algorithm.streams.uniform = lambda *shape: draws
+    r, t = algorithm.times(500)
+    assert_close(r[..., 0], draws[..., 0], atol=2e-3, rtol=0)
+    assert_close(1 - t[..., 0], draws[..., 1], atol=2e-3, rtol=0)
+    algorithm.streams.uniform = lambda *shape: torch.tensor([[0.0, 0.0], [1.01, 1.01]])[:, None]  # the table ends below
+    r, t = algorithm.times(1)
+    assert r.flatten().tolist() == [0, 1] and t.flatten().tolist() == [1, 0]
+    u = torch.linspace(0, 1, 100_001)
+    density = torch.exp(2 * u - 6 * u.square())
+    r, _ = build(time_weights=(2.0, -6.0)).times(20_000, 3)
+    assert_close(r.mean(), (u * density).sum() / density.sum(), atol=5e-3, rtol=0)

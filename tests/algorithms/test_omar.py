@@ -116,10 +116,82 @@ def test_the_softmax_searchs_deviation_weighs_every_sample_alike(build):
     algorithm = build(search="softmax", search_steps=2, search_actions=3)
     drawn, scored = [], []
     normal = algorithm.streams.normal
-    algorithm.streams.normal = lambda *shape: drawn.append(0.2 * normal(*shape)) or drawn[-1]  # within the bounds
+    algorithm.streams.normal = lambda *shape: drawn.append(0.1 * normal(*shape)) or drawn[-1]  # within the bounds
     algorithm.values = lambda obs, a: scored.append(a) or 3 * a.sum(-1)[:, None].expand(-1, 2, -1, -1, -1)
     algorithm.search(torch.zeros(2, 5, 3, 5), torch.zeros(2, 5, 3, 2))
     first, second = scored
+    assert_close(first, 2.0 * drawn[0])  # around zero, with the deviation of the first iteration
     mean = ((3 * first.sum(-1)).softmax(1)[..., None] * first).sum(1, keepdim=True)
     deviation = (first - mean).square().mean(1, keepdim=True).sqrt()
     assert_close(second, (mean + deviation * drawn[1]).clamp(-1, 1))
+
+
+def test_the_policys_losses_written_out(build, make_batch):
+    """c |a - a*|^2 - (1 - c) Q_1(a), and a penalty on |a|^2; means over agents and coordinates."""
+    algorithm = build(coefficient=0.7, penalty=0.01)
+    batch = make_batch(algorithm.spec)
+    best = torch.rand_like(batch.actions)
+    algorithm.search = lambda obs, actions: best
+    with torch.no_grad():
+        actions = algorithm.nets["policy"](batch.obs).tanh()
+        value = algorithm.nets["critic"](batch.obs, actions)[:, 0]
+    losses = algorithm.policy_losses(batch)
+    assert_close(losses["imitation"].detach(), 0.7 * (actions - best).pow(2).mean((1, 2, 3)))
+    assert_close(losses["q"].detach(), -0.3 * value.mean((1, 2, 3)))
+    assert_close(losses["penalty"].detach(), 0.01 * actions.pow(2).mean((1, 2, 3)))
+    assert torch.equal(algorithm.act(batch.obs)[0], actions)
+
+
+def test_the_search_starts_from_what_the_policy_does_and_learns_from_a_copy(build, make_batch):
+    algorithm, seen = build(), []
+    batch = make_batch(algorithm.spec)
+    algorithm.search = lambda obs, actions: seen.append((obs, actions)) or actions
+    algorithm.policy_losses(batch)
+    obs, actions = seen[0]
+    assert torch.equal(obs, batch.obs) and torch.equal(actions, algorithm.act(obs)[0]) and not actions.requires_grad
+
+
+def test_the_conservative_term_compares_each_twin_with_itself(build, make_batch):
+    """log sum exp(Q - log density) over the proposals, less Q of the data: both twins in sum, means over agents."""
+    algorithm = build(cql_actions=4, cql_policy=True, cql_weight=2.0)
+    batch, nets = make_batch(algorithm.spec), algorithm.nets
+    proposed, density = algorithm.propose(batch)
+    algorithm.propose = lambda batch: (proposed, density)
+    expected = torch.zeros(2)
+    with torch.no_grad():
+        data = nets["critic"](batch.obs, batch.actions)[..., 0]
+        for k in range(2):
+            q = torch.stack([nets["critic"](batch.obs, proposed[:, n])[:, k, ..., 0] for n in range(12)], 1)
+            expected += 2.0 * ((q - density).logsumexp(1) - data[:, k]).mean((1, 2))
+    assert_close(algorithm.losses(batch)["conservative"].detach(), expected)
+
+
+def test_proposals_are_uniform_and_around_the_policy_with_their_densities(build, make_batch):
+    algorithm = build(cql_actions=200, cql_policy=True, cql_deviation=0.3)
+    batch, noise, draws = make_batch(algorithm.spec), torch.randn(2, 200, 8, 3, 2), torch.rand(2, 200, 8, 3, 2)
+    algorithm.streams.normal, algorithm.streams.uniform = lambda *shape: noise, lambda *shape: draws
+    actions, density = (part.detach().split(200, 1) for part in algorithm.propose(batch))
+    assert_close(actions[0], 2 * draws - 1)
+    assert_close(density[0], torch.full_like(density[0], 2 * math.log(0.5)))
+    for obs, near, log_density in zip((batch.obs, batch.next_obs), actions[1:], density[1:]):
+        centre = algorithm.act(obs)[0][:, None]
+        assert_close(near, (centre + 0.3 * noise).clamp(-1, 1))
+        law = torch.distributions.Normal(torch.zeros(()), 0.3)
+        assert_close(log_density, law.log_prob(0.3 * noise).sum(-1), rtol=1e-4, atol=1e-4)
+
+
+def test_the_cross_entropy_method_draws_around_its_elites(build):
+    """First around zero with the given deviation, then with the elites' mean and deviation; elites are kept."""
+    algorithm = build(search_steps=3, search_actions=4, search_elites=3, search_deviation=0.5)
+    drawn, scored = [], []
+    normal = algorithm.streams.normal
+    algorithm.streams.normal = lambda *shape: drawn.append(0.3 * normal(*shape)) or drawn[-1]  # within the bounds
+    algorithm.values = lambda obs, a: scored.append(a) or a.sum(-1)[:, None].expand(-1, 2, -1, -1, -1)
+    algorithm.search(torch.zeros(2, 5, 3, 5), torch.full((2, 5, 3, 2), 0.9))
+    pool, mean, deviation = torch.zeros(2, 0, 5, 3, 2), torch.zeros(2, 1, 5, 3, 2), torch.full((2, 1, 5, 3, 2), 0.5)
+    for noise, samples in zip(drawn, scored, strict=True):
+        assert_close(samples, (mean + deviation * noise).clamp(-1, 1))
+        pool = torch.cat([pool, samples], 1)
+        order = pool.sum(-1).argsort(1, descending=True)[:, :3, ..., None].expand(-1, -1, -1, -1, 2)
+        pool = pool.gather(1, order)
+        mean, deviation = pool.mean(1, keepdim=True), pool.var(1, correction=0, keepdim=True).sqrt()

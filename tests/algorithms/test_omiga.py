@@ -5,6 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from offmarl.algorithms.omiga import BOUND, OMIGA, Config
+from offmarl.algorithms.parts.gaussian import tanh_gaussian
 
 SEEDS = (3, 5)
 
@@ -102,3 +103,54 @@ def test_gradients_are_clipped(build, make_batch):
             p.grad.unflatten(0, (2, -1)).flatten(1).pow(2).sum(1) for p in net.parameters() if p.grad is not None
         ]
         assert not squares or torch.stack(squares).sum(0).sqrt().max() <= 1 + 1e-4, name
+
+
+@pytest.mark.parametrize("twin", [True, False])
+def test_the_residual_is_the_weighted_advantage_over_alpha(build, make_batch, twin):
+    """z = w (Q - V) / alpha with the lesser target critic and the target mixer's weights (Eq. 11)."""
+    algorithm = build(alpha=2.0, twin=twin)
+    batch, nets, seen = make_batch(algorithm.spec), algorithm.nets, {}
+    with torch.no_grad():
+        for name in ("target_critic", "target_mixer", "mixer"):
+            for parameter in nets[name].parameters():
+                parameter.copy_(0.4 * torch.randn_like(parameter))
+        weights, _ = nets["target_mixer"](batch.state)
+        q = nets["target_critic"](batch.obs, batch.actions)[..., 0]
+        q = torch.minimum(q[:, 0], q[:, 1]) if twin else q[:, 0]
+        v = nets["value"](batch.obs)[..., 0]
+    algorithm.value_loss = lambda residual, value: seen.update(value=(residual, value)) or torch.zeros(2)
+    algorithm.policy_loss = lambda batch, residual: seen.update(policy=residual) or torch.zeros(2)
+    algorithm.losses(batch)
+    residual, value = seen["value"]
+    expected = (weights * (q - v) / 2).clamp(-BOUND, BOUND)
+    assert expected.abs().min() < BOUND and residual.requires_grad and value.requires_grad
+    assert_close(residual.detach(), expected)
+    assert_close(value.detach(), weights * v / 2)
+    assert torch.equal(seen["policy"], residual) and not seen["policy"].requires_grad
+
+
+@pytest.mark.parametrize(("shift", "scale"), [(0.0, None), (-8.0, math.e)])
+def test_the_values_loss_is_eq_12_up_to_its_scale(shift, scale):
+    """E[exp(z) + w V / alpha] times exp(-max z) of each seed, by e at most."""
+    residual, value = 2 * torch.rand(2, 4, 3) + shift, torch.randn(2, 4, 3)
+    factor = torch.full((2,), scale) if scale else (-residual.amax((1, 2))).exp()
+    assert_close(OMIGA.value_loss(residual, value), factor * (residual.exp() + value).mean((1, 2)))
+
+
+def test_the_policy_clones_by_the_weights_of_each_sample(build, make_batch):
+    algorithm = build()
+    batch, residual = make_batch(algorithm.spec), torch.randn(2, 8, 3)
+    policy = tanh_gaussian(algorithm.nets["policy"](batch.obs))
+    expected = -(residual.exp() * policy.log_density(batch.actions, 0.99)).mean((1, 2))
+    assert_close(algorithm.policy_loss(batch, residual), expected)
+    assert torch.equal(algorithm.act(batch.obs)[0], policy.mean.tanh())
+
+
+def test_the_teams_value_is_mixed_from_the_twins_mean(build, make_batch):
+    algorithm = build()
+    batch, nets = make_batch(algorithm.spec), algorithm.nets
+    with torch.no_grad():
+        weights, bias = nets["mixer"](batch.state)
+        q = nets["critic"](batch.obs, batch.actions)[..., 0].mean(1)
+        expected = ((weights * q).sum(-1) + bias).mean(1)
+    assert_close(algorithm.mean_value(batch), expected)
