@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -124,3 +126,58 @@ def test_released_targets_are_copied_now_and_then(build, make_batch, make_data):
         algorithm.update(make_batch(algorithm.spec, draw=update))
         source = before if update % 2 else list(nets["critic"].parameters())
         assert all(map(torch.equal, nets["target_critic"].parameters(), source))
+
+
+def test_the_gaussian_policys_loss_is_weighted_likelihood_in_units_of_the_value(make_spec, make_batch):
+    """A normal around the squashed mean; the advantage over the twins' mean at the policy's own action."""
+    algorithm = ICQ(make_spec("continuous"), Config(hidden=(16, 16), policy_beta=0.5), SEEDS)
+    batch, nets = make_batch(algorithm.spec, size=16), algorithm.nets
+    with torch.no_grad():
+        mean = nets["policy"](batch.obs).tanh()
+        q, own = (nets["critic"](batch.obs, actions)[..., 0].mean(1) for actions in (batch.actions, mean))
+        weight = 16 * ((q - own) / (0.5 * q.abs().mean((1, 2), keepdim=True))).softmax(1)
+        log_density = torch.distributions.Normal(mean, math.exp(-1)).log_prob(batch.actions).sum(-1)
+        expected = -(algorithm.weights("mixer", batch.state) * weight * log_density).sum(-1).mean(1)
+    assert_close(algorithm.losses(batch)["policy"].detach(), expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(algorithm.act(batch.obs)[0], mean)
+
+
+def test_the_temperatures_unit_is_the_reward_or_the_mean_magnitude(make_spec):
+    q = torch.randn(2, 8, 3)
+    for space, choice, magnitude in (
+        ("discrete", "by_space", False),
+        ("continuous", "by_space", True),
+        ("discrete", "value", True),
+        ("continuous", "reward", False),
+    ):
+        unit = ICQ(make_spec(space), Config(hidden=(16,), beta_unit=choice), SEEDS).unit(q)
+        expected = q.abs().mean((1, 2)) if magnitude else torch.ones(2)
+        assert_close(torch.as_tensor(unit).flatten().expand(2), expected)
+
+
+def test_an_equal_mixer_gives_every_agent_its_share(build):
+    assert_close(build(mixer="mean").weights("mixer", torch.randn(2, 8, 7)), torch.full((2, 8, 3), 1 / 3))
+
+
+def test_the_teams_value_is_mixed_by_the_agents_shares(build, make_batch):
+    algorithm = build()
+    batch = make_batch(algorithm.spec)
+    with torch.no_grad():
+        values = algorithm.values("critic", batch.obs, batch.actions).mean(1)
+        expected = (algorithm.weights("mixer", batch.state) * values).sum(-1).mean(1)
+    assert_close(algorithm.mean_value(batch), expected)
+
+
+def test_critics_and_mixer_learn_at_their_own_rate_if_they_have_one(build):
+    fast, slow = Config().learning_rate, 1e-5
+    assert set(build().learning_rates().values()) == {fast}
+    assert build(critic_learning_rate=slow).learning_rates() == {"critic": slow, "mixer": slow}
+
+
+def test_targets_follow_slowly_without_a_period(build, make_batch):
+    algorithm = build(polyak=0.1, learning_rate=1e-2)
+    before = [p.clone() for p in algorithm.nets["target_critic"].parameters()]
+    algorithm.update(make_batch(algorithm.spec))
+    moved = zip(before, algorithm.nets["target_critic"].parameters(), algorithm.nets["critic"].parameters())
+    for old, new, now in moved:
+        assert_close(new, torch.lerp(old, now, 0.1))

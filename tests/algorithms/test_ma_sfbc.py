@@ -1,4 +1,5 @@
 import copy
+import math
 
 import pytest
 import torch
@@ -227,3 +228,80 @@ def test_agents_learn_and_plan_apart(build, data, make_batch):
     for one, two in zip(*grads):
         assert torch.equal(one[:, :2], two[:, :2])
         assert not torch.equal(one[:, 2], two[:, 2])
+
+
+# Equations, written out.
+
+
+def test_the_critics_loss_is_the_squared_error_of_the_normalised_return(build, make_batch):
+    algorithm = build()
+    batch = make_batch(algorithm.spec)
+    target = torch.stack([algorithm.targets[s, batch.number[s]] for s in range(2)])
+    with torch.no_grad():
+        values = algorithm.nets["critic"](batch.obs, batch.actions)[..., 0]
+        assert_close(algorithm.losses(batch)["critic"], (values - target).pow(2).mean((1, 2)))
+        returns = algorithm.mean + algorithm.std * values
+    assert_close(algorithm.mean_value(batch), returns.mean((1, 2)))
+
+
+def test_the_score_network_learns_the_noise_at_any_time_but_the_first_instant(build, make_batch):
+    """x_t = sqrt(abar) a + sqrt(1 - abar) e with log abar = -0.1 t - 9.95 t^2, at t of each agent from 1e-5 to 1."""
+    algorithm, seen = build(), []
+    batch, draws = make_batch(algorithm.spec), torch.rand(2, 8, 3)
+    draws[:, 0], draws[:, 1] = 0.0, 1.0
+    noise = torch.randn_like(batch.actions)
+    algorithm.streams.uniform, algorithm.streams.normal = lambda *shape: draws, lambda *shape: noise
+    algorithm.nets["score"].register_forward_hook(lambda net, inputs, out: seen.append((*inputs, out)))
+    loss = algorithm.score_loss(batch)
+    obs, noisy, time, out = seen[0]
+    assert time[:, 0].unique().item() == pytest.approx(1e-5) and (time[:, 1] == 1).all()
+    assert_close(time[:, 2:], draws[:, 2:], atol=2e-5, rtol=0)
+    a = torch.exp(-0.1 * time - 9.95 * time**2)[..., None]
+    assert_close(noisy, a.sqrt() * batch.actions + (1 - a).sqrt() * noise)
+    assert torch.equal(obs, batch.obs)
+    assert_close(loss, (out - noise).pow(2).sum(-1).mean((1, 2)))
+
+
+def test_time_is_seen_through_random_waves_of_standard_deviation_30():
+    net, seen = MASfBC(TaskSpec(40, 5, 1, 4, False), Config(**TINY), [0]).nets["score"], []
+    net.time.register_forward_hook(lambda net, inputs, out: seen.append(inputs[0]))
+    time = torch.rand(1, 6, 40)
+    net(torch.randn(1, 6, 40, 5), torch.randn(1, 6, 40, 4), time)
+    angle = 2 * math.pi * time[0].T[..., None] * net.frequencies
+    assert_close(seen[0], torch.cat([angle.sin(), angle.cos()], -1))
+    assert net.frequencies.std().item() == pytest.approx(30, rel=0.1)
+
+
+def test_the_score_network_goes_down_and_up_with_what_it_passed_on_the_way(build):
+    """One agent, its layers one by one."""
+    net = MASfBC(TaskSpec(1, 5, 7, 4, False), Config(**TINY), [0]).nets["score"]
+    obs, noisy, time = torch.randn(1, 6, 1, 5), torch.randn(1, 6, 1, 4), torch.rand(1, 6, 1)
+    silu, flat = torch.nn.functional.silu, (x.transpose(1, 2).flatten(0, 1) for x in (obs, noisy, time[..., None]))
+
+    def block(part, x):
+        return silu(part.second(silu(part.first(x)) + part.condition(condition))) + part.residual(x)
+
+    obs_, x, t = flat
+    angle = 2 * math.pi * t * net.frequencies
+    known = torch.cat([silu(net.obs(obs_)), net.time(torch.cat([angle.sin(), angle.cos()], -1))], -1)
+    condition = silu(net.condition[1](silu(net.condition[0](known))))
+    passed = []
+    for part in net.down:
+        x = block(part, x)
+        passed.append(x)
+    x = block(net.middle, x)
+    for part, skip in zip(net.up, passed[:0:-1], strict=True):
+        x = block(part, torch.cat([skip, x], -1))
+    expected = net.head(torch.cat([passed[0], x], -1))
+    assert_close(net(obs, noisy, time)[:, :, 0], expected)
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_an_agent_kept_alone_decides_as_in_the_team(build, share):
+    team, alone = (build(share_parameters=share, solver_calls=4) for _ in range(2))
+    alone.load_nets(team.nets.state_dict())
+    alone.keep_agent(1)
+    obs, noise = torch.randn(2, 6, 3, 5), torch.randn(2, 6, 4, 3, 4)
+    together, own = team.propose(obs, noise), alone.propose(obs[:, :, 1:2], noise[..., 1:2, :])
+    assert_close(own[0], together[0][..., 1:2, :])
+    assert_close(own[1], together[1][..., 1:2])

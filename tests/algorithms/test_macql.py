@@ -183,3 +183,13 @@ def test_agents_take_the_legal_action_of_highest_mean_value(hand_set):
     assert (algorithm.act(obs)[0] == online.mean(0).argmax()).all()
     legal = torch.tensor([True, True, True, False]).expand(2, 6, 3, 4)
     assert (algorithm.act(obs, legal)[0] == 1).all()
+
+
+def test_exploring_takes_legal_actions_by_the_softmax_of_their_mean_values(hand_set):
+    algorithm, online, _ = hand_set()
+    legal = torch.tensor([True, True, True, False]).expand(2, 4000, 3, 4)
+    with algorithm.exploring(algorithm.streams):
+        actions, _ = algorithm.act(torch.randn(2, 4000, 3, 5), legal)
+    shares = torch.nn.functional.one_hot(actions, 4).float().mean((1, 2))
+    expected = torch.cat([online.mean(0)[:3].softmax(0), torch.zeros(1)])
+    assert_close(shares, expected.expand(2, 4), atol=0.03, rtol=0)

@@ -85,3 +85,64 @@ def test_the_policys_gradient_does_not_reach_the_critic_nor_the_conservative_ter
     for names, nets in ((("policy", "temperature"), critic), (("critic", "conservative"), policy)):
         loss = sum(losses[name].sum() for name in names)
         assert all(g is None for g in torch.autograd.grad(loss, nets, retain_graph=True, allow_unused=True))
+
+
+def test_the_values_of_the_conservative_term_written_out(build, make_batch):
+    """log sum exp(Q - log density) over N uniform actions and N of the policy here and there, each twin for itself."""
+    algorithm = build(cql_weight=2.0)
+    batch, nets = make_batch(algorithm.spec), algorithm.nets
+    draws, noise = torch.rand(2, 4, 8, 3, 2), torch.randn(2, 4, 8, 3, 2)
+    algorithm.streams.uniform = lambda *shape: draws
+    algorithm.streams.normal = lambda *shape: noise if len(shape) == 4 else noise[:, 0]
+    expected = torch.zeros(2)
+    with torch.no_grad():
+        proposals = [(2 * draws[:, n] - 1, torch.full((2, 8, 3), 2 * math.log(0.5))) for n in range(4)]
+        for obs in (batch.obs, batch.next_obs):
+            proposals += [tanh_gaussian(nets["policy"](obs)).sample(noise[:, n]) for n in range(4)]
+        data = nets["critic"](batch.obs, batch.actions)[..., 0]
+        for k in range(2):
+            odds = [nets["critic"](batch.obs, actions)[:, k, ..., 0] - density for actions, density in proposals]
+            expected += 2.0 * (torch.stack(odds).logsumexp(0) - data[:, k]).mean((1, 2))
+    assert_close(algorithm.losses(batch)["conservative"].detach(), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("entropy", [True, False])
+def test_the_policys_losses_are_those_of_soft_actor_critic(build, make_batch, entropy):
+    """alpha E[log pi] - E[min Q], and -log alpha (E[log pi] - A) for a target entropy of -A."""
+    algorithm = build(act_entropy=entropy)
+    batch, noise = make_batch(algorithm.spec), torch.randn(2, 8, 3, 2)
+    algorithm.streams.normal = lambda *shape: noise
+    with torch.no_grad():
+        policy = tanh_gaussian(algorithm.nets["policy"](batch.obs))
+        actions, density = policy.sample(noise)
+        q = algorithm.nets["critic"](batch.obs, actions)[..., 0]
+        least = torch.minimum(q[:, 0], q[:, 1]).mean((1, 2))
+        if entropy:
+            algorithm.nets.get_parameter("temperature.0").copy_(torch.tensor([0.5, -1.0]))
+    losses = {name: loss.detach() for name, loss in algorithm.policy_losses(batch, policy).items()}
+    if entropy:
+        log_weight, negative = torch.tensor([0.5, -1.0]), density.mean((1, 2))
+        assert_close(losses["policy"], log_weight.exp() * negative - least)
+        assert_close(losses["temperature"], -log_weight * (negative - 2))
+    else:
+        assert list(losses) == ["policy"]
+        assert_close(losses["policy"], -least)
+    assert torch.equal(algorithm.act(batch.obs)[0], policy.mean.tanh())
+
+
+def test_the_entropys_weight_is_no_way_for_the_policy_to_gain(build, make_batch):
+    algorithm = build()
+    losses = algorithm.losses(make_batch(algorithm.spec))
+    weight, policy = [algorithm.nets.get_parameter("temperature.0")], list(algorithm.nets["policy"].parameters())
+    for name, parameters in (("policy", weight), ("temperature", policy)):
+        grads = torch.autograd.grad(losses[name].sum(), parameters, retain_graph=True, allow_unused=True)
+        assert all(g is None for g in grads)
+
+
+def test_the_target_follows_in_every_update(build, make_batch):
+    algorithm = build(polyak=0.1, learning_rate=1e-2)
+    before = [p.clone() for p in algorithm.nets["target_critic"].parameters()]
+    algorithm.update(make_batch(algorithm.spec))
+    nets = algorithm.nets["target_critic"].parameters(), algorithm.nets["critic"].parameters()
+    for old, new, now in zip(before, *nets):
+        assert_close(new, torch.lerp(old, now, 0.1))

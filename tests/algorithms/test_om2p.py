@@ -229,12 +229,29 @@ def test_the_q_term_is_minus_the_twins_mean_over_its_magnitude(build, make_batch
     assert_close(algorithm.policy_loss(batch).detach(), expected)
 
 
-def test_both_weights_scale_their_terms_and_no_other(build, make_batch):
-    plain, weighted = build(), build(bc_weight=3.0, q_weight=5.0)
-    batch = make_batch(plain.spec)
-    one, other = plain.losses(batch), weighted.losses(batch)
-    for name, factor in {"critic": 1, "flow": 3, "q": 5}.items():
-        assert_close(other[name], factor * one[name])
+def test_both_weights_scale_their_terms(build, make_batch):
+    algorithm = build(bc_weight=3.0, q_weight=5.0)
+    algorithm.critic_loss, algorithm.flow_loss, algorithm.policy_loss = (
+        lambda batch, loss=loss: torch.tensor([loss, 2 * loss]) for loss in (0.5, 0.25, -2.0)
+    )
+    losses = algorithm.losses(make_batch(algorithm.spec))
+    assert {name: loss.tolist() for name, loss in losses.items()} == {
+        "critic": [0.5, 1.0],
+        "flow": [0.75, 1.5],
+        "q": [-10.0, -20.0],
+    }
+
+
+def test_the_magnitude_of_q_is_a_constant_to_the_gradient(build, make_batch):
+    algorithm = build()
+    batch, noise = make_batch(algorithm.spec), torch.randn(2, 8, 3, 4)
+    algorithm.streams.normal = lambda *shape: noise
+    policy = list(algorithm.nets["policy"].parameters())
+    found = torch.autograd.grad(algorithm.policy_loss(batch).sum(), policy)
+    q = algorithm.nets["critic"](batch.obs, algorithm.sample(batch.obs, noise).clamp(-1, 1))[..., 0].mean(1)
+    weight = 1 / q.detach().abs().mean((1, 2))
+    for gradient, expected in zip(found, torch.autograd.grad(-(weight * q.mean((1, 2))).sum(), policy)):
+        assert_close(gradient, expected)
 
 
 def test_an_action_is_one_pass_from_noise_within_the_bounds(build):

@@ -1,70 +1,99 @@
 """Change one operator or constant of a loss, target, mask or sampler at a time: does a test notice?
 
-    .venv/bin/python tests/tools/mutants.py                      every target
-    .venv/bin/python tests/tools/mutants.py om2p planner         some of them
-    .venv/bin/python tests/tools/mutants.py --limit 20 om2p      a sample of each
+    .venv/bin/python tests/tools/mutants.py                              every method and part, and the simulators
+    .venv/bin/python tests/tools/mutants.py algorithms/om2p.py           some files
+    .venv/bin/python tests/tools/mutants.py --limit 20 algorithms/bc.py  a sample of each
 
-A mutant is a module with one change, put into a forked process in the place of the module, where the tests that concern
-it run until the first failure. Mutants that no test notices are listed with file, line and change.
+The tests of the files are collected once and run once, to learn which lines each of them reaches and how long it takes.
+Then a forked process for each mutant puts the changed code into the functions that are there, and runs the tests that
+reach the changed lines, the fastest first, until one fails. Tests that compute for more than SLOWEST seconds take no
+part. `equivalent_mutants.yaml` names the changes that change nothing, and why; they are left out.
 """
 
 import argparse
 import ast
-import contextlib
 import copy
+import gc
 import importlib
+import inspect
+import json
 import os
 import random
-import re
+import resource
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import CodeType, FunctionType
+from typing import NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import pytest
 import torch
-from tqdm import tqdm
+import yaml
+from _pytest.runner import runtestprotocol
+
+from offmarl.algorithms import registry
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 120  # a mutant whose tests take longer counts as noticed: it hangs
-LOSSES = (
-    r"losses|.*_loss(es)?|.*target.*|teach|act|sample|search|propose|rate|times|weights|best.*|admissible|mix|decide"
-)
-TESTS = "tests/algorithms/test_{}.py"
-TARGETS: dict[str, tuple[str, str, list[str]]] = {  # name: file, functions, tests
-    **{
-        name: (f"algorithms/{name}.py", LOSSES, [TESTS.format(name), "tests/algorithms/test_coordination.py"])
-        for name in ("bc", "icq", "mabcq", "mac_flow", "macql", "matd3bc", "om2p", "omar", "omiga", "ma_sfbc")
-    },
-    "planner": (
-        "algorithms/parts/planner.py",
-        LOSSES + "|plan|known|guided",
-        ["tests/algorithms/parts/test_planner.py"],
-    ),
-    "diffusion": ("algorithms/parts/diffusion.py", ".*", ["tests/algorithms/parts/test_diffusion.py"]),
-    "flow": ("algorithms/parts/flow.py", ".*", ["tests/algorithms/parts/test_flow.py"]),
-    "gaussian": ("algorithms/parts/gaussian.py", ".*", ["tests/algorithms/parts/test_gaussian.py"]),
-    "normalise": ("algorithms/parts/normalise.py", ".*", ["tests/algorithms/parts/test_normalise.py"]),
-    "returns": ("algorithms/parts/returns.py", ".*", ["tests/algorithms/parts/test_returns.py"]),
-    "mixers": ("algorithms/parts/mixers.py", ".*", ["tests/algorithms/parts/test_mixers.py"]),
-    "mpe": ("benchmarks/mpe.py", ".*", ["tests/benchmarks/test_mpe.py", "tests/benchmarks/test_mpe_prey.py"]),
-}
+EQUIVALENT = Path(__file__).with_name("equivalent_mutants.yaml")  # file: {"function: changed statement": reason}
+SLOWEST, HANGS = 1.5, 60  # seconds of computing: of a test that takes part; of a mutant that hangs, and so is noticed
+WAITS = 120  # seconds after which a test or a mutant waits for something that does not come
+PARTS = ("algorithm", "planner", "diffusion", "flow", "gaussian", "normalise", "returns", "mixers")
+SIMULATORS = ("mpe", "mamujoco", "rollout", "smax/starts", "smax/units", "smax/battle", "smax/env", "starcraft/env")
+
 OPERATORS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult}
+OPERATORS |= {ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd, ast.FloorDiv: ast.Mult, ast.Mod: ast.FloorDiv}
 COMPARISONS = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq}
-NAMES = {"amin": "amax", "amax": "amin", "mean": "sum", "sum": "mean", "min": "max", "max": "min", "argmax": "argmin"}
+NAMES = {"amin": "amax", "mean": "sum", "min": "max", "argmax": "argmin", "minimum": "maximum", "any": "all"}
+NAMES |= {new: old for old, new in NAMES.items()}
+MUTE = (ast.Raise, ast.Assert, ast.JoinedStr)  # words for people
+COMPOUND = (ast.If, ast.For, ast.While, ast.With, ast.FunctionDef, ast.Try)
+
+
+class Mutant(NamedTuple):
+    """A changed line of a function."""
+
+    lines: range
+    function: str
+    text: str  # the statement with the change
+    change: str
+    tree: ast.Module
+
+
+def targets() -> list[str]:
+    """The files of all methods, what they are made of, and the simulators."""
+    methods = dict.fromkeys(Path(inspect.getfile(cls)).resolve() for cls in registry().values())
+    own = [str(path.relative_to(ROOT)) for path in methods if path.is_relative_to(ROOT)]
+    return [*own, *(f"algorithms/parts/{part}.py" for part in PARTS), *(f"benchmarks/{sim}.py" for sim in SIMULATORS)]
+
+
+def concerning(file: str) -> list[str]:
+    """The tests of a file: those that mirror it; failing that, those that name its module; failing that, the method.
+
+    A room of simulators has tests in common.
+    """
+    path = Path(file)
+    module = "offmarl." + ".".join(path.with_suffix("").parts)
+    mirrored, tests = ROOT / "tests" / path.parent, sorted((ROOT / "tests" / path.parts[0]).rglob("test_*.py"))
+    if path.parent.parent.name == "benchmarks":
+        return [str(test) for test in tests if test.parent == mirrored]
+    own = [test for test in tests if test.parent == mirrored and test.stem.startswith(f"test_{path.stem}")]
+    for words in (f"{module} import", f'"{path.stem}"'):
+        own = own or [test for test in tests if words in test.read_text()]
+    return [str(test) for test in own]
 
 
 def changes(node: ast.AST) -> Iterator[ast.AST]:
     """The mutants of one node."""
     other = copy.deepcopy(node)
-    if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
+    if isinstance(node, ast.BinOp | ast.AugAssign) and type(node.op) in OPERATORS:
         other.op = OPERATORS[type(node.op)]()
         yield other
-    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.Invert, ast.Not)):
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.Invert | ast.Not):
         yield other.operand
     elif isinstance(node, ast.Compare) and type(node.ops[0]) in COMPARISONS:
         other.ops[0] = COMPARISONS[type(node.ops[0])]()
@@ -82,7 +111,7 @@ def changes(node: ast.AST) -> Iterator[ast.AST]:
         other.attr = NAMES[node.attr]
         yield other
     elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "detach":
-        yield node.func.value
+        yield other.func.value
 
 
 class Replace(ast.NodeTransformer):
@@ -96,83 +125,211 @@ class Replace(ast.NodeTransformer):
         return self.new if node is self.old else super().visit(node)
 
 
-def mutants(source: str, functions: str) -> Iterator[tuple[str, ast.Module]]:
-    """What is changed in words, and the module with the change."""
-    tree = ast.parse(source)
-    for function in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:
-        if not re.fullmatch(functions, function.name):
+def mutants(source: str) -> Iterator[Mutant]:
+    """All changes in the bodies of functions."""
+    for number, (node, function, statement) in enumerate(_inside(ast.parse(source))):
+        for new in changes(node) if function else ():
+            tree = ast.parse(source)
+            there, _, around = list(_inside(tree))[number]
+            new = ast.copy_location(new, there)
+            replaced = Replace(there, new)
+            if there is around:
+                around = new
+            tree = ast.fix_missing_locations(replaced.visit(tree))
+            lines = range(statement.lineno, (statement.end_lineno or statement.lineno) + 1)
+            change = f"{ast.unparse(node)[:50]} -> {ast.unparse(new)[:50]}"
+            yield Mutant(lines, function, " ".join(ast.unparse(around).split()), change, tree)
+
+
+def _inside(node: ast.AST, function: str = "", statement: ast.AST | None = None) -> Iterator[tuple]:
+    """Every node below, with the outermost function and the statement that it is in."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, MUTE) or (isinstance(child, ast.arguments) and not isinstance(node, ast.Lambda)):
             continue
-        body = [node for statement in function.body for node in ast.walk(statement)]
-        for node in body:
-            for new in changes(node):
-                ast.copy_location(new, node)
-                words = f"{node.lineno} {function.name}: {ast.unparse(node)[:60]} -> {ast.unparse(new)[:60]}"
-                number = body.index(node)
-                again = ast.parse(source)
-                twin = next(
-                    f for f in ast.walk(again) if isinstance(f, ast.FunctionDef) and f.lineno == function.lineno
-                )
-                there = [n for statement in twin.body for n in ast.walk(statement)][number]
-                yield words, ast.fix_missing_locations(Replace(there, copy.deepcopy(new)).visit(again))
+        inner = function or (child.name if isinstance(child, ast.FunctionDef) else "")
+        whole = isinstance(child, ast.stmt) and not isinstance(child, COMPOUND)
+        within = child if whole or statement is None or isinstance(node, COMPOUND) else statement
+        yield child, inner, within
+        yield from _inside(child, inner, within)
 
 
-def noticed(module: str, mutant: ast.Module, file: str, tests: list[str]) -> bool:
-    """Whether a test fails on the mutant, in a process of its own."""
+def codes(code: CodeType) -> Iterator[tuple[tuple[str, int], CodeType]]:
+    """The code of all functions, by name and first line."""
+    for const in code.co_consts:
+        if isinstance(const, CodeType):
+            yield (const.co_qualname, const.co_firstlineno), const
+            yield from codes(const)
+
+
+def live(files: set[str]) -> dict[tuple, list[FunctionType]]:
+    """The functions of the files, wherever they are, by file, name and first line."""
+    found: dict[tuple, list[FunctionType]] = {}
+    for thing in gc.get_objects():
+        if type(thing) is FunctionType and thing.__code__.co_filename in files:
+            code = thing.__code__
+            found.setdefault((code.co_filename, code.co_qualname, code.co_firstlineno), []).append(thing)
+    return found
+
+
+def in_a_process(work: Callable[[], bytes]) -> bytes | None:
+    """What work returns in a forked process, or None if it fails or computes for too long."""
+    reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
+        gc.disable()
+        os.close(reading)
         with open(os.devnull, "w") as nothing:
             os.dup2(nothing.fileno(), 1)
             os.dup2(nothing.fileno(), 2)
         try:
-            exec(compile(mutant, file, "exec"), sys.modules[module].__dict__)
-            from offmarl.algorithms import registry
-
-            registry.cache_clear()
+            with open(writing, "wb") as pipe:
+                pipe.write(work())
+            os._exit(0)
         except BaseException:
             os._exit(1)
-        plain = ["-x", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:xdist"]
-        os._exit(int(pytest.main([*tests, *plain])))
-    until = time.monotonic() + SECONDS
-    while time.monotonic() < until:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status) != 0
-        time.sleep(0.02)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return True
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        said = pipe.read()
+    return said if os.waitpid(child, 0)[1] == 0 else None
 
 
-def examine(name: str, limit: int | None) -> tuple[int, list[str]]:
-    """How many mutants of a target there were, and those that no test noticed."""
-    file, functions, tests = TARGETS[name]
-    tests = [test for test in tests if (ROOT / test).exists()]
-    module = "offmarl." + file.removesuffix(".py").replace("/", ".")
-    importlib.import_module(module)
-    found = list(mutants((ROOT / file).read_text(), functions))
-    if limit and limit < len(found):
-        found = random.Random(0).sample(found, limit)
-    left = [words for words, mutant in tqdm(found, desc=name) if not noticed(module, mutant, str(ROOT / file), tests)]
-    return len(found), [f"{file}:{words}" for words in left]
+class TooSlow(BaseException):
+    """A test that takes no part."""
+
+
+def reach(items: list[pytest.Item], files: set[str]) -> dict[int, tuple[float, list]]:
+    """For every test that passes soon enough, by number: its seconds, and the lines of the files that it reaches."""
+    found, lines = {}, set()
+
+    def local(frame, event, _):
+        if event == "line":
+            lines.add((frame.f_code.co_filename, frame.f_lineno))
+        return local
+
+    def calls(frame, event, _):
+        return local if frame.f_code.co_filename in files else None
+
+    def stop(*_):
+        raise TooSlow
+
+    before = [signal.signal(number, stop) for number in (signal.SIGVTALRM, signal.SIGALRM)]
+    for k, item in enumerate(items):
+        lines.clear()
+        start = time.process_time()
+        sys.settrace(calls)
+        signal.setitimer(signal.ITIMER_VIRTUAL, SLOWEST)
+        signal.alarm(WAITS)
+        passed = run(item, items[k + 1] if k + 1 < len(items) else None)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.alarm(0)
+        sys.settrace(None)
+        seconds = time.process_time() - start
+        if passed and seconds < SLOWEST:
+            found[k] = seconds, sorted(lines)
+    signal.signal(signal.SIGVTALRM, before[0])
+    signal.signal(signal.SIGALRM, before[1])
+    return found
+
+
+def run(item: pytest.Item, following: pytest.Item | None) -> bool:
+    """Whether a test passes."""
+    reports = runtestprotocol(item, log=False, nextitem=following)
+    return all(not report.failed for report in reports)
+
+
+def survives(file: str, mutant: Mutant, functions: dict, items: list[pytest.Item]) -> bool:
+    """Whether all tests pass on the mutant, in a process of its own."""
+
+    def work() -> bytes:
+        resource.setrlimit(resource.RLIMIT_CPU, (HANGS, HANGS))
+        signal.alarm(WAITS)
+        for name, code in codes(compile(mutant.tree, file, "exec")):
+            for function in functions.get((file, *name), ()):
+                function.__code__ = code
+        for k, item in enumerate(items):
+            if not run(item, items[k + 1] if k + 1 < len(items) else None):
+                return b"noticed"
+        return b"survives"
+
+    return in_a_process(work) == b"survives"
+
+
+class Examination:
+    """Runs within a session of pytest, which has collected the tests."""
+
+    def __init__(self, files: list[str], limit: int | None):
+        self.files, self.limit = files, limit
+        self.total, self.left = 0, 0
+        self.equivalent = yaml.safe_load(EQUIVALENT.read_text()) or {}
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Instead of running the tests."""
+        sources = {file: (ROOT / file).read_text() for file in self.files}  # as imported, whatever is edited meanwhile
+        modules = {file: importlib.import_module("offmarl." + file[:-3].replace("/", ".")) for file in self.files}
+        paths = {file: str(module.__file__) for file, module in modules.items()}
+        self.functions = live(set(paths.values()))
+        self.compiled = "jax" in sys.modules  # JAX keeps what it compiled, so no test may run before the fork
+        if self.compiled:
+            said = in_a_process(lambda: json.dumps(reach(session.items, set(paths.values()))).encode())
+            found = {int(k): value for k, value in json.loads(said or b"{}").items()}
+        else:  # the children find everything warm
+            found = reach(session.items, set(paths.values()))
+        reached = {session.items[k]: (seconds, set(map(tuple, lines))) for k, (seconds, lines) in found.items()}
+        print(f"{len(reached)} of {len(session.items)} tests take part", flush=True)
+        gc.collect()
+        gc.freeze()  # a child that collects garbage would copy all memory
+        for file in self.files:
+            self.examine(file, sources[file], paths[file], reached)
+        return True
+
+    def examine(self, file: str, source: str, path: str, reached: dict) -> None:
+        """Try the mutants of a file, and print those that survive and a row of the table."""
+        known = self.equivalent.get(file, {})
+        every = list(mutants(source))
+        found = [m for m in every if not {m.function, f"{m.function}: {m.text}"} & known.keys()]
+        equivalent = len(every) - len(found)
+        if self.limit and self.limit < len(found):
+            found = random.Random(0).sample(found, self.limit)
+        left, start = 0, time.monotonic()
+        for mutant in found:
+            lines = {(path, line) for line in mutant.lines}
+            tests = list(reached)
+            if not self.compiled:
+                tests = sorted((i for i in reached if reached[i][1] & lines), key=lambda i: reached[i][0])
+            if not tests or survives(path, mutant, self.functions, tests):
+                left += 1
+                unseen = "" if tests else " (no test gets there)"
+                print(
+                    f"{file}:{mutant.lines[0]} {mutant.function}: {mutant.text}\n    {mutant.change}{unseen}",
+                    flush=True,
+                )
+        self.total, self.left = self.total + len(found), self.left + left
+        caught = len(found) - left
+        share = f"{caught / max(len(found), 1):.1%}"
+        print(
+            f"| {file} | {len(found)} | {caught} | {share} | {equivalent} | {time.monotonic() - start:.0f} s",
+            flush=True,
+        )
 
 
 def main() -> int:
-    """Print a table and the survivors; exit code 1 where fewer than 95 % are noticed."""
+    """Print the survivors and a table; exit code 1 where fewer than 95 % are noticed."""
     parser = argparse.ArgumentParser(description="Do tests notice one changed operator or constant?")
-    parser.add_argument("names", nargs="*", help=f"of {', '.join(TARGETS)} (default: all)")
-    parser.add_argument("--limit", type=int, help="at most so many mutants of each")
+    parser.add_argument(
+        "files", nargs="*", help="such as algorithms/om2p.py (default: all methods, parts and simulators)"
+    )
+    parser.add_argument("--limit", type=int, help="at most so many mutants of each file")
     args = parser.parse_args()
     torch.set_num_threads(1)
     os.chdir(ROOT)
-    total, survivors = 0, []
-    for name in args.names or TARGETS:
-        count, left = examine(name, args.limit)
-        print(f"| {name} | {count} | {count - len(left)} | {len(left)} |", flush=True)
-        total, survivors = total + count, survivors + left
-    with contextlib.suppress(BrokenPipeError):
-        print("\n".join(survivors))
-        print(f"{total - len(survivors)} of {total} noticed ({1 - len(survivors) / max(total, 1):.1%})")
-    return int(len(survivors) > 0.05 * total)
+    files = args.files or targets()
+    tests = dict.fromkeys(test for file in files for test in concerning(file))
+    examination = Examination(files, args.limit)
+    plain = ["-s", "-qq", "--tb=native", "-Wignore", "-pno:randomly", "-pno:cacheprovider", "-pno:xdist"]
+    status = pytest.main([*tests, *plain], plugins=[examination])
+    caught = examination.total - examination.left
+    print(f"{caught} of {examination.total} noticed ({caught / max(examination.total, 1):.1%})")
+    return int(status) or int(examination.left > 0.05 * examination.total)
 
 
 if __name__ == "__main__":

@@ -306,3 +306,34 @@ def test_inverse_dynamics_may_be_separate(build):
     together, apart = build(), build(share_parameters=False)
     assert together.nets["inverse"].mlp.groups == 2 and apart.nets["inverse"].mlp.groups == 2 * 3
     assert together.nets["denoiser"].state_dict().keys() == apart.nets["denoiser"].state_dict().keys()
+
+
+@pytest.mark.parametrize("space", ["discrete", "continuous"])
+def test_the_inverse_dynamics_loss_written_out(build, make_batch, space):
+    """Half the mean square, or half the cross-entropy over legal actions, of both observations with their ids."""
+    algorithm = build(space=space)
+    batch = make_batch(algorithm.spec)
+    ids = torch.eye(3).expand(2, 8, 3, 3)
+    with torch.no_grad():
+        out = algorithm.nets["inverse"](torch.cat([batch.obs, ids], -1), torch.cat([batch.next_obs, ids], -1))
+        if space == "continuous":
+            expected = 0.5 * (out - batch.actions).pow(2).mean((1, 2, 3))
+        else:
+            odds = out.exp() * batch.legal
+            chosen = odds.gather(-1, batch.actions[..., None])[..., 0] / odds.sum(-1)
+            expected = -0.5 * chosen.log().mean((1, 2))
+    assert_close(algorithm.inverse_loss(batch).detach(), expected)
+
+
+def test_a_chain_starts_and_goes_on_at_temperatures_of_their_own(build):
+    algorithm = build(start_temperature=0.25, step_temperature=3.0)
+    seen, draws = [], torch.randn(6, 2, 2, 9, 4, 8)
+    algorithm.acting_noise = lambda *shape, call: draws[call].view(2, *shape)
+    algorithm.guided = lambda x, time, returns: seen.append(x) or torch.zeros_like(x)
+    algorithm.plan(torch.zeros(2, 2, 3, 3, 8))
+    chain, x = algorithm.chain, 0.25 * draws[5].flatten(1, 2)
+    free = (slice(None), slice(None), 3)  # a future slot
+    for k in range(5):
+        assert_close(seen[k][free], x[free])
+        data = (chain.scale[k] * x).clamp(-1, 1)
+        x = chain.from_data[k] * data + chain.from_x[k] * x + chain.deviation[k] * 3.0 * draws[k].flatten(1, 2)
