@@ -249,10 +249,9 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 def ratios(rows: Sequence[dict[str, Any]], reference: str) -> list[dict[str, Any]]:
     """How many times the reference's decision another method's takes, mean over tasks, without and with `env.step`."""
-    kept = ("task", "mode", "algorithm", "sampler", "headline_ms", "step_ms")
     place, name = ["task", "mode", "threads"], ["algorithm", "sampler", "mode", "threads"]
-    shown = [{key: row[key] for key in kept} | {"threads": row["machine"]["threads"]} for row in rows]
-    table = pd.DataFrame(shown, columns=[*kept, "threads"])
+    columns: Any = [*place, "algorithm", "sampler", "headline_ms", "step_ms"]
+    table: Any = pd.DataFrame([row | {"threads": row["machine"]["threads"]} for row in rows], columns=columns)
     base, others = (table[(table["algorithm"] == reference) == own] for own in (True, False))
     both = others.merge(
         base[[*place, "headline_ms"]].drop_duplicates(place, keep="last"), on=place, suffixes=("", "_base")
