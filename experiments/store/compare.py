@@ -21,14 +21,18 @@ class Row(NamedTuple):
 
 
 def outcome(store: Store, run_id: str) -> dict[str, dict[str, np.ndarray]]:
-    """All that must not depend on when and how often a run was interrupted: returns, curves and weights."""
+    """All that must not depend on when and how often a run was interrupted: returns, curves and weights.
+
+    A run that came in a file of records has returns alone.
+    """
     folder, record = store.runs / run_id, store.peek(run_id) or {"evaluations": []}
-    weights = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
-    return {
-        "returns": {f"step {one['step']}, {one['play']}": np.asarray(one["returns"]) for one in record["evaluations"]},
-        "curves": {str(name): column.to_numpy() for name, column in pd.read_parquet(folder / "curves.parquet").items()},
-        "weights": {name: np.asarray(value) for name, value in weights.items()},
-    }
+    found = {"returns": {f"step {e['step']}, {e['play']}": np.asarray(e["returns"]) for e in record["evaluations"]}}
+    if (curves := folder / "curves.parquet").exists():
+        found["curves"] = {str(name): column.to_numpy() for name, column in pd.read_parquet(curves).items()}
+    if (checkpoint := folder / "checkpoint.pt").exists():
+        weights = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        found["weights"] = {name: np.asarray(value) for name, value in weights.items()}
+    return found
 
 
 def compare(store: Store, again: Store, run_id: str, by_chance: bool = False) -> list[Row]:

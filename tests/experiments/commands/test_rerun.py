@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from offmarl.experiments.cli import main
+from offmarl.experiments.store import archive
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.training.machine import Host
 from offmarl.reports.records import checksums as sums
@@ -50,6 +52,42 @@ def test_the_same_seed_gives_the_same_bits_in_another_process(results, run_id, c
     assert lines[1:] == [f"{what}: the same bit for bit" for what in ("returns", "curves", "weights")]
     assert torch.are_deterministic_algorithms_enabled()
     assert sorted(path.name for path in results.iterdir()) == ["grids", "reports", "runs", "work"]
+
+
+def test_a_run_that_came_in_a_file_of_records_is_compared_by_its_returns(results, run_id, tmp_path, capsys):
+    archive.pack((results / "runs").iterdir(), tmp_path / "r.tar.xz")
+    assert main(["merge", str(tmp_path / "r.tar.xz"), "--results", str(tmp_path / "joined")]) == 0
+    capsys.readouterr()
+    code, lines = again(tmp_path / "joined", capsys, run_id)
+    assert code == 0 and lines[1:] == ["returns: the same bit for bit"]
+
+
+def shifted(results, folder, shift):
+    """The runs of a store with other returns, and a third seed, which gives them an interval."""
+    records = [json.loads(path.read_text()) for path in sorted(results.glob("runs/*/run.json"))]
+    third = json.loads(json.dumps(records[1]).replace(".s1.", ".s2."))
+    third["cell"]["seed"] = 2
+    for record in [*records, third]:
+        for evaluation in record["evaluations"]:
+            evaluation["returns"] = [value + shift for value in evaluation["returns"]]
+        (folder / record["run_id"]).mkdir(parents=True)
+        (folder / record["run_id"] / "run.json").write_text(json.dumps(record))
+    return folder.iterdir()
+
+
+@pytest.mark.parametrize("shift", [0.0, 1e6])
+def test_a_cell_of_the_reference_comes_back_or_does_not(results, tmp_path, capsys, monkeypatch, shift):
+    monkeypatch.setattr(archive, "shipped", lambda: [tmp_path / "r.tar.xz"])
+    archive.pack(shifted(results, tmp_path / "runs", shift), tmp_path / "r.tar.xz")
+    assert main(["rerun", "mpe/spread:random:flow_bc", "--reference"]) == (1 if shift else 0)
+    assert ("does not agree" in capsys.readouterr().out) == bool(shift)
+
+
+def test_an_unknown_cell_of_the_reference_is_named(results, tmp_path, capsys, monkeypatch):
+    archive.pack((results / "runs").iterdir(), tmp_path / "r.tar.xz")
+    monkeypatch.setattr(archive, "shipped", lambda: [tmp_path / "r.tar.xz"])
+    assert main(["rerun", "mpe/spread:random:flow", "--reference"]) == 2
+    assert "did you mean 'mpe/spread:random:flow_bc'" in capsys.readouterr().err
 
 
 def test_a_seed_alone_is_the_same_to_tolerance(results, run_id, capsys):
