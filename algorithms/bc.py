@@ -35,6 +35,7 @@ class BC(Algorithm):
     source_code = "https://github.com/instadeepai/og-marl"
     actions = frozenset({"discrete", "continuous"})
     Config = Config
+    tunes = {"act_by": ("sample", "argmax"), "max_grad_norm": (0.0, 0.5, 1.0, 5.0)}
 
     def build(self) -> None:
         """The policy."""

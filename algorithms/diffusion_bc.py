@@ -40,6 +40,7 @@ class DiffusionBC(Algorithm):
     source_code = "https://github.com/DongsuLeeTech/mac-flow"
     actions = frozenset({"discrete", "continuous"})
     Config = Config
+    tunes = {"schedule": ("cosine", "linear"), "sampler": ("ddpm", "ddim"), "max_grad_norm": (0.0, 1.0)}
     variants = {"quick": {"diffusion_steps": 20}}
 
     def build(self) -> None:

@@ -35,6 +35,7 @@ class FlowBC(Algorithm):
     source_code = "https://github.com/DongsuLeeTech/mac-flow"
     actions = frozenset({"discrete", "continuous"})
     Config = Config
+    tunes = {"action_scale": (1.0, 2.0, 4.0, 8.0), "layer_norm": (True, False)}
     variants = {"quick": {"flow_steps": 5, "action_scale": 4.0}}
 
     def build(self) -> None:

@@ -53,6 +53,7 @@ class ICQ(Algorithm):
     source_code = "https://github.com/YiqinYang/ICQ"
     actions = frozenset({"discrete", "continuous"})
     Config = Config
+    tunes = {"policy_beta": (0.03, 0.1, 0.3, 1.0), "value_beta": (100.0, 1000.0)}
     variants = {
         "released": {
             "hidden": (256, 256),

@@ -80,6 +80,7 @@ class MASfBC(Algorithm):
     source_code = "https://github.com/ChenDRAG/SfBC"
     actions = frozenset({"continuous"})
     Config = Config
+    tunes = {"act_weight": (10.0, 30.0, 100.0, 300.0), "plan_weight": (10.0, 20.0)}
     variants = {
         "quick": {
             "critic_learning_rate": 0.0,

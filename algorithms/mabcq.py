@@ -44,6 +44,7 @@ class MABCQ(Algorithm):
     source_code = "https://github.com/sfujim/BCQ"
     actions = frozenset({"discrete"})
     Config = Config
+    tunes = {"threshold": (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)}
     variants = {"released": {"mixer": "monotonic", "eval_mask": False, "discount": 0.99, "adam_epsilon": 1e-8}}
 
     def build(self) -> None:

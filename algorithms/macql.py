@@ -48,6 +48,7 @@ class MACQL(Algorithm):
     source_code = "https://github.com/aviralkumar2907/CQL"
     actions = frozenset({"discrete", "continuous"})
     Config = Config
+    tunes = {"cql_weight": (0.1, 0.3, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0)}
     variants = {"quick:continuous": {"cql_actions": 1}}
 
     def build(self) -> None:

@@ -45,6 +45,7 @@ class MATD3BC(Algorithm):
     source_code = "https://github.com/sfujim/TD3_BC"
     actions = frozenset({"continuous"})
     Config = Config
+    tunes = {"alpha": (0.1, 0.3, 1.0, 2.0, 2.5, 3.0, 4.0, 8.0)}
     variants = {
         "released": {
             "mixer": "none",

@@ -55,6 +55,7 @@ class OM2P(Algorithm):
     source_code = "https://github.com/lizr16/OM2P"
     actions = frozenset({"continuous"})
     Config = Config
+    tunes = {"q_weight": (0.01, 0.1, 0.3, 1.0, 2.0, 3.0, 5.0, 10.0)}
     variants = {
         "released": {
             "convention": "released",

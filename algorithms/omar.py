@@ -48,6 +48,7 @@ class OMAR(Algorithm):
     source_code = "https://github.com/ling-pan/OMAR"
     actions = frozenset({"continuous"})
     Config = Config
+    tunes = {"coefficient": (0.3, 0.5, 0.7, 0.9), "cql_weight": (1.0, 3.0)}
     variants = {
         "released": {
             "hidden": (64, 64),

@@ -50,6 +50,7 @@ class OMIGA(Algorithm):
     source_code = "https://github.com/ZhengYinan-AIR/OMIGA"
     actions = frozenset({"continuous"})
     Config = Config
+    tunes = {"alpha": (0.5, 1.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0)}
     variants = {
         "released": {
             "hidden": (256, 256),

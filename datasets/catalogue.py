@@ -1,4 +1,7 @@
-"""All datasets by source: `embedded` ones, which are recorded here, and public ones."""
+"""All datasets by source: `embedded` and `tuning` ones, which are recorded here, and public ones.
+
+Tables are of a source in SOURCES; the datasets of `tuning` are what settings are chosen on, and in no table.
+"""
 
 from collections.abc import Mapping
 
@@ -7,10 +10,11 @@ from offmarl.datasets.embedded import recipes as embedded
 from offmarl.datasets.public import releases as public
 from offmarl.datasets.public.sources import sources
 
-EMBEDDED = "embedded"
-SOURCES = (EMBEDDED, *sources())
+EMBEDDED, TUNING = RECORDED = tuple(embedded.FILES)
+SOURCES = (EMBEDDED, *sources())  # of tables
+ALL_SOURCES = (*SOURCES, TUNING)
 
 
 def catalogue(source: str) -> Mapping[tuple[str, str], Entry]:
     """The datasets of a source by task and quality."""
-    return embedded.catalogue() if source == EMBEDDED else public.catalogue(source)
+    return embedded.catalogue(source) if source in RECORDED else public.catalogue(source)

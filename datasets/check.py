@@ -72,7 +72,7 @@ def _returns(data: Dataset, card: dict[str, Any]) -> Finding:
     allowed = max(0.02 * abs(card["published_mean"]), 3 * returns.std() / len(returns) ** 0.5)
     near = abs(returns.mean() - card["published_mean"]) <= allowed
     text += f"; published {card['published_mean']:.2f} ± {card['published_std']:.2f}"
-    return Finding(near or card["source"] == "embedded", text)
+    return Finding(near or card["source"] in ("embedded", "tuning"), text)
 
 
 def _actions(data: Dataset, card: dict[str, Any]) -> Finding:

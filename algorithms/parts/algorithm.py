@@ -5,6 +5,7 @@ batched matrix products. Losses are per seed and summed, so gradients do not mix
 generators, so its numbers do not depend on which seeds share the process.
 """
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -42,6 +43,8 @@ class Algorithm(ABC):
     chain: Chain = NO_CHAIN  # the network calls of one decision, for methods that denoise
     # Named differences from the paper's settings; those of "name:discrete" or "name:continuous" only for such actions.
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    # The settings that `offmarl tune` searches and the values of each: eight combinations, the paper's among them.
+    tunes: ClassVar[Mapping[str, Sequence[Any]]] = {}
     play: str = OWN  # its authors' sampling; ZERO: nothing is drawn, FIXED: one draw for all decisions
 
     def __init__(self, spec: TaskSpec, config: Any, seeds: Sequence[int], device: torch.device | str = "cpu"):
@@ -74,6 +77,11 @@ class Algorithm(ABC):
     def variant(cls, name: str, space: str) -> dict[str, Any]:
         """The settings of a variant for "discrete" or "continuous" actions; none where it has no such variant."""
         return {**cls.variants.get(name, {}), **cls.variants.get(f"{name}:{space}", {})}
+
+    @classmethod
+    def trials(cls) -> list[dict[str, Any]]:
+        """Every combination of the values of `tunes`."""
+        return [dict(zip(cls.tunes, values)) for values in itertools.product(*cls.tunes.values())]
 
     @abstractmethod
     def build(self) -> None:

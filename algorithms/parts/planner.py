@@ -116,6 +116,7 @@ class Planner(Algorithm):
     actions = frozenset({"discrete", "continuous"})
     attention: ClassVar[bool]  # between the rows of the agents
     Config = Config
+    tunes = {"guidance": (1.2, 1.4, 1.6, 1.8), "target_return": (0.9, 1.0)}
 
     def views(self) -> Tensor:
         """The views of a joint window: [V, I] bool, which agents' observations are given.

@@ -1,4 +1,4 @@
-"""Behaviour policies: small trained actors, committed as half-precision weights in weights/<task>.npz.
+"""Behaviour policies: small trained actors, committed as half-precision weights in weights/<task>-<source>.npz.
 
 A file holds, for every quality, the actors that are recorded together and a card with the origin of each. `select`
 chooses them from the snapshots of independent training runs (for robots: mujoco_policies.py).
@@ -40,21 +40,21 @@ class Actor:
         return np.where(view.legal, x @ w + b, -np.inf).argmax(-1)
 
 
-def path(task: Task) -> Path:
-    """The committed file of a task."""
-    return Path(str(resources.files("offmarl.datasets.embedded").joinpath("weights", f"{task.short}.npz")))
+def path(task: Task, source: str) -> Path:
+    """The committed file of a task, for the embedded or the tuning datasets."""
+    return Path(str(resources.files("offmarl.datasets.embedded").joinpath("weights", f"{task.short}-{source}.npz")))
 
 
-def load(task: Task, quality: str, kind: Callable[[list[np.ndarray]], Any] = Actor) -> list[Any]:
+def load(file: Path, quality: str, kind: Callable[[list[np.ndarray]], Any] = Actor) -> list[Any]:
     """The policies to record for a dataset, each made from its weights by `kind`.
 
     Raises:
         ValueError: when the file has none for this quality.
     """
-    with np.load(path(task), allow_pickle=False) as stored:
+    with np.load(file, allow_pickle=False) as stored:
         card = json.loads(str(stored["card"]))
         if quality not in card:
-            raise ValueError(f"{path(task)}: no behaviours for quality '{quality}'; it has {', '.join(card)}")
+            raise ValueError(f"{file}: no behaviours for quality '{quality}'; it has {', '.join(card)}")
         return [
             kind([stored[f"{quality}/{k}/{j}"] for j in range(entry["tensors"])])
             for k, entry in enumerate(card[quality])

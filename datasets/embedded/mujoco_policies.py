@@ -1,4 +1,4 @@
-"""Behaviour policies of the robots: small networks, committed as half-precision weights in weights/<task>.npz.
+"""Behaviour policies of the robots: small networks, committed as half-precision weights in weights/<task>-<source>.npz.
 
 OMIGA's agents observe the complete state, so one network controls all of them; OMAR's observe only their own joints, so
 each has its own network. Every actuator gets independent Gaussian noise, as in the training (recipes.yaml has it).

@@ -1,4 +1,4 @@
-"""The embedded datasets: recorded on first use from committed behaviours, and kept in the cache.
+"""The embedded datasets and the tuning datasets: recorded on first use from committed behaviours, kept in the cache.
 
 A cached dataset is two files, `<task>-<quality>-<key>.npz` and `.json`: the arrays, and the card with their SHA-256.
 The key covers all that decides the content: recipe, behaviours, simulator.
@@ -32,6 +32,7 @@ LANES = 64  # episodes recorded at once; quick evaluations use as many, so a sim
 SCRIPTED = {"smac": Tactic, "mpe": controller}  # makes behaviours from a recipe's entry, by family
 TRAINED = {"smax": behaviours.Actor, "mujoco": Pilot}  # makes behaviours from committed weights, by simulator
 FORMAT = 2
+FILES = {"embedded": "recipes.yaml", "tuning": "tuning.yaml"}  # by source
 
 
 class Training(Strict):
@@ -58,6 +59,7 @@ class TaskRecipes(Strict):
     episodes: int
     epsilon: float
     lanes: int = LANES
+    seed: int = 0  # of the first training; added to the seeds of recordings
     training: Training | None = None
     datasets: dict[Quality, Team]
 
@@ -70,15 +72,21 @@ class Recipe(Entry):
     episodes: int
     epsilon: float
     behaviours: Any  # "trained", or keyword arguments of scripted ones; None for a mix
-    training: dict[str, Any] | None  # the budget behind trained ones
+    training: dict[str, Any] | None  # the budget behind trained ones, and the first one's seed
     lanes: int
+    source: str
+    first_seed: int
 
     def team(self) -> list[Behaviour]:
         """The policies to record."""
         if self.behaviours == "trained":
             kind = partial(TRAINED[self.task.engine], **self.noise())
-            return behaviours.load(self.task, self.quality, kind)
+            return behaviours.load(self.weights(), self.quality, kind)
         return [SCRIPTED[self.task.family](self.task, **settings) for settings in self.behaviours]
+
+    def weights(self) -> Path:
+        """The committed file of its trained behaviours."""
+        return behaviours.path(self.task, self.source)
 
     def noise(self) -> dict[str, float]:
         """The noise on continuous actions that its behaviours were trained with; empty where there is none."""
@@ -88,17 +96,21 @@ class Recipe(Entry):
         """Eight hex digits of what decides the content; FORMAT is the version of the code."""
         facts = [FORMAT, self.lanes, self.episodes, self.epsilon, self.behaviours, self.task.roster, self.task.limit]
         facts += [dataclasses.astuple(UNITS[name]) for name in sorted(UNITS) if name in json.dumps(self.task.roster)]
-        facts += [self.mix, *(catalogue()[self.task.name, quality].key() for quality in self.mix or ())]
+        facts += [self.mix, *(self.sibling(quality).key() for quality in self.mix or ())]
         digest = hashlib.sha256(json.dumps([*facts, self.seed()], sort_keys=True).encode())
         digest.update(json.dumps(fingerprint(self.task), sort_keys=True).encode())
         if self.behaviours == "trained":
-            digest.update(behaviours.path(self.task).read_bytes())
+            digest.update(self.weights().read_bytes())
             digest.update("".join(map(str, self.noise().values())).encode())
         return digest.hexdigest()[:8]
 
     def seed(self) -> int:
         """Seed of the recording, different for every dataset."""
-        return int(hashlib.sha256(f"{self.task.name}:{self.quality}".encode()).hexdigest()[:7], 16)
+        return int(hashlib.sha256(f"{self.task.name}:{self.quality}".encode()).hexdigest()[:7], 16) + self.first_seed
+
+    def sibling(self, quality: str) -> "Recipe":
+        """The same task's dataset of another quality."""
+        return catalogue(self.source)[self.task.name, quality]
 
     def place(self) -> Path:
         """The .npz file in the cache."""
@@ -108,7 +120,7 @@ class Recipe(Entry):
     def work(self) -> int:
         """Episodes to record or to join."""
         if self.mix:
-            return sum(round(share * catalogue()[self.task.name, q].episodes) for q, share in self.mix.items())
+            return sum(round(share * self.sibling(q).episodes) for q, share in self.mix.items())
         return self.episodes
 
     def disk(self) -> int:
@@ -130,7 +142,7 @@ class Recipe(Entry):
             sha256 = file_sum(draft)
         card = {
             "dataset": f"{self.task.name}:{self.quality}",
-            "source": "embedded",
+            "source": self.source,
             "sha256": sha256,
             **data.statistics(),
             "published_mean": self.target[0],
@@ -147,20 +159,24 @@ class Recipe(Entry):
     def record(self, progress: Progress) -> Dataset:
         """Record the episodes, or join other datasets' episodes."""
         if self.mix:
-            parts = [(catalogue()[self.task.name, q].load()[0], share) for q, share in self.mix.items()]
+            parts = [(self.sibling(q).load()[0], share) for q, share in self.mix.items()]
             progress(self.work)
             return join(parts)
         env = make_env(self.task, self.lanes)
         return record(env, self.team(), self.episodes, self.epsilon, self.seed(), progress)
 
 
-@cache
-def catalogue() -> dict[tuple[str, str], Recipe]:
-    """Every embedded dataset by task and quality.
+def catalogue(source: str = "embedded") -> dict[tuple[str, str], Recipe]:
+    """Every dataset of a source of FILES by task and quality.
 
     Raises:
-        FileError: naming the key of recipes.yaml that is wrong, and the reason.
+        FileError: naming the key of the source's file that is wrong, and the reason.
     """
+    return _catalogue(source)
+
+
+@cache
+def _catalogue(source: str) -> dict[tuple[str, str], Recipe]:
     kind = dict[Annotated[str, known_name("task", tasks())], TaskRecipes]
     return {
         (name, quality): Recipe(
@@ -171,9 +187,11 @@ def catalogue() -> dict[tuple[str, str], Recipe]:
             episodes=team.episodes or entry.episodes,
             epsilon=entry.epsilon,
             behaviours=team.behaviours,
-            training=entry.training and entry.training.model_dump(exclude_none=True),
+            training=entry.training and {"seed": entry.seed, **entry.training.model_dump(exclude_none=True)},
             lanes=entry.lanes,
+            source=source,
+            first_seed=entry.seed,
         )
-        for name, entry in packaged(kind, "offmarl.datasets.embedded", "recipes.yaml").items()
+        for name, entry in packaged(kind, "offmarl.datasets.embedded", FILES[source]).items()
         for quality, team in entry.datasets.items()
     }

@@ -29,11 +29,12 @@ EXPLORATION = 0.6  # standard deviation of PPO's first actions
 
 @dataclass(frozen=True)
 class Budget:
-    """How many runs, of how many environment steps each, with which noise on every action."""
+    """How many runs, from which seed on, of how many environment steps each, with which noise on every action."""
 
     runs: int
     steps: int
     noise: float
+    seed: int = 0
 
 
 class Played(NamedTuple):
@@ -52,7 +53,7 @@ def train_behaviours(task: Task, targets: dict[str, tuple[float, float]], budget
     Returns:
         For each quality, the (run, steps, mean return) of every chosen snapshot.
     """
-    runs = [train(task, seed, budget) for seed in range(budget.runs)]
+    runs = [train(task, budget.seed + run, budget) for run in range(budget.runs)]
     chosen = {q: choose(runs, target, q.endswith("replay")) for q, target in targets.items()}
     save(out, chosen)
     return {q: [(r, s.steps, round(s.score, 1)) for r, s in pairs] for q, pairs in chosen.items()}

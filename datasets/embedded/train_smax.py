@@ -39,11 +39,12 @@ class Snapshot(NamedTuple):
 
 @dataclass(frozen=True)
 class Budget:
-    """How many runs, and when each ends: at `target` return or after `steps` environment steps."""
+    """How many runs, from which seed on, and when each ends: at `target` return or after `steps` environment steps."""
 
     runs: int
     target: float
     steps: int
+    seed: int = 0
 
 
 def _layer(key: jax.Array, n_in: int, n_out: int, scale: float) -> list[jax.Array]:
@@ -75,7 +76,7 @@ def train_behaviours(task: Task, targets: dict[str, tuple[float, float]], budget
         For each quality, the (run, steps, score) of every chosen snapshot.
     """
     trainer = Trainer(task)
-    runs = [trainer.run(seed, budget) for seed in range(budget.runs)]
+    runs = [trainer.run(budget.seed + run, budget) for run in range(budget.runs)]
     chosen = select(runs, {quality: mean for quality, (mean, _) in targets.items()})
     save(out, chosen)
     return {q: [(run, s.steps, round(s.score, 2)) for run, s in pairs] for q, pairs in chosen.items()}

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from offmarl.datasets.public.releases import Release
 
 
+RECORDED_HERE = "embedded (default), or tuning: what `offmarl tune` chooses settings on"
+
+
 def data_options(parser: argparse.ArgumentParser) -> None:
     """Declare the actions and their options."""
     parser.epilog = examples(
@@ -24,7 +27,7 @@ def data_options(parser: argparse.ArgumentParser) -> None:
     add = partial(subcommand, parser.add_subparsers(title="actions", required=True, metavar="ACTION"))
     all_sources, one_source = ("data list", "all sources"), ("data list --source omiga", "one source")
     one = add("list", "list every dataset of every source and where it is", _list, all_sources, one_source)
-    one.add_argument("--source", help="embedded, og_marl, omiga or omar (default: all)")
+    one.add_argument("--source", help="embedded, tuning, og_marl, omiga or omar (default: all)")
 
     text = "download public datasets that are missing or damaged into $OFFMARL_DATA; resumes what was interrupted"
     one_task = ("data get --source omiga --tasks mamujoco/3hopper", "one task")
@@ -38,19 +41,20 @@ def data_options(parser: argparse.ArgumentParser) -> None:
     own = ("data check mine.npz --task mamujoco/3hopper", "a file of your own")
     one = add("check", text, _check, ("data check --source omiga", "the datasets of a source that are here"), own)
     one.add_argument("what", nargs="*", help="smac/3m, smac/3m:good (default: all that are here) or a file.npz")
-    one.add_argument("--source", default="embedded", help="embedded (default), og_marl, omiga or omar")
+    one.add_argument("--source", default="embedded", help="embedded (default), tuning, og_marl, omiga or omar")
     one.add_argument("--task", help="the task of a file.npz: mamujoco/3hopper")
 
     text = "write a dataset's card: Markdown and a histogram of its returns"
     one = add("card", text, _card, ("data card smac/3m:good", "into results/cards"))
     one.add_argument("dataset", help="smac/3m:good")
-    one.add_argument("--source", default="embedded", help="embedded (default), og_marl, omiga or omar")
+    one.add_argument("--source", default="embedded", help="embedded (default), tuning, og_marl, omiga or omar")
     one.add_argument("--out", type=Path, default=Path("results/cards"), help="folder (default: results/cards)")
 
     text = "record embedded datasets now, or a policy of your own"
     own = ("data record --tasks smac/3m --policy random --out random.npz", "random play")
     one = add("record", text, _record, ("data record --tasks smac/3m", "the embedded datasets of a task"), own)
     one.add_argument("--tasks", help="smac/3m,smac/8m:good (default: all)")
+    one.add_argument("--source", default="embedded", help=RECORDED_HERE)
     one.add_argument("--jobs", type=int, default=core_count(), help="parallel recordings (default: number of cores)")
     text = "random, or the folder of a run (results/runs/...): record this policy on one task"
     one.add_argument("--policy", help=text)
@@ -61,15 +65,16 @@ def data_options(parser: argparse.ArgumentParser) -> None:
     text = "train the behaviour policies of a task again"
     one = add("train-behaviour", text, _train, ("data train-behaviour smac/3m", "minutes to hours"))
     one.add_argument("task", help="smac/3m")
+    one.add_argument("--source", default="embedded", help=RECORDED_HERE)
     one.add_argument("--out", type=Path, default=None, help="file to write (default: the package's own)")
 
 
 def _list(args: argparse.Namespace) -> int:
-    from offmarl.datasets.catalogue import EMBEDDED, SOURCES, catalogue
+    from offmarl.datasets.catalogue import ALL_SOURCES, RECORDED, catalogue
     from offmarl.datasets.dataset import is_whole
     from offmarl.datasets.public.releases import data_dir, sources
 
-    chosen = SOURCES if args.source is None else [check_name("source", args.source, SOURCES)]
+    chosen = ALL_SOURCES if args.source is None else [check_name("source", args.source, ALL_SOURCES)]
     print(f"{'dataset':34} {'source':8} {'published return':>18} {'ours':>18}  state")
     for source in chosen:
         for (task, quality), entry in catalogue(source).items():
@@ -82,7 +87,7 @@ def _list(args: argparse.Namespace) -> int:
                 state = f"damaged: {entry.place()} is not complete; `{again}` makes it anew"
             print(f"{task + ':' + quality:34} {source:8} {theirs:>18} {ours:>18}  {state}")
     for source in chosen:
-        if source != EMBEDDED:
+        if source not in RECORDED:
             facts = sources()[source]
             print(f"{source}: {facts.title}; {facts.licence}; {facts.page}")
     print(f"public data are in {data_dir()} ($OFFMARL_DATA)")
@@ -120,12 +125,12 @@ def _faults(entries: "list[Release]") -> list[str]:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from offmarl.datasets.catalogue import EMBEDDED
+    from offmarl.datasets.catalogue import RECORDED
 
     if args.task is not None or any(name.endswith(".npz") for name in args.what):
         return _check_file(args)
     found = find_entries(args.what or None, args.source)
-    entries = [e for e in found if args.what or e.card() or (args.source != EMBEDDED and not e.data_missing())]
+    entries = [e for e in found if args.what or e.card() or (args.source not in RECORDED and not e.data_missing())]
     if not entries:
         print(f"offmarl: nothing to check: there is no dataset of {args.source} here", file=sys.stderr)
         return 3
@@ -196,13 +201,19 @@ def _card(args: argparse.Namespace) -> int:
 def _record(args: argparse.Namespace) -> int:
     if args.policy is not None:
         return _record_policy(args)
-    from offmarl.datasets.catalogue import EMBEDDED
     from offmarl.experiments.launch.prepare_data import prepare
 
-    failures = prepare(find_entries(listed(args.tasks)), EMBEDDED, max(1, args.jobs))
+    failures = prepare(_recipes(listed(args.tasks), args.source), args.source, max(1, args.jobs))
     for failure in failures:
         print(f"offmarl: {failure}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def _recipes(wanted: list[str] | None, source: str) -> list:
+    """The datasets of a source that is recorded here. Raises UserError for another source or an unknown name."""
+    from offmarl.datasets.catalogue import RECORDED
+
+    return find_entries(wanted, check_name("source", source, RECORDED))
 
 
 def _record_policy(args: argparse.Namespace) -> int:
@@ -220,14 +231,12 @@ def _record_policy(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    trained = [r for r in find_entries([args.task]) if r.behaviours == "trained"]
+    trained = [r for r in _recipes([args.task], args.source) if r.behaviours == "trained"]
     if not trained:
         raise UserError(f"{args.task}: its behaviours are scripted; there is nothing to train")
     from importlib import import_module
 
-    from offmarl.datasets.embedded import actors as behaviours
-
-    task, out = trained[0].task, args.out or behaviours.path(trained[0].task)
+    task, out = trained[0].task, args.out or trained[0].weights()
     trainer = import_module(f"offmarl.datasets.embedded.train_{task.engine}")
     budget = trainer.Budget(**trained[0].training)
     chosen = trainer.train_behaviours(task, {r.quality: r.target for r in trained}, budget, out)

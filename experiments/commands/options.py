@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from offmarl.experiments.grid.jobs import Job, Request
 
-VARIANT = "paper, released, quick, or several: quick+without_igm (default: the profile's)"
+VARIANT = "paper, released, quick, tuned, or several: quick+tuned (default: the profile's)"
 SUITES = "smac, continuous, om2p, or all of them"
 MOST_SEEDS = 10_000  # of a command
 
@@ -191,8 +191,8 @@ def writable(results: Path) -> Path:
 
 def find_entries(wanted: list[str] | None, source: str = "embedded") -> list:
     """A source's datasets of tasks, or of task:quality; None means all. Raises UserError for an unknown name."""
-    from offmarl.datasets.catalogue import SOURCES, catalogue
+    from offmarl.datasets.catalogue import ALL_SOURCES, catalogue
     from offmarl.experiments.grid.jobs import select
 
-    found = catalogue(check_name("source", source, SOURCES))
+    found = catalogue(check_name("source", source, ALL_SOURCES))
     return [found[pair] for pair in select(found, wanted)]

@@ -68,6 +68,7 @@ def _with_reference(results: Path) -> "Records":
 def suite_facts(name: str, source: str) -> tuple[dict[str, Any], dict[str, str], dict[str, set[str]]]:
     """A suite, the reasons why methods or datasets of it are not available here, and `elsewhere` as in `build`."""
     from offmarl.experiments.grid import jobs as grid
+    from offmarl.experiments.grid import tuned
     from offmarl.experiments.grid.suite import load_suite, profiles, suite_names
 
     suite, elsewhere = load_suite(name), {}
@@ -79,7 +80,7 @@ def suite_facts(name: str, source: str) -> tuple[dict[str, Any], dict[str, str],
             elsewhere.setdefault(method, set()).update(trained - own if shared else ())
     reasons = grid.unavailable_methods(suite) | grid.unavailable_datasets(suite, source)
     facts = suite.model_dump(exclude_unset=True) | {"profile_notes": {n: p.note for n, p in profiles().items()}}
-    return facts, reasons, elsewhere
+    return facts | {"untuned": tuned.untuned(name, suite)}, reasons, elsewhere
 
 
 def print_report(records: "Records", name: str, profile: str, source: str) -> None:
@@ -100,6 +101,8 @@ def write_site(records: "Records", folder: Path, suites: Sequence[str], profile:
     Raises UserError where the folder cannot be written or holds something else.
     """
     from offmarl.datasets.catalogue import EMBEDDED
+    from offmarl.experiments.grid import tuned
+    from offmarl.experiments.studies import tuning
     from offmarl.reports.site import build as site
     from offmarl.reports.site.boards import Suite
 
@@ -110,7 +113,7 @@ def write_site(records: "Records", folder: Path, suites: Sequence[str], profile:
             suite, lambda source, name=name: suite_facts(name, source)[1], elsewhere, paper_settings(name)
         )
     try:
-        out = site.write(records, folder, known, profile, source)
+        out = site.write(records, folder, known, profile, source, tuning.listing(tuned.choices()))
     except ValueError as error:
         raise UserError(f"--site {folder}: {error}") from error
     except OSError as error:

@@ -1,6 +1,8 @@
-"""The command `offmarl experiment`: the papers' other experiments, each with figure, table and verdict."""
+"""The commands `offmarl experiment`, the papers' other experiments, and `offmarl tune`, settings with equal budgets."""
 
 import argparse
+import sys
+from pathlib import Path
 
 from offmarl.experiments.commands import options
 from offmarl.experiments.errors import UserError, check_name
@@ -15,7 +17,7 @@ def experiment_options(parser: argparse.ArgumentParser) -> None:
         ("experiment all --profile smoke", "every one, in a few minutes"),
     )
     parser.add_argument("name", help="names with commas (fig3, …, fig16, om2p-fig2, …); list: show all names; all")
-    parser.add_argument("--profile", default="quick", help="how much work: smoke, quick (default) or paper")
+    parser.add_argument("--profile", default="quick", help="how much work: smoke, quick (default), standard or paper")
     parser.add_argument("--tasks", help="train on these datasets instead: task or task:quality, with commas")
     parser.add_argument("--source", default="embedded", help="of the suites' data: embedded (default), og_marl, …")
     options.jobs_option(parser)
@@ -23,6 +25,71 @@ def experiment_options(parser: argparse.ArgumentParser) -> None:
     options.again_option(parser)
     options.results_option(parser)
     parser.set_defaults(command=_experiment)
+
+
+def tune_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of the command."""
+    parser.description = "Try eight combinations of settings of every method on datasets that are in no table."
+    parser.epilog = options.examples(
+        ("tune --suite smac --dry-run", "trials and estimated time"),
+        ("tune --suite all --jobs 2", "all of it; the same command continues"),
+        ("tune --suite smac --algorithms bc,mac_flow --families smac", "a part of it"),
+        ("tune --show", "what tuning brought each method"),
+        ("run --suite smac --variant quick+tuned", "trains what was chosen"),
+    )
+    parser.add_argument("--suite", default="all", help=f"{options.SUITES} (default)")
+    parser.add_argument(
+        "--profile", default="quick", help="length of the trials: smoke, quick (default), standard or paper"
+    )
+    parser.add_argument("--algorithms", help="comma-separated methods (default: those of the suite)")
+    options.method_file_option(parser)
+    parser.add_argument("--families", help="smac,smacv2,mamujoco,mpe (default: those of the suite)")
+    text = "what was chosen is written there (default: the package's own, which the variant `tuned` trains)"
+    parser.add_argument("--file", type=Path, metavar="FILE", help=text)
+    parser.add_argument("--show", action="store_true", help="print what tuning brought each method, and stop")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the trials, the estimated time and disk, and stop"
+    )
+    options.jobs_option(parser)
+    options.host_options(parser)
+    options.results_option(parser)
+    parser.set_defaults(command=_tune)
+
+
+def _tune(args: argparse.Namespace) -> int:
+    from offmarl.experiments.grid import tuned
+    from offmarl.experiments.store.store import Store
+    from offmarl.experiments.studies import tuning
+    from offmarl.experiments.training.machine import Host
+    from offmarl.reports.tables.tuning import text
+
+    if args.file and args.show and not args.file.is_file():
+        raise UserError(f"--file {args.file}: there is no such file; `offmarl tune` writes it")
+    if args.show:
+        print(text(tuning.listing(tuned.choices(args.file))))
+        return 0
+    found = tuning.searches(args.suite, args.profile, options.listed(args.algorithms), options.listed(args.families))
+    if args.profile == "smoke" and not args.file and not args.dry_run:
+        raise UserError("--profile smoke: tells nothing about settings; name a --file of its own for what it chooses")
+    device, jobs = options.find_device(args.device), tuning.unique(found)
+    workers = min(options.workers_of(args, device), len(jobs))
+    library = options.matmul_of(args, device, args.threads, jobs)
+    host = Host(device, args.threads, args.tf32, args.eager, matmul=library)
+    store = Store(options.writable(args.results) / "tuning")
+    if args.dry_run:
+        from offmarl.experiments.timing.throughput import dry_run
+
+        print(dry_run(*tuning.planned(found, store), host, workers))
+        return 0
+    failures = tuning.train(found, store, host, workers)
+    chosen = [(search, choice) for search in found if (choice := tuning.choose(search, store))]
+    file = args.file or tuned.own_file()
+    tuning.write(file, chosen)
+    print(text(tuning.listing(tuned.choices(file))))
+    print(f"\nwritten: {file}: {len(chosen)} of {len(found)} searches are complete")
+    for failure in failures:
+        print(f"failed: {failure}", file=sys.stderr)
+    return 1 if failures else 0
 
 
 def _experiment(args: argparse.Namespace) -> int:

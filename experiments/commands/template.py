@@ -33,6 +33,7 @@ class Template(Algorithm):
     actions = frozenset({"discrete", "continuous"})  # or one of them
     execution = "decentralised"  # or "centralised": acting needs other agents' observations
     Config = Config
+    tunes = {"weight": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)}  # eight combinations for `offmarl tune`
 
     def build(self) -> None:
         """The networks. The first axis of every tensor is the seeds; the networks of `parts` take care of it."""

@@ -17,8 +17,9 @@ from offmarl.algorithms.parts.algorithm import OWN, Algorithm
 from offmarl.benchmarks.tasks import tasks
 from offmarl.datasets.catalogue import EMBEDDED, SOURCES, Entry, catalogue
 from offmarl.experiments.errors import UserError, check_name
+from offmarl.experiments.grid import tuned
 from offmarl.experiments.grid.config import Overrides, config_from, resolve
-from offmarl.experiments.grid.suite import ALL, Profile, Suite, load_suite, names_of, suite_names
+from offmarl.experiments.grid.suite import ALL, TUNED, Profile, Suite, load_suite, suite_names
 from offmarl.experiments.store.reading import plays_of
 from offmarl.experiments.store.store import WITH_RESULT, Cell, Group, Record, Store, config_hash, group_name
 
@@ -183,21 +184,29 @@ def jobs(request: Request) -> list[Job]:
     """The grid, in the suite's order, of the datasets that are there. Raises UserError for anything unknown."""
     if request.suite == ALL:
         return list({job.key: job for one in by_suite(request) for job in jobs(one)}.values())
-    suite = load_suite(request.suite)
-    profile = suite.profile(request.profile)
     check_name("source", request.source, SOURCES)
+    return jobs_of(load_suite(request.suite), request)
+
+
+def jobs_of(suite: Suite, request: Request) -> list[Job]:
+    """The grid of a suite, which may have other datasets than the one that the request names."""
+    profile = suite.profile(request.profile)
     methods = _methods(suite, request)
     variant = request.variant or profile.variant
     for name in variant.split("+"):
-        check_name("variant", name, sorted({"paper", *(v for m in registry().values() for v in m.variant_names())}))
+        check_name(
+            "variant", name, sorted({"paper", TUNED, *(v for m in registry().values() for v in m.variant_names())})
+        )
     variants = {m.name: variant if request.as_named else suite.variant(m.name, variant) for m in methods}
     configs = {}
     for method, (task, quality) in itertools.product(methods, suite.datasets):
         if acts_in(method, task):
-            layers = (profile.config, _own_settings(suite, method, task, quality))
-            configs[method.name, task, quality] = resolve(
-                method, variants[method.name], tasks()[task].space, layers, profile.fixed, request.overrides
-            )
+            layers, space = (profile.config, suite.settings_of(method.name, task, quality)), tasks()[task].space
+            own, chosen = variants[method.name], {}
+            if TUNED in own.split("+"):
+                chosen = {method.name: tuned.settings(request.suite, suite, method, task, quality)}
+            overrides = profile.fixed, chosen, request.overrides
+            configs[method.name, task, quality] = resolve(method, own, space, layers, *overrides)
     seeds = tuple(profile.seeds if request.seeds is None else request.seeds)
     skipped = unavailable_datasets(suite, request.source)
     found = []
@@ -227,12 +236,6 @@ def unavailable(request: Request) -> dict[str, str]:
     suite = load_suite(request.suite)
     wanted = {f"{task}:{quality}" for task, quality in _selected(suite, suite.profile(request.profile), request)}
     return {name: reason for name, reason in unavailable_datasets(suite, request.source).items() if name in wanted}
-
-
-def _own_settings(suite: Suite, method: type[Algorithm], task: str, quality: str) -> dict[str, Any]:
-    """What the suite sets for a method on a dataset: for its family first, then for its task, then for itself."""
-    own = suite.settings.get(method.name, {})
-    return {key: value for name in names_of(task, quality) for key, value in own.get(name, {}).items()}
 
 
 def _fits(method: type[Algorithm], suite: Suite) -> bool:

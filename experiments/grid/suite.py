@@ -12,6 +12,7 @@ from offmarl.experiments.errors import check_name
 
 ALL = "all"  # every suite
 REFERENCE = "standard"  # the profile of the results that ship
+TUNED = "tuned"  # the variant of what `offmarl tune` chose
 PACKAGE = "offmarl.experiments.grid"
 LARGEST_SEED = 2**32 - 1  # evaluation episodes of larger ones would be those of smaller ones
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
@@ -120,9 +121,18 @@ class Suite(Strict):
         return {check_name("profile", name, profiles()): own for name, own in changes.items()}
 
     def variant(self, method: str, asked: str) -> str:
-        """The variant that a method trains where `asked`, one or several joined by a plus, is asked for."""
-        own = self.variants.get(method, {})
-        return "+".join(own.get(name, name) for name in asked.split("+"))
+        """The variant that a method trains where `asked`, one or several joined by a plus, is asked for.
+
+        What was tuned changes settings of another variant; where none is named, of the paper's.
+        """
+        own, names = self.variants.get(method, {}), asked.split("+")
+        names = ["paper", *names] if names[0] == TUNED else names
+        return "+".join(own.get(name, name) for name in names)
+
+    def settings_of(self, method: str, task: str, quality: str) -> Settings:
+        """What it sets for a method on a dataset: for its family first, then for its task, then for itself."""
+        own = self.settings.get(method, {})
+        return {key: value for name in names_of(task, quality) for key, value in own.get(name, {}).items()}
 
     @model_validator(mode="after")
     def _known_places(self) -> "Suite":

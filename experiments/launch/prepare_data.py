@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from offmarl.benchmarks.env import cache_dir
-from offmarl.datasets.catalogue import EMBEDDED, Entry, catalogue
+from offmarl.datasets.catalogue import RECORDED, Entry, catalogue
 from offmarl.experiments.errors import UserError
 
 _counter: Any = None  # the pool's queue of finished episodes or rows
@@ -29,12 +29,12 @@ def prepare(entries: Sequence[Entry], source: str, workers: int) -> list[str]:
     by_task: dict[str, list[str]] = {}
     for entry in missing:
         by_task.setdefault(entry.task.name, []).append(entry.quality)
-    verb, unit = ("recording", "episode") if source == EMBEDDED else ("converting", "row")
+    verb, unit = ("recording", "episode") if source in RECORDED else ("converting", "row")
     context = get_context("spawn")
     counter = context.Queue()
     total = sum(entry.work for entry in missing)
     with (
-        tqdm(total=total, desc=f"{verb} {len(missing)} datasets", unit=unit, unit_scale=source != EMBEDDED) as bar,
+        tqdm(total=total, desc=f"{verb} {len(missing)} datasets", unit=unit, unit_scale=source not in RECORDED) as bar,
         ProcessPoolExecutor(workers, context, _open, (counter,)) as pool,
     ):
         work = [pool.submit(_make, source, task, qualities) for task, qualities in by_task.items()]

@@ -184,12 +184,12 @@ def _pace(job: Job, records: Sequence[Mapping[str, Any]], groups: Mapping[str, M
 
 def dry_run(grid: Sequence[Job], left: Sequence[Job], host: Host, workers: int) -> str:
     """The cells by method, the time of training as a few updates of each pending job predict it, and the disk."""
-    lines = [f"{'method':14} {'variant':9} {'datasets':>8} {'cells':>6}"]
-    cells = Counter[str]()
+    lines = [f"{'method':14} {'variant':17} {'jobs':>5} {'cells':>6}"]
+    cells = Counter[tuple[str, str]]()
     for job in grid:
-        cells[job.algorithm] += len(job.seeds)
-    for (algorithm, variant), datasets in Counter((job.algorithm, job.variant) for job in grid).items():
-        lines.append(f"{algorithm:14} {variant:9} {datasets:8} {cells[algorithm]:6}")
+        cells[job.algorithm, job.variant] += len(job.seeds)
+    for (algorithm, variant), jobs in Counter((job.algorithm, job.variant) for job in grid).items():
+        lines.append(f"{algorithm:14} {variant:17} {jobs:5} {cells[algorithm, variant]:6}")
     pending = sum(len(job.seeds) for job in left)
     total = cells.total()
     lines.append(f"{total} cells: {total - pending} done, {pending} pending; {workers} jobs at once on {host.device}")

@@ -30,7 +30,8 @@ from offmarl.reports.site.boards import Board, Suite
 MARKER = "offmarl-site.json"
 MADE = {"made by": "offmarl report --site", "layout": 1}
 FOLDERS = ("methods", "datasets", "cells", "tables", "experiments")
-OURS = {MARKER, "index.html", "site.css", "site.js", *FOLDERS}  # what a new site replaces
+TUNING = "tuning.html"
+OURS = {MARKER, "index.html", TUNING, "site.css", "site.js", *FOLDERS}  # what a new site replaces
 
 
 def write(
@@ -39,8 +40,10 @@ def write(
     suites: Mapping[str, Suite],
     profile: str | None = None,
     source: str | None = None,
+    tuned: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Write the site of some suites into a folder; None: every profile and source that the store has.
+    `tuned` has what was chosen by tuning, as `tables.tuning` takes it.
 
     Returns `index` (its path), `pages` (their number) and `notes` (experiments without a page). Files in the folder
     that are no part of a site stay.
@@ -59,7 +62,8 @@ def write(
             for name in FOLDERS:
                 (draft / name).mkdir(parents=True)
             experiments, notes = _experiments(records.root, draft)
-            pages = _fill(draft, boards, experiments, sorted(suites.keys() - {board.name for board in boards}))
+            missing = sorted(suites.keys() - {board.name for board in boards})
+            pages = _fill(draft, boards, experiments, missing, tuned)
             (draft / MARKER).write_text(json.dumps(MADE) + "\n", encoding="utf-8")
             if folder.exists():
                 os.replace(folder, old)
@@ -90,14 +94,17 @@ def _put_back(old: Path, folder: Path) -> None:
     shutil.rmtree(old)
 
 
-def _fill(draft: Path, boards: Sequence[Board], experiments: Sequence[dict], missing: Sequence[str]) -> int:
+def _fill(
+    draft: Path, boards: Sequence[Board], experiments: Sequence[dict], missing: Sequence[str], tuned: Sequence[Mapping]
+) -> int:
     """Writes every page, the style and the script; the number of pages. `missing` are the suites without runs."""
     colours = paint(row.title for board in boards for row in board.rows)
     classes = {title: f"c{number}" for number, title in enumerate(colours)}
     environment = _environment(classes)
     index = site_pages.index(boards)
     pages: dict[str, tuple[str, dict[str, Any]]] = {
-        "index.html": ("index.html", index | {"experiments": experiments, "missing": missing})
+        "index.html": ("index.html", index | {"experiments": experiments, "missing": missing}),
+        TUNING: (TUNING, site_pages.tuning(tuned)),
     }
     for address in index["datasets"]:
         pages[address] = "dataset.html", site_pages.dataset(boards, address)

@@ -12,6 +12,7 @@ from offmarl.reports.site import charts
 from offmarl.reports.site.boards import Board, BoardRow, slug
 from offmarl.reports.site.facts import as_json, as_list, counts, listed, part, together
 from offmarl.reports.tables import aggregates
+from offmarl.reports.tables import tuning as tuning_table
 from offmarl.reports.tables.stats import on_common_datasets
 from offmarl.reports.tables.table import by_dataset, span
 
@@ -67,6 +68,12 @@ def index(boards: Sequence[Board]) -> dict[str, Any]:
         "methods": {row.method_page: row.title for row in rows},
         "datasets": {row.dataset_page: f"{row.task.split('/')[-1]} {row.quality}, {row.source}" for row in datasets},
     }
+
+
+def tuning(tuned: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What tuning brought each method, and every trial."""
+    tables = {"Chosen": tuning_table.summary(tuned), "Every trial": tuning_table.trials(tuned)}
+    return {"rule": tuning_table.RULE, "tuned": tables if tuned else {}}
 
 
 def leaderboard(board: Board) -> dict[str, Any]:

@@ -17,6 +17,7 @@ SHARED = {  # what the runs of a dataset should share
     "engine": "version of the simulator",
     "rollout": "reference rollout of the simulator",
 }
+TUNED = "tuned"  # the variant whose settings `offmarl tune` chose
 PROTOCOL = {"steps": "gradient steps", "samples": "samples in its updates", "eval_episodes": "evaluation episodes"}
 PROTOCOL |= {"timeouts": "treatment of time-outs"}
 
@@ -30,6 +31,7 @@ def below(rows: list[Row], runs: list[Run], selection: list[str], suite: dict, n
         _scores(runs, suite.get("normalised", ())),
         _agreement(rows),
         *_variants(rows, suite.get("notes", {})),
+        _untuned(rows, suite.get("untuned", {})),
         *selection,
         *_unlocked(runs),
         *_strayed(runs),
@@ -44,6 +46,17 @@ def _variants(rows: list[Row], notes: dict[str, dict[str, str]]) -> list[str]:
     shown = {(row.algorithm, row.variant): row.title for row in rows if row.has_mean and not row.is_average}
     texts = {title: notes.get(algorithm, {}).get(variant or "") for (algorithm, variant), title in shown.items()}
     return [f"{title}: {text}" for title, text in texts.items() if text]
+
+
+def _untuned(rows: list[Row], untuned: dict[str, list[str]]) -> str:
+    """Which methods have the paper's settings where tuned ones are shown, because none were chosen."""
+    shown: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        family = row.task.split("/")[0]
+        if row.has_mean and TUNED in (row.variant or "").split("+") and family in untuned.get(row.algorithm, ()):
+            shown[row.title] += [] if family in shown[row.title] else [family]
+    places = "; ".join(f"{title} ({', '.join(families)})" for title, families in shown.items())
+    return f"Not tuned, so with the paper's values of the settings that tuning searches: {places}." if places else ""
 
 
 def rerun_on(runs: list[Run]) -> str:

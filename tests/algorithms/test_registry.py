@@ -79,3 +79,8 @@ def test_functions_have_the_same_order_in_every_file_with_helpers_last(cls):
     places = [ORDER.index(name) if name in ORDER else len(ORDER) for name in functions]
     assert places == sorted(places), functions
     assert {name for name in functions if name.endswith(("_loss", "_losses"))} <= set(ORDER)
+
+
+def test_every_method_of_ours_declares_what_may_be_searched():
+    ours = [method for method in registry().values() if method.__module__.startswith("offmarl.algorithms.")]
+    assert len(ours) > 10 and [method.name for method in ours if not method.tunes] == []

@@ -20,6 +20,7 @@ def settings_of(cls):
         yield from ((field.name, word) for word in words)
 
 
+SEARCHED = [pytest.param(cls, id=name) for name, cls in registry().items() if cls.tunes]
 SETTINGS = [
     pytest.param(cls, space, name, word, id=f"{cls.name}-{space}-{name}={word}")
     for cls in registry().values()
@@ -71,6 +72,18 @@ def test_the_default_settings_train_and_act(cls, make_spec, make_batch, make_dat
         losses = algorithm.update(make_batch(algorithm.spec, [0], window=config.window))
         assert all(value.isfinite().all() for value in losses.values())
         algorithm.act(*look(algorithm.spec, 1, 2))
+
+
+@pytest.mark.parametrize("cls", SEARCHED)
+def test_eight_combinations_of_settings_may_be_searched_and_the_papers_is_one(cls):
+    trials, paper = cls.trials(), dataclasses.asdict(cls.Config())
+    assert len(trials) == 8 and all(trials.count(trial) == 1 for trial in trials)
+    assert {name: paper[name] for name in cls.tunes} in trials
+    choices = {field.name: field.metadata.get("choices") for field in dataclasses.fields(cls.Config)}
+    for trial in trials:
+        assert dataclasses.asdict(cls.Config(**trial)).items() >= trial.items()
+        for name, value in trial.items():
+            assert type(value) is type(paper[name]) and value in (choices[name] or [value])
 
 
 @pytest.mark.parametrize(("cls", "space", "name", "word"), SETTINGS)

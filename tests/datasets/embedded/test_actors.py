@@ -34,12 +34,11 @@ def weights(seed, sizes=(33, 8, 8, 9)):
 # Files.
 
 
-def test_saved_behaviours_load_bit_for_bit(tmp_path, monkeypatch, marines):
+def test_saved_behaviours_load_bit_for_bit(tmp_path):
     snapshots = [Snapshot(100 * k, 5.0 + k, weights(k)) for k in range(3)]
-    monkeypatch.setattr(behaviours, "path", lambda task: tmp_path / f"{task.short}.npz")
     save(tmp_path / "3m.npz", {"good": [(0, snapshots[0]), (4, snapshots[1])], "poor": [(1, snapshots[2])]})
     for quality, expected in (("good", snapshots[:2]), ("poor", snapshots[2:])):
-        loaded = load(marines, quality)
+        loaded = load(tmp_path / "3m.npz", quality)
         assert len(loaded) == len(expected)
         for actor, snapshot in zip(loaded, expected, strict=True):
             assert len(actor.weights) == 6
@@ -48,16 +47,16 @@ def test_saved_behaviours_load_bit_for_bit(tmp_path, monkeypatch, marines):
                 assert np.array_equal(one, other.astype(np.float32))
 
 
-def test_a_quality_that_was_not_saved_is_refused_by_name(tmp_path, monkeypatch, marines):
-    monkeypatch.setattr(behaviours, "path", lambda task: tmp_path / "3m.npz")
+def test_a_quality_that_was_not_saved_is_refused_by_name(tmp_path):
     save(tmp_path / "3m.npz", {"good": [(0, Snapshot(0, 1.0, weights(0)))]})
     with pytest.raises(ValueError, match=r"3m\.npz.*'poor'.*good"):
-        load(marines, "poor")
+        load(tmp_path / "3m.npz", "poor")
 
 
 def test_the_committed_file_of_a_task_lies_in_the_package(marines):
-    assert behaviours.path(marines).name == "3m.npz"
-    assert behaviours.path(marines).is_file()
+    for source in ("embedded", "tuning"):
+        assert behaviours.path(marines, source).name == f"3m-{source}.npz"
+        assert behaviours.path(marines, source).is_file()
 
 
 # Actors.

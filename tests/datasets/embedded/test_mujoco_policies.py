@@ -208,7 +208,7 @@ def test_advantages_end_at_falls_and_look_past_timeouts():
 
 @pytest.mark.parametrize("name", list(ROBOTS))
 def test_the_committed_file_is_small_and_complete(name):
-    file = behaviours.path(task(name))
+    file = behaviours.path(task(name), "embedded")
     assert file.stat().st_size < 400_000
     with np.load(file, allow_pickle=False) as stored:
         card = json.loads(str(stored["card"]))
@@ -221,7 +221,7 @@ def test_the_committed_file_is_small_and_complete(name):
 
 @pytest.mark.parametrize("name", list(ROBOTS))
 def test_a_committed_policy_scores_as_its_card_says(name):
-    card = json.loads(str(np.load(behaviours.path(task(name)))["card"]))["expert"]
+    card = json.loads(str(np.load(behaviours.path(task(name), "embedded"))["card"]))["expert"]
     best = int(np.argmax([entry["score"] for entry in card]))
     pilot, rng = recipe(name, "expert").team()[best], np.random.default_rng(0)
     played = play(MaMujocoEnv(task(name), 4), lambda view: pilot(view, rng), 900 + np.arange(4))

@@ -1,0 +1,200 @@
+"""`offmarl tune`: the same number of trials of every method, on the tuning datasets alone.
+
+A trial is an ordinary job with settings of its own, so the grid's launchers, locks and store carry it, in a store of
+its own (`<results>/tuning/`); a second start trains what is missing. The settings of the highest mean score over a
+family's tuning datasets are chosen; the paper's win a tie.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from offmarl.algorithms import registry
+from offmarl.benchmarks.tasks import Task, tasks
+from offmarl.datasets.cache import replacing
+from offmarl.datasets.catalogue import EMBEDDED, TUNING, catalogue
+from offmarl.experiments.errors import UserError, check_name
+from offmarl.experiments.grid import jobs as grid
+from offmarl.experiments.grid import tuned
+from offmarl.experiments.grid.code import code_sums, stale_runs
+from offmarl.experiments.grid.jobs import Job, Request
+from offmarl.experiments.grid.suite import TUNED, Settings, expand, load_suite
+from offmarl.experiments.launch.prepare_data import prepare
+from offmarl.experiments.launch.serial import launch
+from offmarl.experiments.store.leftovers import clear_leftovers
+from offmarl.experiments.store.reading import by_play
+from offmarl.experiments.store.store import Store
+from offmarl.experiments.training.machine import Host
+
+HEAD = """# What `offmarl tune` chose, by suite, family and method: the settings that the variant `tuned` trains, the
+# paper's, and every trial with its scores. The command writes this file.
+"""
+
+
+@dataclass(frozen=True)
+class Search:
+    """The trials of a method on a family's tuning datasets, as a suite trains it."""
+
+    suite: str
+    family: str
+    method: str
+    paper: Settings
+    trials: list[tuple[Settings, list[Job]]]  # a job for every dataset
+
+    @property
+    def jobs(self) -> list[Job]:
+        """Of all trials."""
+        return [job for _, jobs in self.trials for job in jobs]
+
+
+def searches(
+    suites: str, profile: str, algorithms: Sequence[str] | None = None, families: Sequence[str] | None = None
+) -> list[Search]:
+    """Every method's trials in a suite, or in all: of its own methods and families, where none are named.
+
+    Raises:
+        UserError: for an unknown name, and where nothing is left to search.
+    """
+    for name in algorithms or ():
+        check_name("algorithm", name, registry())
+    for name in families or ():
+        check_name("family", name, sorted({task.family for task in tasks().values()}))
+    found = []
+    for name in expand(suites):
+        suite = load_suite(name)
+        own = dict.fromkeys(tasks()[task].family for task in suite.qualities)
+        for family in (family for family in own if families is None or family in families):
+            methods = algorithms or [method for method in suite.algorithms if method in registry()]
+            found += [search for method in methods if (search := _search(name, family, method, profile))]
+    if not found:
+        raise UserError("nothing to tune: none of these algorithms declares settings and acts in these families")
+    return found
+
+
+def _search(name: str, family: str, method: str, profile: str) -> Search | None:
+    """None where the method has nothing to search, or does not act in the family."""
+    datasets, cls = tuning_datasets(family), registry()[method]
+    if not cls.tunes or not grid.acts_in(cls, datasets[0][0]):
+        return None
+    suite = load_suite(name).model_copy(update={"groups": {family: {task: [quality] for task, quality in datasets}}})
+    parts = suite.profile(profile).variant.split("+")
+    variant = "+".join(part for part in parts if part != TUNED) or "paper"
+    names = [f"{task}:{quality}" for task, quality in datasets]
+    trials = []
+    for settings in cls.trials():
+        asked = Request(name, profile, TUNING, [method], names, variant=variant, overrides={method: settings})
+        trials.append((settings, [_named(job, settings) for job in grid.jobs_of(suite, asked)]))
+    return Search(name, family, method, tuned.paper_settings(suite, cls, *datasets[0]), trials)
+
+
+def _named(job: Job, settings: Settings) -> Job:
+    words = "".join(f"+{key}={value}" for key, value in settings.items())
+    return replace(job, variant=job.variant + words)
+
+
+def tuning_datasets(family: str) -> list[tuple[str, str]]:
+    """Task and quality of a family's tuning datasets."""
+    return [(task, quality) for task, quality in catalogue(TUNING) if tasks()[task].family == family]
+
+
+def unique(found: Iterable[Search]) -> list[Job]:
+    """The jobs of some searches, each once."""
+    return list({job.key: job for search in found for job in search.jobs}.values())
+
+
+def planned(found: Sequence[Search], store: Store) -> tuple[list[Job], list[Job]]:
+    """All jobs, with suite and family in the place of their variants, and those that are pending."""
+    shown = [replace(job, variant=f"{search.suite}/{search.family}") for search in found for job in search.jobs]
+    return shown, grid.pending(unique(found), store)
+
+
+def train(found: Sequence[Search], store: Store, host: Host, workers: int) -> list[str]:
+    """Train what the store does not hold, or holds of other code; return the failures, one line each."""
+    jobs = unique(found)
+    clear_leftovers(store.root)
+    for run_id in stale_runs(store, jobs):
+        store.set_aside(run_id, "stale")
+    pending = grid.pending(jobs, store)
+    failures = prepare([job.entry for job in pending], TUNING, min(workers, 2))
+    return failures + launch(pending, store.root, host, workers)
+
+
+def choose(search: Search, store: Store) -> tuned.Choice | None:
+    """What a search found; None while a seed of any trial is not done."""
+    trials, finished = [], []
+    for settings, jobs in search.trials:
+        records = [[store.read(run_id) for run_id in job.run_ids()] for job in jobs]
+        if any(record is None or record["status"] == "failed" for own in records for record in own):
+            return None
+        finished += [record["finished"] for own in records for record in own if record]
+        scores = [_score(job, own) for job, own in zip(jobs, records)]
+        trials.append(tuned.Trial(settings=settings, scores=[] if None in scores else scores))
+    best = max(trials, key=lambda trial: (trial.score, trial.settings == search.paper))
+    first = search.jobs[0]
+    sums = {f"{job.task}": code_sums(job.algorithm, job.task) for job in search.trials[0][1]}
+    return tuned.Choice(
+        settings=best.settings,
+        paper=search.paper,
+        profile=first.profile,
+        seeds=list(first.seeds),
+        steps=first.protocol.steps,
+        date=date.fromisoformat(max(finished)[:10]),
+        data={f"{job.task}:{job.quality}": job.protocol.data for job in search.trials[0][1]},
+        code={"method": sums[first.task]["method"], **{task: own["task"] for task, own in sums.items()}},
+        trials=trials,
+    )
+
+
+def _score(job: Job, records: list[Any]) -> float | None:
+    """The normalised return of the last evaluation, the mean over seeds; None where one diverged."""
+    if any(record["status"] != "done" for record in records):
+        return None
+    low, high = scale(job.entry.task)
+    returns = [np.mean(by_play(record)[job.protocol.plays[0]][-1]["returns"]) for record in records]
+    return round((float(np.mean(returns)) - low) / (high - low), 4)
+
+
+def scale(task: Task) -> tuple[float, float]:
+    """The returns that count as 0 and 1: the task's own scale, or 0 and the best published mean of its data."""
+    if task.score:
+        return task.score[0], task.score[1]
+    return 0.0, max(entry.target[0] for (name, _), entry in catalogue(EMBEDDED).items() if name == task.name)
+
+
+def write(file: Path, found: Iterable[tuple[Search, tuned.Choice]]) -> None:
+    """Put choices into a file, in place of those of the same suite, family and method."""
+    known = tuned.choices(file) if file.exists() else {}
+    for search, choice in found:
+        known.setdefault(search.suite, {}).setdefault(search.family, {})[search.method] = choice
+    plain = {s: {f: {m: c.model_dump() for m, c in ms.items()} for f, ms in fs.items()} for s, fs in known.items()}
+    with replacing(file) as draft:
+        draft.write_text(HEAD + yaml.safe_dump(plain, sort_keys=False, width=120, default_flow_style=None))
+
+
+def listing(found: tuned.Choices) -> list[dict[str, Any]]:
+    """Every choice as reports take it: with suite, family, the method's title, and why it is stale, if it is."""
+    return [
+        {"suite": suite, "family": family, "title": _title(method), "stale": _why_stale(method, choice)}
+        | choice.model_dump()
+        for suite, families in found.items()
+        for family, methods in families.items()
+        for method, choice in methods.items()
+    ]
+
+
+def _title(method: str) -> str:
+    return registry()[method].title if method in registry() else method
+
+
+def _why_stale(method: str, choice: tuned.Choice) -> str:
+    if method not in registry():
+        return ""
+    sums = {task: code_sums(method, task) for task in choice.code.keys() - {"method"}}
+    today = {task: own["task"] for task, own in sums.items()} | {"method": next(iter(sums.values()))["method"]}
+    changed = [part for part, value in choice.code.items() if today[part] != value]
+    return f"the code of {' and '.join(changed)} has changed since" if changed else ""
