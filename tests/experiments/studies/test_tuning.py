@@ -16,7 +16,6 @@ from offmarl.experiments.grid.jobs import Request, jobs
 from offmarl.experiments.grid.suite import load_suite, suite_names
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.studies import tuning
-from offmarl.reports.tables import tuning as table
 
 EVERY = tuning.searches("all", "quick")
 
@@ -229,15 +228,3 @@ def test_a_search_for_nothing_is_refused(capsys):
     assert "nothing to tune" in capsys.readouterr().err
     assert main(["tune", "--families", "smca"]) == 2
     assert "did you mean 'smac'" in capsys.readouterr().err
-
-
-def test_the_trial_table_shows_gain_choice_and_every_trial(search, tmp_path):
-    fill(Store(tmp_path), search, lambda number: 0.5 + 0.02 * (number == 5), lambda n, _: "done" if n else "diverged")
-    own = [
-        {"suite": "s", "family": "f", "title": "BC", "stale": ""} | tuning.choose(search, Store(tmp_path)).model_dump()
-    ]
-    (row,) = table.summary(own).rows
-    assert row[:3] == ["s", "f", "BC"] and "max_grad_norm" in row[6]
-    tried = table.trials(own).rows
-    assert len(tried) == tuned.TRIALS and [line[5] for line in tried].count("diverged") == 1
-    assert "Nothing has been tuned" in table.text([])
