@@ -35,7 +35,6 @@ def tune_options(parser: argparse.ArgumentParser) -> None:
         ("tune --suite all --jobs 2", "all of it; the same command continues"),
         ("tune --suite smac --algorithms bc,mac_flow --families smac", "a part of it"),
         ("tune --show", "what tuning brought each method"),
-        ("run --suite smac --variant quick+tuned", "trains what was chosen"),
     )
     parser.add_argument("--suite", default="all", help=f"{options.SUITES} (default)")
     parser.add_argument(
