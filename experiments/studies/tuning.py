@@ -21,7 +21,7 @@ from offmarl.datasets.catalogue import EMBEDDED, TUNING, catalogue
 from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.grid import jobs as grid
 from offmarl.experiments.grid import tuned
-from offmarl.experiments.grid.code import code_sums, stale_runs
+from offmarl.experiments.grid.code import code_sums, treat_stale
 from offmarl.experiments.grid.jobs import Job, Request
 from offmarl.experiments.grid.suite import TUNED, Settings, expand, load_suite
 from offmarl.experiments.launch.prepare_data import prepare
@@ -117,9 +117,9 @@ def train(found: Sequence[Search], store: Store, host: Host, workers: int) -> li
     """Train what the store does not hold, or holds of other code; return the failures, one line each."""
     jobs = unique(found)
     clear_leftovers(store.root)
-    for run_id in stale_runs(store, jobs):
-        store.set_aside(run_id, "stale")
-    pending = grid.pending(jobs, store)
+    runs = grid.stored(jobs, store)
+    treat_stale(store, runs, again=True)
+    pending = grid.left(jobs, runs)
     failures = prepare([job.entry for job in pending], TUNING, min(workers, 2))
     return failures + launch(pending, store.root, host, workers)
 
