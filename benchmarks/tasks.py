@@ -12,10 +12,7 @@ from offmarl.benchmarks.yaml_files import Pair, Strict, known_name, packaged
 
 @dataclass(frozen=True)
 class Task:
-    """One environment setting. Equal names are equal tasks.
-
-    `actions` counts discrete actions, or is the dimension of a continuous one.
-    """
+    """One environment setting; equal names are equal tasks. `actions` is a number, or a dimension where continuous."""
 
     name: str
     family: str = field(compare=False)

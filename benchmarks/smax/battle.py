@@ -139,10 +139,7 @@ class Battle(SMAX):
         )
 
     def _targets(self, attack: jax.Array) -> jax.Array:
-        """Index of the unit that each unit was ordered to attack [K]; its own index without an order.
-
-        Enemies count the allies from the last to the first, as SMAX does.
-        """
+        """The unit that each was ordered to attack [K], else its own; enemies count allies backwards, as in SMAX."""
         me, n = jnp.arange(self.num_agents), self.num_allies
         order = attack - self.num_movement_actions
         return jnp.where(order < 0, me, jnp.where(me < n, n + order, n - 1 - order))

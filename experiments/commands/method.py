@@ -90,10 +90,7 @@ def _validate(args: argparse.Namespace) -> int:
 
 
 def _passes_contract(name: str) -> bool:
-    """Run the contract tests on one method, print a line for each test; whether all passed.
-
-    No pytest settings and plugins of the user's take part.
-    """
+    """Run the contract tests on a method without the user's pytest settings, print a line each; whether all passed."""
     with tempfile.TemporaryDirectory(prefix="offmarl-validate-") as scratch:
         report, settings = Path(scratch) / "report.xml", Path(scratch) / "pytest.ini"
         settings.write_text("[pytest]\naddopts = --import-mode=importlib\n")

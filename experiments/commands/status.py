@@ -38,10 +38,7 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def note_grid(results: Path, request: "Request", grid: Sequence["Job"]) -> None:
-    """Keep what was asked for, so that `status` can count what is pending.
-
-    A later request for the same suite, profile and source replaces it.
-    """
+    """Keep what was asked for, in place of an earlier request like it, so that `status` can count what is pending."""
     from offmarl.reports.records.files import write_text
 
     path = results / "grids" / f"{request.suite}-{request.profile}-{request.source}.json"

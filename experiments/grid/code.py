@@ -46,10 +46,7 @@ def why_stale(record: Mapping[str, Any]) -> str | None:
 
 
 def treat_stale(store: Store, runs: dict[str, Record], again: bool) -> int:
-    """Say how many finished runs of other code are among these; with `again`, set them aside and take them out.
-
-    Returns the number of those that stay.
-    """
+    """Say how many of these runs were made by other code, set them aside if `again`; returns how many stay."""
     stale = [run_id for run_id, record in runs.items() if record["status"] in WITH_RESULT and why_stale(record)]
     if not stale:
         return 0

@@ -98,9 +98,6 @@ def _fields(config: type) -> dict[str, tuple[dataclasses.Field, Any, TypeAdapter
 
 
 def config_from(method: type[Algorithm], stored: Mapping[str, Any]) -> Any:
-    """A method's Config from settings as JSON and YAML hold them, with lists for tuples.
-
-    Older records have the noise of evaluation among them, which is the protocol's now.
-    """
+    """A method's Config from stored settings: lists are tuples; older ones' noise of evaluation is no setting."""
     settings = {key: value for key, value in stored.items() if key != "eval_noise"}
     return method.Config(**{key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()})

@@ -162,10 +162,7 @@ def unavailable_datasets(suite: Suite, source: str) -> dict[str, str]:
 
 
 def by_suite(request: Request) -> list[Request]:
-    """One request for every suite, of what it has of the tasks and algorithms that the request names.
-
-    Raises UserError for a task or algorithm that no suite has.
-    """
+    """A request for every suite, of what it has of this one. Raises UserError for a task or method that none has."""
     suites = {name: load_suite(name) for name in suite_names()}
     select([pair for suite in suites.values() for pair in suite.datasets], request.tasks)
     for method in request.algorithms or ():
@@ -259,10 +256,7 @@ def _methods(suite: Suite, request: Request) -> list[type[Algorithm]]:
 
 
 def select(known: Iterable[tuple[str, str]], names: Collection[str] | None) -> list[tuple[str, str]]:
-    """The pairs of task and quality that names (task, or task:quality) mean; None means all.
-
-    Raises UserError for a task or quality that is not among the known pairs.
-    """
+    """The pairs that names (task, or task:quality) mean; None means all. Raises UserError for a name that fits none."""
     known = list(known)
     for name in names or ():
         task, colon, quality = name.partition(":")

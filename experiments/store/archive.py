@@ -31,10 +31,7 @@ def pack(folders: Iterable[Path], path: Path) -> None:
 
 @contextmanager
 def unpacked(*paths: Path) -> Iterator[Path]:
-    """A results directory with the runs of some archives, for as long as the block lasts.
-
-    Raises UserError where one is no such archive, or breaks off.
-    """
+    """A results directory with the runs of some archives, within the block. Raises UserError for a damaged one."""
     with tempfile.TemporaryDirectory(prefix="offmarl-records-") as scratch:
         results = Path(scratch)
         (results / "runs").mkdir()

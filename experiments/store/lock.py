@@ -42,10 +42,7 @@ class TakenOver(BaseException):
 
 
 class Lock:
-    """The exclusive right to train a job, for a worker of a driver (empty: the driver itself).
-
-    Raises Busy when another process holds it; says which.
-    """
+    """The exclusive right to train a job, for a driver's worker (empty: itself). Raises Busy, which says who holds it."""
 
     def __init__(self, path: Path, driver: str = ""):
         self.path = path

@@ -29,10 +29,7 @@ def use(library: str) -> None:
 
 
 def choose(shapes: Iterable[Shape], threads: int) -> str:
-    """The faster library for layers of these shapes, measured on the median one in some milliseconds.
-
-    oneDNN must win by a margin, and be exact.
-    """
+    """The faster library for the median of these layers; oneDNN must win by a margin, and be exact."""
     found = sorted(shapes, key=lambda shape: shape[0] * shape[1] * shape[2])
     if not found or not torch.backends.mkldnn.is_available():
         return MKL

@@ -102,10 +102,7 @@ class Run:
                 self.note_divergence()
 
     def note_divergence(self) -> None:
-        """Note the seeds whose last metrics are not finite, or whose critic claims what no reward could sum to.
-
-        Seeds do not mix, so the others train on.
-        """
+        """Note the seeds with metrics that are not finite, or a critic beyond all rewards; the others train on."""
         for metric, values in self.curves[-1][1].items():
             for k, value in enumerate(values):
                 if not math.isfinite(value):
@@ -115,10 +112,7 @@ class Run:
                     self.diverged.setdefault(k, f"|Q| is {value:.3g} at step {self.step}, {limit}")
 
     def go_online(self, phase: OnlinePhase) -> None:
-        """From here on, learn from what the method plays.
-
-        Raises ValueError for a method that needs more of the data than single transitions.
-        """
+        """Learn from what the method plays. Raises ValueError for one that needs more than single transitions."""
         self.save()
         if self.sampler.around is not None or type(self.algorithm).prepare is not Algorithm.prepare:
             raise ValueError(f"{self.job.algorithm} looks at whole episodes or at the whole data, and cannot go online")
