@@ -96,7 +96,7 @@ def print_report(records: "Records", name: str, profile: str, source: str) -> No
 
 
 def write_site(records: "Records", folder: Path, suites: Sequence[str], profile: str | None, source: str | None) -> int:
-    """Write the site; return the exit code. Raises UserError for a folder that holds other things or is not writable."""
+    """Write the site; return the exit code. Raises UserError for a folder of other things, or one not writable."""
     from offmarl.datasets.catalogue import EMBEDDED
     from offmarl.experiments.grid import tuned
     from offmarl.experiments.studies import tuning

@@ -42,7 +42,7 @@ class TakenOver(BaseException):
 
 
 class Lock:
-    """The exclusive right to train a job, for a driver's worker (empty: itself). Raises Busy, which says who holds it."""
+    """The exclusive right to train a job, for a worker of a driver (empty: itself). Raises Busy, naming the holder."""
 
     def __init__(self, path: Path, driver: str = ""):
         self.path = path
