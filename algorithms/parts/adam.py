@@ -26,7 +26,8 @@ class Adam:
         self.epsilon = epsilon
         self.means = [torch.zeros_like(p) for p in self.parameters]
         self.squares = [torch.zeros_like(p) for p in self.parameters]
-        self.steps = [torch.zeros((), device=p.device) for p in self.parameters]
+        self.counts = torch.zeros(len(pairs), device=self.parameters[0].device if pairs else None)
+        self.steps = list(self.counts.unbind())  # of each parameter
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
@@ -36,6 +37,11 @@ class Adam:
     @torch.no_grad()
     def step(self) -> None:
         """Take one step with the gradients that there are."""
+        if all(p.grad is not None for p in self.parameters):
+            self.counts += 1.0
+        else:
+            for p, steps in zip(self.parameters, self.steps):
+                steps += float(p.grad is not None)
         for rate in {id(rate): rate for rate in self.rates}.values():
             group = [k for k, p in enumerate(self.parameters) if p.grad is not None and self.rates[k] is rate]
             if group:
@@ -44,7 +50,6 @@ class Adam:
     def _move(self, group: list[int], rate: Tensor) -> None:
         lists = (self.parameters, self.means, self.squares, self.steps)
         parameters, means, squares, steps = ([part[k] for k in group] for part in lists)
-        torch._foreach_add_(steps, 1.0)  # pyright: ignore[reportPrivateImportUsage]
         torch._fused_adam_(  # pyright: ignore[reportPrivateImportUsage]
             parameters,
             [p.grad for p in parameters],  # type: ignore[misc]

@@ -255,9 +255,7 @@ class Algorithm(ABC):
 @torch.no_grad()
 def clip_gradients(net: nn.Module, seeds: int, limit: float) -> None:
     """Scale the gradient of each seed to the norm `limit` where it is longer."""
-    gradients = [p.grad for p in net.parameters() if p.grad is not None]
-    squares = [g.view(seeds, -1).square().sum(1) for g in gradients]
-    if squares:
-        scale = (limit / (torch.stack(squares).sum(0).sqrt() + 1e-6)).clamp(max=1.0)
-        for g in gradients:
-            g.view(seeds, -1).mul_(scale[:, None])
+    gradients = [p.grad.view(seeds, -1) for p in net.parameters() if p.grad is not None]
+    if gradients:
+        scale = (limit / (torch.cat(gradients, 1).norm(dim=1, keepdim=True) + 1e-6)).clamp(max=1.0)
+        torch._foreach_mul_(gradients, [scale] * len(gradients))  # pyright: ignore[reportPrivateImportUsage]

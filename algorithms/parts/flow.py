@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from offmarl.algorithms.parts.batch import TaskSpec
@@ -16,14 +17,14 @@ def flow_matching_loss(field: Field, target: Tensor, noise: Tensor, time: Tensor
     Source: MAC-Flow Eq. 5 and 6, with the code's mean over coordinates instead of the paper's sum.
     """
     velocity = field(torch.lerp(noise, target, time), time)
-    return (velocity - (target - noise)).pow(2).flatten(1).mean(1)
+    return F.mse_loss(velocity, target - noise, reduction="none").flatten(1).mean(1)
 
 
 def euler(field: Field, noise: Tensor, steps: int) -> Tensor:
     """Integrate the field from noise at t = 0 to t = 1 (MAC-Flow Algorithm 2)."""
     x = noise
     for k in range(steps):
-        x = x + field(x, torch.full_like(x[..., :1], k / steps)) / steps
+        x = torch.add(x, field(x, torch.full_like(x[..., :1], k / steps)), alpha=1 / steps)
     return x
 
 

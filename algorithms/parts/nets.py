@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice, repeat
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +42,8 @@ class LayerNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last axis of [G, N, width]."""
+        if len(self.weight) == 1:
+            return F.layer_norm(x, x.shape[-1:], self.weight[0, 0], self.bias[0, 0])
         return torch.addcmul(self.bias, F.layer_norm(x, x.shape[-1:]), self.weight)
 
 
@@ -85,9 +88,10 @@ class MLP(nn.Module):
 
     def _after_first(self, x: Tensor, shape: Sequence[int]) -> Tensor:
         """The output for what the first layer gives [G, N, width], in the shape of the inputs."""
-        for k, layer in enumerate(self.layers[1:]):
+        norms = repeat(None) if self.norms is None else self.norms
+        for norm, layer in zip(norms, islice(self.layers, 1, None)):  # a slice would be a new module
             x = F.gelu(x)
-            x = layer(self.norms[k](x) if self.norms is not None else x)
+            x = layer(x if norm is None else norm(x))
         return x.reshape(*shape[:-1], -1)
 
 

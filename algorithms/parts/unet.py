@@ -44,7 +44,9 @@ class Conv(nn.Module):
             return F.conv_transpose1d(x, self.weight, self.bias, self.stride, self.padding, groups=self.seeds)
         # Batched matrix products are faster than grouped convolutions on short sequences.
         S, kernel = self.seeds, self.weight.shape[-1]
-        seen = F.pad(x, (self.padding, self.padding)).unflatten(1, (S, -1)).unfold(3, kernel, self.stride)
+        seen = F.pad(x, (self.padding, self.padding)) if self.padding else x
+        seen = seen.unflatten(1, (S, -1))
+        seen = seen.unfold(3, kernel, self.stride) if kernel > 1 else seen[..., None]
         R, T = seen.shape[0], seen.shape[3]
         seen = seen.permute(1, 0, 3, 2, 4).reshape(S, R * T, -1)  # [S, R * T, in * kernel]
         out = torch.bmm(seen, self.weight.view(S, -1, seen.shape[-1]).transpose(1, 2))
@@ -77,7 +79,7 @@ class Conditioned(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """x [R, S * in, T], condition [S, R, n_condition] -> [R, S * out, T]."""
-        added = over_time(self.condition(F.mish(condition)))
+        added = over_time(self.condition(condition))
         return self.second(self.first(x) + added) + self.residual(x)
 
 
@@ -117,10 +119,9 @@ class AgentAttention(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """x [B * I, S * C, T] with the agents of a sample in neighbouring rows -> the same shape."""
-        active = F.mish(condition)
 
         def part(name: str) -> Tensor:  # [B, S, heads, I, channels of a head * T]
-            out = self.features[name](x) + over_time(self.conditions[name](active))
+            out = self.features[name](x) + over_time(self.conditions[name](condition))
             out = out.view(-1, self.agents, self.seeds, HEADS, out.shape[1] // (self.seeds * HEADS) * out.shape[2])
             return out.permute(0, 2, 3, 1, 4)
 
@@ -188,13 +189,13 @@ class UNet(nn.Module):
         return h.view(R, S, N, T).permute(1, 0, 3, 2)
 
     def condition(self, time: Tensor, returns: Tensor, keep: Tensor) -> Tensor:
-        """Embeddings of step and return [S, R, 2 * width]."""
+        """Embeddings of step and return, activated once for all blocks: [S, R, 2 * width]."""
         first, last = self.time
         step = last(F.mish(first(embed(time, self.width))))
         target = returns[..., None]
         for k, layer in enumerate(self.returns):
             target = layer(F.mish(target) if k else target)
-        return torch.cat([step, target * keep[..., None]], -1)
+        return F.mish(torch.cat([step, target * keep[..., None]], -1))
 
     def _attend(self, place: int, x: Tensor, condition: Tensor) -> Tensor:
         return self.attention[place](x, condition) if len(self.attention) else x

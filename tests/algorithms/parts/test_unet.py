@@ -86,13 +86,12 @@ def test_attention_is_a_mean_of_values_by_likeness_over_channels_and_time():
     attention = AgentAttention(SeedStreams([0], "test"), 3, 32, 6)
     torch.nn.init.constant_(attention.gate, 0.5)
     x, condition = torch.randn(3, 32, 4), torch.randn(1, 3, 6)
-    heard = torch.nn.functional.mish(condition[0])
 
     def part(name):  # [agents, heads, numbers]
         features, more = attention.features[name], attention.conditions[name]
         bias = 0 if features.bias is None else features.bias[:, None]
         out = torch.einsum("oc,ict->iot", features.weight[..., 0], x) + bias
-        return (out + (heard @ more.weight[0] + more.bias[0, 0])[..., None]).reshape(3, 4, -1)
+        return (out + (condition[0] @ more.weight[0] + more.bias[0, 0])[..., None]).reshape(3, 4, -1)
 
     query, key, value = part("query"), part("key"), part("value")
     mixed = torch.zeros(3, 4, value.shape[-1])
