@@ -1,9 +1,17 @@
 """The gradient step that all methods share: Adam's rates, by network, falling, and resumed."""
 
 import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
 
 from offmarl.algorithms import registry
 from offmarl.algorithms.icq import ICQ, Config
+from offmarl.algorithms.mabcq import MABCQ
+from offmarl.algorithms.matd3bc import MATD3BC
+from offmarl.algorithms.om2p import OM2P
+from offmarl.algorithms.parts.algorithm import clip_gradients
+from offmarl.algorithms.parts.streams import SeedStreams
 
 RATES = {"learning_rate": 5e-3, "critic_learning_rate": 1e-3, "max_grad_norm": 0.0, "hidden": (16, 16)}
 
@@ -50,3 +58,83 @@ def test_rates_are_for_networks_that_exist_and_epsilon_is_the_configs(cls, make_
     algorithm = cls(spec, cls.Config(**tiny(cls), adam_epsilon=3e-7), [0])
     assert algorithm.learning_rates().keys() <= {*algorithm.nets, "mixer"}
     assert algorithm.optimiser.epsilon == 3e-7
+
+
+def test_rates_fall_evenly_to_zero_and_stay_there(build, make_batch):
+    algorithm, seen = build(decay_steps=4, critic_learning_rate=0.0), []
+    for _ in range(6):
+        algorithm.begin_update()
+        seen.append(float(algorithm.rates[5e-3]))
+    assert seen == pytest.approx([5e-3, 3.75e-3, 2.5e-3, 1.25e-3, 0, 0])
+
+
+def test_a_seeds_gradient_is_cut_to_the_limit_and_a_shorter_one_left_alone():
+    """The norm is over all parameters of one seed; the network of seed 1 may have another."""
+    net = nn.ParameterList([torch.zeros(2, 3), torch.zeros(2, 2, 2)])
+    grads = [torch.randn(p.shape) for p in net]
+    grads = [g * torch.tensor([9.0, 0.01]).view(2, *[1] * (g.ndim - 1)) for g in grads]
+    for p, g in zip(net, grads):
+        p.grad = g.clone()
+    clip_gradients(net, 2, 0.5)
+    norm = torch.cat([g[0].flatten() for g in grads]).norm()
+    for p, g in zip(net, grads):
+        assert_close(p.grad[0], 0.5 / norm * g[0])
+        assert torch.equal(p.grad[1], g[1])
+    clip_gradients(nn.ParameterList([torch.zeros(2, 3)]), 2, 0.5)  # without gradients there is nothing to cut
+
+
+@pytest.mark.parametrize(("cls", "space"), [(MABCQ, "discrete"), (MATD3BC, "continuous")])
+def test_what_is_reported_of_a_critic(make_spec, make_batch, cls, space):
+    """Its mean over twins and agents at the data's actions, and the largest and mean value of its last pass."""
+    algorithm = cls(make_spec(space), cls.Config(hidden=(16, 16)), [3, 5])
+    batch, critic = make_batch(algorithm.spec), algorithm.nets["critic"]
+    with torch.no_grad():
+        if space == "continuous":
+            expected = critic(batch.obs, batch.actions).mean((1, 2, 3, 4))
+        else:
+            chosen = torch.nn.functional.one_hot(batch.actions, 4)[:, None] * critic(batch.obs)
+            expected = chosen.sum(-1).mean((1, 2, 3))
+    assert_close(algorithm.mean_value(batch), expected)
+    seen = []
+    critic.register_forward_hook(lambda net, inputs, out: seen.append(out.detach()))
+    metrics = algorithm.update(batch)
+    assert_close(metrics["largest_q"], seen[-1].abs().flatten(1).amax(1))
+    assert_close(metrics["mean_q"], seen[-1].flatten(1).mean(1))
+
+
+def test_noise_is_the_authors_none_or_one_draw_for_all(make_spec):
+    algorithm = OM2P(make_spec("continuous"), OM2P.Config(hidden=(16,)), [3, 5])
+    own, again = (algorithm.acting_noise(400, 3, 4) for _ in range(2))
+    assert (
+        own.shape == (2, 400, 3, 4) and not torch.equal(own, again) and own.std().item() == pytest.approx(1, abs=0.05)
+    )
+    algorithm.play = "zero"
+    assert torch.equal(algorithm.acting_noise(4, 3, 4), torch.zeros(2, 4, 3, 4))
+    algorithm.play = "fixed"
+    first, same, other = (algorithm.acting_noise(4, 3, 4, call=call) for call in (0, 0, 1))
+    assert torch.equal(first, same) and not torch.equal(first, other) and first.shape == (2, 4, 3, 4)
+    assert (first == first[:, :1]).all() and first.std() > 0.5
+    streams = SeedStreams([1, 2], "exploration")
+    with algorithm.exploring(streams):  # draws whatever the play
+        fresh = algorithm.acting_noise(4, 3, 4)
+    assert torch.equal(fresh, SeedStreams([1, 2], "exploration").normal(4, 3, 4))
+    assert torch.equal(algorithm.acting_noise(4, 3, 4), first) and not algorithm.explores
+
+
+def test_parameters_are_counted_for_one_seed(build):
+    two, one = build(), ICQ(build().spec, Config(**RATES), [3])
+    trained = sum(p.numel() for p in one.nets.parameters() if p.requires_grad)
+    assert two.parameters() == one.parameters() == trained
+    assert any(not p.requires_grad for p in one.nets.parameters())  # targets are not trained
+
+
+def test_targets_move_by_the_rate(build):
+    algorithm = build()
+    with torch.no_grad():
+        for p in algorithm.nets["target_critic"].parameters():
+            p.normal_()
+    before = [p.clone() for p in algorithm.nets["target_critic"].parameters()]
+    now = list(algorithm.nets["critic"].parameters())
+    algorithm.move_targets(0.25)
+    for old, new, online in zip(before, algorithm.nets["target_critic"].parameters(), now):
+        assert_close(new, 0.75 * old + 0.25 * online)
