@@ -309,3 +309,27 @@ def test_a_central_critics_guidance_moves_the_policy_and_nothing_else(mac_flow, 
     moved = moved_by(algorithm, make_batch(algorithm.spec), "q")
     assert moved.pop("policy") > 1e-4
     assert set(moved.values()) == {0.0}
+
+
+@pytest.mark.parametrize("space", ["discrete", "continuous"])
+def test_a_policy_acts_from_its_own_noise_within_the_bounds(mac_flow, look, space):
+    algorithm = mac_flow(space=space, action_scale=0.5)
+    obs, legal = look(algorithm.spec)
+    noise = torch.randn(*obs.shape[:-1], 4)
+    algorithm.acting_noise = lambda *shape: noise.view(2, *shape)
+    out = algorithm.nets["policy"](obs, noise)
+    expected = out.masked_fill(~legal, -1e9).argmax(-1) if legal is not None else (out / 0.5).clamp(-1, 1)
+    assert torch.equal(algorithm.act(obs, legal)[0], expected)
+    assert algorithm.nfe() == 1
+
+
+@pytest.mark.parametrize("critic", ["individual", "central"])
+@pytest.mark.parametrize("space", ["discrete", "continuous"])
+def test_the_reported_value_is_the_mean_of_the_twins_at_the_datas_actions(mac_flow, make_batch, space, critic):
+    algorithm = mac_flow(space=space, critic=critic)
+    batch, net = make_batch(algorithm.spec), algorithm.nets["critic"]
+    weights = F.one_hot(batch.actions, 4).float() if space == "discrete" else batch.actions
+    with torch.no_grad():
+        tabular = space == "discrete" and critic == "individual"
+        values = (net(batch.obs) * weights[:, None]).sum(-1) if tabular else net(batch.obs, weights)
+    assert_close(algorithm.mean_value(batch), values.flatten(1).mean(1))
