@@ -122,9 +122,7 @@ def local_features(gym: str, partition: str) -> np.ndarray:
 def set_inertia(model: Any, data: Any, weight: float | None, exact: bool = False) -> None:
     """Compute masses and inertias of all bodies from their geoms anew, with capsules as MuJoCo took them before 2.1.2.
 
-    Args:
-        weight: kg that the robot is scaled to; None keeps the density.
-        exact: take capsules as they are, which gives back what MuJoCo compiled.
+    The robot is scaled to `weight` kg; None keeps the density. `exact` takes capsules as they are, as MuJoCo compiled.
     """
     geoms = [g for g in range(model.ngeom) if model.geom_bodyid[g]]
     density = model.body_mass.sum() / sum(_solid(model, g, exact=True)[0] for g in geoms)

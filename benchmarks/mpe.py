@@ -193,9 +193,7 @@ def load_prey(scenario: str, path: str | Path | None = None) -> ScriptedPrey | P
 
     `path` is pretrained_adv_model.pt (og-marl's or OMAR's), an npz of the prey's policy in it, or a folder that has
     `simple_<scenario>/pretrained_adv_model.pt` or `prey_<scenario>.npz`. `name` distinguishes preys in fingerprints.
-
-    Raises:
-        ValueError: which file is wrong, how, and what to do, in one line.
+    Raises ValueError: which file is wrong, how, and what to do, in one line.
     """
     path, landmarks = path or os.environ.get("OFFMARL_PREY"), len(RULES[scenario].landmarks)
     if not path:

@@ -66,11 +66,9 @@ class BattleState(State):
 class Battle(SMAX):
     """SMAX between two rosters of StarCraft units, K units in all.
 
-    Args:
-        types: names of the unit types of this map, the order of the type bits.
-        area_units: indices of units that may be colossi or banelings (their damage is found pair by pair).
-        corridor: (low, high) y-limits for units that cannot climb, or None.
-        settings: keyword arguments of `SMAX`.
+    `types` are the names of the map's unit types, in the order of the type bits; `area_units` the indices of units that
+    may be colossi or banelings (their damage is found pair by pair); `corridor` the (low, high) y-limits for units that
+    cannot climb, or None; `settings` keyword arguments of `SMAX`.
     """
 
     def __init__(

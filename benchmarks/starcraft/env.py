@@ -236,11 +236,8 @@ class StarCraftEnv:
 
     A lane whose episode is over keeps its last view and gets no reward. A lane whose game crashed, hung or exited is
     void until the next reset gives it a new process. Illegal actions become the first legal one: stop, or no-op for the
-    dead.
-
-    Raises:
-        StarCraftError: when packages, game or maps are missing, or their sizes are not the task's.
-        RuntimeError: when a lane fails more than RESTARTS times in a row; the environment is then closed.
+    dead. Raises StarCraftError when packages, game or maps are missing, or their sizes are not the task's, and
+    RuntimeError when a lane fails more than RESTARTS times in a row; the environment is then closed.
     """
 
     episodes_at_once = 1  # of each seed, in waves: a game takes about 1 GB

@@ -123,10 +123,9 @@ def episodes(records: list[Record]) -> Any:
 def marl_eval(records: list[Record]) -> Record:
     """marl-eval's nesting: environment, task, algorithm, seed, step; the last evaluation is its absolute metric.
 
-    Plays other than the methods' own are algorithms of their own.
-
-    Source: instadeepai/marl-eval, "JSON file structure". Tasks are datasets; the environment is the family with source.
-    Where there are runs of several profiles, the algorithm's name ends in the profile.
+    Tasks are datasets; the environment is the family with source. Plays other than the methods' own are algorithms of
+    their own. Where there are runs of several profiles, the algorithm's name ends in the profile.
+    Source: instadeepai/marl-eval, "JSON file structure".
     """
     found: Record = {}
     several = len({record["cell"]["profile"] for record in records}) > 1
