@@ -1,6 +1,7 @@
 """Evaluation: all episodes of all seeds are played at once."""
 
 from collections.abc import Generator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -8,6 +9,8 @@ import numpy as np
 import torch
 
 from offmarl.benchmarks.env import BatchEnv
+
+ASKED = 8  # a seed's lanes are asked for actions in multiples of it: few rows may be multiplied with other round-off
 
 
 class Policy(Protocol):
@@ -19,6 +22,10 @@ class Policy(Protocol):
 
     def rewarded(self, memory: Any, rewards: torch.Tensor) -> Any:
         """The memory after the last actions were rewarded [S,E,I]."""
+        ...
+
+    def acting_for(self, lanes: torch.Tensor, total: int) -> AbstractContextManager[None]:
+        """While `act` is given these lanes [S,E] alone, of `total` episodes of each seed."""
         ...
 
 
@@ -76,16 +83,22 @@ def _wave(
     policy: Policy, env: BatchEnv, starts: np.ndarray, S: int, device: torch.device | str
 ) -> tuple[list[Episodes], np.ndarray]:
     """One episode in every lane, and which of them crashed [S * E]."""
-    view, memory, can_win = env.reset(starts), None, False
+    view, memory, can_win, actions = env.reset(starts), None, False, None
     total, length = np.zeros(env.lanes), np.zeros(env.lanes, int)
     won, over, void = (np.zeros(env.lanes, bool) for _ in range(3))
+    asked = np.arange(env.lanes).reshape(S, -1)  # the lanes of every seed that still need actions, and some to fill up
     while not over.all():
-        obs = torch.from_numpy(view.obs).to(device).unflatten(0, (S, -1))
-        legal = None if view.legal is None else torch.from_numpy(view.legal).to(device).unflatten(0, (S, -1))
-        actions, memory = policy.act(obs, legal, memory)
+        obs, legal = (
+            None if part is None else torch.from_numpy(part[asked]).to(device) for part in (view.obs, view.legal)
+        )
+        with policy.acting_for(torch.from_numpy(asked % (env.lanes // S)).to(device), env.lanes // S):
+            chosen, memory = policy.act(obs, legal, memory)
         # NaN from the networks of one seed must not stop the simulator of the others.
-        step = env.step(actions.flatten(0, 1).nan_to_num().cpu().numpy())
-        memory = policy.rewarded(memory, agent_rewards(step.reward, obs).to(device))
+        chosen = chosen.nan_to_num().cpu().numpy()
+        actions = np.zeros((env.lanes, *chosen.shape[2:]), chosen.dtype) if actions is None else actions
+        actions[asked] = chosen
+        step = env.step(actions)
+        memory = policy.rewarded(memory, agent_rewards(step.reward[asked.ravel()], obs).to(device))
         reward = step.reward if step.reward.ndim == 1 else step.reward.mean(-1)
         total += np.where(over, 0.0, reward)
         length += ~over
@@ -96,8 +109,21 @@ def _wave(
             void |= step.void & ~over
         over |= step.done
         view = step.view
+        asked, memory = _without(over, asked, memory)
     victories = won[:, None].tolist() if can_win else [None] * env.lanes
     return [Episodes([r], w, [n]) for r, w, n in zip(total.round(5).tolist(), victories, length.tolist())], void
+
+
+def _without(over: np.ndarray, asked: np.ndarray, memory: Any) -> tuple[np.ndarray, Any]:
+    """Lanes [S,E] and memory without episodes that are over; all of them, where the memory is not of lanes."""
+    going = (~over)[asked].sum(1).max()
+    fewer = -(-going // ASKED) * ASKED
+    own = memory is None or isinstance(memory, torch.Tensor) and memory.shape[:2] == asked.shape
+    if not going or fewer >= asked.shape[1] or not own:
+        return asked, memory
+    kept = np.sort(np.argsort(over[asked], 1, kind="stable")[:, :fewer], 1)
+    rows = np.arange(len(asked))[:, None]
+    return asked[rows, kept], None if memory is None else memory[rows, kept]
 
 
 def agent_rewards(reward: np.ndarray, obs: torch.Tensor) -> torch.Tensor:

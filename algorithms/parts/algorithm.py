@@ -19,7 +19,7 @@ from offmarl.algorithms.parts.batch import Batch, Data, TaskSpec
 from offmarl.algorithms.parts.config import BaseConfig
 from offmarl.algorithms.parts.diffusion import NO_CHAIN, Chain
 from offmarl.algorithms.parts.nets import index_of_both, polyak
-from offmarl.algorithms.parts.streams import SeedStreams
+from offmarl.algorithms.parts.streams import LaneStreams, SeedStreams
 
 LARGEST_Q, MEAN_Q = "largest_q", "mean_q"  # metrics of the critic's last forward pass, for methods that have a critic
 OWN, ZERO, FIXED = PLAYS = ("own", "zero", "fixed")  # how a trained method plays; see `Algorithm.play`
@@ -106,7 +106,7 @@ class Algorithm(ABC):
         Args:
             obs: [S,E,I,O].
             legal: [S,E,I,A] bool; None if every action is legal.
-            memory: a tensor that the last call returned; None at the start of an episode.
+            memory: a tensor [S,E,...] that the last call returned; None at the start of an episode.
 
         Returns:
             [S,E,I] int64, or [S,E,I,A] in [-1, 1]; and the memory.
@@ -204,6 +204,15 @@ class Algorithm(ABC):
             yield
         finally:
             self.explores, self.acting = False, acting
+
+    @contextmanager
+    def acting_for(self, lanes: Tensor, total: int) -> Iterator[None]:
+        """Within this context `act` is given these lanes [S,E] of `total` episodes, and draws for them as for all."""
+        acting, self.acting = self.acting, LaneStreams(self.acting, lanes, total)
+        try:
+            yield
+        finally:
+            self.acting = acting
 
     def acting_noise(self, *shape: int, call: int = 0) -> Tensor:
         """Standard normal noise [S, *shape] for acting, by `play`. Exploration always draws its own.

@@ -1,6 +1,6 @@
 """Random draws, with one generator per seed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -46,3 +46,34 @@ class SeedStreams:
         """Resume from a `state_dict`."""
         for generator, state in zip(self.generators, states, strict=True):
             generator.set_state(state.cpu())
+
+
+class LaneStreams(SeedStreams):
+    """Draws for some of many lanes as if it drew for all, so that a lane's draws do not depend on the others.
+
+    Draws have shape [S,E,...] or [S,E*K,...]; what has another shape is drawn as it is.
+
+    Args:
+        streams: what it draws from.
+        lanes: [S,E] int64, which.
+        total: how many lanes each seed has.
+    """
+
+    def __init__(self, streams: SeedStreams, lanes: Tensor, total: int):
+        self.device, self.generators = streams.device, streams.generators
+        self.rows, self.lanes, self.total = torch.arange(len(lanes), device=lanes.device)[:, None], lanes, total
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal draws."""
+        return self._of_lanes(super().normal, *shape)
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Uniform draws from [0, 1)."""
+        return self._of_lanes(super().uniform, *shape)
+
+    def _of_lanes(self, draw: Callable[..., Tensor], first: int, *rest: int) -> Tensor:
+        each, other = divmod(first, self.lanes.shape[1])
+        if other or not each:
+            return draw(first, *rest)
+        drawn = draw(each * self.total, *rest).unflatten(1, (self.total, each))
+        return drawn[self.rows, self.lanes].flatten(1, 2)

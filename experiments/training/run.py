@@ -123,20 +123,24 @@ class Run:
         self.update = Updates(self.algorithm, self.online)
 
     def evaluate(self) -> Iterator[None]:
-        """Where it is due, play the evaluation episodes of every seed, in each of the protocol's plays.
+        """Where it is due, play the evaluation episodes of every seed, in each of the protocol's plays that differ.
 
         Yields between waves of episodes; closed there, it leaves the run as it was, so that all are played again.
         """
         if not self.evaluation_due:
             return
         seeds, found, acting = list(self.job.seeds), [], self.algorithm.acting.state_dict()
+        rows, drew_nothing = [], False
         try:
             with self.clock.spend("evaluate_s"):
                 for play in self.protocol.plays:
-                    self.algorithm.play = play
-                    episodes = self.protocol.eval_episodes
-                    rows = yield from waves(self.algorithm, self.env, seeds, self.host.device, episodes)
+                    if not drew_nothing:
+                        self.algorithm.play = play
+                        episodes = self.protocol.eval_episodes
+                        rows = yield from waves(self.algorithm, self.env, seeds, self.host.device, episodes)
                     found.append((self.step, play, rows))
+                    # What draws nothing in its own play would play the same episodes again.
+                    drew_nothing |= play == OWN and all(map(torch.equal, acting, self.algorithm.acting.state_dict()))
         except GeneratorExit:
             self.algorithm.acting.load_state_dict(acting)
             raise

@@ -1,5 +1,6 @@
 """Evaluation counts what was played and nothing else."""
 
+import contextlib
 import dataclasses
 import inspect
 
@@ -7,10 +8,25 @@ import numpy as np
 import pytest
 import torch
 
+from offmarl.algorithms.madiff_d import MADiffD
+from offmarl.algorithms.parts.batch import TaskSpec
+from offmarl.benchmarks import rollout
 from offmarl.benchmarks.rollout import agent_rewards, evaluate, lane_seeds
 
+SMALL_PLANNER = {"hidden": (16,), "width": 8, "multipliers": (1,), "norm_groups": 2, "horizon": 2}
 
-class FirstLegal:
+
+class Plain:
+    """Draws nothing, and takes nothing from rewards."""
+
+    def rewarded(self, memory, rewards):
+        return memory
+
+    def acting_for(self, lanes, total):
+        return contextlib.nullcontext()
+
+
+class FirstLegal(Plain):
     """Attack the first enemy in reach, or else go east; remembers how often it was asked."""
 
     def act(self, obs, legal=None, memory=None):
@@ -18,11 +34,8 @@ class FirstLegal:
         east = torch.where(legal[..., 4], 4, torch.where(legal[..., 1], 1, 0))
         return torch.where(attack.any(-1), 6 + attack.long().argmax(-1), east), (memory or 0) + 1
 
-    def rewarded(self, memory, rewards):
-        return memory
 
-
-class Listener:
+class Listener(Plain):
     """Takes action 0 and keeps what it was given."""
 
     def __init__(self):
@@ -167,3 +180,20 @@ def test_episodes_that_broke_off_are_played_anew(countdown):
 def test_games_that_always_break_off_end_in_an_error(countdown):
     with pytest.raises(RuntimeError, match="crashed before 2 of every seed"):
         evaluate(Listener(), Breaking(countdown(1), set(range(99))), [3], episodes=2)
+
+
+def test_finished_lanes_are_not_asked_and_change_nothing(battles, monkeypatch):
+    task = battles.task
+    spec = TaskSpec(task.agents, task.obs, task.state, task.actions, True)
+    found, asked = [], []
+    for multiple in (8, 1000):
+        monkeypatch.setattr(rollout, "ASKED", multiple)
+        method = MADiffD(spec, MADiffD.Config(diffusion_steps=3, ddim_calls=2, history=2, **SMALL_PLANNER), [3, 5])
+        act, rows = method.act, []
+        method.act = lambda obs, *rest, act=act, rows=rows: (rows.append(obs.shape[1]), act(obs, *rest))[1]
+        found.append(evaluate(method, battles, [3, 5]))
+        asked.append(rows)
+    assert found[0] == found[1]
+    assert len(set(found[0][0].lengths)) > 5
+    assert set(asked[1]) == {32} and {8, 32} <= set(asked[0]) and len(asked[0]) == len(asked[1])
+    assert sorted(asked[0], reverse=True) == asked[0]

@@ -18,6 +18,20 @@ def uses_noise(algorithm, obs, legal):
     return not all(map(torch.equal, before, algorithm.acting.state_dict()))
 
 
+def test_lanes_act_alike_when_others_are_not_asked(build, spec, look):
+    algorithm, lanes = build(), torch.tensor([[1, 4, 5, 9], [0, 2, 10, 11]])
+    obs, legal = look(spec, episodes=12)
+    before, rows = algorithm.acting.state_dict(), torch.arange(2)[:, None]
+    every, _ = algorithm.act(obs, legal)
+    after = algorithm.acting.state_dict()
+    algorithm.acting.load_state_dict(before)
+    with algorithm.acting_for(lanes, 12):
+        some, memory = algorithm.act(obs[rows, lanes], None if legal is None else legal[rows, lanes])
+    assert_close(some, every[rows, lanes])
+    assert all(map(torch.equal, after, algorithm.acting.state_dict()))
+    assert memory is None or memory.shape[:2] == lanes.shape
+
+
 def test_actions_have_the_shape_and_type_of_the_task(build, spec, look):
     algorithm = build()
     for episodes in (1, 4):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from offmarl.algorithms.parts.streams import SeedStreams
+from offmarl.algorithms.parts.streams import LaneStreams, SeedStreams
 
 SEEDS = (3, 5)
 
@@ -42,3 +42,13 @@ def test_streams_continue_where_they_stood(through_disk):
     assert torch.equal(streams.normal(5), later.normal(5))
     with pytest.raises(ValueError):
         later.load_state_dict(SeedStreams([0], "test").state_dict())
+
+
+def test_some_lanes_draw_what_they_would_among_all():
+    lanes, rows = torch.tensor([[1, 4, 5], [0, 2, 3]]), torch.arange(2)[:, None]
+    for kind in ("normal", "uniform", "gumbel"):
+        every, some = SeedStreams([3, 5], "acting"), LaneStreams(SeedStreams([3, 5], "acting"), lanes, 6)
+        assert torch.equal(getattr(some, kind)(3, 2), getattr(every, kind)(6, 2)[rows, lanes])
+        pairs = getattr(every, kind)(6 * 4).unflatten(1, (6, 4))[rows, lanes].flatten(1)  # four rows for each lane
+        assert torch.equal(getattr(some, kind)(3 * 4), pairs)
+        assert torch.equal(getattr(some, kind)(2), getattr(every, kind)(2))  # not of lanes

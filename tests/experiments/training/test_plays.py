@@ -17,9 +17,10 @@ from offmarl.experiments.commands.loggers import scalars
 from offmarl.experiments.grid.jobs import stored_hash, stored_job
 from offmarl.experiments.store.compare import outcome
 from offmarl.experiments.store.store import Store
+from offmarl.experiments.training.machine import Host
 from offmarl.experiments.training.method import build
 from offmarl.experiments.training.policy import load_policy
-from offmarl.experiments.training.run import train
+from offmarl.experiments.training.run import Run, train
 from offmarl.reports.records.schema import by_play
 
 
@@ -56,6 +57,18 @@ def test_playing_without_noise_changes_nothing_else(small, played, tmp_path):
     for part in ("returns", "curves", "weights"):
         for name, values in other[part].items():
             assert np.array_equal(one[part][name], values, equal_nan=True), name
+
+
+def test_what_draws_nothing_is_played_once(small, battles, tmp_path):
+    job = small("macql")
+    run, waves = Run(job, Store(tmp_path), Host()), []
+    reset, run.step = run.env.reset, job.protocol.steps
+    run.env.reset = lambda seeds: (waves.append(len(seeds)), reset(seeds))[1]
+    list(run.evaluate())
+    (_, one, own), (_, other, zero) = run.evaluations
+    assert ([one, other], len(waves), own) == (["own", "zero"], 1, zero)
+    run.algorithm.play = "zero"
+    assert evaluate(run.algorithm, run.env, list(job.seeds)) == zero
 
 
 def test_every_program_is_told_the_play(played):
