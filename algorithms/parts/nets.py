@@ -39,12 +39,16 @@ class LayerNorm(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(groups, 1, width))
         self.bias = nn.Parameter(torch.zeros(groups, 1, width))
+        self.one: Tensor
+        self.zero: Tensor  # the kernel takes a third less time with weights than without
+        self.register_buffer("one", torch.ones(width), persistent=False)
+        self.register_buffer("zero", torch.zeros(width), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last axis of [G, N, width]."""
         if len(self.weight) == 1:
             return F.layer_norm(x, x.shape[-1:], self.weight[0, 0], self.bias[0, 0])
-        return torch.addcmul(self.bias, F.layer_norm(x, x.shape[-1:]), self.weight)
+        return torch.addcmul(self.bias, F.layer_norm(x, x.shape[-1:], self.one, self.zero), self.weight)
 
 
 class MLP(nn.Module):

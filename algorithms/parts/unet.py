@@ -49,9 +49,9 @@ class Conv(nn.Module):
         seen = seen.unfold(3, kernel, self.stride) if kernel > 1 else seen[..., None]
         R, T = seen.shape[0], seen.shape[3]
         seen = seen.permute(1, 0, 3, 2, 4).reshape(S, R * T, -1)  # [S, R * T, in * kernel]
-        out = torch.bmm(seen, self.weight.view(S, -1, seen.shape[-1]).transpose(1, 2))
-        out = out.view(S, R, T, -1).permute(1, 0, 3, 2).contiguous().view(R, -1, T)
-        return out if self.bias is None else out + self.bias[:, None]
+        weight = self.weight.view(S, -1, seen.shape[-1]).mT
+        out = torch.bmm(seen, weight) if self.bias is None else torch.baddbmm(self.bias.view(S, 1, -1), seen, weight)
+        return out.view(S, R, T, -1).permute(1, 0, 3, 2).contiguous().view(R, -1, T)
 
 
 class Block(nn.Module):

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from itertools import chain
 from pathlib import Path
 
 from offmarl.experiments.commands import options
@@ -94,7 +95,7 @@ def _tune(args: argparse.Namespace) -> int:
 def _experiment(args: argparse.Namespace) -> int:
     from offmarl.datasets.catalogue import SOURCES
     from offmarl.experiments.store.store import Store
-    from offmarl.experiments.studies.comparisons import comparisons
+    from offmarl.experiments.studies.comparisons import Comparison, comparisons
     from offmarl.experiments.studies.toy_games import toy_games
     from offmarl.experiments.training.machine import Host
     from offmarl.reports.site.boards import slug
@@ -115,9 +116,9 @@ def _experiment(args: argparse.Namespace) -> int:
         known |= {name: comparisons()[name].on(args.profile, tasks) for name in names}
     device = options.find_device(args.device)
     workers = options.workers_of(args, device)
-    trained = [known[name].jobs(args.profile, args.source) for name in names if name in comparisons()]
-    jobs = [job for arms in trained for of_arm in arms.values() for job in of_arm]
-    library = options.matmul_of(args, device, args.threads, jobs)
+    trained = [study for name in names if isinstance(study := known[name], Comparison)]
+    arms = [arm for study in trained for arm in study.jobs(args.profile, args.source).values()]
+    library = options.matmul_of(args, device, args.threads, chain(*arms))
     host = Host(device, args.threads, args.tf32, args.eager, matmul=library)
     results, verdicts = options.writable(args.results), []
     for name in names:
