@@ -5,13 +5,15 @@ Reports show them beside ours to compare rankings and never pool them with ours.
 
 * provenance.csv: whether the paper ran each cell (`rerun`, in its own words), copied it (`copied`, and the source with
   the same number) or does not say (`unknown`), and what its spread is;
-* findings.csv: what is wrong with the tables, column by column, and where copied columns come from;
+* findings.csv: what is wrong with the tables, column by column, and where copied columns come from. The tables are
+  constant, so the findings are data; the rules that found them are in tests/tools/published_findings.py;
 * marks.csv: the bold and underlined entries of MAC-Flow's tables, from the text of its PDF, where an underline may have
   been read as bold or dropped. The text of OM2P's table has no marks;
 * madiff_readme.csv: the means in MADiff's README (github.com/zbzhu99/madiff) of the cells that MAC-Flow has too.
 """
 
 import csv
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -22,60 +24,52 @@ AVERAGE = "AVERAGE_"
 Cell = tuple[str, str, str]  # scenario, quality, title of the method
 COPIED = "The spread of its copied cells is probably one standard deviation over five seeds, not two over six."
 
-# Per table: the simulator, what the spread is, our tasks' names for scenarios (where they differ), the scenarios that
-# each average covers, and a caveat.
+# Per table: the simulator, what the spread is, our tasks' names for scenarios (where they differ), and a caveat.
 FACTS: dict[str, dict[str, Any]] = {
     "macflow_table1": {
         "engine": "real StarCraft II (SMAC and SMACv2)",
         "spread": "two standard deviations",
         "scenarios": {},
-        "groups": {
-            "SMACv1": {"3m", "8m", "2s3z", "5m_vs_6m", "2c_vs_64zg"},
-            "SMACv2": {"terran_5_vs_5", "zerg_5_vs_5", "terran_10_vs_10"},
-        },
         "provenance": COPIED,
     },
     "macflow_table2": {
         "engine": "MuJoCo 2.0 (OMIGA's data) and OMAR's particle worlds",
         "spread": "two standard deviations",
-        "scenarios": {"6halfcheetah": "HalfCheetah", "3hopper": "Hopper", "2ant": "Ant", "spread": "Spread"},
-        "groups": {"MA-MuJoCo": {"HalfCheetah", "Hopper", "Ant"}, "MPE": {"Spread"}},
+        "scenarios": {"HalfCheetah": "6halfcheetah", "Hopper": "3hopper", "Ant": "2ant", "Spread": "spread"},
         "provenance": COPIED,
     },
     "om2p_table1": {
         "engine": "MuJoCo 2.0 and OMAR's particle worlds with its pretrained prey",
         "spread": "one standard deviation",
-        "scenarios": {"tag": "Predator-Prey", "world": "World", "spread": "Cooperative Navigation"}
-        | {"2halfcheetah": "HalfCheetah-v2"},
-        "groups": {name: {name} for name in ("Predator-Prey", "World", "Cooperative Navigation", "HalfCheetah-v2")},
+        "scenarios": {"Predator-Prey": "tag", "World": "world", "Cooperative Navigation": "spread"}
+        | {"HalfCheetah-v2": "2halfcheetah"},
         "provenance": "Returns of the predators are not comparable with ours: our prey is scripted.",
     },
 }
 
 
-def cells(name: str) -> dict[Cell, tuple[float, float]]:
-    """(task's short name, quality, method title) to (mean, spread as printed). ValueError if the table is unknown."""
-    return {_ours(name, cell): numbers for cell, numbers in printed(name).items()}
+def cells(name: str) -> dict[Cell, tuple[float, float, str]]:
+    """(task's short name, quality, method title) to mean, spread as printed, and rerun, copied or unknown.
 
-
-def origins(name: str) -> dict[Cell, str]:
-    """(task's short name, quality, method title) to rerun, copied or unknown."""
-    return {_ours(name, cell): fact["origin"] for cell, fact in provenance(name).items()}
+    Raises:
+        ValueError: if the table is unknown.
+    """
+    tasks, origins = FACTS.get(name, {}).get("scenarios", {}), provenance(name)
+    return {
+        (tasks.get(scenario, scenario), *rest): (*numbers, origins[scenario, *rest]["origin"])
+        for (scenario, *rest), numbers in printed(name).items()
+    }
 
 
 def printed(name: str) -> dict[Cell, tuple[float, float]]:
     """Every cell to (mean, spread)."""
-    rows = [row for row in _read(name) if not row["scenario"].startswith(AVERAGE)]
-    return {cell_of(row): (float(row["mean"]), float(row["spread"])) for row in rows}
+    return {cell_of(row): _numbers(row) for row in _read(name) if not row["scenario"].startswith(AVERAGE)}
 
 
 def printed_averages(name: str) -> dict[tuple[str, str], tuple[float, float]]:
     """(group, method title) to the averages of mean and spread that the paper prints; NaN for a spread it does not."""
     rows = [row for row in _read(name) if row["scenario"].startswith(AVERAGE)]
-    return {
-        (row["scenario"].removeprefix(AVERAGE), row["method"]): (float(row["mean"]), float(row["spread"] or "nan"))
-        for row in rows
-    }
+    return {(row["scenario"].removeprefix(AVERAGE), row["method"]): _numbers(row) for row in rows}
 
 
 def provenance(name: str) -> dict[Cell, dict[str, str]]:
@@ -83,10 +77,8 @@ def provenance(name: str) -> dict[Cell, dict[str, str]]:
     return {cell_of(row): row for row in rows_about(name, "provenance")}
 
 
-def _ours(name: str, cell: Cell) -> Cell:
-    """The cell with our task's short name for the paper's scenario."""
-    tasks = {scenario: task for task, scenario in FACTS[name]["scenarios"].items()}
-    return tasks.get(cell[0], cell[0]), *cell[1:]
+def _numbers(row: dict[str, str]) -> tuple[float, float]:
+    return float(row["mean"]), float(row["spread"] or "nan")
 
 
 def cell_of(row: dict[str, str]) -> Cell:
@@ -97,6 +89,20 @@ def cell_of(row: dict[str, str]) -> Cell:
 def rows_about(name: str, file: str) -> list[dict[str, str]]:
     """The rows about one table in a file about all of them."""
     return [row for row in _read(file) if row["table"] == name]
+
+
+def findings(name: str, titles: Sequence[str]) -> list[tuple[tuple[str, ...], str]]:
+    """The footnotes of a report's published columns, those of `titles`: the columns concerned, and the text.
+
+    In the order of `titles`, those about two columns last; where the numbers come from precedes what is wrong.
+    """
+    texts: dict[tuple[str, ...], list[str]] = {}
+    for row in rows_about(name, "findings"):
+        methods = tuple(row["methods"].split(";"))
+        if set(methods) <= set(titles):
+            texts.setdefault(methods, []).append(row["text"])
+    order = sorted(texts, key=lambda methods: (len(methods), titles.index(methods[0])))
+    return [(methods, f"Paper's {' and '.join(methods)}: {'; '.join(texts[methods])}.") for methods in order]
 
 
 @cache

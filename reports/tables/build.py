@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from offmarl.reports.published import findings
 from offmarl.reports.published import numbers as published
 from offmarl.reports.records.reader import Records, flat
 from offmarl.reports.records.schema import OWN, Record, by_play
@@ -42,7 +41,9 @@ def build(
     datasets = datasets_of(suite)
     plays, played = _played(selection.records, datasets, suite)
     runs, variants = _one_variant(_without_guests(played, suite, datasets, elsewhere), elsewhere)
-    cells = _by_cell(runs)
+    cells: Cells = defaultdict(list)
+    for run in runs:
+        cells[run["play"], run["task"], run["quality"], run["algorithm"]].append(run)
     titles = {run["algorithm"]: run["title"] or run["algorithm"] for run in runs}
     methods = suite["algorithms"] | {key: titles[key] for key in sorted(titles.keys() - suite["algorithms"])}
     wanted = max(map(len, cells.values()), default=0)
@@ -62,10 +63,11 @@ def build(
             for algorithm, title in methods.items()
             for reason in [unavailable.get(algorithm) or unavailable.get(f"{task}:{quality}")]
         ]
-        _add_published(members, runs, paper if play == plays[0] else None)
-        rows += [*members, *(_average(members, algorithm, cells) for algorithm in methods)]
+        first_play = play == plays[0]
+        _add_published(members, runs, published.cells(paper) if first_play else {})
+        printed = published.printed_averages(paper) if first_play else {}
+        rows += [*members, *(_average(members, algorithm, cells, printed) for algorithm in methods)]
     first = [row for row in rows if row.play == plays[0]]
-    _add_printed(first, paper)
     for competitors in by_dataset(first):
         _mark_standings([row for row in competitors if row.counts])
     mixed = [*variants, *notes.mixed(runs), *notes.lost(first)]
@@ -74,7 +76,7 @@ def build(
         rows=rows,
         notes=notes.below(rows, runs, [*selection.notes, *mixed], suite, name),
         mixed=mixed,
-        column_notes=findings.notes(paper, list(methods.values())),
+        column_notes=published.findings(paper, list(methods.values())),
         runs=_shown(rows, cells),
         plays=plays,
     )
@@ -86,13 +88,6 @@ def _played(records: list[Record], datasets: set[tuple[str, str]], suite: dict) 
     asked = (suite.get("protocol") or {}).get("plays", [OWN])
     plays = list(dict.fromkeys([*asked, *(play for record in records for play in by_play(record))]))
     return plays, [flat(r, play) for play in plays for r in records if r["status"] != "done" or play in by_play(r)]
-
-
-def _by_cell(runs: list[Run]) -> Cells:
-    cells: Cells = defaultdict(list)
-    for run in runs:
-        cells[run["play"], run["task"], run["quality"], run["algorithm"]].append(run)
-    return cells
 
 
 def datasets_of(suite: dict) -> set[tuple[str, str]]:
@@ -129,22 +124,13 @@ def _one_variant(runs: list[Run], elsewhere: Mapping[str, Collection[str]]) -> t
     return [run for run in runs if run["variant"] == shown[run["algorithm"]]], others
 
 
-def _add_published(rows: list[Row], runs: list[Run], paper: str | None) -> None:
+def _add_published(rows: list[Row], runs: list[Run], paper: Mapping[published.Cell, tuple[float, float, str]]) -> None:
     """Adds to every row the mean return of its data, and the published number and its origin where there is one."""
-    numbers, origins = (published.cells(paper), published.origins(paper)) if paper else ({}, {})
     data = {(run["task"], run["quality"]): run["dataset_mean"] for run in runs if run["status"] == "done"}
     for row in rows:
         row.dataset_mean = data.get((row.task, row.quality), np.nan)
-        key = row.task.split("/")[-1], row.quality, row.title
-        row.published_mean, row.published_spread = numbers.get(key, (np.nan, np.nan))
-        row.published_origin = origins.get(key, "")
-
-
-def _add_printed(rows: list[Row], paper: str) -> None:
-    """Adds to the averages among rows what the paper prints."""
-    printed = published.printed_averages(paper)
-    for row in (row for row in rows if row.is_average):
-        row.published_printed = printed.get((row.group, row.title), (np.nan,))[0]
+        numbers = paper.get((row.task.split("/")[-1], row.quality, row.title), (np.nan, np.nan, ""))
+        row.published_mean, row.published_spread, row.published_origin = numbers
 
 
 def _numbers(runs: list[Run], wanted: int, unavailable: str | None) -> dict[str, Any]:
@@ -173,43 +159,36 @@ def _numbers(runs: list[Run], wanted: int, unavailable: str | None) -> dict[str,
     }
 
 
-def _average(members: Sequence[Row], algorithm: str, cells: Cells) -> Row:
+def _average(members: Sequence[Row], algorithm: str, cells: Cells, printed: Mapping[tuple, tuple[float, ...]]) -> Row:
     """The mean over a group's cells of one method; no number unless every cell has one, of all its seeds."""
     own = [row for row in members if row.algorithm == algorithm]
     group, title = own[0].group, own[0].title
-    row = Row(
-        group=group,
-        task=AVERAGE + group,
-        quality="",
-        play=own[0].play,
-        algorithm=algorithm,
-        title=title,
-        unit=listed(row.unit for row in members),
-        profile=own[0].profile,
-        source=own[0].source,
-        status="done",
-        reason="",
-    )
-    for key in ("win_rate", "latency_ms", "dataset_mean", "published_mean"):
-        setattr(row, key, float(np.mean([getattr(cell, key) for cell in own])))
+    facts: dict[str, Any] = {
+        key: float(np.mean([getattr(cell, key) for cell in own]))
+        for key in ("win_rate", "latency_ms", "dataset_mean", "published_mean")
+    }
     numbers = [_episodes(cells[cell.play, cell.task, cell.quality, cell.algorithm]) for cell in own if cell.has_mean]
     statuses, lost = {cell.status for cell in own}, [cell.label for cell in own if cell.n_lost]
     if statuses == {"not available"}:
-        row.status, row.reason = "not available", own[0].reason
-        return row
-    if lost:
-        row.status, row.reason = "partial", f"no average: a seed was lost on {', '.join(lost)}"
-        return row
-    if len(numbers) < len(own):
-        row.status, row.reason = "pending", f"{len(numbers)} of {len(own)} datasets"
-        return row
-    vars(row).update(estimate(numbers))
-    row.variant, row.engine = (listed(getattr(cell, key) for cell in own) or "unknown" for key in ("variant", "engine"))
-    for key in ("reduced", "acting", "timeouts"):
-        setattr(row, key, listed(getattr(cell, key) for cell in own))
-    if "partial" in statuses:
-        row.status, row.reason = "partial", "fewer seeds on some datasets"
-    return row
+        status, reason = "not available", own[0].reason
+    elif lost:
+        status, reason = "partial", f"no average: a seed was lost on {', '.join(lost)}"
+    elif len(numbers) < len(own):
+        status, reason = "pending", f"{len(numbers)} of {len(own)} datasets"
+    else:
+        words = ("variant", "engine", "reduced", "acting", "timeouts")
+        facts |= estimate(numbers) | {key: listed(getattr(cell, key) for cell in own) for key in words}
+        status, reason = ("partial", "fewer seeds on some datasets") if "partial" in statuses else ("done", "")
+    return Row(
+        **{key: getattr(own[0], key) for key in ("group", "play", "algorithm", "title", "profile", "source")},
+        task=AVERAGE + group,
+        quality="",
+        unit=listed(row.unit for row in members),
+        published_printed=printed.get((group, title), (np.nan,))[0],
+        status=status,
+        reason=reason,
+        **facts,
+    )
 
 
 def _mark_standings(competitors: list[Row]) -> None:

@@ -22,6 +22,10 @@ KEYS = {  # that a stored row of each kind needs
     "training": ("task", "algorithm", "update_ms", "machine"),
     "scaling": ("algorithm", "teams", "chains", "machine"),
 }
+PLACE = "group task algorithm title variant profile"  # the columns of all tables, then those of each
+INFERENCE = "sampler mode threads nfe parameters joint_ms agent_ms sum_ms headline_ms p95_ms min_ms n step_ms peak_mb "
+INFERENCE += "extrapolated weights"
+TRAINING = "setting mode threads seeds parameters update_ms seed_steps_per_s peak_mb steps hours_per_seed"
 NATIVE = "native"
 QUIET = ["algorithm", "profile", "variant", "finished", "sum_ms", "p95_ms", "min_ms", "group", "step_ms"]  # csv only
 TITLES = {"inference": "time of a decision", "training": "time and memory of training", "growth": "Table 3, measured"}
@@ -75,59 +79,19 @@ def inference(results: Path, suite: dict) -> list[Row]:
     """A row per measurement of a decision: milliseconds, calls, size, memory, and where."""
     rows = []
     for row in measurements(results, "latency"):
-        agent, cut = row["agent"] or {}, row["extrapolated"]
-        rows.append(
-            {
-                **_place(row, suite),
-                "sampler": row["sampler"],
-                "mode": row["mode"],
-                "threads": row["machine"]["threads"],
-                "nfe": row["facts"]["nfe"],
-                "parameters": row["facts"]["parameters"],
-                "joint_ms": row["joint"]["median_ms"],
-                "agent_ms": agent.get("median_ms"),
-                "sum_ms": row["sum_ms"],
-                "headline_ms": row["headline_ms"],
-                "p95_ms": row["joint"]["p95_ms"],
-                "min_ms": row["joint"]["min_ms"],
-                "n": row["joint"]["n"],
-                "step_ms": row["step_ms"],
-                "peak_mb": row["peak_mb"],
-                "extrapolated": f"{cut['calls']} of {cut['of']} calls" if cut else "",
-                "weights": row["weights"],
-                "reduced": bool(row["facts"]["reduced"]),
-                "device": row["machine"]["device"],
-                "finished": row["finished"],
-            }
-        )
-    return _of_suite(rows, suite)
+        cut, agent = row["extrapolated"], row["agent"] or {}
+        times = row["joint"] | {"joint_ms": row["joint"]["median_ms"], "agent_ms": agent.get("median_ms")}
+        rows.append(times | row | {"extrapolated": f"{cut['calls']} of {cut['of']} calls" if cut else ""})
+    return _of_suite(rows, INFERENCE, suite)
 
 
 def training(results: Path, suite: dict) -> list[Row]:
     """A row per measurement of updates: milliseconds, seed-steps per second, memory, and hours of a seed's run."""
     rows = []
     for row in measurements(results, "training"):
-        changed = ", ".join(map(str, row["changed"].values()))
         hours = row["update_ms"] * row["steps"] / row["seeds"] / 3.6e6
-        rows.append(
-            {
-                **_place(row, suite),
-                "setting": changed,
-                "mode": row["mode"],
-                "threads": row["machine"]["threads"],
-                "seeds": row["seeds"],
-                "parameters": row["facts"]["parameters"],
-                "update_ms": row["update_ms"],
-                "seed_steps_per_s": row["seed_steps_per_s"],
-                "peak_mb": row["peak_mb"],
-                "steps": row["steps"],
-                "hours_per_seed": round(hours, 3),
-                "reduced": bool(row["facts"]["reduced"]),
-                "device": row["machine"]["device"],
-                "finished": row["finished"],
-            }
-        )
-    return _of_suite(rows, suite)
+        rows.append(row | {"setting": ", ".join(map(str, row["changed"].values())), "hours_per_seed": round(hours, 3)})
+    return _of_suite(rows, TRAINING, suite)
 
 
 def growth(results: Path, suite: dict) -> list[Row]:
@@ -193,21 +157,14 @@ def _cell(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def _place(row: Row, suite: dict) -> Row:
+def _of_suite(rows: list[Row], columns: str, suite: dict) -> list[Row]:
+    """The columns of the rows of a suite's tasks and methods, in its order, machine by machine."""
     groups = {task: group for group, tasks in suite["groups"].items() for task in tasks}
-    title = suite["algorithms"].get(row["algorithm"], row["facts"]["title"])
-    return {
-        "group": groups.get(row["task"]),
-        "task": row["task"],
-        "algorithm": row["algorithm"],
-        "title": title,
-        "variant": row["variant"],
-        "profile": row["profile"],
-    }
-
-
-def _of_suite(rows: list[Row], suite: dict) -> list[Row]:
-    """Those of its tasks and methods, in its order, machine by machine."""
-    methods, tasks = list(suite["algorithms"]), [task for group in suite["groups"].values() for task in group]
-    own = [row for row in rows if row["group"] and row["algorithm"] in methods]
-    return sorted(own, key=lambda row: (row["device"], tasks.index(row["task"]), methods.index(row["algorithm"])))
+    titles, found = suite["algorithms"], []
+    for row in rows:
+        if row["task"] in groups and row["algorithm"] in titles:
+            row = row["facts"] | row["machine"] | row | {"reduced": bool(row["facts"]["reduced"])}
+            row |= {"group": groups[row["task"]], "title": titles[row["algorithm"]]}
+            found.append({name: row[name] for name in f"{PLACE} {columns} reduced device finished".split()})
+    tasks, methods = list(groups), list(titles)
+    return sorted(found, key=lambda row: (row["device"], tasks.index(row["task"]), methods.index(row["algorithm"])))

@@ -20,6 +20,14 @@ from offmarl.reports.tables.stats import standings
 ROUNDING = 0.1 + 1e-9
 MARKS = {"best": "bold", "second": "underlined", "": "plain"}
 README = "MADiff's README"
+GROUPS: dict[str, dict[str, set[str]]] = {  # the scenarios that each average covers
+    "macflow_table1": {
+        "SMACv1": {"3m", "8m", "2s3z", "5m_vs_6m", "2c_vs_64zg"},
+        "SMACv2": {"terran_5_vs_5", "zerg_5_vs_5", "terran_10_vs_10"},
+    },
+    "macflow_table2": {"MA-MuJoCo": {"HalfCheetah", "Hopper", "Ant"}, "MPE": {"Spread"}},
+    "om2p_table1": {name: {name} for name in ("Predator-Prey", "World", "Cooperative Navigation", "HalfCheetah-v2")},
+}
 
 
 class Finding(NamedTuple):
@@ -75,7 +83,7 @@ def averages(name: str) -> list[Finding]:
         own = [
             number
             for (where, _, who), number in published.printed(name).items()
-            if where in FACTS[name]["groups"][group] and who == method
+            if where in GROUPS[name][group] and who == method
         ]
         for kind, claim, values in zip(("average", "average spread"), claims, zip(*own)):
             mean = sum(values) / len(values)

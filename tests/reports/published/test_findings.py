@@ -6,7 +6,6 @@ import published_findings as rules
 import pytest
 import yaml
 
-from offmarl.reports.published import findings
 from offmarl.reports.published import numbers as published
 from offmarl.reports.records.reader import Records
 from offmarl.reports.tables import build as tables
@@ -23,10 +22,10 @@ def test_the_committed_findings_are_what_the_rules_find(name):
 
 
 def test_notes_name_the_columns_of_a_report_and_keep_their_order():
-    notes = findings.notes("macflow_table2", ["OMIGA", "OMAR", "ICQ"])
+    notes = published.findings("macflow_table2", ["OMIGA", "OMAR", "ICQ"])
     assert [methods for methods, _ in notes] == [("OMIGA",), ("OMAR",), ("ICQ",), ("ICQ", "OMAR")]
     assert notes[2][1].startswith("Paper's ICQ: of unknown origin in 12 of 16 cells, copied from")
-    assert findings.notes("macflow_table2", ["ICQ", "BC"])[0][0] == ("ICQ",)  # the pair needs both columns
+    assert published.findings("macflow_table2", ["ICQ", "BC"])[0][0] == ("ICQ",)  # the pair needs both columns
     with pytest.raises(ValueError, match="nonesuch"):
         rules.findings("nonesuch")
 
@@ -119,11 +118,11 @@ def test_our_table_of_the_papers_means_has_the_papers_highlights_except_what_the
     suite = yaml.safe_load((FOLDER / f"{suite}.yaml").read_text(encoding="utf-8"))
     ours = {title: method for method, title in suite["algorithms"].items()}
     tasks = {task.split("/")[-1]: task for group in suite["groups"].values() for task in group}
-    for (task, quality, title), (mean, _) in published.cells(name).items():
+    for (task, quality, title), (mean, *_) in published.cells(name).items():
         over = {"score": [0.0, 100.0]}
         write_run(tmp_path, tasks[task], quality, ours[title], 0, mean, **over)
     table = tables.build(Records.read(tmp_path), suite, "a suite", "quick", "embedded", {})
-    scenarios = published.FACTS[name]["scenarios"]
+    scenarios = {task: scenario for scenario, task in published.FACTS[name]["scenarios"].items()}
     mine = {}
     for row in filter(lambda row: row.has_mean, table.rows):
         where = row.task.replace("AVERAGE ", "AVERAGE_").split("/")[-1]

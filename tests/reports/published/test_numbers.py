@@ -10,26 +10,26 @@ def test_every_method_has_every_cell():
     cells = published.cells(TABLE)
     datasets, methods = {key[:2] for key in cells}, {key[2] for key in cells}
     assert (len(datasets), len(methods), len(cells)) == (18, 8, 144)
-    assert cells["3m", "good", "BC"] == (16.0, 1.0)
-    assert cells["terran_5_vs_5", "replay", "MAC-Flow"] == (16.6, 4.3)
+    assert cells["3m", "good", "BC"] == (16.0, 1.0, "copied")
+    assert cells["terran_5_vs_5", "replay", "MAC-Flow"] == (16.6, 4.3, "rerun")
 
 
 @pytest.mark.parametrize("name", published.FACTS)
 def test_groups_cover_every_scenario_once(name):
-    groups = published.FACTS[name]["groups"].values()
+    groups = rules.GROUPS[name].values()
     scenarios = {scenario for scenario, _, _ in published.printed(name)}
     assert set().union(*groups) == scenarios
     assert sum(map(len, groups)) == len(scenarios)
-    assert {group for group, _ in published.printed_averages(name)} == set(published.FACTS[name]["groups"])
+    assert {group for group, _ in published.printed_averages(name)} == set(rules.GROUPS[name])
 
 
 def test_the_continuous_tables_are_read_by_our_names():
     two, om2p = published.cells("macflow_table2"), published.cells("om2p_table1")
     assert (len(two), len(om2p)) == (112, 64)
-    assert two["6halfcheetah", "medium-expert", "MAC-Flow"] == (5139.9, 84.1)
-    assert two["spread", "random", "ICQ"] == (34.4, 5.3)
-    assert om2p["tag", "medium-replay", "OM2P"] == (203.1, 59.3)
-    assert om2p["2halfcheetah", "expert", "MA-FQL"] == (3869.8, 329.3)
+    assert two["6halfcheetah", "medium-expert", "MAC-Flow"][:2] == (5139.9, 84.1)
+    assert two["spread", "random", "ICQ"][:2] == (34.4, 5.3)
+    assert om2p["tag", "medium-replay", "OM2P"][:2] == (203.1, 59.3)
+    assert om2p["2halfcheetah", "expert", "MA-FQL"][:2] == (3869.8, 329.3)
 
 
 @pytest.mark.parametrize("name", published.FACTS)
@@ -49,7 +49,7 @@ def test_cells_copied_from_madiffs_readme_have_its_numbers():
         for (where, quality, method), fact in published.provenance(name).items():
             if fact["source"] == "MADiff's README":
                 assert readme[where, quality, swapped.get(method, method)] == numbers[where, quality, method][0]
-    assert list(published.origins("macflow_table2").values()).count("copied") == 20
+    assert [origin for *_, origin in published.cells("macflow_table2").values()].count("copied") == 20
 
 
 @pytest.mark.parametrize("name", published.FACTS)
