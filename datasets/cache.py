@@ -51,8 +51,7 @@ class Entry(ABC):
     def make(self, progress: Progress = no_progress) -> dict[str, Any]:
         """Write the arrays and the card into the cache, whatever is there; returns the card.
 
-        Raises:
-            ValueError: naming file, key and row of a fault, or what is missing.
+        Raises ValueError naming file, key and row of a fault, or what is missing.
         """
 
     @property
@@ -115,8 +114,7 @@ class Entry(ABC):
     def load(self, progress: Progress = no_progress) -> tuple[Dataset, dict[str, Any]]:
         """The dataset and its card; made now if the cache has none, or a damaged one.
 
-        Raises:
-            ValueError: naming file, key and row of a fault, or what is missing.
+        Raises ValueError naming file, key and row of a fault, or what is missing.
         """
         card = self.ready()
         if card is None:

@@ -11,11 +11,7 @@ from pathlib import Path
 
 @contextmanager
 def refuse_damaged(where: Path | str, fault: str) -> Iterator[None]:
-    """Read a file by a library.
-
-    Raises:
-        ValueError: "<where>: <fault> (<the library's message>)", in one line.
-    """
+    """Read a file by a library. Raises ValueError "<where>: <fault> (<the library's message>)", in one line."""
     try:
         yield
     except Exception as error:

@@ -69,11 +69,7 @@ class Dataset:
             raise ValueError(f"rows, transition {k}: {self.rows[k]}, should be {expected[k]}")
 
     def check(self, task: Task) -> None:
-        """Refuse what does not fit the task.
-
-        Raises:
-            ValueError: naming the field, and the row if one is wrong.
-        """
+        """Refuse what does not fit the task. Raises ValueError naming the field, and the row if one is wrong."""
         per_agent = (task.agents, task.actions)
         shapes = {"obs": (task.agents, task.obs), "state": (task.state,), "rewards": (task.agents,)}
         shapes["actions"] = (task.agents,) if task.discrete else per_agent
@@ -134,8 +130,7 @@ class Dataset:
 def read(file: Path, task: Task) -> Dataset:
     """A dataset from its arrays in one .npz, checked against the task.
 
-    Raises:
-        ValueError: naming the file, the field and the row of the first fault.
+    Raises ValueError naming the file, the field and the row of the first fault.
     """
     file.stat()  # a missing file is not a damaged one
     with refuse_damaged(file, "is not a complete .npz of plain arrays"), np.load(file, allow_pickle=False) as stored:
@@ -155,11 +150,7 @@ def read(file: Path, task: Task) -> Dataset:
 
 
 def read_folder(folder: Path) -> Dataset:
-    """The dataset of a folder, its arrays memory-mapped.
-
-    Raises:
-        ValueError: when an array is damaged.
-    """
+    """The dataset of a folder, its arrays memory-mapped. Raises ValueError when an array is damaged."""
     arrays: dict[str, Any] = {"legal": None}
     for field in fields(Dataset):
         file = folder / f"{field.name}.npy"

@@ -31,8 +31,7 @@ Check = tuple[str, list[bool], str]  # a rule, whether it holds in each seed, it
 def write(results: Path, name: str) -> dict[str, Any]:
     """Write an experiment's text, table and figure; returns `paths`, `verdict` and the `text`.
 
-    Raises:
-        FileNotFoundError: when the experiment has not been run.
+    Raises FileNotFoundError when the experiment has not been run.
     """
     record = json.loads((results / "measurements" / "experiment" / f"{name}.json").read_bytes())
     folder = results / "reports" / "experiments"

@@ -48,8 +48,7 @@ def path(task: Task, source: str) -> Path:
 def load(file: Path, quality: str, kind: Callable[[list[np.ndarray]], Any] = Actor) -> list[Any]:
     """The policies to record for a dataset, each made from its weights by `kind`.
 
-    Raises:
-        ValueError: when the file has none for this quality.
+    Raises ValueError when the file has none for this quality.
     """
     with np.load(file, allow_pickle=False) as stored:
         card = json.loads(str(stored["card"]))

@@ -169,8 +169,7 @@ class Recipe(Entry):
 def catalogue(source: str = "embedded") -> dict[tuple[str, str], Recipe]:
     """Every dataset of a source of FILES by task and quality.
 
-    Raises:
-        FileError: naming the key of the source's file that is wrong, and the reason.
+    Raises FileError naming the key of the source's file that is wrong, and the reason.
     """
     return _catalogue(source)
 

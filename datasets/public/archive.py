@@ -24,9 +24,7 @@ def unpack(archive: Path, folder: Path, progress: Progress = no_progress) -> dic
 
     Entries at its top level appear complete or not at all, and replace entries of the same name; __MACOSX/ is skipped.
     `progress` is called with the bytes of each block.
-
-    Raises:
-        ValueError: naming what is damaged, is outside of the folder, or would fill the disk; nothing is left then.
+    Raises ValueError naming what is damaged, is outside of the folder, or would fill the disk; nothing is left then.
     """
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / f".{archive.name}.draft"

@@ -50,8 +50,7 @@ def convert(
         facts: further entries of the card.
         progress: called with the number of rows of one column that have just been converted.
 
-    Raises:
-        ValueError: naming file, key and row of the first fault; nothing is written then.
+    Raises ValueError naming file, key and row of the first fault; nothing is written then.
     """
     for recording, _ in recordings:
         check_columns(recording, task)

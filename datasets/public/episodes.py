@@ -49,8 +49,7 @@ class Part:
 def cut(recording: Recording, task: Task, ends: Ends, share: float = 1.0) -> Part:
     """Find the episodes of a recording, and leave out those that cannot be.
 
-    Raises:
-        ValueError: when every other episode cannot be, so that it is the convention that does not fit.
+    Raises ValueError when every other episode cannot be, so that it is the convention that does not fit.
     """
     terminal, truncated, over = _marks(recording, task)
     delimited, where = ends == "delimiter", recording.where

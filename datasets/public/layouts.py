@@ -64,8 +64,7 @@ class Recording:
 def open_vault(path: Path) -> list[Recording]:
     """A vault's recordings, one for every entry of its leading axis (OMAR's five seeds).
 
-    Raises:
-        ValueError: when a file or a key of the vault is missing or damaged, naming it.
+    Raises ValueError when a file or a key of the vault is missing or damaged, naming it.
     """
     # A small cache of chunks: neighbouring slices share one, which should not be decompressed twice.
     context = tensorstore.Context({"cache_pool": {"total_bytes_limit": 2**28}})
@@ -86,8 +85,7 @@ def open_vault(path: Path) -> list[Recording]:
 def open_hdf5(path: Path) -> list[Recording]:
     """OMIGA's file: o and s [N,I,O], a [N,I,A], r [N] or [N,1], d [N,...].
 
-    Raises:
-        ValueError: when the file is damaged, a key is missing, or lengths differ.
+    Raises ValueError when the file is damaged, a key is missing, or lengths differ.
     """
     with refuse_damaged(path, "is not a complete HDF5 file"):
         file = h5py.File(path, "r")
@@ -103,9 +101,7 @@ def open_npy(path: Path, agents: int) -> list[Recording]:
     """OMAR's folder of one quality: a recording for every seed_<k>_data in it, of the first `agents` agents.
 
     The others (the prey) are not read. States are those of agent 0 (`states_0`), or all observations together.
-
-    Raises:
-        ValueError: when a file is missing or damaged, or lengths differ.
+    Raises ValueError when a file is missing or damaged, or lengths differ.
     """
     folders = sorted(folder for folder in path.glob("seed_*_data") if re.fullmatch(r"seed_\d+_data", folder.name))
     if not folders:

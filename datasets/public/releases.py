@@ -156,8 +156,7 @@ class Release(Entry):
     def make(self, progress: Progress = no_progress) -> dict[str, Any]:
         """Convert the files anew; `progress` is called with numbers of rows.
 
-        Raises:
-            ValueError: naming file, key and row of a fault, or what is missing, and what to do.
+        Raises ValueError naming file, key and row of a fault, or what is missing, and what to do.
         """
         if not all(part.found() for part, _ in self.parts()):
             raise ValueError(f"{self.task.name}:{self.quality}: {self.data_missing()}")
@@ -224,8 +223,7 @@ def folder_sum(path: Path | None) -> str:
 def catalogue(source: str) -> dict[tuple[str, str], Release]:
     """Every dataset of a public source by task and quality.
 
-    Raises:
-        FileError: when sources.yaml names an unknown task.
+    Raises FileError when sources.yaml names an unknown task.
     """
     return _catalogue(source, os.environ.get("OFFMARL_PREY") or "", data_dir())
 

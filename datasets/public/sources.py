@@ -37,9 +37,5 @@ class Source(Strict):
 
 
 def sources() -> dict[str, Source]:
-    """The public sources by name.
-
-    Raises:
-        FileError: naming the key of sources.yaml that is wrong, and the reason.
-    """
+    """The public sources by name. Raises FileError naming the key of sources.yaml that is wrong, and the reason."""
     return packaged(dict[str, Source], "offmarl.datasets.public", "sources.yaml")

@@ -51,8 +51,7 @@ FACTS: dict[str, dict[str, Any]] = {
 def cells(name: str) -> dict[Cell, tuple[float, float, str]]:
     """(task's short name, quality, method title) to mean, spread as printed, and rerun, copied or unknown.
 
-    Raises:
-        ValueError: if the table is unknown.
+    Raises ValueError if the table is unknown.
     """
     tasks, origins = FACTS.get(name, {}).get("scenarios", {}), provenance(name)
     return {

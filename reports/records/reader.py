@@ -48,9 +48,7 @@ class Records:
         """Read every run.json once; one that cannot be read, is invalid or does not match its checksum is None.
 
         `why_stale` gives the reason why the code of a run, or of a measurement, is not today's, or None.
-
-        Raises:
-            ValueError: if there is no such directory.
+        Raises ValueError if there is no such directory.
         """
         root, runs = Path(results), Path(results) / "runs"
         if not root.is_dir():

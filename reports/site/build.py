@@ -46,10 +46,7 @@ def write(
     `tuned` has what was chosen by tuning, as `tables.tuning` takes it.
 
     Returns `index` (its path), `pages` (their number) and `notes` (experiments without a page). Files in the folder
-    that are no part of a site stay.
-
-    Raises:
-        ValueError: where the folder holds something other than an earlier site.
+    that are no part of a site stay. Raises ValueError where the folder holds something other than an earlier site.
     """
     folder = Path(folder).expanduser().resolve()
     for old in folder.parent.glob(f".{folder.name}.????????.old"):  # of a process that was killed as it replaced a site

@@ -41,9 +41,7 @@ def build(
     datasets = datasets_of(suite)
     plays, played = _played(selection.records, datasets, suite)
     runs, variants = _one_variant(_without_guests(played, suite, datasets, elsewhere), elsewhere)
-    cells: Cells = defaultdict(list)
-    for run in runs:
-        cells[run["play"], run["task"], run["quality"], run["algorithm"]].append(run)
+    cells = _by_cell(runs)
     titles = {run["algorithm"]: run["title"] or run["algorithm"] for run in runs}
     methods = suite["algorithms"] | {key: titles[key] for key in sorted(titles.keys() - suite["algorithms"])}
     wanted = max(map(len, cells.values()), default=0)
@@ -88,6 +86,13 @@ def _played(records: list[Record], datasets: set[tuple[str, str]], suite: dict) 
     asked = (suite.get("protocol") or {}).get("plays", [OWN])
     plays = list(dict.fromkeys([*asked, *(play for record in records for play in by_play(record))]))
     return plays, [flat(r, play) for play in plays for r in records if r["status"] != "done" or play in by_play(r)]
+
+
+def _by_cell(runs: list[Run]) -> Cells:
+    cells: Cells = defaultdict(list)
+    for run in runs:
+        cells[run["play"], run["task"], run["quality"], run["algorithm"]].append(run)
+    return cells
 
 
 def datasets_of(suite: dict) -> set[tuple[str, str]]:
