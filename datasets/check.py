@@ -1,8 +1,4 @@
-"""Checks of a dataset, for the faults that public data have had.
-
-These are: copies of another file, flags on the wrong row, returns that are not the published ones, padding, actions
-outside their range.
-"""
+"""Checks of a dataset, for the faults that public data have had: copies, flags on the wrong row, padding and more."""
 
 import hashlib
 from typing import Any, NamedTuple
@@ -29,7 +25,7 @@ def inspect_dataset(data: Dataset, card: dict[str, Any]) -> list[Finding]:
         _counts(data),
         _returns(data, card),
         _actions(data, card),
-        *([_legal(data)] if data.legal is not None else []),
+        *_legal(data),
         *_boundaries(card),
         *_padding(data),
         _repeats(data),
@@ -55,12 +51,8 @@ def episode_sums(data: Dataset) -> list[bytes]:
 
 def _counts(data: Dataset) -> Finding:
     lengths = np.bincount(data.episode)
-    timeouts = int(data.timeout.sum())
-    return Finding(
-        True,
-        f"{len(data):,} transitions in {len(lengths):,} episodes of {lengths.min()} to {lengths.max()} steps "
-        f"(mean {lengths.mean():.1f}); {timeouts:,} end at the time limit",
-    )
+    text = f"{len(data):,} transitions in {len(lengths):,} episodes of {lengths.min()} to {lengths.max()} steps "
+    return Finding(True, text + f"(mean {lengths.mean():.1f}); {data.timeout.sum():,} end at the time limit")
 
 
 def _returns(data: Dataset, card: dict[str, Any]) -> Finding:
@@ -81,13 +73,14 @@ def _actions(data: Dataset, card: dict[str, Any]) -> Finding:
     return Finding(clipped < 0.01, f"actions from {low:.4g} to {high:.4g}; {clipped:.2%} were outside and clipped")
 
 
-def _legal(data: Dataset) -> Finding:
-    assert data.legal is not None
+def _legal(data: Dataset) -> list[Finding]:
+    if data.legal is None:
+        return []
     wrong = 0
     for lo in range(0, len(data), SLICE):
         legal, actions = data.legal[data.rows[lo : lo + SLICE]], data.actions[lo : lo + SLICE]
         wrong += int((~np.take_along_axis(legal, actions[..., None], -1)).sum())
-    return Finding(wrong == 0, f"{wrong:,} of {data.actions.size:,} actions are not legal ones")
+    return [Finding(wrong == 0, f"{wrong:,} of {data.actions.size:,} actions are not legal ones")]
 
 
 def _boundaries(card: dict[str, Any]) -> list[Finding]:
@@ -95,10 +88,8 @@ def _boundaries(card: dict[str, Any]) -> list[Finding]:
     if "boundaries" not in card:
         return []
     seen = Boundaries(**card["boundaries"])
-    jumps = (
-        f"observations jump by {seen.jump_inside:.3g} inside episodes, {seen.jump_into_flagged:.3g} into the flagged "
-    )
-    jumps += f"row, {seen.jump_after_flagged:.3g} after it"
+    jumps = f"observations jump by {seen.jump_inside:.3g} inside episodes, "
+    jumps += f"{seen.jump_into_flagged:.3g} into the flagged row, {seen.jump_after_flagged:.3g} after it"
     late = "; the flags seem to be on the next episode's first row" if seen.late else ""
     rest = card["rows_without_an_end"]
     judged = f"ends are read as '{card['ends']}'; the rows indicate '{seen.ends}': {seen.reason}"
@@ -117,15 +108,11 @@ def _padding(data: Dataset) -> list[Finding]:
         rows = np.asarray(data.obs[lo : lo + SLICE]) != 0
         used |= np.logical_or.reduce(rows)
         blank += int((~rows.any(-1)).sum())
-    idle = int((~used.any(0)).sum())
-    agents = blank / (len(data.obs) * data.obs.shape[1])
-    padding = ~used.any(-1)
-    found = [
-        Finding(True, f"{idle} of {used.shape[1]} observed features are always zero; {agents:.1%} of rows are blank")
-    ]
-    if padding.any():
-        found.append(Finding(False, f"agent {int(padding.argmax())} observes nothing but zeros: padding, not an agent"))
-    return found
+    idle, share = int((~used.any(0)).sum()), blank / (len(data.obs) * data.obs.shape[1])
+    text = f"{idle} of {used.shape[1]} observed features are always zero; {share:.1%} of rows are blank"
+    padding = np.flatnonzero(~used.any(-1))[:1]
+    faults = [Finding(False, f"agent {agent} observes nothing but zeros: padding, not an agent") for agent in padding]
+    return [Finding(True, text), *faults]
 
 
 def _repeats(data: Dataset) -> Finding:

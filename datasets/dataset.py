@@ -29,6 +29,8 @@ FORM: dict[str, tuple[str, int]] = {  # a field's type and number of axes in a f
     "behaviour": ("int16", 1),
 }
 
+PER_ROW = ("obs", "state", "legal")  # these have one row more than an episode has transitions
+
 
 @dataclass
 class Dataset:
@@ -47,11 +49,11 @@ class Dataset:
 
     def __post_init__(self) -> None:
         """Refuse arrays that do not fit each other."""
-        for name in ("actions", "rewards", "done", "timeout", "episode"):
-            self._check_length(name, len(getattr(self, name)), len(self.rows), "transitions")
-        for name in ("state", "legal"):
-            if getattr(self, name) is not None:
-                self._check_length(name, len(getattr(self, name)), len(self.obs), "rows of obs")
+        for name in ("actions", "rewards", "done", "timeout", "episode", "state", "legal"):
+            wanted, what = (self.obs, "rows of obs") if name in PER_ROW else (self.rows, "transitions")
+            values = getattr(self, name)
+            if values is not None and len(values) != len(wanted):
+                raise ValueError(f"{name}: {len(values)} entries for {len(wanted)} {what}")
         ends = self.done | self.timeout
         last = np.append(self.episode[1:] != self.episode[:-1], True)
         if not np.array_equal(ends, last):
@@ -62,7 +64,6 @@ class Dataset:
                 f"obs: {len(self.obs)} rows for {len(self.rows)} transitions in {len(self.behaviour)} episodes; "
                 "an episode of T transitions has T + 1 rows"
             )
-
         expected = np.arange(len(self.rows)) + self.episode  # every earlier episode has one row more than transitions
         if not np.array_equal(self.rows, expected):
             k = int(np.flatnonzero(self.rows != expected)[0])
@@ -87,10 +88,6 @@ class Dataset:
         bad = ((self.actions < low) | (self.actions > high)).reshape(len(self.actions), -1).any(1)
         if bad.any():
             raise ValueError(f"actions, row {bad.argmax()}: outside {low} to {high}")
-
-    def _check_length(self, name: str, have: int, wanted: int, what: str) -> None:
-        if have != wanted:
-            raise ValueError(f"{name}: {have} entries for {wanted} {what}")
 
     @property
     def successors(self) -> np.ndarray:
@@ -169,17 +166,15 @@ def _typed(name: str, values: np.ndarray, task: Task) -> np.ndarray:
 
 
 def from_episodes(episodes: list[dict[str, np.ndarray]], behaviours: list[int]) -> Dataset:
-    """Join recorded episodes.
+    """Join recorded episodes and the policy behind each.
 
-    Args:
-        episodes: each with obs, state, legal of T + 1 rows, actions and rewards of T, and the flags done and timeout.
-        behaviours: the policy behind each.
+    An episode has obs, state and legal of T + 1 rows, actions and rewards of T, and the flags done and timeout.
     """
     lengths = np.array([len(e["actions"]) for e in episodes])
     done, timeout = (np.array([e[name] for e in episodes], bool) for name in ("done", "timeout"))
-    join = {k: np.concatenate([e[k] for e in episodes]) for k in ("obs", "state", "actions", "rewards")}
-    legal = np.concatenate([e["legal"] for e in episodes]) if "legal" in episodes[0] else None
-    return Dataset(**join, legal=legal, **index(lengths, done, timeout, behaviours))
+    names = ("obs", "state", "legal", "actions", "rewards")
+    joined = {name: np.concatenate([e[name] for e in episodes]) for name in names if name in episodes[0]}
+    return Dataset(**{"legal": None, **joined}, **index(lengths, done, timeout, behaviours))
 
 
 def index(
@@ -203,8 +198,7 @@ def join(parts: Sequence[tuple[Dataset, float]]) -> Dataset:
         for e in range(round(share * len(data.behaviour))):
             steps = slice(starts[e], starts[e + 1])
             rows = slice(data.rows[steps][0], data.rows[steps][-1] + 2)
-            episode = {"obs": data.obs[rows], "state": data.state[rows]}
-            episode |= {"legal": data.legal[rows]} if data.legal is not None else {}
+            episode = {name: values[rows] for name, values in data.arrays().items() if name in PER_ROW}
             episode |= {"actions": data.actions[steps], "rewards": data.rewards[steps]}
             episodes.append(episode | {"done": data.done[steps][-1], "timeout": data.timeout[steps][-1]})
             behaviours.append(before + int(data.behaviour[e]))

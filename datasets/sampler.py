@@ -27,12 +27,10 @@ def to_device(values: np.ndarray, device: torch.device | str) -> torch.Tensor:
 
 
 class Sampler:
-    """A dataset on the device, from which every seed draws its own batches.
+    """A dataset on the device, from which every seed draws its own batches, with a `window` around each transition.
 
-    Args:
-        timeout_bootstrap: bootstrap after a time-out, and leave out those whose successor was not recorded; by default
-            a time-out is terminal, as in MAC-Flow's data.
-        window: the observations around each transition that batches contain; None: none.
+    A time-out is terminal, as in MAC-Flow's data; with `timeout_bootstrap` values after it count, and those whose
+    successor was not recorded are left out.
     """
 
     def __init__(

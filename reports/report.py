@@ -4,7 +4,6 @@ Other sources than the embedded one have folders of their own: <suite>-<source>.
 """
 
 from collections.abc import Collection, Mapping
-from itertools import product
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -37,11 +36,7 @@ def write(
     unavailable: dict[str, str],
     elsewhere: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Writes table.{md,csv,tex}, claims.{md,csv}, aggregates.{md,csv}; figures curves, speed_return and aggregates.
-
-    Figures are {png,pdf}. What was measured of the suite's speed goes to inference.{md,csv}, training.{md,csv} and
-    growth.{md,csv}, and to the figures inference_time, training_time and growth. `unavailable` and `elsewhere` are as
-    in `build`.
+    """Writes the files that the README lists; `unavailable` and `elsewhere` are as in `build`.
 
     Returns `paths` (of the files written), `text` (the table for the terminal) and `notes` (figures not drawn, verdicts
     on the paper's claims).
@@ -84,23 +79,18 @@ def write(
 
 def save(folder: Path, texts: dict[str, str | None], drawn: dict[str, Figure | None]) -> list[Path]:
     """Writes the files that have content, and removes the others of an earlier report; the paths written."""
-    paths = []
-    for file, text in texts.items():
-        if text is None:
-            (folder / file).unlink(missing_ok=True)
-            continue
-        write_text(folder / file, text)
-        paths.append(folder / file)
-    for (stem, figure), kind in product(drawn.items(), ("png", "pdf")):
-        path = folder / f"{stem}.{kind}"
-        if figure is None:
-            path.unlink(missing_ok=True)
-            continue
-        facts = {"CreationDate": None} if kind == "pdf" else {}  # the same store gives the same bytes
-        with replacing(path) as draft:
-            figure.savefig(draft, format=kind, dpi=160, metadata=facts)
-        paths.append(path)
-    return paths
+    content: dict[str, str | Figure | None] = {**texts}
+    content |= {f"{stem}.{kind}": figure for stem, figure in drawn.items() for kind in ("png", "pdf")}
+    for name, found in content.items():
+        if isinstance(found, str):
+            write_text(folder / name, found)
+        elif found is not None:
+            facts = {"CreationDate": None} if name.endswith("pdf") else {}  # the same store gives the same bytes
+            with replacing(folder / name) as draft:
+                found.savefig(draft, dpi=160, metadata=facts)
+        else:
+            (folder / name).unlink(missing_ok=True)
+    return [folder / name for name, found in content.items() if found is not None]
 
 
 def _speed_texts(measured: dict[str, list[speed.Row]], suite: dict, stale: dict[str, str]) -> dict[str, str]:

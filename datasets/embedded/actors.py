@@ -20,11 +20,7 @@ REPLAY_ACTORS_PER_RUN = 8
 
 
 class Actor:
-    """A greedy actor shared by all agents: a ReLU perceptron of observation and one-hot id.
-
-    Args:
-        weights: matrices and biases in turn.
-    """
+    """A greedy actor shared by all agents: a ReLU perceptron (matrices and biases) of observation and one-hot id."""
 
     def __init__(self, weights: Sequence[np.ndarray]):
         self.weights = [w.astype(np.float32) for w in weights]
@@ -46,10 +42,7 @@ def path(task: Task, source: str) -> Path:
 
 
 def load(file: Path, quality: str, kind: Callable[[list[np.ndarray]], Any] = Actor) -> list[Any]:
-    """The policies to record for a dataset, each made from its weights by `kind`.
-
-    Raises ValueError when the file has none for this quality.
-    """
+    """The policies to record, each made from its weights by `kind`. Raises ValueError if there are none."""
     with np.load(file, allow_pickle=False) as stored:
         card = json.loads(str(stored["card"]))
         if quality not in card:
@@ -63,9 +56,8 @@ def load(file: Path, quality: str, kind: Callable[[list[np.ndarray]], Any] = Act
 def save(file: Path, chosen: dict[str, list[tuple[int, Any]]]) -> None:
     """Write the chosen snapshots: for each quality, pairs of a run's number and a snapshot."""
     arrays: dict[str, np.ndarray] = {}
-    card: dict[str, list[dict]] = {}
+    card: dict[str, list[dict]] = {quality: [] for quality in chosen}
     for quality, pairs in chosen.items():
-        card[quality] = []
         for k, (run, snapshot) in enumerate(pairs):
             facts = {"run": run, "steps": snapshot.steps, "score": round(snapshot.score, 2)}
             card[quality].append({**facts, "tensors": len(snapshot.weights)})

@@ -72,17 +72,11 @@ class Cover:
 
 @dataclass(frozen=True)
 class Chase:
-    """Tag and World: every predator moves to where the prey will be.
+    """Tag and World: every predator moves to where the prey will be."""
 
-    Args:
-        lead: how many seconds ahead to aim, fewer when near; 0 follows, a negative value lags.
-        speed: desired speed. A predator's top speed is 1; the scripted prey's desired speed is 0.92.
-        noise: standard deviation of the exploration.
-    """
-
-    lead: float = 0.3
-    speed: float = 1.0
-    noise: float = 0.0
+    lead: float = 0.3  # seconds ahead to aim, fewer when near; 0 follows, a negative value lags
+    speed: float = 1.0  # desired; a predator's top speed is 1, the scripted prey's desired speed is 0.92
+    noise: float = 0.0  # standard deviation of the exploration
 
     def __call__(self, view: View, rng: np.random.Generator) -> np.ndarray:
         """Joint actions."""

@@ -56,11 +56,9 @@ class Moments:
 
 
 class Pilot:
-    """A noisy policy for all agents of a task.
+    """A policy for all agents of a task: one network (J = 1) that reads the state, or one for each agent.
 
-    Args:
-        weights: as in `forward`; one network (J = 1) that reads the state, or one for each agent.
-        noise: standard deviation of the noise on every action.
+    `weights` are as in `forward`, `noise` is the standard deviation of the noise on every action.
     """
 
     def __init__(self, weights: Sequence[np.ndarray], noise: float):

@@ -1,11 +1,12 @@
 """Record episodes of behaviour policies, many at once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from offmarl.benchmarks.env import BatchEnv, Behaviour, View
 from offmarl.benchmarks.random_policy import random_legal
+from offmarl.datasets.cache import Progress, no_progress
 from offmarl.datasets.dataset import Dataset, from_episodes
 
 
@@ -15,14 +16,11 @@ def record(
     episodes: int,
     epsilon: float,
     seed: int,
-    progress: Callable[[int], object] = lambda _: None,
+    progress: Progress = no_progress,
 ) -> Dataset:
-    """Record `episodes` episodes; the behaviours take turns.
+    """Record `episodes` episodes; the behaviours take turns. `progress` is called with numbers of completed episodes.
 
     Each discrete action is replaced by a random legal one with probability `epsilon`.
-
-    Args:
-        progress: called with the number of episodes that have just been completed.
     """
     rng = np.random.default_rng(seed)
     recorded: list[dict[str, np.ndarray]] = []
@@ -87,12 +85,9 @@ def _wave(
 
 def _chosen(view: View, behaviours: Sequence[Behaviour], turn: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Every lane's joint action, from the behaviour that plays it."""
-    parts = {}
-    for k in np.unique(turn):
-        lanes = turn == k
-        parts[k] = behaviours[k](View(*(None if part is None else part[lanes] for part in view)), rng)
-    first = next(iter(parts.values()))
-    chosen = np.empty((len(turn), *first.shape[1:]), np.int64 if view.legal is not None else np.float32)
-    for k, part in parts.items():
-        chosen[turn == k] = part
-    return chosen
+    order = np.argsort(turn, kind="stable")
+    parts = [
+        behaviours[k](View(*(None if part is None else part[turn == k] for part in view)), rng) for k in np.unique(turn)
+    ]
+    chosen = np.concatenate(parts).astype(np.int64 if view.legal is not None else np.float32)
+    return chosen[np.argsort(order)]

@@ -19,21 +19,15 @@ HALF_MAP, MAP = 16.0, 32.0
 
 @dataclass(frozen=True)
 class Tactic:
-    """Move to a lane first, then attack the nearest enemy in reach.
+    """Move to a lane first, then attack the nearest enemy in reach."""
 
-    Args:
-        task: a task with a fixed roster.
-        lane: the y that units move to before they attack, or None; on 2c_vs_64zg beyond the corridor is a cliff.
-        reach: distance at which enemies are attacked; a small one lets them come too close.
-        give_way: retreat from enemies nearer than this while the weapon reloads.
-        panic: run along the lane, without an attack, from enemies nearer than this.
-    """
-
-    task: Task
-    lane: float | None = None
-    reach: float = 6.0
-    give_way: float = 0.0
-    panic: float = 0.0
+    task: Task  # with a fixed roster
+    lane: float | None = (
+        None  # the y that units move to before they attack; on 2c_vs_64zg beyond the corridor is a cliff
+    )
+    reach: float = 6.0  # distance at which enemies are attacked; a small one lets them come too close
+    give_way: float = 0.0  # retreat from enemies nearer than this while the weapon reloads
+    panic: float = 0.0  # run along the lane, without an attack, from enemies nearer than this
 
     def __call__(self, view: View, rng: np.random.Generator) -> np.ndarray:
         """Joint actions [E,I]."""

@@ -50,8 +50,7 @@ class Played(NamedTuple):
 def train_behaviours(task: Task, targets: dict[str, tuple[float, float]], budget: Budget, out: Path) -> dict[str, list]:
     """Train `budget.runs` runs, choose snapshots that come nearest the targets (mean, deviation), and write them.
 
-    Returns:
-        For each quality, the (run, steps, mean return) of every chosen snapshot.
+    Returns for each quality the (run, steps, mean return) of every chosen snapshot.
     """
     runs = [train(task, budget.seed + run, budget) for run in range(budget.runs)]
     chosen = {q: choose(runs, target, q.endswith("replay")) for q, target in targets.items()}
@@ -126,11 +125,8 @@ class Learner:
     """PPO's actor, a Gaussian around a perceptron, and its critic."""
 
     def __init__(self, task: Task, seed: int):
-        self.env, self.shape, self.facts = (
-            MaMujocoEnv(task, LANES),
-            _shape(task),
-            task.state - ROBOTS[task.short].contacts,
-        )
+        self.env, self.shape = MaMujocoEnv(task, LANES), _shape(task)
+        self.facts = task.state - ROBOTS[task.short].contacts
         self.rng, self.torch = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
         networks, inputs, outputs = self.shape
         self.actor = self._network(networks, inputs, outputs, 0.01)

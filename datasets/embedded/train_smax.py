@@ -72,8 +72,7 @@ def _mlp(weights: list, x: jax.Array) -> jax.Array:
 def train_behaviours(task: Task, targets: dict[str, tuple[float, float]], budget: Budget, out: Path) -> dict[str, list]:
     """Train `budget.runs` runs, choose snapshots nearest the target means (not deviations), and write them to `out`.
 
-    Returns:
-        For each quality, the (run, steps, score) of every chosen snapshot.
+    Returns for each quality the (run, steps, score) of every chosen snapshot.
     """
     trainer = Trainer(task)
     runs = [trainer.run(budget.seed + run, budget) for run in range(budget.runs)]

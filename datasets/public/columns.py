@@ -62,6 +62,12 @@ def slices(recording: Recording, column: Column, stop: int) -> Iterator[tuple[in
             yield lo, values
 
 
+def refuse(recording: Recording, column: Column, lo: int, bad: np.ndarray, fault: str) -> None:
+    """Raises ValueError naming file, key, row and fault if any row of the slice from `lo` on is bad: [N] bool."""
+    if bad.any():
+        raise ValueError(f"{recording.where}: {column.key}, row {lo + bad.argmax()}: {fault}")
+
+
 def learners(rows: np.ndarray, task: Task) -> np.ndarray:
     """The part of rows that belongs to the task's agents: their prey comes last, and what it has is padded."""
     return rows[:, : task.agents] if rows.ndim > 1 else rows

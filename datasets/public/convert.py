@@ -1,23 +1,12 @@
 """Turn recordings of any layout into the canonical form, slice by slice, as a folder of memory-mapped arrays.
 
-Public data have several conventions of episode ends (`Ends`), which become one here:
-
-    last        the flagged row is the last transition; the observation after it was not recorded (OG-MARL's StarCraft)
-    delimiter   the flagged row is no transition: it holds the observation after the last one (OMIGA's robots)
-    limit       flags have no meaning, episodes have the task's length (OMAR)
-    detect      `last` or `delimiter`, as the rows indicate (OMIGA's StarCraft)
-
-An end is a terminal or a truncation. Truncations are time-outs, and so are ends after as many steps as the task has.
-A recording that breaks off inside is cut where its states jump (boundaries.py); the piece ends in a time-out.
-An episode that cannot be (over-long, or without a transition) is left out. The card counts both.
-
-A folder holds one .npy a field and `card.json`; it appears complete or not at all.
+The conventions of episode ends (`Ends`), which become one here, are in the README of datasets. A folder holds one .npy
+a field and `card.json`; it appears complete or not at all.
 """
 
 import hashlib
-import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,14 +15,14 @@ import numpy as np
 
 from offmarl.benchmarks.tasks import Task
 from offmarl.datasets.cache import Progress, no_progress, replacing
-from offmarl.datasets.dataset import index, read_folder
+from offmarl.datasets.dataset import PER_ROW, file_sum, index, read_folder
 from offmarl.datasets.public.boundaries import all_true, judge_ends
-from offmarl.datasets.public.columns import canonical, check_columns, slices
+from offmarl.datasets.public.columns import canonical, check_columns, refuse, slices
 from offmarl.datasets.public.episodes import Part, cut
 from offmarl.datasets.public.layouts import Recording
 from offmarl.datasets.public.sources import Ends
 
-PER_ROW = ("obs", "state", "legal")  # these have one row more than an episode has transitions
+FAULT = "not a finite number"
 
 
 def convert(
@@ -46,10 +35,7 @@ def convert(
 ) -> dict[str, Any]:
     """Write recordings, each with the first share of its episodes, as one dataset into `folder`; returns its card.
 
-    Args:
-        facts: further entries of the card.
-        progress: called with the number of rows of one column that have just been converted.
-
+    `facts` are further entries of the card; `progress` is called with the rows of a column that have been converted.
     Raises ValueError naming file, key and row of the first fault; nothing is written then.
     """
     for recording, _ in recordings:
@@ -78,41 +64,51 @@ def converted_columns(recording: Recording) -> list[str]:
 def _write(parts: list[Part], task: Task, draft: Path, progress: Progress) -> tuple[dict[str, str], int]:
     """Write every field; returns their SHA-256 and the number of actions that were clipped."""
     sums, clipped = {}, 0
+
+    def field(name: str) -> Iterator[np.ndarray]:
+        nonlocal clipped
+        for part in parts:
+            for values, count in _field(part, name, task):
+                if name == "actions" and not task.discrete:
+                    clipped += int((abs(values) > 1).sum())
+                    values = values.clip(-1, 1)
+                yield values
+                progress(count)
+
     for name in converted_columns(parts[0].recording):
         rows = sum(int(part.lengths.sum()) + (name in PER_ROW) * len(part.last) for part in parts)
-        with Array(draft / f"{name}.npy", rows) as out:
-            for part in parts:
-                for values, count in _field(part, name, task):
-                    if name == "actions" and not task.discrete:
-                        clipped += int((abs(values) > 1).sum())
-                        values = values.clip(-1, 1)
-                    out.append(values)
-                    progress(count)
-        sums[name] = out.sha256
+        sums[name] = _save(draft / f"{name}.npy", rows, field(name))
     lengths, timeout = (np.concatenate([getattr(part, name) for part in parts]) for name in ("lengths", "timeout"))
     recorded_by = np.repeat(np.arange(len(parts)), [len(part.last) for part in parts])
     for name, values in index(lengths, ~timeout, timeout, recorded_by).items():
-        with Array(draft / f"{name}.npy", len(values)) as out:
-            out.append(values)
-        sums[name] = out.sha256
+        sums[name] = _save(draft / f"{name}.npy", len(values), [values])
     return sums, clipped
+
+
+def _save(path: Path, rows: int, pieces: Iterable[np.ndarray]) -> str:
+    """Write an .npy of so many rows, piece by piece; returns its SHA-256."""
+    with path.open("wb") as file:
+        for values in pieces:
+            if not file.tell():
+                form = {"descr": np.lib.format.dtype_to_descr(values.dtype), "fortran_order": False}
+                np.lib.format.write_array_header_1_0(file, form | {"shape": (rows, *values.shape[1:])})
+            file.write(np.ascontiguousarray(values).data)
+    return file_sum(path)
 
 
 def _field(part: Part, name: str, task: Task) -> Iterator[tuple[np.ndarray, int]]:
     """A field of the canonical form, slice by slice, with the number of rows it was made from."""
-    column, where = part.recording.columns[name], part.recording.where
-    for lo, raw in slices(part.recording, column, part.used):
+    recording, column = part.recording, part.recording.columns[name]
+    for lo, raw in slices(recording, column, part.used):
         values = canonical(name, raw, task)
         bad = ~all_true(np.isfinite(raw if name == "legal" else values))
         bad &= part.kept[lo : lo + len(raw)]
         if name in ("actions", "rewards") and part.delimited:
             bad[part.last[(part.last >= lo) & (part.last < lo + len(raw))] - lo] = False  # they have no meaning there
-        if bad.any():
-            raise ValueError(f"{where}: {column.key}, row {lo + bad.argmax()}: not a finite number")
+        refuse(recording, column, lo, bad, FAULT)
         if name == "actions" and task.discrete:
             bad = ((values < 0) | (values >= task.actions)).any(1) & part.kept[lo : lo + len(raw)]
-            if bad.any():
-                raise ValueError(f"{where}: {column.key}, row {lo + bad.argmax()}: outside 0 to {task.actions - 1}")
+            refuse(recording, column, lo, bad, f"outside 0 to {task.actions - 1}")
         yield _with_last_rows(part, name, values, lo, task), len(raw)
 
 
@@ -130,43 +126,7 @@ def _with_last_rows(part: Part, name: str, values: np.ndarray, lo: int, task: Ta
     if name == "obs" and "following" in part.recording.columns and len(ends):
         column = part.recording.columns["following"]
         following = canonical(name, column.read(lo, lo + len(values))[ends], task)
-        bad = ~all_true(np.isfinite(following))
-        if bad.any():
-            row = lo + ends[bad.argmax()]
-            raise ValueError(f"{part.recording.where}: {column.key}, row {row}: not a finite number")
+        bad = np.zeros(len(values), bool)
+        bad[ends] = ~all_true(np.isfinite(following))
+        refuse(part.recording, column, lo, bad, FAULT)
     return np.insert(values, ends + 1, following, 0)[np.insert(kept, ends + 1, True)]
-
-
-class Array:
-    """An .npy file that is written in pieces, with its SHA-256 computed on the way."""
-
-    def __init__(self, path: Path, rows: int):
-        self.path, self.rows, self.sha256 = path, rows, ""
-
-    def __enter__(self) -> "Array":
-        self._file, self._sum, self._begun = self.path.open("wb"), hashlib.sha256(), False
-        return self
-
-    def append(self, values: np.ndarray) -> None:
-        """Add rows."""
-        if not self._begun:
-            self._begun, head = True, io.BytesIO()
-            np.lib.format.write_array_header_1_0(
-                head,
-                {
-                    "descr": np.lib.format.dtype_to_descr(values.dtype),
-                    "fortran_order": False,
-                    "shape": (self.rows, *values.shape[1:]),
-                },
-            )
-            self._put(head.getbuffer())
-        if values.size:
-            self._put(np.ascontiguousarray(values).data)
-
-    def _put(self, content: memoryview) -> None:
-        self._sum.update(content)
-        self._file.write(content)
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-        self.sha256 = self._sum.hexdigest()

@@ -1,4 +1,4 @@
-"""The episodes of a recording, by the convention of its ends (convert.py) and by the jumps of its states."""
+"""The episodes of a recording, by the convention of its ends and by the jumps of its states."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 
 from offmarl.benchmarks.tasks import Task
 from offmarl.datasets.public.boundaries import KNOWN_STARTS, SAMPLED, all_true, ended, find_seams, jumps, learn_seams
-from offmarl.datasets.public.columns import canonical, learners, slice_rows, slices
+from offmarl.datasets.public.columns import canonical, learners, refuse, slice_rows, slices
 from offmarl.datasets.public.layouts import Recording
 from offmarl.datasets.public.sources import Ends
 
@@ -141,9 +141,7 @@ def _by_length(recording: Recording, task: Task) -> tuple[np.ndarray, np.ndarray
 def _seams(recording: Recording, task: Task, ends: np.ndarray, regular: bool = False) -> tuple[np.ndarray, bool]:
     """The rows after which the state shows that another episode begins, and whether it is known what starts look like.
 
-    Args:
-        ends: the known ends.
-        regular: they are known by their distance only, so they hold until the states do not jump there.
+    `ends` are known; `regular` ones by their distance only, so they hold until the states do not jump there.
     """
     column = recording.columns["state"]
     sample = canonical("state", column.read(0, min(recording.length, SAMPLED, slice_rows(column))), task)
@@ -173,7 +171,5 @@ def _flags(recording: Recording, name: str, task: Task) -> Iterator[np.ndarray]:
     column = recording.columns[name]
     for lo, values in slices(recording, column, recording.length):
         values = learners(values, task).reshape(len(values), -1)
-        bad = ~all_true(np.isin(values, (0, 1)))
-        if bad.any():
-            raise ValueError(f"{recording.where}: {column.key}, row {lo + bad.argmax()}: not a flag (0 or 1)")
+        refuse(recording, column, lo, ~all_true(np.isin(values, (0, 1))), "not a flag (0 or 1)")
         yield values != 0

@@ -77,7 +77,7 @@ def open_vault(path: Path) -> list[Recording]:
     if len(counts := {store.shape[0] for store in stores.values()}) > 1 or 0 in counts:
         raise ValueError(f"{path}: its arrays have leading axes of {sorted(counts)} entries")
     return [
-        Recording(f"{path}", steps, {name: _vault_column(path, VAULT[name], stores[name], b) for name in stores})
+        Recording(f"{path}", steps, {name: _array_column(path, VAULT[name], stores[name][b]) for name in stores})
         for b in range(stores["obs"].shape[0])
     ]
 
@@ -146,19 +146,14 @@ def _stacked(folder: Path, key: str, parts: list[np.ndarray], axis: int) -> Colu
 
 
 def _array_column(path: Path, key: str, array: Any) -> Column:
+    """A column of an array or of a lazy view of one, whose slices tensorstore reads when they become an array."""
+
     def read(lo: int, hi: int) -> np.ndarray:
         with refuse_damaged(path, f"{key}, rows {lo} to {hi}: cannot be read"):
             return np.asarray(array[lo:hi])
 
-    return Column(key, tuple(array.shape[1:]), array.dtype.kind, read)
-
-
-def _vault_column(path: Path, key: str, store: Any, b: int) -> Column:
-    def read(lo: int, hi: int) -> np.ndarray:
-        with refuse_damaged(path, f"{key}, rows {lo} to {hi}: cannot be read"):
-            return np.asarray(store[b, lo:hi].read().result())
-
-    return Column(key, tuple(store.shape[2:]), store.dtype.numpy_dtype.kind, read)
+    kind = getattr(array.dtype, "numpy_dtype", array.dtype).kind
+    return Column(key, tuple(array.shape[1:]), kind, read)
 
 
 def _vault_store(path: Path, key: str, context: tensorstore.Context) -> Any:

@@ -23,7 +23,7 @@ from offmarl.datasets.public.convert import convert, converted_columns
 from offmarl.datasets.public.download import Download, verify
 from offmarl.datasets.public.episodes import cut_off
 from offmarl.datasets.public.layouts import Recording, files_read, open_hdf5, open_npy, open_vault
-from offmarl.datasets.public.sources import Ends, PublicTask, Source, sources
+from offmarl.datasets.public.sources import PublicTask, Source, sources
 
 FORMAT = 2
 DIFFERENCES = ("engine", "obs", "state")  # of a task, from the embedded one
@@ -34,19 +34,23 @@ class Release(Entry):
     """One public dataset."""
 
     source: str
-    title: str
-    licence: str
-    page: str
-    downloads: tuple[Download, ...]
-    gigabytes: float  # of the download, shared by all qualities of a task
-    vault: str
-    original: str
-    ends: Ends
+    publisher: Source
+    facts: PublicTask  # shared by all qualities of a task
+
+    @property
+    def downloads(self) -> list[Download]:
+        """The task's archive, and OMAR's prey where the task has one."""
+        archive, publisher = self.facts.archive, self.publisher
+        into, path = f"{self.source}/{archive.split('/')[0]}", publisher.path.format(archive=archive)
+        prey = Download(
+            f"{self.source}/prey/simple_{self.task.short}.pt", url=publisher.prey.format(short=self.task.short)
+        )
+        return [Download(into, publisher.repo, path, publisher.revision), *([prey] if self._prey() else [])]
 
     def paths(self) -> list[Path]:
-        """Where the dataset is searched for."""
-        places = [self.vault, *([self.original] if self.original else [])]
-        return [data_dir() / self.source / place for place in places]
+        """Where the dataset is searched for: as OG-MARL's archive unpacks, and as its makers published it."""
+        places = [f"{self.facts.archive}.vlt/{self.quality.title()}", self.facts.original.format(quality=self.quality)]
+        return [data_dir() / self.source / place for place in filter(None, places)]
 
     def found(self) -> Path | None:
         """The first of these that is there, with what its layout begins with: an empty folder is none."""
@@ -58,11 +62,15 @@ class Release(Entry):
             return [(self, 1.0)]
         return [(catalogue(self.source)[self.task.name, quality], share) for quality, share in self.mix.items()]
 
+    def _here(self) -> list[Path]:
+        """The files or folders of its parts that are there."""
+        return [path for part, _ in self.parts() if (path := part.found())]
+
     def data_missing(self) -> str:
         """Why the data are not here and what to do; empty where they are."""
-        if all(part.found() for part, _ in self.parts()):
+        if len(self._here()) == len(self.parts()):
             return ""
-        return f"no data at {self.paths()[0].parent}: `{self._get()}` ({self.gigabytes} GB)"
+        return f"no data at {self.paths()[0].parent}: `{self._get()}` ({self.facts.gigabytes} GB)"
 
     def unavailable(self) -> str:
         """Why nothing can be trained on it and what to do; empty where it can."""
@@ -77,12 +85,10 @@ class Release(Entry):
 
         Reads the first and the last row of every column, and compares the sizes of files with those downloaded.
         """
-        paths = [(part, path) for part, _ in self.parts() if (path := part.found())]
-        places = [path.relative_to(data_dir()).as_posix() for _, path in paths]
         try:
-            for line in verify(data_dir(), places, sums=False) if places else ():
+            for line in self.changed_files(sums=False):
                 return line
-            for one in (one for part, _ in paths for one in part.open()):
+            for one in (one for part, _ in self.parts() if part.found() for one in part.open()):
                 for column in one.columns.values():
                     column.read(0, 1)
                     column.read(one.length - 1, one.length)
@@ -111,16 +117,15 @@ class Release(Entry):
     def state(self) -> str:
         """Whether the data are here and sound, in a few words, and the command that mends them."""
         if self.data_missing():
-            return f"not here, {self.gigabytes} GB to download"
+            return f"not here, {self.facts.gigabytes} GB to download"
         if fault := self.data_fault() or self.prey_fault():
             return f"damaged: {fault}; `{self._get()}` downloads it again"
-        paths = [path for part, _ in self.parts() if (path := part.found())]
-        size = sum(file.stat().st_size for path in paths for file in files_read(path))
+        size = sum(file.stat().st_size for path in self._here() for file in files_read(path))
         return f"here ({size / 1e9:.2f} GB), converted on first use"
 
     def key(self) -> str:
         """Eight hex digits of what decides the content: the files' names and sizes, and how they are read."""
-        facts: list[Any] = [FORMAT, self.task.agents, self.task.obs, self.task.state, self.task.limit, self.ends]
+        facts: list[Any] = [FORMAT, self.task.agents, self.task.obs, self.task.state, self.task.limit, self.facts.ends]
         for part, share in self.parts():
             path = part.found()
             sizes = [(str(file.relative_to(path)), file.stat().st_size) for file in files_read(path)] if path else []
@@ -158,8 +163,8 @@ class Release(Entry):
 
         Raises ValueError naming file, key and row of a fault, or what is missing, and what to do.
         """
-        if not all(part.found() for part, _ in self.parts()):
-            raise ValueError(f"{self.task.name}:{self.quality}: {self.data_missing()}")
+        if reason := self.data_missing():
+            raise ValueError(f"{self.task.name}:{self.quality}: {reason}")
         try:
             return self._convert(progress)
         except ValueError as error:
@@ -169,14 +174,14 @@ class Release(Entry):
         facts = {
             "dataset": f"{self.task.name}:{self.quality}",
             "source": self.source,
-            "licence": self.licence,
-            "origin": self.page,
+            "licence": self.publisher.licence,
+            "origin": self.publisher.page,
             "published_mean": self.target and self.target[0],
             "published_std": self.target and self.target[1],
             "mix": self.mix,
             "files": {str(part.found()): folder_sum(part.found()) for part, _ in self.parts()},
         }
-        card = convert(self.recordings(), self.task, self.ends, self.place(), facts, progress)
+        card = convert(self.recordings(), self.task, self.facts.ends, self.place(), facts, progress)
         for line in cut_off(card):
             print(f"{card['dataset']} ({self.source}): {line}", file=sys.stderr)
         return card
@@ -187,10 +192,10 @@ class Release(Entry):
         prey = bool(self._prey_missing() or self.prey_fault())
         return [download for download in self.downloads if (data if download.unpack else prey)]
 
-    def changed_files(self) -> list[str]:
-        """Files behind the dataset that are not as they were downloaded, a line each."""
-        paths = [path for part, _ in self.parts() if (path := part.found())]
-        return verify(data_dir(), [path.relative_to(data_dir()).as_posix() for path in paths])
+    def changed_files(self, sums: bool = True) -> list[str]:
+        """Files behind the dataset that are not as they were downloaded, a line each; without `sums` by their sizes."""
+        places = [path.relative_to(data_dir()).as_posix() for path in self._here()]
+        return verify(data_dir(), places, sums) if places else []
 
     def open(self) -> list[Recording]:
         """The recordings behind the dataset."""
@@ -236,7 +241,9 @@ def _catalogue(source: str, prey: str, root: Path) -> dict[tuple[str, str], Rele
             raise FileError(f"sources.yaml: {unknown('task', name, tasks())}")
         task = _task(name, entry, prey or str(root / source / "prey" / f"simple_{tasks()[name].short}.pt"))
         for quality in (*entry.returns, *entry.mix):
-            found[name, quality] = _release(source, publisher, task, quality, entry)
+            returns = entry.returns.get(quality)
+            target = (returns[0], returns[1]) if returns else None
+            found[name, quality] = Release(task, quality, target, entry.mix.get(quality), source, publisher, entry)
     return found
 
 
@@ -246,26 +253,3 @@ def _task(name: str, entry: PublicTask, prey: str) -> Task:
     task = replace(tasks()[name], note="", **differences)
     roster = task.roster | ({"physics": entry.physics} if entry.physics else {})
     return replace(task, roster=roster | ({"weights": prey} if "prey" in roster else {}))
-
-
-def _release(source: str, publisher: Source, task: Task, quality: str, entry: PublicTask) -> Release:
-    archive, returns = entry.archive, entry.returns.get(quality)
-    into, path = f"{source}/{archive.split('/')[0]}", publisher.path.format(archive=archive)
-    downloads = [Download(into, publisher.repo, path, publisher.revision)]
-    if "prey" in task.roster:
-        downloads.append(Download(f"{source}/prey/simple_{task.short}.pt", url=publisher.prey.format(short=task.short)))
-    return Release(
-        task=task,
-        quality=quality,
-        target=(returns[0], returns[1]) if returns else None,
-        mix=entry.mix.get(quality),
-        source=source,
-        title=publisher.title,
-        licence=publisher.licence,
-        page=publisher.page,
-        downloads=tuple(downloads),
-        gigabytes=entry.gigabytes,
-        vault=f"{archive}.vlt/{quality.title()}",
-        original=entry.original.format(quality=quality),
-        ends=entry.ends,
-    )

@@ -5,7 +5,7 @@ from typing import Literal
 from offmarl.benchmarks.yaml_files import Pair, Strict, packaged
 from offmarl.datasets import Quality
 
-Ends = Literal["last", "delimiter", "limit", "detect"]  # conventions of episode ends, see convert.py
+Ends = Literal["last", "delimiter", "limit", "detect"]  # conventions of episode ends, see the README of datasets
 
 
 class PublicTask(Strict):

@@ -110,7 +110,7 @@ def _get(args: argparse.Namespace) -> int:
         return 0
     for line in _faults(entries):
         print(f"damaged: {line}; it is downloaded again", file=sys.stderr)
-    sizes = {e.task.name: e.gigabytes for e, downloads in asked if any(one.unpack for one in downloads)}
+    sizes = {e.task.name: e.facts.gigabytes for e, downloads in asked if any(one.unpack for one in downloads)}
     print(f"downloading {len(wanted)} files ({sum(sizes.values()):.2f} GB) into {data_dir()}", file=sys.stderr)
     failures = fetch(wanted, data_dir(), args.jobs) or _faults(entries)
     for failure in failures:

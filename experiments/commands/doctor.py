@@ -163,7 +163,7 @@ def _source(name: str) -> Found:
     damaged = [entry for entry in missing if not entry.data_missing()]
     paths = {path for entry in entries for part, _ in entry.parts() if (path := part.found())}
     size = sum(file.stat().st_size for path in paths for file in files_read(path)) / 1e9
-    left = sum({entry.task.name: entry.gigabytes for entry in missing}.values())
+    left = sum({entry.task.name: entry.facts.gigabytes for entry in missing}.values())
     found = f"{len(entries) - len(missing)} of {len(entries)} datasets, {size:.2f} GB"
     found += f", {len(damaged)} damaged (data list)" if damaged else ""
     return ("missing", found, f"offmarl data get --source {name}  # {left:.2f} GB") if missing else ("ok", found, "")

@@ -5,15 +5,16 @@ Lengths are pixels, with y downwards. Numbers that are not finite are left out.
 
 import math
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.transforms import Bbox
 
 from offmarl.reports.tables.table import Row
 
 Mark = dict[str, Any]
-Box = tuple[float, float, float, float]  # left, top, right, bottom
 SHOWN = ("mean", "ci_low", "ci_high", "published_mean")  # on the bar of a row
 BAR = 120  # its width
 PAD = 0.06  # of a scale's range, on either side
@@ -86,32 +87,25 @@ def scatter(points: Sequence[Mark]) -> Mark:
         | {key: y.at(p[key]) for key in ("ci_low", "ci_high") if finite([p[key]])}
         for p in points
     ]
-    _name(marks, (56, 4, width - 4, height - 42))
+    _name(marks, Bbox.from_extents(56, 4, width - 4, height - 42))
     return {"width": width, "height": height, "x": x, "y": y, "marks": marks}
 
 
-def _name(marks: list[Mark], inside: Box) -> None:
+def _name(marks: list[Mark], inside: Bbox) -> None:
     """Gives each mark the first place for its name that meets no other name or mark, or else its first place."""
-    taken = [(m["x"] - 5, m.get("ci_high", m["y"]) - 5, m["x"] + 5, m.get("ci_low", m["y"]) + 5) for m in marks]
+    ends = [(m["x"], m.get("ci_high", m["y"]), m.get("ci_low", m["y"])) for m in marks]
+    taken = [Bbox.from_extents(x - 5, high - 5, x + 5, low + 5) for x, high, low in ends]
     for mark in marks:
-        boxes = []
+        places, wide = [], LETTER * len(mark["title"])
         for dx, dy, anchor in PLACES:
-            x, y, wide = mark["x"] + dx, mark["y"] + dy, LETTER * len(mark["title"])
+            x, y = mark["x"] + dx, mark["y"] + dy
             left = x - wide * {"start": 0, "middle": 0.5, "end": 1}[anchor]
-            boxes.append((left, y - LINE + 2, left + wide, y + 2))
-        free = [k for k, box in enumerate(boxes) if _within(box, inside) and not any(_meet(box, t) for t in taken)]
-        k = next(iter(free), 0)
-        dx, dy, anchor = PLACES[k]
-        mark |= {"name_x": round(mark["x"] + dx, 1), "name_y": round(mark["y"] + dy, 1), "anchor": anchor}
-        taken.append(boxes[k])
-
-
-def _within(box: Box, outer: Box) -> bool:
-    return box[0] >= outer[0] and box[1] >= outer[1] and box[2] <= outer[2] and box[3] <= outer[3]
-
-
-def _meet(one: Box, other: Box) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+            box = Bbox.from_extents(left, y - LINE + 2, left + wide, y + 2)
+            clear = inside.contains(*box.min) and inside.contains(*box.max) and not box.count_overlaps(taken)
+            places.append((not clear, box, {"name_x": round(x, 1), "name_y": round(y, 1), "anchor": anchor}))
+        _, box, place = min(places, key=itemgetter(0))
+        mark |= place
+        taken.append(box)
 
 
 def curve(seeds: dict[int, list[tuple[int, float]]], data: float) -> Mark:

@@ -1,9 +1,7 @@
 """The table of a suite as Markdown, plain text and LaTeX.
 
-All show the same: a row per dataset, a column per method, ours above the paper's number, and below the table
-the caption, the rank agreement, a numbered footnote for everything that is missing and a lettered one for what is
-known of the paper's numbers of a column. A method whose every number comes from reduced networks is marked in its
-title, otherwise the cells that do are.
+All show the same: a row per dataset, a column per method, ours above the paper's number, and below the table caption
+and footnotes. A method whose every number comes from reduced networks is marked in its title, otherwise the cells are.
 """
 
 import math
@@ -25,7 +23,7 @@ class Markup(NamedTuple):
     second: str
     small: str
     note: str
-    tied: str
+    tied: str  # none in a format without intervals
     under: str  # joins a second, small line to a first
     reduced: str  # such a line
     legend: str
@@ -86,7 +84,7 @@ def plain(table: Table, width: int = 118) -> str:
     for cells in _shown(table):
         line = [cells[0].label]
         for row in cells:
-            ours = _ours(row, PLAIN, marks) + _reduced_mark(_is_marked(row, reduced), PLAIN)
+            ours = _ours(row, PLAIN, marks, reduced)
             gap = "" if ours[-1] in "*]°" else " "
             line.append(ours + gap + _number(row.published_mean, "({:.1f})"))
         rows.append(line)
@@ -112,22 +110,22 @@ def _rows(table: Table, markup: Markup) -> Iterator[tuple[str, str, list[tuple[s
         data = _number(cells[0].dataset_mean) or markup.escape("–")
         numbers = []
         for row in cells:
-            interval = _number(row.ci_low, " [{:.1f}, ") + _number(row.ci_high, "{:.1f}]")
             paper = _number(row.published_mean, "paper {:.1f}") + _number(row.published_spread, " ± {:.1f}")
             small = markup.small.format(markup.escape(paper)) if paper else ""
-            mark = _reduced_mark(_is_marked(row, reduced), markup)
-            numbers.append((_ours(row, markup, marks) + interval + mark, small))
+            numbers.append((_ours(row, markup, marks, reduced), small))
         yield markup.escape(cells[0].label), data, numbers
 
 
-def _ours(row: Row, markup: Markup, marks: dict[str, int]) -> str:
-    """Our mean with its marks, or a word for what is missing."""
+def _ours(row: Row, markup: Markup, marks: dict[str, int], reduced_methods: set[str]) -> str:
+    """Our mean with its marks and interval, or a word for what is missing."""
     note = markup.note.format(marks[row.reason]) if row.reason in marks else ""
+    reduced = _reduced_mark(bool(row.reduced) and row.algorithm not in reduced_methods, markup)
     if not row.has_mean:
-        return markup.escape(row.status if row.status in UNFINISHED else "–") + note
+        return markup.escape(row.status if row.status in UNFINISHED else "–") + note + reduced
     pattern = {"best": markup.best, "second": markup.second}.get(row.standing, "{}")
-    partial = "partial " if row.n_lost else ""
-    return partial + pattern.format(_number(row.mean)) + (markup.tied if row.tied else "") + note
+    mean = ("partial " if row.n_lost else "") + pattern.format(_number(row.mean)) + (markup.tied if row.tied else "")
+    interval = _number(row.ci_low, " [{:.1f}, ") + _number(row.ci_high, "{:.1f}]") if markup.tied else ""
+    return mean + note + interval + reduced
 
 
 def _number(value: float, pattern: str = "{:.1f}") -> str:
@@ -154,11 +152,6 @@ def _reduced_methods(table: Table) -> set[str]:
     """The methods whose every number comes from reduced networks."""
     numbers = [row for row in table.rows if row.has_mean]
     return {row.algorithm for row in numbers} - {row.algorithm for row in numbers if not row.reduced}
-
-
-def _is_marked(row: Row, reduced_methods: set[str]) -> bool:
-    """Whether a cell says that its networks are reduced, because its column does not."""
-    return bool(row.reduced) and row.algorithm not in reduced_methods
 
 
 def _reduced_mark(marked: bool, markup: Markup) -> str:
