@@ -5,7 +5,6 @@ Other sources than the embedded one have folders of their own: <suite>-<source>.
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -34,7 +33,7 @@ def write(
     profile: str,
     source: str,
     unavailable: dict[str, str],
-    elsewhere: Mapping[str, Collection[str]] = MappingProxyType({}),
+    elsewhere: Mapping[str, Collection[str]] = {},
 ) -> dict[str, Any]:
     """Writes the files that the README lists; `unavailable` and `elsewhere` are as in `build`.
 
@@ -58,8 +57,9 @@ def write(
     }
     inference, training = speed.inference(records.root, suite), speed.training(records.root, suite)
     growth = speed.growth(records.root, suite)
-    measured = {"inference": inference, "training": training, "growth": growth}
-    texts |= _speed_texts(measured, suite, speed.stale(records.root, suite, records.why_stale))
+    stale = speed.stale(records.root, suite, records.why_stale)
+    for kind, rows in {"inference": inference, "training": training, "growth": growth}.items():
+        texts |= speed.texts(kind, rows, suite, stale.get(kind, ""))
     colour = figures.colours(table)
     drawn = {
         "curves": figures.learning_curves(table),
@@ -91,19 +91,3 @@ def save(folder: Path, texts: dict[str, str | None], drawn: dict[str, Figure | N
         else:
             (folder / name).unlink(missing_ok=True)
     return [folder / name for name, found in content.items() if found is not None]
-
-
-def _speed_texts(measured: dict[str, list[speed.Row]], suite: dict, stale: dict[str, str]) -> dict[str, str]:
-    """The files of what was measured of speed; `stale` are lines on measurements of other code."""
-    texts = {}
-    for name, rows in measured.items():
-        if not rows:
-            continue
-        shown = [{key: value for key, value in row.items() if key not in speed.QUIET} for row in rows]
-        shown = speed.exponents(rows, suite) if name == "growth" else shown
-        notes = [stale[name]] if name in stale else []
-        texts[f"{name}.csv"] = pd.DataFrame(rows).to_csv(index=False)
-        texts[f"{name}.md"] = speed.markdown(
-            f"{suite['title']}: {speed.TITLES[name]}", shown, [*speed.NOTES[name], *notes]
-        )
-    return texts

@@ -7,6 +7,7 @@ The key covers all that decides the content: recipe, behaviours, simulator.
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -36,12 +37,13 @@ FILES = {"embedded": "recipes.yaml", "tuning": "tuning.yaml"}  # by source
 
 
 class Training(Strict):
-    """The budget behind trained behaviours, and the noise on continuous actions, in training as in recording."""
+    """The budget behind trained behaviours: runs, each of so many environment steps, or up to a target return."""
 
     runs: int
-    target: float | None = None
     steps: int
-    noise: float | None = None
+    target: float = math.inf
+    seed: int = 0  # of the first run
+    noise: float = 0.0  # standard deviation of the noise on continuous actions, in training as in recording
 
 
 class Team(Strict):
@@ -72,7 +74,7 @@ class Recipe(Entry):
     episodes: int
     epsilon: float
     behaviours: Any  # "trained", or keyword arguments of scripted ones; None for a mix
-    training: dict[str, Any] | None  # the budget behind trained ones, and the first one's seed
+    training: Training | None  # of trained ones
     lanes: int
     source: str
     first_seed: int
@@ -90,7 +92,7 @@ class Recipe(Entry):
 
     def noise(self) -> dict[str, float]:
         """The noise on continuous actions that its behaviours were trained with; empty where there is none."""
-        return {name: value for name, value in (self.training or {}).items() if name == "noise"}
+        return {"noise": self.training.noise} if self.training and self.training.noise else {}
 
     def key(self) -> str:
         """Eight hex digits of what decides the content; FORMAT is the version of the code."""
@@ -186,7 +188,7 @@ def _catalogue(source: str) -> dict[tuple[str, str], Recipe]:
             episodes=team.episodes or entry.episodes,
             epsilon=entry.epsilon,
             behaviours=team.behaviours,
-            training=entry.training and {"seed": entry.seed, **entry.training.model_dump(exclude_none=True)},
+            training=entry.training and entry.training.model_copy(update={"seed": entry.seed}),
             lanes=entry.lanes,
             source=source,
             first_seed=entry.seed,

@@ -7,7 +7,6 @@ Shapes: E episodes, T steps, J networks (1, or one per agent) of n inputs and k 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,21 +19,12 @@ from offmarl.benchmarks.mamujoco import ROBOTS, MaMujocoEnv
 from offmarl.benchmarks.tasks import Task
 from offmarl.datasets.embedded.actors import save
 from offmarl.datasets.embedded.mujoco_policies import Moments, Pilot, Snapshot, choose, forward, senses
+from offmarl.datasets.embedded.recipes import Training
 
 SNAPSHOTS, EPISODES = 24, 10  # snapshots of a run, at most; episodes that each is measured on
 HIDDEN, LANES, BATCH, MINIBATCH, EPOCHS = 64, 2, 2000, 256, 10
 GAMMA, LAMBDA, CLIP, LEARNING_RATE, MAX_GRADIENT, REWARD_SCALE = 0.99, 0.95, 0.2, 3e-4, 0.5, 0.03
 EXPLORATION = 0.6  # standard deviation of PPO's first actions
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How many runs, from which seed on, of how many environment steps each, with which noise on every action."""
-
-    runs: int
-    steps: int
-    noise: float
-    seed: int = 0
 
 
 class Played(NamedTuple):
@@ -47,7 +37,9 @@ class Played(NamedTuple):
     timeout: np.ndarray  # [E] bool
 
 
-def train_behaviours(task: Task, targets: dict[str, tuple[float, float]], budget: Budget, out: Path) -> dict[str, list]:
+def train_behaviours(
+    task: Task, targets: dict[str, tuple[float, float]], budget: Training, out: Path
+) -> dict[str, list]:
     """Train `budget.runs` runs, choose snapshots that come nearest the targets (mean, deviation), and write them.
 
     Returns for each quality the (run, steps, mean return) of every chosen snapshot.
@@ -58,7 +50,7 @@ def train_behaviours(task: Task, targets: dict[str, tuple[float, float]], budget
     return {q: [(r, s.steps, round(s.score, 1)) for r, s in pairs] for q, pairs in chosen.items()}
 
 
-def train(task: Task, seed: int, budget: Budget) -> list[Snapshot]:
+def train(task: Task, seed: int, budget: Training) -> list[Snapshot]:
     """One run's snapshots, the untrained policy first."""
     judge, steps = MaMujocoEnv(task, EPISODES), budget.steps
     snapshots: list[Snapshot] = []
@@ -107,7 +99,7 @@ def _inputs(played: Played, networks: int, inputs: int) -> np.ndarray:
     return senses(rows, networks, inputs).astype(np.float64)
 
 
-def ppo(task: Task, seed: int, budget: Budget) -> Iterator[tuple[int, list[np.ndarray]]]:
+def ppo(task: Task, seed: int, budget: Training) -> Iterator[tuple[int, list[np.ndarray]]]:
     """Proximal policy optimisation on whole episodes: steps so far and weights after every update.
 
     The noise falls from EXPLORATION to the budget's, with which the last policies are trained and all are recorded.

@@ -7,7 +7,6 @@ layers of 64), so that all of them fit into the repository.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ from tqdm import tqdm
 from offmarl.benchmarks.smax.env import Game
 from offmarl.benchmarks.tasks import Task
 from offmarl.datasets.embedded.actors import save, select
+from offmarl.datasets.embedded.recipes import Training
 
 LANES, HORIZON, EPOCHS, MINIBATCHES = 64, 64, 4, 4
 GAMMA, LAMBDA, CLIP, ENTROPY, VALUE_WEIGHT = 0.99, 0.95, 0.2, 0.01, 0.5
@@ -35,16 +35,6 @@ class Snapshot(NamedTuple):
     steps: int
     score: float
     weights: list[np.ndarray]
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How many runs, from which seed on, and when each ends: at `target` return or after `steps` environment steps."""
-
-    runs: int
-    target: float
-    steps: int
-    seed: int = 0
 
 
 def _layer(key: jax.Array, n_in: int, n_out: int, scale: float) -> list[jax.Array]:
@@ -69,7 +59,9 @@ def _mlp(weights: list, x: jax.Array) -> jax.Array:
     return x @ w + b
 
 
-def train_behaviours(task: Task, targets: dict[str, tuple[float, float]], budget: Budget, out: Path) -> dict[str, list]:
+def train_behaviours(
+    task: Task, targets: dict[str, tuple[float, float]], budget: Training, out: Path
+) -> dict[str, list]:
     """Train `budget.runs` runs, choose snapshots nearest the target means (not deviations), and write them to `out`.
 
     Returns for each quality the (run, steps, score) of every chosen snapshot.
@@ -92,7 +84,7 @@ class Trainer:
         self.round = jax.jit(lambda carry: jax.lax.scan(self._update, carry, None, length=UPDATES_PER_ROUND)[0])
         self.measure = jax.jit(self._measure)
 
-    def run(self, seed: int, budget: Budget) -> list[Snapshot]:
+    def run(self, seed: int, budget: Training) -> list[Snapshot]:
         """Train one run; returns its snapshots, one a round, the untrained actor first."""
         key = jax.random.PRNGKey(seed)
         params = _init(key, self.task)

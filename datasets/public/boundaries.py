@@ -1,11 +1,8 @@
 """Where episodes end, judged by the rows themselves and not by what their publisher says.
 
-Observations jump between episodes, so jumps show whether the flagged row is the last of its episode. Whether it is
-still a transition (`last`) or the row after one (`delimiter`) follows from rows that only a delimiter can be: one more
-than the task's limit, one in which no agent can act, or all of them without reward and action.
-
-A recording that broke off has an end that nobody flagged: there the state jumps as far as at known ends, and to a state
-that looks like the start of an episode.
+Observations jump between episodes, so jumps show whether the flagged row is the last of its episode. That it is the
+row after a transition (`delimiter`) shows where it is one more than the task's limit, where no agent can act in it, or
+where none has reward and action. Where a recording broke off unflagged, the state jumps to one that looks like a start.
 """
 
 from collections.abc import Iterable

@@ -34,6 +34,7 @@ from offmarl.datasets.public.archive import unpack
 
 LOCK = "offmarl-lock.json"
 HUB = "https://huggingface.co"  # $HF_ENDPOINT names a mirror, as for its own tools
+SHAPE = "{n_fmt} of {total_fmt} files |{bar}| {elapsed}"  # of the bar of all downloads
 GRACE_S = 2  # that an interrupted thread has to tidy up
 
 
@@ -92,39 +93,37 @@ def fetch(downloads: Sequence[Download], root: Path, jobs: int = 2) -> list[str]
     Files that are recorded already are downloaded again. Returns one line for each that failed, with what to do; the
     others are there. A KeyboardInterrupt ends all threads; the next call resumes.
     """
-    todo: queue.SimpleQueue[tuple[int, Download]] = queue.SimpleQueue()
-    ended: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
-    stop = threading.Event()
     downloads = list(dict.fromkeys(downloads))  # several datasets may come from one archive
-    for item in enumerate(downloads):
-        todo.put(item)
+    todo: queue.SimpleQueue[Download] = queue.SimpleQueue()
+    for download in downloads:
+        todo.put(download)
     if downloads:
         import_hub()  # here, because imports in threads would wait for each other
+    stop, failures = threading.Event(), dict[Download, str]()
+    total = tqdm(total=len(downloads), bar_format=SHAPE, position=0, disable=None)
 
     def work(line: int) -> None:
         bar = partial(Bar, stop, position=line, leave=False, disable=None, unit="B", unit_scale=True)
         with suppress(queue.Empty):
             while not stop.is_set():
-                number, download = todo.get_nowait()
-                ended.put((number, _failure(download, Path(root), bar)))
+                download = todo.get_nowait()
+                failures[download] = _failure(download, Path(root), bar)
+                total.update()
 
     # Daemons: one that waits for a silent server must not keep an interrupted program alive.
     lines = range(1, 1 + min(max(jobs, 1), len(downloads)))
     threads = [threading.Thread(target=work, args=(line,), daemon=True) for line in lines]
-    shape = "{n_fmt} of {total_fmt} files |{bar}| {elapsed}"
     try:
-        with tqdm(total=len(downloads), bar_format=shape, position=0, disable=None) as bar:
-            for thread in threads:
-                thread.start()
-            failures = []
-            for _ in downloads:
-                failures.append(ended.get())
-                bar.update()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     finally:
         stop.set()
         for thread in filter(threading.Thread.is_alive, threads):
             thread.join(GRACE_S)
-    return [line for _, line in sorted(failures) if line]
+        total.close()
+    return [failures[download] for download in downloads if failures[download]]
 
 
 def import_hub() -> Any:

@@ -12,13 +12,14 @@ Source: flashbax 0.1.3 (vault.py); OMIGA's datasets/offline_dataset.py; OMAR's u
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+import pandas as pd
 import tensorstore
 
 from offmarl.datasets.damaged import refuse_damaged
@@ -69,7 +70,7 @@ def open_vault(path: Path) -> list[Recording]:
     # A small cache of chunks: neighbouring slices share one, which should not be decompressed twice.
     context = tensorstore.Context({"cache_pool": {"total_bytes_limit": 2**28}})
     with refuse_damaged(path, "is not a complete vault"):
-        keys = set(_leaves(json.loads((path / "metadata.json").read_bytes())["structure_shape"]))
+        keys = set(pd.json_normalize(json.loads((path / "metadata.json").read_bytes())["structure_shape"]))
         steps = int(_store(path, "vault_index", context).read().result()[0])
     stores = {name: _vault_store(path, key, context) for name, key in VAULT.items() if key in keys}
     ends = {"ends"} & stores.keys() or {"timeouts"} & stores.keys()  # a vault may mark them by one or both
@@ -134,14 +135,12 @@ def _npy_file(folder: Path, name: str) -> np.ndarray:
 
 def _stacked(folder: Path, key: str, parts: list[np.ndarray], axis: int) -> Column:
     """The agents' arrays as one column, side by side (axis 1) or joined (axis -1)."""
-    rows = {part.shape[1:] for part in parts}
-    if len(rows) > 1:
-        raise ValueError(f"{folder}: {key} have rows of different shapes: {sorted(rows)}")
+    rows, kinds = {part.shape[1:] for part in parts}, {part.dtype.kind for part in parts}
+    for what, found in (("rows of different shapes", rows), ("values of different types", kinds)):
+        if len(found) > 1:
+            raise ValueError(f"{folder}: {key} have {what}: {sorted(found)}")
     join: Any = np.stack if axis == 1 else np.concatenate
     shape = join([np.empty((0, *part.shape[1:])) for part in parts], axis).shape[1:]
-    kinds = {part.dtype.kind for part in parts}
-    if len(kinds) > 1:
-        raise ValueError(f"{folder}: {key} have values of different types: {sorted(kinds)}")
     return Column(key, shape, kinds.pop(), lambda lo, hi: join([np.array(part[lo:hi]) for part in parts], axis))
 
 
@@ -178,14 +177,6 @@ def files_read(path: Path) -> list[Path]:
     belongs = re.compile(READ["vault" if (path / "metadata.json").exists() else "npy"])
     found = (file for file in path.rglob("*") if belongs.fullmatch(file.relative_to(path).as_posix()))
     return sorted(file for file in found if file.is_file())
-
-
-def _leaves(tree: Mapping[str, Any], before: str = "") -> Iterator[str]:
-    for name, branch in tree.items():
-        if isinstance(branch, Mapping):
-            yield from _leaves(branch, f"{before}{name}.")
-        else:
-            yield before + name
 
 
 def _check_keys(path: Path, names: Mapping[str, str], found: Iterable[str], present: Iterable[str]) -> None:

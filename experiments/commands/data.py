@@ -238,8 +238,7 @@ def _train(args: argparse.Namespace) -> int:
 
     task, out = trained[0].task, args.out or trained[0].weights()
     trainer = import_module(f"offmarl.datasets.embedded.train_{task.engine}")
-    budget = trainer.Budget(**trained[0].training)
-    chosen = trainer.train_behaviours(task, {r.quality: r.target for r in trained}, budget, out)
+    chosen = trainer.train_behaviours(task, {r.quality: r.target for r in trained}, trained[0].training, out)
     for quality, picks in chosen.items():
         print(f"{quality}: " + ", ".join(f"run {r} at {n:,} steps (return {score})" for r, n, score in picks))
     print(f"written: {out}")

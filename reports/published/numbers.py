@@ -1,15 +1,9 @@
 """The numbers that the papers print, read from <name>.csv in this folder (scenario, dataset, method, mean, spread).
 
-They were measured elsewhere, on another simulator and other hardware, and some were copied from earlier papers.
-Reports show them beside ours to compare rankings and never pool them with ours. The other files:
-
-* provenance.csv: whether the paper ran each cell (`rerun`, in its own words), copied it (`copied`, and the source with
-  the same number) or does not say (`unknown`), and what its spread is;
-* findings.csv: what is wrong with the tables, column by column, and where copied columns come from. The tables are
-  constant, so the findings are data; the rules that found them are in tests/tools/published_findings.py;
-* marks.csv: the bold and underlined entries of MAC-Flow's tables, from the text of its PDF, where an underline may have
-  been read as bold or dropped. The text of OM2P's table has no marks;
-* madiff_readme.csv: the means in MADiff's README (github.com/zbzhu99/madiff) of the cells that MAC-Flow has too.
+Reports show them beside ours to compare rankings and never pool them with ours. marks.csv has the bold and underlined
+entries of MAC-Flow's tables, from the text of its PDF, where an underline may have been read as bold or dropped;
+madiff_readme.csv the means in MADiff's README (github.com/zbzhu99/madiff) of the cells that MAC-Flow has too. The rules
+that found findings.csv are in tests/tools/published_findings.py.
 """
 
 import csv

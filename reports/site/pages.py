@@ -78,21 +78,12 @@ def tuning(tuned: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def leaderboard(board: Board) -> dict[str, Any]:
     """A board by groups: averages from best to last, aggregates, speed against return, and every dataset by methods."""
-    return {
-        "board": board,
-        "titles": {row.algorithm: row for row in board.rows},
-        "groups": [_group(board, name) | {"pooled": _pooled(board, name)} for name in board.table.groups],
-    }
-
-
-def _pooled(board: Board, group: str) -> dict[str, Any]:
-    """The tables of a group's aggregates, by the names of its plays."""
-    found = aggregates.tabulated(board.pooled)
-    names = [aggregates.block_name(group, play) for play in board.table.plays]
-    return {name: found[name] for name in names if name in found}
+    groups, titles = [_group(board, name) for name in board.table.groups], {row.algorithm: row for row in board.rows}
+    return {"board": board, "titles": titles, "groups": groups}
 
 
 def _group(board: Board, name: str) -> dict[str, Any]:
+    pooled, blocks = aggregates.tabulated(board.pooled), [aggregates.block_name(name, p) for p in board.table.plays]
     own = [row for row in board.rows if row.group == name]
     (*datasets, average), *others = (by_dataset(row for row in own if row.play == play) for play in board.table.plays)
     has_average = any(row.rank for row in average)
@@ -112,6 +103,7 @@ def _group(board: Board, name: str) -> dict[str, Any]:
         "common": span([common], "dataset"),
         "scatter": charts.scatter(points) if points else None,
         "devices": devices(run for row in own for run in board.runs.get(row.key, [])),
+        "pooled": {block: pooled[block] for block in blocks if block in pooled},
     }
 
 

@@ -1,9 +1,4 @@
-"""Aggregates of a group of datasets: rliable's numbers, tests and ranks for every method that has all of them.
-
-Scores of different datasets are pooled on one scale only. Where the runs of a dataset have its task's own scale
-(`score`), the return of a random policy is 0 and an expert's is 1; otherwise a return of 0 is 0 and the mean return of
-the data is 1. A dataset with neither, or with a data mean that is not positive, is excluded.
-"""
+"""Aggregates of a group of datasets: rliable's numbers, tests and ranks for every method that has all of them."""
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence

@@ -3,7 +3,6 @@
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import product
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ def build(
     profile: str,
     source: str,
     unavailable: dict[str, str],
-    elsewhere: Mapping[str, Collection[str]] = MappingProxyType({}),
+    elsewhere: Mapping[str, Collection[str]] = {},
 ) -> Table:
     """The table of a suite (its parsed YAML) at one profile and source.
 

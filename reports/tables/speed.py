@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from offmarl.reports.tables.markdown import table as markdown_table
 
@@ -30,21 +31,15 @@ NATIVE = "native"
 QUIET = ["algorithm", "profile", "variant", "finished", "sum_ms", "p95_ms", "min_ms", "group", "step_ms"]  # csv only
 TITLES = {"inference": "time of a decision", "training": "time and memory of training", "growth": "Table 3, measured"}
 NOTES = {
-    "inference": [
-        "One joint decision, batch 1, from the host's observation to its action, without the environment's step; "
-        "medians. joint: one host decides for the team; agent: an agent on a device of its own, the slowest where "
-        "networks are not shared; headline: what the team waits for (agent, or joint where execution is centralised). "
-        "Extrapolated: from the first calls of the chain.",
-    ],
-    "training": [
-        "Updates of this many seeds trained together, including the sampling of batches, without evaluation; memory is "
-        "the process's peak above its use before (on a GPU: what was allocated).",
-    ],
-    "growth": [
-        "Synthetic teams with the sizes of 3m, networks of the papers' size; powers are fitted in logarithms. The "
-        "paper counts operations without constants; one host that decides for a team uses its cores better with more "
-        "agents, so measured powers are below the paper's where a decision is small.",
-    ],
+    "inference": "One joint decision, batch 1, from the host's observation to its action, without the environment's "
+    "step; medians. joint: one host decides for the team; agent: an agent on a device of its own, the slowest where "
+    "networks are not shared; headline: what the team waits for (agent, or joint where execution is centralised). "
+    "Extrapolated: from the first calls of the chain.",
+    "training": "Updates of this many seeds trained together, including the sampling of batches, without evaluation; "
+    "memory is the process's peak above its use before (on a GPU: what was allocated).",
+    "growth": "Synthetic teams with the sizes of 3m, networks of the papers' size; powers are fitted in logarithms. "
+    "The paper counts operations without constants; one host that decides for a team uses its cores better with more "
+    "agents, so measured powers are below the paper's where a decision is small.",
 }
 
 
@@ -64,12 +59,8 @@ def measurements(results: Path, kind: str) -> list[Row]:
 def stale(results: Path, suite: dict, why_stale: Callable[[Row], str | None]) -> dict[str, str]:
     """A line on the suite's measurements of decisions and of training that were made by other code, where there are."""
     found = {}
-    for kind, (table, command) in {
-        "latency": ("inference", "latency"),
-        "training": ("training", "bench train"),
-    }.items():
-        placed = [_place(row, suite) for row in measurements(results, kind) if why_stale(row)]
-        own = [row for row in placed if row["group"] and row["algorithm"] in suite["algorithms"]]
+    for kind, table, command in (("latency", "inference", "latency"), ("training", "training", "bench train")):
+        own = _of_suite([row for row in measurements(results, kind) if why_stale(row)], "", suite)
         if names := dict.fromkeys(row["title"] for row in own):
             found[table] = f"Stale: other code was measured of {', '.join(names)}; `offmarl {command}` measures anew."
     return found
@@ -143,10 +134,17 @@ def latest(rows: Sequence[Row]) -> list[Row]:
     return [row for row in own if row["mode"] == mode and row["threads"] == threads]
 
 
-def markdown(title: str, rows: Sequence[Row], notes: Sequence[str]) -> str:
-    """Rows as a Markdown table with lines below it."""
-    table = markdown_table(list(rows[0]), [[_cell(value) for value in row.values()] for row in rows])
-    return "\n".join([f"### {title}", "", table, "", *notes, ""])
+def texts(name: str, rows: Sequence[Row], suite: dict, stale: str = "") -> dict[str, str]:
+    """File to content, as CSV and as Markdown, of what was measured, with a line on what is stale; none for no rows."""
+    if not rows:
+        return {}
+    shown = [{key: value for key, value in row.items() if key not in QUIET} for row in rows]
+    shown = exponents(rows, suite) if name == "growth" else shown
+    table = markdown_table(list(shown[0]), [[_cell(value) for value in row.values()] for row in shown])
+    page = "\n".join(
+        [f"### {suite['title']}: {TITLES[name]}", "", table, "", NOTES[name], *([stale] * bool(stale)), ""]
+    )
+    return {f"{name}.csv": pd.DataFrame(rows).to_csv(index=False), f"{name}.md": page}
 
 
 def _cell(value: Any) -> str:

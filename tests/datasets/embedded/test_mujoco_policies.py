@@ -13,8 +13,8 @@ from offmarl.benchmarks.tasks import tasks
 from offmarl.datasets.embedded import actors as behaviours
 from offmarl.datasets.embedded import train_mujoco
 from offmarl.datasets.embedded.mujoco_policies import LEVEL, REPLAY, Moments, Pilot, Snapshot, choose, forward
-from offmarl.datasets.embedded.recipes import catalogue
-from offmarl.datasets.embedded.train_mujoco import EXPLORATION, Budget, Learner, Played, play, ppo
+from offmarl.datasets.embedded.recipes import Training, catalogue
+from offmarl.datasets.embedded.train_mujoco import EXPLORATION, Learner, Played, play, ppo
 
 QUALITIES = ("expert", "medium", "medium-replay")
 
@@ -127,7 +127,9 @@ def test_the_same_seeds_train_the_same_policies_into_a_file_that_loads(name, ste
     targets = dict.fromkeys(QUALITIES, (0.0, 1.0))
     monkeypatch.setattr(behaviours, "path", lambda t: tmp_path / "0.npz")
     for k in range(2):
-        chosen = train_mujoco.train_behaviours(short, targets, Budget(2, steps, 0.1), tmp_path / f"{k}.npz")
+        chosen = train_mujoco.train_behaviours(
+            short, targets, Training(runs=2, steps=steps, noise=0.1), tmp_path / f"{k}.npz"
+        )
     one, other = (np.load(tmp_path / f"{k}.npz") for k in range(2))
     assert all(np.array_equal(one[field], other[field]) for field in one.files)
     assert len(chosen["medium-replay"]) == 2 * REPLAY
@@ -143,7 +145,7 @@ def test_training_starts_with_more_noise_and_ends_with_that_of_its_budget(monkey
         monkeypatch.setattr(train_mujoco, constant, value)
     seen = []
     monkeypatch.setattr(train_mujoco, "play", lambda *args: seen.append(play(*args)) or seen[-1])
-    policies = ppo(replace(task("2ant"), limit=20), 0, Budget(1, 32, 0.2))
+    policies = ppo(replace(task("2ant"), limit=20), 0, Training(runs=1, steps=32, noise=0.2))
     for _ in range(updates):
         next(policies)
     around_zero = seen[-1].action[seen[-1].live]  # untrained policies do almost nothing
@@ -234,7 +236,7 @@ def test_a_committed_policy_scores_as_its_card_says(name):
 
 @pytest.mark.parametrize("name", list(ROBOTS))
 def test_a_recording_has_the_noise_of_the_training_around_every_policy_and_no_more_bytes_than_said(name):
-    noise = recipe(name, "medium").training["noise"]
+    noise = recipe(name, "medium").training.noise
     assert noise >= 0.1
     short = replace(task(name), limit=100)
     some = replace(recipe(name, "medium"), task=short, episodes=8, lanes=8)
