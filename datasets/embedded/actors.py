@@ -19,6 +19,14 @@ ACTORS = 4  # joined in a good, medium or poor dataset
 REPLAY_ACTORS_PER_RUN = 8
 
 
+def perceptron(weights: Sequence[Any], x: Any, activation: Callable[[Any], Any]) -> Any:
+    """The output of a perceptron, its matrices and biases in turn; in numpy, torch or JAX."""
+    *hidden, w, b = weights
+    for matrix, bias in zip(hidden[::2], hidden[1::2]):
+        x = activation(x @ matrix + bias)
+    return x @ w + b
+
+
 class Actor:
     """A greedy actor shared by all agents: a ReLU perceptron (matrices and biases) of observation and one-hot id."""
 
@@ -29,11 +37,8 @@ class Actor:
         """The most likely legal action of every agent: [E,I]."""
         episodes, agents, _ = view.obs.shape
         ids = np.broadcast_to(np.eye(agents, dtype=np.float32), (episodes, agents, agents))
-        x = np.concatenate([view.obs, ids], -1)
-        *hidden, w, b = self.weights
-        for matrix, bias in zip(hidden[::2], hidden[1::2]):
-            x = np.maximum(x @ matrix + bias, 0.0)
-        return np.where(view.legal, x @ w + b, -np.inf).argmax(-1)
+        logits = perceptron(self.weights, np.concatenate([view.obs, ids], -1), lambda x: np.maximum(x, 0.0))
+        return np.where(view.legal, logits, -np.inf).argmax(-1)
 
 
 def path(task: Task, source: str) -> Path:

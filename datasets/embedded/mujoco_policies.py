@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from offmarl.benchmarks.env import View
+from offmarl.datasets.embedded.actors import perceptron
 
 LEVEL, REPLAY = 4, 8  # snapshots joined in a level; snapshots of each run joined in a replay
 CANDIDATES = 60  # that a level is chosen from
@@ -25,11 +26,8 @@ def senses(view: View, networks: int, inputs: int) -> Any:
 
 def forward(weights: Sequence[Any], x: Any, tanh: Callable[[Any], Any] = np.tanh) -> Any:
     """Perceptrons with weights [J,in,out] and biases [J,out] in turn: [E,J,in] -> [E,J,out], in numpy or torch."""
-    *hidden, w, b = weights
-    x = x.swapaxes(0, 1)
-    for matrix, bias in zip(hidden[::2], hidden[1::2]):
-        x = tanh(x @ matrix + bias[:, None])
-    return (x @ w + b[:, None]).swapaxes(0, 1)
+    wide = [w if w.ndim == 3 else w[:, None] for w in weights]
+    return perceptron(wide, x.swapaxes(0, 1), tanh).swapaxes(0, 1)
 
 
 class Moments:

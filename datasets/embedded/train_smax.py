@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from offmarl.benchmarks.smax.env import Game
 from offmarl.benchmarks.tasks import Task
-from offmarl.datasets.embedded.actors import save, select
+from offmarl.datasets.embedded.actors import perceptron, save, select
 from offmarl.datasets.embedded.recipes import Training
 
 LANES, HORIZON, EPOCHS, MINIBATCHES = 64, 64, 4, 4
@@ -50,13 +50,6 @@ def _init(key: jax.Array, task: Task) -> dict[str, list]:
         "actor": sum((_layer(k[i], *shape) for i, shape in enumerate(actor)), []),
         "critic": sum((_layer(k[3 + i], *shape) for i, shape in enumerate(critic)), []),
     }
-
-
-def _mlp(weights: list, x: jax.Array) -> jax.Array:
-    *hidden, w, b = weights
-    for matrix, bias in zip(hidden[::2], hidden[1::2]):
-        x = jax.nn.relu(x @ matrix + bias)
-    return x @ w + b
 
 
 def train_behaviours(
@@ -105,7 +98,7 @@ class Trainer:
 
     def _logits(self, actor: list, obs: jax.Array, legal: jax.Array) -> jax.Array:
         ids = jnp.broadcast_to(self.eye, (*obs.shape[:-1], self.task.agents))
-        return jnp.where(legal, _mlp(actor, jnp.concatenate([obs, ids], -1)), -1e9)
+        return jnp.where(legal, perceptron(actor, jnp.concatenate([obs, ids], -1), jax.nn.relu), -1e9)
 
     def _measure(self, actor: list, key: jax.Array) -> jax.Array:
         """Mean return of the greedy actor with EPSILON random legal actions, one episode a lane."""
@@ -143,13 +136,13 @@ class Trainer:
             logits = self._logits(params["actor"], view.obs, view.legal)
             action = jax.random.categorical(k_act, logits)
             chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), action[..., None], -1)[..., 0]
-            value = _mlp(params["critic"], view.state)[..., 0]
+            value = perceptron(params["critic"], view.state, jax.nn.relu)[..., 0]
             position, after, reward, done = jax.vmap(self._advance)(jax.random.split(k_env, LANES), position, action)
             return (position, after), (view, action, chosen, value, reward, done)
 
         (position, view), path = jax.lax.scan(act, (position, view), jax.random.split(k_roll, HORIZON))
         views, action, chosen, value, reward, done = path
-        advantage = _gae(reward, value, done, _mlp(params["critic"], view.state)[..., 0])
+        advantage = _gae(reward, value, done, perceptron(params["critic"], view.state, jax.nn.relu)[..., 0])
         rows = (views, action, chosen, advantage, advantage + value)
         rows = jax.tree.map(lambda x: x.reshape(LANES * HORIZON, *x.shape[2:]), rows)
 
@@ -170,7 +163,7 @@ class Trainer:
             ratio = jnp.exp(jnp.take_along_axis(log_p, action[..., None], -1)[..., 0] - before)
             gain = jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - CLIP, 1 + CLIP) * advantage).mean()
             entropy = -(jnp.exp(log_p) * jnp.where(view.legal, log_p, 0.0)).sum(-1).mean()
-            error = ((_mlp(params["critic"], view.state)[..., 0] - target) ** 2).mean()
+            error = ((perceptron(params["critic"], view.state, jax.nn.relu)[..., 0] - target) ** 2).mean()
             return -gain - ENTROPY * entropy + VALUE_WEIGHT * error
 
         step, memory = self.optimiser.update(jax.grad(loss)(params), memory)
