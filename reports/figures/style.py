@@ -51,9 +51,8 @@ def markers(names: Iterable[str]) -> dict[str, str]:
 def panels(count: int, columns: int, width: float, height: float, share: bool = False) -> tuple[Figure, list[Axes]]:
     """A figure of `width` by `height` inches with `count` panels in rows of `columns`; the last row may be shorter."""
     figure = Figure(figsize=(width, height), layout="constrained")
-    axes = (
-        figure.subplots(math.ceil(count / columns), columns, squeeze=False, sharex=share, sharey=share).ravel().tolist()
-    )
+    grid: Any = figure.subplots(math.ceil(count / columns), columns, squeeze=False, sharex=share, sharey=share)
+    axes = grid.ravel().tolist()
     for axis in axes[count:]:
         axis.set_axis_off()
     return figure, axes[:count]

@@ -9,6 +9,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,10 +56,9 @@ class Records:
             raise ValueError(f"no results directory at {root}; `offmarl run` makes it")
         by_run, misplaced = {}, []
         for folder in sorted(path.parent for path in runs.glob(f"[!.]*/{checksums.RECORD}")):  # a dot: being written
-            try:
+            record = None
+            with suppress(OSError):
                 record = stored_record(folder)
-            except OSError:
-                record = None
             if record and record["run_id"] != folder.name:
                 misplaced.append(folder.name)
             else:

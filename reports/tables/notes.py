@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
 import numpy as np
 import pandas as pd
@@ -126,21 +126,14 @@ def _strayed(runs: list[Run]) -> list[str]:
             places[run["title"] or run["algorithm"]][dataset].append(run["value"] / run["data_value"])
     if not places:
         return []
-    told = [f"{title} on {_few(list(datasets))} ({_shares(datasets.values())})" for title, datasets in places.items()]
+    told = []
+    for title, datasets in places.items():
+        names = ", ".join(datasets) if len(datasets) <= 3 else f"{len(datasets)} datasets"
+        shares = [share for seeds in datasets.values() for share in seeds]
+        ends = dict.fromkeys(f"{end(shares):.2g}" for end in (min, max))
+        told.append(f"{title} on {names} ({' to '.join(ends)})")
     rule = "Critics whose mean value on the data is not within half to twice the data's discounted return"
     return [f"{rule} (in parentheses their share of it): {'; '.join(told)}. `offmarl status` lists every run."]
-
-
-def _few(names: list[str]) -> str:
-    """Up to three names, or how many there are."""
-    return ", ".join(names) if len(names) <= 3 else f"{len(names)} datasets"
-
-
-def _shares(datasets: Iterable[list[float]]) -> str:
-    """The least and the largest share of the seeds of some datasets: -0.05 to 0.12."""
-    shares = [share for seeds in datasets for share in seeds]
-    low, high = f"{min(shares):.2g}", f"{max(shares):.2g}"
-    return low if low == high else f"{low} to {high}"
 
 
 def _unlocked(runs: list[Run]) -> list[str]:

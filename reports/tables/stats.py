@@ -24,10 +24,9 @@ Scores = Mapping[str, np.ndarray]
 def estimate(cells: Sequence[Mapping[int, Sequence[float]]]) -> dict[str, Any]:
     """Mean return of a method over one cell or several, each given as {seed: returns of its episodes}.
 
-    The mean is the mean of the cells, a cell's the mean of its seeds. With three seeds or more (common to all
-    cells) the 95 % interval is Student's t over the means of the seeds and `ci_over` says "seeds"; with fewer there is
-    none, NaN. `two_std` is twice the standard deviation (n - 1) of the means of the seeds, as the papers print it; NaN
-    for one seed.
+    The mean is the mean of the cells, a cell's the mean of its seeds. The 95 % interval is Student's t over the means
+    of the seeds that all cells have; NaN, and `ci_over` None, below three. `two_std` is twice the standard deviation
+    (n - 1) of these means, as the papers print it; NaN for one seed.
     """
     means = [{seed: float(np.mean(episodes)) for seed, episodes in cell.items()} for cell in cells]
     mean = float(np.mean([np.mean(list(cell.values())) for cell in means]))
@@ -127,10 +126,8 @@ def against(scores: Scores, best: str) -> dict[str, tuple[float, float]]:
     """Every other method to the p-value of its difference from `best`, raw and by Holm; NaN below three seeds.
 
     A two-sided Welch test of the means over all datasets: the variance of a difference is the sum of those of the
-    seed means of each dataset, with Welch and Satterthwaite's degrees of freedom. Seeds are what was sampled. Datasets
-    were not, and there are three to sixteen of them, so a bootstrap over datasets would answer another question, and
-    badly; and methods differ too much in variance to pool it. `best` is picked by the same scores, which favours
-    small p.
+    seed means of each dataset, with Welch and Satterthwaite's degrees of freedom. Seeds are what was sampled, not
+    datasets; methods differ too much in variance to pool it. `best` is picked by the same scores: it favours small p.
     """
     others = [method for method in scores if method != best]
     raw = [welch(scores[method], scores[best]) for method in others]
