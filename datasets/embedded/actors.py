@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,15 @@ from offmarl.benchmarks.tasks import Task
 
 ACTORS = 4  # joined in a good, medium or poor dataset
 REPLAY_ACTORS_PER_RUN = 8
+
+
+class Snapshot(NamedTuple):
+    """A policy in training: environment steps so far, mean and deviation of its returns as recorded, weights."""
+
+    steps: int
+    score: float
+    spread: float
+    weights: list[np.ndarray]
 
 
 def perceptron(weights: Sequence[Any], x: Any, activation: Callable[[Any], Any]) -> Any:
@@ -58,7 +67,7 @@ def load(file: Path, quality: str, kind: Callable[[list[np.ndarray]], Any] = Act
         ]
 
 
-def save(file: Path, chosen: dict[str, list[tuple[int, Any]]]) -> None:
+def save(file: Path, chosen: dict[str, list[tuple[int, Snapshot]]]) -> None:
     """Write the chosen snapshots: for each quality, pairs of a run's number and a snapshot."""
     arrays: dict[str, np.ndarray] = {}
     card: dict[str, list[dict]] = {quality: [] for quality in chosen}
@@ -70,20 +79,20 @@ def save(file: Path, chosen: dict[str, list[tuple[int, Any]]]) -> None:
     np.savez_compressed(file, card=np.array(json.dumps(card)), **arrays)  # type: ignore[arg-type]
 
 
-def select(runs: list[list[Any]], targets: dict[str, float]) -> dict[str, list[tuple[int, Any]]]:
+def select(runs: list[list[Snapshot]], targets: dict[str, float]) -> dict[str, list[tuple[int, Snapshot]]]:
     """Choose snapshots whose mean return is near each target.
 
     For good, medium and poor: one snapshot of each of the ACTORS runs that came nearest to the target; each choice
     corrects the error of those before it. For replay: evenly spaced snapshots of each run, from the first to the one up
     to which its average is nearest to the target, so that the data cover a training from its start.
     """
-    chosen: dict[str, list[tuple[int, Any]]] = {}
+    chosen: dict[str, list[tuple[int, Snapshot]]] = {}
     for quality, target in targets.items():
         if quality == "replay":
             chosen[quality] = [(r, s) for r, run in enumerate(runs) for s in _history(run, target)]
             continue
         distance = [min(abs(s.score - target) for s in run) for run in runs]
-        picks: list[tuple[int, Any]] = []
+        picks: list[tuple[int, Snapshot]] = []
         for r in np.argsort(distance)[:ACTORS]:
             owed = target + sum(target - s.score for _, s in picks)
             picks.append((int(r), min(runs[r], key=lambda s: abs(s.score - owed))))
@@ -91,7 +100,7 @@ def select(runs: list[list[Any]], targets: dict[str, float]) -> dict[str, list[t
     return chosen
 
 
-def _history(run: list[Any], target: float) -> list[Any]:
+def _history(run: list[Snapshot], target: float) -> list[Snapshot]:
     scores = np.array([s.score for s in run])
     averages = np.cumsum(scores) / np.arange(1, len(scores) + 1)
     enough = np.arange(len(scores)) >= min(len(scores), REPLAY_ACTORS_PER_RUN) - 1

@@ -7,12 +7,12 @@ each has its own network. Every actuator gets independent Gaussian noise, as in 
 
 from collections.abc import Callable, Sequence
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from offmarl.benchmarks.env import View
-from offmarl.datasets.embedded.actors import perceptron
+from offmarl.datasets.embedded.actors import Snapshot, perceptron
 
 LEVEL, REPLAY = 4, 8  # snapshots joined in a level; snapshots of each run joined in a replay
 CANDIDATES = 60  # that a level is chosen from
@@ -67,15 +67,6 @@ class Pilot:
         action = forward(self.weights, senses(view, *self.weights[0].shape[:2]))
         mean = np.clip(action.reshape(*view.obs.shape[:2], -1), -1.0, 1.0)  # far outside, no noise would be left
         return np.clip(mean + self.noise * rng.standard_normal(mean.shape, np.float32), -1.0, 1.0)
-
-
-class Snapshot(NamedTuple):
-    """A policy in training: environment steps so far, mean and deviation of its returns as recorded, weights."""
-
-    steps: int
-    score: float
-    spread: float
-    weights: list[np.ndarray]
 
 
 def choose(runs: list[list[Snapshot]], target: tuple[float, float], replay: bool) -> list[tuple[int, Snapshot]]:

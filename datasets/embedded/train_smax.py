@@ -8,7 +8,7 @@ layers of 64), so that all of them fit into the repository.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from offmarl.benchmarks.smax.env import Game
 from offmarl.benchmarks.tasks import Task
-from offmarl.datasets.embedded.actors import perceptron, save, select
+from offmarl.datasets.embedded.actors import Snapshot, perceptron, save, select
 from offmarl.datasets.embedded.recipes import Training
 
 LANES, HORIZON, EPOCHS, MINIBATCHES = 64, 64, 4, 4
@@ -27,14 +27,6 @@ ACTOR, CRITIC, LEARNING_RATE, MAX_GRADIENT = 64, 128, 3e-4, 0.5
 REWARD_SCALE = 0.1
 UPDATES_PER_ROUND = 1
 EPSILON = 0.05  # of the recordings, so also of the measurement here
-
-
-class Snapshot(NamedTuple):
-    """An actor in training: environment steps so far, mean return as recorded, weights."""
-
-    steps: int
-    score: float
-    weights: list[np.ndarray]
 
 
 def _layer(key: jax.Array, n_in: int, n_out: int, scale: float) -> list[jax.Array]:
@@ -88,7 +80,8 @@ class Trainer:
             while not snapshots or snapshots[-1].steps < budget.steps:
                 steps = len(snapshots) * UPDATES_PER_ROUND * LANES * HORIZON
                 score = float(self.measure(carry[0]["actor"], jax.random.PRNGKey(1)))
-                snapshots.append(Snapshot(steps, score, [np.asarray(w, np.float16) for w in carry[0]["actor"]]))
+                weights = [np.asarray(w, np.float16) for w in carry[0]["actor"]]
+                snapshots.append(Snapshot(steps, score, np.nan, weights))
                 bar.set_postfix(score=f"{score:.2f}")
                 if score >= budget.target and len(snapshots) > 1:
                     break
