@@ -39,12 +39,7 @@ def draw(found: Aggregates, colour: dict[str, str]) -> Figure | None:
 
 
 def _block(
-    block: SubFigure,
-    name: str,
-    rows: pd.DataFrame,
-    thresholds: np.ndarray,
-    profiles: dict,
-    colour: dict[str, str],
+    block: SubFigure, name: str, rows: pd.DataFrame, thresholds: np.ndarray, profiles: dict, colour: dict[str, str]
 ) -> None:
     """Four panels of a group's aggregates, method names at the left ones only, and below them its profiles."""
     sizes = span(rows["n_datasets"], "dataset"), span(rows["n_seeds"], "seed")
