@@ -16,39 +16,48 @@ MARKER, BAR, MARGIN = np.array([6, 6]), np.array([2, 0]), np.array([2, 1])  # ha
 PLACES = [(np.array(side), np.array(side) * gap / np.abs(side).sum()) for gap in GAPS for side in SIDES]
 
 
+def nearby(
+    points: Sequence[Sequence[float]], halves: Sequence[np.ndarray], bars: list[Bbox], frame: Bbox
+) -> list[Bbox]:
+    """A box near each point, of the half sizes given, inside the frame and clear of all points and each other.
+
+    In pixels. Boxes may cross bars if there is no better place. The same points give the same boxes.
+    """
+    markers = [Bbox([np.array(point) - MARKER, np.array(point) + MARKER]) for point in points]
+    taken: dict[int, Bbox] = {}
+
+    def cost(box: Bbox) -> int:
+        outside = not (frame.contains(*box.min) and frame.contains(*box.max))
+        return 9 * outside + 3 * box.count_overlaps([*taken.values(), *markers]) + box.count_overlaps(bars)
+
+    for k in [*range(len(points)), *range(len(points))]:  # the second round knows the places of all others
+        taken.pop(k, None)
+        centres = [np.array(points[k]) + side * halves[k] + gap for side, gap in PLACES]
+        taken[k] = min((Bbox([centre - halves[k], centre + halves[k]]) for centre in centres), key=cost)
+    return [taken[k] for k in range(len(points))]
+
+
 def label_points(axis: Axes, points: Mapping[str, Sequence[float]], colour: Mapping[str, str]) -> None:
     """Write each name inside the axes near its point, clear of markers and names, with a thin line where it moved away.
 
-    `points`: name to x, y and the ends of its interval (NaN: none). The same points give the same places. Call it last:
-    it settles the figure's layout. Names may cross intervals if there is no better place.
+    `points`: name to x, y and the ends of its interval (NaN: none). Call it last: it settles the figure's layout.
     """
     FigureCanvasAgg(axis.get_figure(root=True)).figure.draw_without_rendering()  # by a canvas that measures text
-    texts = {
-        name: axis.text(x, y, name, color=colour[name], ha="center", va="center", in_layout=False, zorder=2.4)
+    texts = [
+        axis.text(x, y, name, color=colour[name], ha="center", va="center", in_layout=False, zorder=2.4)
         for name, (x, y, *_) in points.items()
-    }
-    at = {name: axis.transData.transform(point[:2]) for name, point in points.items()}
-    markers = [Bbox([place - MARKER, place + MARKER]) for place in at.values()]
+    ]
+    at = axis.transData.transform([point[:2] for point in points.values()])
     ends = [(x, y if isnan(end) else end) for x, y, *both in points.values() for end in both]
     bars = [Bbox([low - BAR, high + BAR]) for low, high in axis.transData.transform(ends).reshape(-1, 2, 2)]
-    taken: dict[str, Bbox] = {}
-
-    def cost(box: Bbox) -> int:
-        outside = not (axis.bbox.contains(*box.min) and axis.bbox.contains(*box.max))
-        return 9 * outside + 3 * box.count_overlaps([*taken.values(), *markers]) + box.count_overlaps(bars)
-
-    for name in [*points, *points]:  # the second round knows the places of all others
-        taken.pop(name, None)
-        half = np.array(texts[name].get_window_extent().size) / 2 + MARGIN
-        centres = [at[name] + side * half + gap for side, gap in PLACES]
-        taken[name] = min((Bbox([centre - half, centre + half]) for centre in centres), key=cost)
+    halves = [np.array(text.get_window_extent().size) / 2 + MARGIN for text in texts]
     to_data = axis.transData.inverted().transform
-    for name, text in texts.items():
+    for text, box in zip(texts, nearby(at, halves, bars, Bbox(axis.bbox.get_points()))):
         text.set_path_effects([withStroke(linewidth=2, foreground="white")])
-        text.set_position(tuple(to_data(taken[name].get_points().mean(axis=0))))
+        text.set_position(tuple(to_data(box.get_points().mean(axis=0))))
     adjust_text(
-        list(texts.values()),
-        objects=[Bbox(to_data(box.get_points())) for box in markers],
+        texts,
+        objects=[Bbox(to_data([point - MARKER, point + MARKER])) for point in at],
         target_x=[x for x, *_ in points.values()],
         target_y=[y for _, y, *_ in points.values()],
         ax=axis,

@@ -5,13 +5,13 @@ Lengths are pixels, with y downwards. Numbers that are not finite are left out.
 
 import math
 from collections.abc import Iterable, Sequence
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.ticker import LogLocator, MaxNLocator
 from matplotlib.transforms import Bbox
 
+from offmarl.reports.figures.labels import nearby
 from offmarl.reports.tables.table import Row
 
 Mark = dict[str, Any]
@@ -20,8 +20,6 @@ BAR = 120  # its width
 PAD = 0.06  # of a scale's range, on either side
 BINS = 24
 LETTER, LINE = 6.3, 12.0  # width and height of small text
-PLACES = [(8, 4, "start"), (-8, 4, "end"), (0, -9, "middle"), (0, 17, "middle")]
-PLACES += [(x * far, y * far, anchor) for far in (1, 2) for x, anchor in ((9, "start"), (-9, "end")) for y in (-10, 16)]
 
 
 class Axis(NamedTuple):
@@ -87,25 +85,12 @@ def scatter(points: Sequence[Mark]) -> Mark:
         | {key: y.at(p[key]) for key in ("ci_low", "ci_high") if finite([p[key]])}
         for p in points
     ]
-    _name(marks, Bbox.from_extents(56, 4, width - 4, height - 42))
+    halves = [np.array([LETTER * len(mark["title"]), LINE]) / 2 for mark in marks]
+    bars = [Bbox([(m["x"] - 1, m["ci_high"]), (m["x"] + 1, m["ci_low"])]) for m in marks if "ci_low" in m]
+    frame = Bbox.from_extents(56, 4, width - 4, height - 42)
+    for mark, box in zip(marks, nearby([(mark["x"], mark["y"]) for mark in marks], halves, bars, frame)):
+        mark |= {"name_x": round(box.x0 + box.width / 2, 1), "name_y": round(box.y1 - 2, 1)}
     return {"width": width, "height": height, "x": x, "y": y, "marks": marks}
-
-
-def _name(marks: list[Mark], inside: Bbox) -> None:
-    """Gives each mark the first place for its name that meets no other name or mark, or else its first place."""
-    ends = [(m["x"], m.get("ci_high", m["y"]), m.get("ci_low", m["y"])) for m in marks]
-    taken = [Bbox.from_extents(x - 5, high - 5, x + 5, low + 5) for x, high, low in ends]
-    for mark in marks:
-        places, wide = [], LETTER * len(mark["title"])
-        for dx, dy, anchor in PLACES:
-            x, y = mark["x"] + dx, mark["y"] + dy
-            left = x - wide * {"start": 0, "middle": 0.5, "end": 1}[anchor]
-            box = Bbox.from_extents(left, y - LINE + 2, left + wide, y + 2)
-            clear = inside.contains(*box.min) and inside.contains(*box.max) and not box.count_overlaps(taken)
-            places.append((not clear, box, {"name_x": round(x, 1), "name_y": round(y, 1), "anchor": anchor}))
-        _, box, place = min(places, key=itemgetter(0))
-        mark |= place
-        taken.append(box)
 
 
 def curve(seeds: dict[int, list[tuple[int, float]]], data: float) -> Mark:
