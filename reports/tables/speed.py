@@ -141,9 +141,8 @@ def texts(name: str, rows: Sequence[Row], suite: dict, stale: str = "") -> dict[
     shown = [{key: value for key, value in row.items() if key not in QUIET} for row in rows]
     shown = exponents(rows, suite) if name == "growth" else shown
     table = markdown_table(list(shown[0]), [[_cell(value) for value in row.values()] for row in shown])
-    page = "\n".join(
-        [f"### {suite['title']}: {TITLES[name]}", "", table, "", NOTES[name], *([stale] * bool(stale)), ""]
-    )
+    note = f"{NOTES[name]}\n{stale}" if stale else NOTES[name]
+    page = "\n\n".join([f"### {suite['title']}: {TITLES[name]}", table, note]) + "\n"
     return {f"{name}.csv": pd.DataFrame(rows).to_csv(index=False), f"{name}.md": page}
 
 
