@@ -16,14 +16,12 @@ MARKER, BAR, MARGIN = np.array([6, 6]), np.array([2, 0]), np.array([2, 1])  # ha
 PLACES = [(np.array(side), np.array(side) * gap / np.abs(side).sum()) for gap in GAPS for side in SIDES]
 
 
-def nearby(
-    points: Sequence[Sequence[float]], halves: Sequence[np.ndarray], bars: list[Bbox], frame: Bbox
-) -> list[Bbox]:
-    """A box near each point, of the half sizes given, inside the frame and clear of all points and each other.
+def nearby(points: np.ndarray, halves: Sequence[np.ndarray], bars: list[Bbox], frame: Bbox) -> list[Bbox]:
+    """A box near each point [N,2], of the half sizes given, inside the frame and clear of all points and each other.
 
     In pixels. Boxes may cross bars if there is no better place. The same points give the same boxes.
     """
-    markers = [Bbox([np.array(point) - MARKER, np.array(point) + MARKER]) for point in points]
+    markers = [Bbox([point - MARKER, point + MARKER]) for point in points]
     taken: dict[int, Bbox] = {}
 
     def cost(box: Bbox) -> int:
@@ -32,7 +30,7 @@ def nearby(
 
     for k in [*range(len(points)), *range(len(points))]:  # the second round knows the places of all others
         taken.pop(k, None)
-        centres = [np.array(points[k]) + side * halves[k] + gap for side, gap in PLACES]
+        centres = [points[k] + side * halves[k] + gap for side, gap in PLACES]
         taken[k] = min((Bbox([centre - halves[k], centre + halves[k]]) for centre in centres), key=cost)
     return [taken[k] for k in range(len(points))]
 

@@ -49,8 +49,8 @@ def cells(name: str) -> dict[Cell, tuple[float, float, str]]:
     """
     tasks, origins = FACTS.get(name, {}).get("scenarios", {}), provenance(name)
     return {
-        (tasks.get(scenario, scenario), *rest): (*numbers, origins[scenario, *rest]["origin"])
-        for (scenario, *rest), numbers in printed(name).items()
+        (tasks.get(scenario, scenario), quality, title): (*numbers, origins[scenario, quality, title]["origin"])
+        for (scenario, quality, title), numbers in printed(name).items()
     }
 
 

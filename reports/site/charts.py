@@ -80,7 +80,7 @@ def scatter(points: Sequence[Mark]) -> Mark:
     low, high = min(p["latency_ms"] for p in points) / 1.5, max(p["latency_ms"] for p in points) * 1.8
     x = Axis(low, high, 56, width - 10, log=True)
     y = Axis(*spread((p[key] for p in points for key in ("mean", "ci_low", "ci_high")), 0.1), height - 40, 10)
-    marks = [
+    marks: list[Mark] = [
         {"title": p["title"], "x": x.at(p["latency_ms"]), "y": y.at(p["mean"])}
         | {key: y.at(p[key]) for key in ("ci_low", "ci_high") if finite([p[key]])}
         for p in points
@@ -88,7 +88,7 @@ def scatter(points: Sequence[Mark]) -> Mark:
     halves = [np.array([LETTER * len(mark["title"]), LINE]) / 2 for mark in marks]
     bars = [Bbox([(m["x"] - 1, m["ci_high"]), (m["x"] + 1, m["ci_low"])]) for m in marks if "ci_low" in m]
     frame = Bbox.from_extents(56, 4, width - 4, height - 42)
-    for mark, box in zip(marks, nearby([(mark["x"], mark["y"]) for mark in marks], halves, bars, frame)):
+    for mark, box in zip(marks, nearby(np.array([(m["x"], m["y"]) for m in marks]), halves, bars, frame)):
         mark |= {"name_x": round(box.x0 + box.width / 2, 1), "name_y": round(box.y1 - 2, 1)}
     return {"width": width, "height": height, "x": x, "y": y, "marks": marks}
 
