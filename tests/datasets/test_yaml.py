@@ -15,7 +15,7 @@ def read_tasks():
 
 
 def read_recipes():
-    return recipes.catalogue.__wrapped__()
+    return recipes._catalogue.__wrapped__("embedded")
 
 
 def read_sources():

@@ -125,7 +125,7 @@ def test_the_same_seeds_train_the_same_policies_into_a_file_that_loads(name, ste
         monkeypatch.setattr(train_mujoco, constant, value)
     short = replace(task(name), limit=10)
     targets = dict.fromkeys(QUALITIES, (0.0, 1.0))
-    monkeypatch.setattr(behaviours, "path", lambda t: tmp_path / "0.npz")
+    monkeypatch.setattr(behaviours, "path", lambda *_: tmp_path / "0.npz")
     for k in range(2):
         chosen = train_mujoco.train_behaviours(
             short, targets, Training(runs=2, steps=steps, noise=0.1), tmp_path / f"{k}.npz"
