@@ -27,6 +27,7 @@ from offmarl.experiments.store.leftovers import write_seeds
 from offmarl.experiments.store.store import WITH_RESULT, Store
 from offmarl.experiments.training import matmul
 from offmarl.experiments.training.curve import Since, Values, of_seed
+from offmarl.experiments.training.data import load
 from offmarl.experiments.training.machine import Host, provenance
 from offmarl.experiments.training.method import Updates, build, describe, job_trainer
 from offmarl.experiments.training.online import OnlineSampler
@@ -63,7 +64,7 @@ class Run:
         self.task = job.entry.task
         self.clock, self.started = Clock(), datetime.now(UTC)
         with self.clock.spend("data_s"):
-            data, self.card = job.entry.load()
+            data, self.card = load(job.entry)
             self.algorithm, self.sampler, self.update = job_trainer(job, data, host)
             self.env = make_env(self.task, len(job.seeds), self.protocol.eval_episodes)
         self.largest_q = Q_MARGIN * float(abs(data.rewards).max()) / max(1.0 - job.config.discount, 1e-3)
