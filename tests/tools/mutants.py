@@ -19,7 +19,6 @@ import inspect
 import json
 import os
 import random
-import resource
 import signal
 import sys
 import time
@@ -40,7 +39,7 @@ from offmarl.algorithms import registry
 
 ROOT = Path(__file__).parents[2]
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.yaml")  # file: {"function: changed statement": reason}
-SLOWEST, HANGS = 1.5, 60  # seconds of computing: of a test that takes part; of a mutant that hangs, and so is noticed
+SLOWEST, HANGS = 2.0, 20  # seconds of computing: of a test that takes part; of a mutant that hangs, and so is noticed
 WAITS = 120  # seconds after which a test or a mutant waits for something that does not come
 PARTS = ("algorithm", "planner", "diffusion", "flow", "gaussian", "normalise", "returns", "mixers")
 SIMULATORS = ("mpe", "mamujoco", "rollout", "smax/starts", "smax/units", "smax/battle", "smax/env", "starcraft/env")
@@ -171,26 +170,24 @@ def live(files: set[str]) -> dict[tuple, list[FunctionType]]:
     return found
 
 
-def in_a_process(work: Callable[[], bytes]) -> bytes | None:
-    """What work returns in a forked process, or None if it fails or computes for too long."""
+def in_a_process(work: Callable[[Callable[[bytes], object]], object]) -> bytes:
+    """What work says in a forked process, until it ends, fails or is stopped."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         gc.disable()
-        os.close(reading)
         with open(os.devnull, "w") as nothing:
             os.dup2(nothing.fileno(), 1)
             os.dup2(nothing.fileno(), 2)
         try:
-            with open(writing, "wb") as pipe:
-                pipe.write(work())
+            work(lambda said: os.write(writing, said))
+        finally:
             os._exit(0)
-        except BaseException:
-            os._exit(1)
     os.close(writing)
     with open(reading, "rb") as pipe:
         said = pipe.read()
-    return said if os.waitpid(child, 0)[1] == 0 else None
+    os.waitpid(child, 0)
+    return said
 
 
 class TooSlow(BaseException):
@@ -213,6 +210,7 @@ def reach(items: list[pytest.Item], files: set[str]) -> dict[int, tuple[float, l
         raise TooSlow
 
     before = [signal.signal(number, stop) for number in (signal.SIGVTALRM, signal.SIGALRM)]
+    run(items[0], None)  # bears the cost of what is done once
     for k, item in enumerate(items):
         lines.clear()
         start = time.process_time()
@@ -237,21 +235,34 @@ def run(item: pytest.Item, following: pytest.Item | None) -> bool:
     return all(not report.failed for report in reports)
 
 
-def survives(file: str, mutant: Mutant, functions: dict, items: list[pytest.Item]) -> bool:
-    """Whether all tests pass on the mutant, in a process of its own."""
+def verdicts(file: str, found: list[Mutant | None], tests: list[list[pytest.Item]], functions: dict) -> bytes:
+    """For each mutant (None: the file as it is) "+" where a test fails, "-" where all pass, "+" too where it hangs.
 
-    def work() -> bytes:
-        resource.setrlimit(resource.RLIMIT_CPU, (HANGS, HANGS))
-        signal.alarm(WAITS)
-        for name, code in codes(compile(mutant.tree, file, "exec")):
-            for function in functions.get((file, *name), ()):
-                function.__code__ = code
-        for k, item in enumerate(items):
-            if not run(item, items[k + 1] if k + 1 < len(items) else None):
-                return b"noticed"
-        return b"survives"
+    All in one forked process, and in another one from there on where a mutant ends it.
+    """
 
-    return in_a_process(work) == b"survives"
+    def work(say: Callable[[bytes], object]) -> None:
+        for mutant, items in zip(found[len(said) :], tests[len(said) :]):
+            signal.setitimer(signal.ITIMER_VIRTUAL, HANGS)
+            signal.alarm(WAITS)
+            put_in_place(file, mutant, functions)
+            pairs = zip(items, [*items[1:], None])
+            say(b"-" if all(run(item, following) for item, following in pairs) else b"+")
+            if items:
+                items[0].session._setupstate.teardown_exact(None)  # what a failure has left standing
+
+    said = b""
+    while len(said) < len(found):
+        said += in_a_process(work)
+        said += b"+" * (len(said) < len(found))
+    return said
+
+
+def put_in_place(file: str, mutant: Mutant | None, functions: dict) -> None:
+    """Give the functions of a file the code of a mutant."""
+    for name, code in codes(compile(mutant.tree if mutant else Path(file).read_text(), file, "exec")):
+        for function in functions.get((file, *name), ()):
+            function.__code__ = code
 
 
 class Examination:
@@ -270,7 +281,7 @@ class Examination:
         self.functions = live(set(paths.values()))
         self.compiled = "jax" in sys.modules  # JAX keeps what it compiled, so no test may run before the fork
         if self.compiled:
-            said = in_a_process(lambda: json.dumps(reach(session.items, set(paths.values()))).encode())
+            said = in_a_process(lambda say: say(json.dumps(reach(session.items, set(paths.values()))).encode()))
             found = {int(k): value for k, value in json.loads(said or b"{}").items()}
         else:  # the children find everything warm
             found = reach(session.items, set(paths.values()))
@@ -290,15 +301,22 @@ class Examination:
         equivalent = len(every) - len(found)
         if self.limit and self.limit < len(found):
             found = random.Random(0).sample(found, self.limit)
-        left, start = 0, time.monotonic()
+        start, tests = time.monotonic(), []
         for mutant in found:
             lines = {(path, line) for line in mutant.lines}
-            tests = list(reached)
-            if not self.compiled:
-                tests = sorted((i for i in reached if reached[i][1] & lines), key=lambda i: reached[i][0])
-            if not tests or survives(path, mutant, self.functions, tests):
+            within = [item for item in reached if self.compiled or reached[item][1] & lines]
+            tests.append(within if self.compiled else sorted(within, key=lambda item: reached[item][0]))
+        if self.compiled:
+            said = b"".join(verdicts(path, [m], [items], self.functions) for m, items in zip(found, tests))
+        else:
+            said = verdicts(path, [*found, None], [*tests, list(reached)], self.functions)
+            if said.endswith(b"+"):
+                print(f"{file}: after its mutants the tests fail on the file as it is")
+        left = 0
+        for mutant, items, noticed in zip(found, tests, said):
+            if noticed == ord("-"):
                 left += 1
-                unseen = "" if tests else " (no test gets there)"
+                unseen = "" if items else " (no test gets there)"
                 print(
                     f"{file}:{mutant.lines[0]} {mutant.function}: {mutant.text}\n    {mutant.change}{unseen}",
                     flush=True,
