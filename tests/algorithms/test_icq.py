@@ -181,3 +181,32 @@ def test_targets_follow_slowly_without_a_period(build, make_batch):
     moved = zip(before, algorithm.nets["target_critic"].parameters(), algorithm.nets["critic"].parameters())
     for old, new, now in moved:
         assert_close(new, torch.lerp(old, now, 0.1))
+
+
+def test_the_policys_weights_are_constants_to_its_gradient(build, make_batch):
+    """Only the likelihood moves the policy, and the policy's loss moves nothing else."""
+    algorithm = build(policy_beta=0.5)
+    batch = make_batch(algorithm.spec)
+    parameters = [p for name, net in algorithm.nets.items() if "target" not in name for p in net.parameters()]
+    loss = algorithm.losses(batch)["policy"].sum()
+    grads = torch.autograd.grad(loss, parameters, allow_unused=True)
+    own = [p for name in ("policy", "log_std") if name in algorithm.nets for p in algorithm.nets[name].parameters()]
+    assert all((g is not None) == any(p is q for q in own) for p, g in zip(parameters, grads))
+    out = algorithm.nets["policy"](batch.obs)
+    if algorithm.spec.discrete:
+        density = out.masked_fill(~batch.legal, -torch.inf).log_softmax(-1)
+        density = density.gather(-1, batch.actions[..., None])[..., 0]
+    else:
+        law = torch.distributions.Normal(out.tanh(), algorithm.nets.get_parameter("log_std.0").exp())
+        density = law.log_prob(batch.actions).sum(-1)
+    with torch.no_grad():
+        q, worth = algorithm.values("critic", batch.obs, batch.actions).mean(1), algorithm.nets["critic"]
+        if algorithm.spec.discrete:
+            likely = out.masked_fill(~batch.legal, -torch.inf).softmax(-1)
+            expected, unit = (likely * worth(batch.obs).mean(1)).sum(-1), 1.0
+        else:
+            expected, unit = worth(batch.obs, out.tanh())[..., 0].mean(1), q.abs().mean((1, 2), keepdim=True)
+        weight = algorithm.weights("mixer", batch.state) * 8 * ((q - expected) / (0.5 * unit)).softmax(1)
+    found = [g for g in grads if g is not None]
+    for g, h in zip(found, torch.autograd.grad(-(weight * density).sum(-1).mean(1).sum(), own), strict=True):
+        assert_close(g, h, rtol=1e-4, atol=1e-5)

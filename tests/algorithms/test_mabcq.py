@@ -99,3 +99,14 @@ def test_the_mixer_of_the_target_is_copied_with_its_critic(build, make_batch):
         for name in ("critic", "mixer"):
             pairs = zip(algorithm.nets[name].parameters(), algorithm.nets[f"target_{name}"].parameters())
             assert all(torch.equal(p, q) for p, q in pairs) == (update % 3 == 0)
+
+
+def test_cloning_is_the_mean_cross_entropy(build, make_batch):
+    algorithm = build()
+    batch = make_batch(algorithm.spec)
+    likely = algorithm.nets["policy"](batch.obs).log_softmax(-1).gather(-1, batch.actions[..., None])
+    assert_close(algorithm.losses(batch)["policy"], -likely.mean((1, 2, 3)))
+
+
+def test_the_admissible_actions_cost_a_call_of_the_policy(build):
+    assert (build().nfe(), build(eval_mask=False).nfe()) == (2, 1)

@@ -119,3 +119,24 @@ def test_alpha_trades_the_data_for_the_critic(build, make_batch):
         return algorithm.act(make_batch(algorithm.spec, size=64, draw=999).obs)[0].mean()
 
     assert mean_action(0.0).abs() < 0.05 and mean_action(2.5) > 0.2
+
+
+def test_with_a_delay_of_three_the_policy_moves_first_and_in_every_third_update(build, make_batch):
+    algorithm = build(policy_delay=3)
+    moved = ["q" in algorithm.update(make_batch(algorithm.spec, draw=draw)) for draw in range(7)]
+    assert moved == [True, False, False, True, False, False, True]
+
+
+def test_the_smoothed_action_is_the_targets_plus_the_cut_noise_within_the_bounds(build, make_batch):
+    algorithm, seen = build(target_noise=0.5, target_clip=0.4), []
+    batch, noise = make_batch(algorithm.spec), torch.randn(2, 8, 3, 4)
+    algorithm.streams.normal = lambda *shape: noise
+    with torch.no_grad():
+        for parameter in algorithm.nets["target_policy"].parameters():
+            parameter.normal_()
+    algorithm.nets["target_critic"].register_forward_hook(lambda net, inputs, out: seen.append(inputs))
+    algorithm.critic_loss(batch)
+    actions = algorithm.nets["target_policy"](batch.next_obs).tanh()
+    expected = (actions + (0.5 * noise).clamp(-0.4, 0.4)).clamp(-1, 1)
+    assert_close(seen[0][1], expected)
+    assert torch.equal(seen[0][0], batch.next_obs) and (expected == 1).any() and (expected == -1).any()

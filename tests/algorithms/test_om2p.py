@@ -278,3 +278,14 @@ def test_times_are_the_inverse_of_their_distribution(build):
     density = torch.exp(2 * u - 6 * u.square())
     r, _ = build(time_weights=(2.0, -6.0)).times(20_000, 3)
     assert_close(r.mean(), (u * density).sum() / density.sum(), atol=5e-3, rtol=0)
+
+
+def test_every_sample_and_agent_has_a_noise_and_two_times_of_its_own(build, make_batch):
+    algorithm, shapes = build(), []
+    normal, times = algorithm.streams.normal, algorithm.times
+    algorithm.streams.normal = lambda *shape: shapes.append(shape) or normal(*shape)
+    algorithm.times = lambda *shape: shapes.append(shape) or times(*shape)
+    algorithm.flow_loss(make_batch(algorithm.spec))
+    assert shapes == [(8, 3, 4), (8, 3)]
+    r, t = times(8, 3)
+    assert r.shape == t.shape == (2, 8, 3, 1) and r.unique().numel() > 24 and t.unique().numel() > 24

@@ -154,3 +154,9 @@ def test_the_teams_value_is_mixed_from_the_twins_mean(build, make_batch):
         q = nets["critic"](batch.obs, batch.actions)[..., 0].mean(1)
         expected = ((weights * q).sum(-1) + bias).mean(1)
     assert_close(algorithm.mean_value(batch), expected)
+
+
+def test_the_value_is_one_normalised_network_of_the_observation(build):
+    nets = build().nets
+    assert nets["value"].mlp.norms is not None and nets["critic"].mlp.norms is not None
+    assert nets["value"](torch.randn(2, 8, 3, 5)).shape == (2, 8, 3, 1)

@@ -143,7 +143,8 @@ def mutants(source: str) -> Iterator[Mutant]:
 def _inside(node: ast.AST, function: str = "", statement: ast.AST | None = None) -> Iterator[tuple]:
     """Every node below, with the outermost function and the statement that it is in."""
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, MUTE) or (isinstance(child, ast.arguments) and not isinstance(node, ast.Lambda)):
+        signature = isinstance(node, ast.FunctionDef) and child not in node.body  # defaults, types and decorators
+        if isinstance(child, MUTE) or signature or child is getattr(node, "annotation", None):
             continue
         inner = function or (child.name if isinstance(child, ast.FunctionDef) else "")
         whole = isinstance(child, ast.stmt) and not isinstance(child, COMPOUND)

@@ -52,3 +52,9 @@ def test_a_seeds_mixer_is_the_same_in_any_company(make):
     both, alone = make(streams(), 3, 7), make(streams([5]), 3, 7)
     for one, other in zip(both.parameters(), alone.parameters()):
         assert torch.equal(one.unflatten(0, (2, -1))[1], other)
+
+
+def test_a_team_has_one_value_and_one_offset():
+    state = torch.randn(2, 5, 7)
+    assert Monotonic(streams(), 3, 7)(torch.randn(2, 2, 5, 3), state).shape == (2, 2, 5, 1)
+    assert StateWeights(streams(), 3, 7).bias(state).shape == (2, 5, 1)
