@@ -103,3 +103,17 @@ def test_values_that_are_no_knots_come_back():
     normaliser = fitted(values, "cdf")
     assert 0.1 not in normaliser.knots[0, 1].tolist()
     assert_close(normaliser.decode(normaliser.encode(values)), values, rtol=1e-5, atol=1e-5)
+
+
+def test_as_many_values_as_knots_are_the_knots():
+    values = torch.arange(513.0).square()[:, None]
+    normaliser = fitted(values[torch.randperm(513)], "cdf", copies=1)
+    assert torch.equal(normaliser.knots[0, 0], values[:, 0])
+    assert_close(normaliser.decode(torch.linspace(-1, 1, 513)[:, None]), values)
+
+
+@pytest.mark.parametrize("kind", ["cdf", "limits"])
+def test_every_axis_but_the_last_is_rows(kind):
+    values = torch.randn(40, 3, 5)
+    whole, flat = fitted(values, kind), fitted(values.flatten(0, 1), kind)
+    assert torch.equal(whole.knots, flat.knots) and torch.equal(whole.ranks, flat.ranks)
