@@ -173,19 +173,19 @@ def existing(results: Path, option: str = "--results") -> Path:
     return results.resolve()
 
 
-def writable(results: Path) -> Path:
-    """The results directory, created where it is missing. Raises UserError where it cannot be created or written."""
+def writable(results: Path, option: str = "--results") -> Path:
+    """The directory that an option names, created if missing. Raises UserError where it cannot be made or written."""
     results = results.expanduser().resolve()
     try:
         str(results).encode()  # bytes of another encoding, which torch cannot write to
         results.mkdir(parents=True, exist_ok=True)
     except UnicodeEncodeError as error:
-        raise UserError(f"--results {results}: the name is not UTF-8; choose another directory") from error
+        raise UserError(f"{option} {results}: the name is not UTF-8; choose another directory") from error
     except OSError as error:
         reason = f"cannot be created ({error.strerror})"
-        raise UserError(f"--results {results}: {reason}; choose another directory") from error
+        raise UserError(f"{option} {results}: {reason}; choose another directory") from error
     if not os.access(results, os.W_OK):
-        raise UserError(f"--results {results}: is not writable; choose another directory")
+        raise UserError(f"{option} {results}: is not writable; choose another directory")
     return results
 
 

@@ -81,10 +81,13 @@ def _tune(args: argparse.Namespace) -> int:
 
         print(dry_run(*tuning.planned(found, store), host, workers))
         return 0
-    failures = tuning.train(found, store, host, workers)
-    chosen = [(search, choice) for search in found if (choice := tuning.choose(search, store))]
     file = args.file or tuned.own_file()
-    tuning.write(file, chosen)
+    options.writable(file.parent, "--file")
+    try:
+        failures = tuning.train(found, store, host, workers)
+    finally:  # Ctrl-C too leaves what is complete
+        chosen = [(search, choice) for search in found if (choice := tuning.choose(search, store))]
+        tuning.write(file, chosen)
     print(text(tuning.listing(tuned.choices(file))))
     print(f"\nwritten: {file}: {len(chosen)} of {len(found)} searches are complete")
     for failure in failures:

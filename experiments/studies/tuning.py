@@ -26,6 +26,7 @@ from offmarl.experiments.grid.jobs import Job, Request
 from offmarl.experiments.grid.suite import TUNED, Settings, expand, load_suite
 from offmarl.experiments.launch.prepare_data import prepare
 from offmarl.experiments.launch.serial import launch
+from offmarl.experiments.launch.workers import check_cluster
 from offmarl.experiments.store.leftovers import clear_leftovers
 from offmarl.experiments.store.reading import by_play
 from offmarl.experiments.store.store import Store
@@ -120,6 +121,7 @@ def train(found: Sequence[Search], store: Store, host: Host, workers: int) -> li
     runs = grid.stored(jobs, store)
     treat_stale(store, runs, again=True)
     pending = grid.left(jobs, runs)
+    check_cluster(min(workers, len(pending)))
     failures = prepare([job.entry for job in pending], TUNING, min(workers, 2))
     return failures + launch(pending, store.root, host, workers)
 

@@ -228,3 +228,23 @@ def test_a_search_for_nothing_is_refused(capsys):
     assert "nothing to tune" in capsys.readouterr().err
     assert main(["tune", "--families", "smca"]) == 2
     assert "did you mean 'smac'" in capsys.readouterr().err
+
+
+def test_what_is_complete_is_written_also_when_the_rest_is_interrupted(search, tmp_path, monkeypatch):
+
+    fill(Store(tmp_path / "tuning"), search, lambda number: number)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tuning, "train", interrupted)
+    words = ["--families", "mpe", "--algorithms", "bc,icq", "--results", str(tmp_path), "--jobs", "1"]
+    assert main(["tune", "--suite", "continuous", *words, "--file", str(tmp_path / "mine.yaml")]) == 130
+    assert tuned.choices(tmp_path / "mine.yaml")["continuous"]["mpe"].keys() == {"bc"}
+
+
+def test_a_file_in_a_folder_that_cannot_be_is_refused_before_anything_trains(tmp_path, capsys):
+    (tmp_path / "taken").write_text("")
+    words = ["--suite", "continuous", "--algorithms", "bc", "--results", str(tmp_path), "--jobs", "1"]
+    assert main(["tune", *words, "--file", str(tmp_path / "taken" / "mine.yaml")]) == 2
+    assert "--file" in capsys.readouterr().err
