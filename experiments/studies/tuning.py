@@ -29,7 +29,7 @@ from offmarl.experiments.launch.serial import launch
 from offmarl.experiments.launch.workers import check_cluster
 from offmarl.experiments.store.leftovers import clear_leftovers
 from offmarl.experiments.store.reading import by_play
-from offmarl.experiments.store.store import Store
+from offmarl.experiments.store.store import WITH_RESULT, Store
 from offmarl.experiments.training.machine import Host
 
 HEAD = """# What `offmarl tune` chose, by suite, family and method: the settings that the variant `tuned` trains, the
@@ -128,24 +128,25 @@ def train(found: Sequence[Search], store: Store, host: Host, workers: int) -> li
 
 def choose(search: Search, store: Store) -> tuned.Choice | None:
     """What a search found; None while a seed of any trial is not done."""
-    trials, finished = [], []
+    runs = {run_id: store.read(run_id) for job in search.jobs for run_id in job.run_ids()}
+    records = {run_id: record for run_id, record in runs.items() if record and record["status"] in WITH_RESULT}
+    if len(records) < len(runs):
+        return None
+    trials = []
     for settings, jobs in search.trials:
-        records = [[store.read(run_id) for run_id in job.run_ids()] for job in jobs]
-        if any(record is None or record["status"] == "failed" for own in records for record in own):
-            return None
-        finished += [record["finished"] for own in records for record in own if record]
-        scores = [_score(job, own) for job, own in zip(jobs, records)]
-        trials.append(tuned.Trial(settings=settings, scores=[] if None in scores else scores))
+        scores = [_score(job, [records[run_id] for run_id in job.run_ids()]) for job in jobs]
+        sound = [score for score in scores if score is not None]
+        trials.append(tuned.Trial(settings=settings, scores=sound if len(sound) == len(scores) else []))
     best = max(trials, key=lambda trial: (trial.score, trial.settings == search.paper))
     first = search.jobs[0]
-    sums = {f"{job.task}": code_sums(job.algorithm, job.task) for job in search.trials[0][1]}
+    sums = {job.task: code_sums(job.algorithm, job.task) for job in search.trials[0][1]}
     return tuned.Choice(
         settings=best.settings,
         paper=search.paper,
         profile=first.profile,
         seeds=list(first.seeds),
         steps=first.protocol.steps,
-        date=date.fromisoformat(max(finished)[:10]),
+        date=date.fromisoformat(max(record["finished"] for record in records.values())[:10]),
         data={f"{job.task}:{job.quality}": job.protocol.data for job in search.trials[0][1]},
         code={"method": sums[first.task]["method"], **{task: own["task"] for task, own in sums.items()}},
         trials=trials,
@@ -165,7 +166,7 @@ def scale(task: Task) -> tuple[float, float]:
     """The returns that count as 0 and 1: the task's own scale, or 0 and the best published mean of its data."""
     if task.score:
         return task.score[0], task.score[1]
-    return 0.0, max(entry.target[0] for (name, _), entry in catalogue(EMBEDDED).items() if name == task.name)
+    return 0.0, max(e.target[0] for (name, _), e in catalogue(EMBEDDED).items() if name == task.name and e.target)
 
 
 def write(file: Path, found: Iterable[tuple[Search, tuned.Choice]]) -> None:

@@ -100,9 +100,10 @@ def _fill(
     environment = _environment(classes)
     index = site_pages.index(boards)
     pages: dict[str, tuple[str, dict[str, Any]]] = {
-        "index.html": ("index.html", index | {"experiments": experiments, "missing": missing}),
-        TUNING: (TUNING, site_pages.tuning(tuned)),
+        "index.html": ("index.html", index | {"experiments": experiments, "missing": missing, "tuned": bool(tuned)})
     }
+    if tuned:
+        pages[TUNING] = TUNING, site_pages.tuning(tuned)
     for address in index["datasets"]:
         pages[address] = "dataset.html", site_pages.dataset(boards, address)
     for algorithm in dict.fromkeys(row.algorithm for board in boards for row in board.rows):

@@ -73,7 +73,7 @@ def index(boards: Sequence[Board]) -> dict[str, Any]:
 def tuning(tuned: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What tuning brought each method, and every trial."""
     tables = {"Chosen": tuning_table.summary(tuned), "Every trial": tuning_table.trials(tuned)}
-    return {"rule": tuning_table.RULE, "tuned": tables if tuned else {}}
+    return {"rule": tuning_table.RULE, "tables": tables}
 
 
 def leaderboard(board: Board) -> dict[str, Any]:

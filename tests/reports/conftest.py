@@ -140,3 +140,27 @@ def whole_store(tmp_path_factory, write_run, suites):
         facts = {"evaluations": [look], "config": settings, "score": [0.0, 20.0]}
         write_run(results, task, quality, method, seed, 0.0, **facts)
     return results
+
+
+@pytest.fixture(scope="session")
+def tuned():
+    """A method that gained, one that the paper's settings suit best, and one whose paper trial diverged."""
+    facts = {
+        "suite": "smac",
+        "family": "smac",
+        "profile": "quick",
+        "steps": 1000,
+        "seeds": [0, 1],
+        "date": "2026-01-02",
+    }
+    facts |= {"data": {"smac/3m:poor": "a", "smac/5m_vs_6m:good": "b"}, "stale": ""}
+
+    def choice(title, paper, chosen, scores):
+        trials = [{"settings": {"alpha": value}, "scores": own} for value, own in scores.items()]
+        return facts | {"title": title, "paper": {"alpha": paper}, "settings": {"alpha": chosen}, "trials": trials}
+
+    return [
+        choice("Gained", 3.0, 1.0, {1.0: [0.4, 0.8], 3.0: [0.5, 0.5]}),
+        choice("Kept", 3.0, 3.0, {1.0: [0.4, 0.5], 3.0: [0.5, 0.5]}),
+        choice("<Lost>", 3.0, 1.0, {1.0: [0.4, 0.5], 3.0: []}) | {"stale": "the code of method has changed since"},
+    ]

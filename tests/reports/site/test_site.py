@@ -22,12 +22,11 @@ MEGABYTE = 2**20
 
 
 @pytest.fixture(scope="session")
-def whole_site(tmp_path_factory, whole_store, suites):
+def whole_site(tmp_path_factory, whole_store, suites, tuned):
     folder = tmp_path_factory.mktemp("sites") / "site"
     elsewhere = {method: () for suite in suites.values() for method in suite["algorithms"]}
-    site.write(
-        Records.read(whole_store), folder, {name: Suite(suite, elsewhere=elsewhere) for name, suite in suites.items()}
-    )
+    known = {name: Suite(suite, elsewhere=elsewhere) for name, suite in suites.items()}
+    site.write(Records.read(whole_store), folder, known, tuned=tuned)
     return folder
 
 

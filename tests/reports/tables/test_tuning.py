@@ -1,36 +1,10 @@
 """What tuning brought each method: the table, the page of the site, and the note of who was not tuned."""
 
-import pytest
-
 from offmarl.reports.records.reader import Records
 from offmarl.reports.site import build as site
 from offmarl.reports.site.boards import Suite
 from offmarl.reports.tables import build as tables
 from offmarl.reports.tables import tuning
-
-
-@pytest.fixture
-def tuned():
-    """A method that gained, one that the paper's settings suit best, and one whose paper trial diverged."""
-    facts = {
-        "suite": "smac",
-        "family": "smac",
-        "profile": "quick",
-        "steps": 1000,
-        "seeds": [0, 1],
-        "date": "2026-01-02",
-    }
-    facts |= {"data": {"smac/3m:poor": "a", "smac/5m_vs_6m:good": "b"}, "stale": ""}
-
-    def choice(title, paper, chosen, scores):
-        trials = [{"settings": {"alpha": value}, "scores": own} for value, own in scores.items()]
-        return facts | {"title": title, "paper": {"alpha": paper}, "settings": {"alpha": chosen}, "trials": trials}
-
-    return [
-        choice("Gained", 3.0, 1.0, {1.0: [0.4, 0.8], 3.0: [0.5, 0.5]}),
-        choice("Kept", 3.0, 3.0, {1.0: [0.4, 0.5], 3.0: [0.5, 0.5]}),
-        choice("<Lost>", 3.0, 1.0, {1.0: [0.4, 0.5], 3.0: []}) | {"stale": "the code of method has changed since"},
-    ]
 
 
 def test_the_summary_has_the_papers_score_the_best_one_and_the_gain(tuned):
@@ -62,7 +36,7 @@ def test_the_site_has_a_page_of_trials(tuned, store, suite, tmp_path):
     assert 'href="tuning.html"' in (folder / "index.html").read_text()
     assert out["pages"] == len(list(folder.rglob("*.html")))
     site.write(Records.read(store), folder, {"smac": Suite(suite)})
-    assert "Nothing has been tuned yet" in (folder / "tuning.html").read_text()
+    assert not (folder / "tuning.html").exists() and "tuning.html" not in (folder / "index.html").read_text()
 
 
 def test_a_table_of_tuned_runs_names_who_has_the_papers_settings(tmp_path, write_run, suite):
