@@ -32,7 +32,7 @@ def test_every_family_has_two_tuning_datasets_in_no_table():
         assert entry.key() != twin.key() and abs(entry.seed() - twin.seed()) >= twin.episodes
         if entry.behaviours == "trained":
             assert entry.weights().read_bytes() != twin.weights().read_bytes()
-            assert entry.training["seed"] >= twin.training["runs"]
+            assert entry.training.seed >= twin.training.runs
         else:
             assert not [one for one in entry.behaviours if one in twin.behaviours and "random" not in one]
 
