@@ -1,5 +1,6 @@
 """How fast methods train here, at the sizes of a profile: `offmarl bench train`, and the estimate of a dry run."""
 
+import contextlib
 import statistics
 import time
 from collections import Counter
@@ -8,19 +9,22 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from offmarl.algorithms.parts.cuda_graphs import WARM_UP
-from offmarl.benchmarks.tasks import Task
+from offmarl.benchmarks.rollout import lane_seeds
+from offmarl.benchmarks.tasks import ENGINES, Task, make_env
 from offmarl.datasets.dataset import Dataset, from_episodes
 from offmarl.experiments.grid.estimate import duration, time_left
 from offmarl.experiments.grid.jobs import Job
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.timing.isolated import isolated, job_facts, measure_all, one_each, text_table
 from offmarl.experiments.training.machine import Host, provenance
-from offmarl.experiments.training.method import describe, job_trainer
+from offmarl.experiments.training.method import build, describe, job_trainer
 
 BYTES = 4  # of a parameter
+STEPS = 4  # of all episodes, timed for the estimate of an evaluation
 
 
 class Pace(NamedTuple):
@@ -47,6 +51,29 @@ def training_pace(job: Job, host: Host, seconds: float) -> Pace:
         updates += block
         block = max(1, int(seconds / 10 / paces[-1]))  # wait for the device ten times, not after every update
     return Pace(statistics.median(paces), updates, describe(algorithm))
+
+
+def evaluation_seconds(job: Job, host: Host) -> float:
+    """All evaluations of a job, from the pace of a few steps of its episodes by an untrained policy.
+
+    Episodes count as long as those of the data, where these are there, else as the task's limit. 0 for StarCraft, which
+    is not started for an estimate.
+    """
+    task, protocol = job.entry.task, job.protocol
+    if ENGINES[task.engine].presence:
+        return 0.0
+    algorithm, env = build(job, job.seeds, host.device), make_env(task, len(job.seeds), protocol.eval_episodes)
+    view, memory, began = env.reset(lane_seeds(list(job.seeds), env.lanes // len(job.seeds))), None, 0.0
+    with contextlib.closing(env):
+        for step in range(1 + STEPS):
+            began = began if step > 1 else time.perf_counter()  # the first step compiles
+            shown = (None if part is None else torch.from_numpy(part).to(host.device) for part in (view.obs, view.legal))
+            obs, legal = (None if part is None else part.unflatten(0, (len(job.seeds), -1)) for part in shown)
+            actions, memory = algorithm.act(obs, legal, memory)
+            view = env.step(actions.flatten(0, 1).cpu().numpy()).view
+    pace = (time.perf_counter() - began) / STEPS
+    looks = -(-protocol.steps // protocol.eval_every) * len(protocol.plays)
+    return pace * looks * (job.entry.card() or {}).get("length_mean", task.limit)
 
 
 def random_data(task: Task, episodes: int = 20, length: int = 50) -> Dataset:
@@ -197,7 +224,10 @@ def dry_run(grid: Sequence[Job], left: Sequence[Job], host: Host, workers: int) 
     first = {_kind(job): job for job in reversed(left)}
     paces = {kind: training_pace(job, host, 0.2) for kind, job in tqdm(first.items(), desc="measuring", leave=False)}
     seconds = time_left(((_kind(job), job.protocol.steps) for job in left), {k: p.seconds for k, p in paces.items()})
-    lines.append(f"training: about {duration((seconds or 0.0) / workers)}, as measured just now, without evaluation")
+    played = {kind: evaluation_seconds(job, host) for kind, job in tqdm(first.items(), desc="playing", leave=False)}
+    parts = [(seconds or 0.0) / workers, sum(played[_kind(job)] for job in left) / workers]
+    training, evaluation = map(duration, parts)
+    lines.append(f"time: about {duration(sum(parts))}: training {training}, evaluation {evaluation}, as measured just now")
     weights = BYTES * sum(paces[_kind(job)].facts["parameters"] * len(job.seeds) for job in left)
     entries = {(job.task, job.quality): job.entry for job in left}
     data = sum(entry.disk() for entry in entries.values() if not entry.place().exists())

@@ -178,7 +178,7 @@ def test_a_dry_run_counts_cells_and_trains_nothing(small, capsys, tmp_path):
     assert main([*RUN, *options, "--set", "all.hidden=[16]", "--seeds", "0-2", "--dry-run"]) == 0
     shown = capsys.readouterr().out
     assert "6 cells: 0 done, 6 pending" in shown
-    assert "training: about" in shown and "disk: at most" in shown
+    assert "time: about" in shown and "evaluation" in shown and "disk: at most" in shown
     rows = {line.split()[0]: line.split()[1:] for line in shown.splitlines()}
     assert rows["bc"] == rows["macql"] == ["quick", "1", "3"]
     assert not (tmp_path / "runs").exists()
@@ -188,7 +188,7 @@ def test_a_dry_run_knows_continuous_actions_too(capsys, tmp_path):
     options = ["--tasks", "mpe/spread:random", "--set", "all.hidden=[8]", "--results", str(tmp_path), "--dry-run"]
     assert main(["run", "--suite", "continuous", *options]) == 0
     shown = capsys.readouterr().out
-    assert "training: about" in shown
+    assert "time: about" in shown and "evaluation" in shown
     assert {line.split()[0] for line in shown.splitlines()} > {"bc", "mac_flow"}
 
 
