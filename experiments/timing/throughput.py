@@ -67,7 +67,9 @@ def evaluation_seconds(job: Job, host: Host) -> float:
     with contextlib.closing(env):
         for step in range(1 + STEPS):
             began = began if step > 1 else time.perf_counter()  # the first step compiles
-            shown = (None if part is None else torch.from_numpy(part).to(host.device) for part in (view.obs, view.legal))
+            shown = (
+                None if part is None else torch.from_numpy(part).to(host.device) for part in (view.obs, view.legal)
+            )
             obs, legal = (None if part is None else part.unflatten(0, (len(job.seeds), -1)) for part in shown)
             actions, memory = algorithm.act(obs, legal, memory)
             view = env.step(actions.flatten(0, 1).cpu().numpy()).view
@@ -227,7 +229,9 @@ def dry_run(grid: Sequence[Job], left: Sequence[Job], host: Host, workers: int) 
     played = {kind: evaluation_seconds(job, host) for kind, job in tqdm(first.items(), desc="playing", leave=False)}
     parts = [(seconds or 0.0) / workers, sum(played[_kind(job)] for job in left) / workers]
     training, evaluation = map(duration, parts)
-    lines.append(f"time: about {duration(sum(parts))}: training {training}, evaluation {evaluation}, as measured just now")
+    lines.append(
+        f"time: about {duration(sum(parts))}: training {training}, evaluation {evaluation}, as measured just now"
+    )
     weights = BYTES * sum(paces[_kind(job)].facts["parameters"] * len(job.seeds) for job in left)
     entries = {(job.task, job.quality): job.entry for job in left}
     data = sum(entry.disk() for entry in entries.values() if not entry.place().exists())
