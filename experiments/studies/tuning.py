@@ -89,13 +89,15 @@ def _search(name: str, family: str, method: str, profile: str) -> Search | None:
     trials = []
     for settings in cls.trials():
         asked = Request(name, profile, TUNING, [method], names, variant=variant, overrides={method: settings})
-        trials.append((settings, [_named(job, settings) for job in grid.jobs_of(suite, asked)]))
+        trials.append((settings, [_trial(job, settings) for job in grid.jobs_of(suite, asked)]))
     return Search(name, family, method, tuned.paper_settings(suite, cls, *datasets[0]), trials)
 
 
-def _named(job: Job, settings: Settings) -> Job:
+def _trial(job: Job, settings: Settings) -> Job:
+    """The job under a name that has its settings, played once: at its end, in the play that has the standing."""
     words = "".join(f"+{key}={value}" for key, value in settings.items())
-    return replace(job, variant=job.variant + words)
+    protocol = replace(job.protocol, eval_every=job.protocol.steps, plays=job.protocol.plays[:1])
+    return replace(job, variant=job.variant + words, protocol=protocol)
 
 
 def tuning_datasets(family: str) -> list[tuple[str, str]]:
