@@ -8,6 +8,7 @@ from offmarl.algorithms.madiff_c import MADiffC
 from offmarl.algorithms.madiff_d import MADiffD
 from offmarl.algorithms.parts.nets import AgentNet
 from offmarl.algorithms.parts.returns import returns_to_go
+from offmarl.algorithms.parts.unet import UNet
 
 SMALL = {"hidden": (16,), "width": 8, "multipliers": (1, 2), "norm_groups": 2, "history": 2, "horizon": 2}
 
@@ -337,3 +338,24 @@ def test_a_chain_starts_and_goes_on_at_temperatures_of_their_own(build):
         assert_close(seen[k][free], x[free])
         data = (chain.scale[k] * x).clamp(-1, 1)
         x = chain.from_data[k] * data + chain.from_x[k] * x + chain.deviation[k] * 3.0 * draws[k].flatten(1, 2)
+
+
+def test_dofs_shares_sum_to_one_and_an_agent_alone_keeps_its_own(build):
+    net = build(DoF).nets["denoiser"]
+    args = (torch.randn(2, 3, 4, 8), torch.zeros(2, 3).long(), torch.ones(2, 3), torch.ones(2, 3))
+    with torch.no_grad():
+        net.weights.copy_(torch.tensor([[1.0, 2.0, 5.0], [1.0, 1.0, 2.0]]))
+    share = torch.tensor([[0.125, 0.25, 0.625], [0.25, 0.25, 0.5]])[..., None, None]
+    assert_close(net(*args), UNet.forward(net, *args) * share)
+    net.keep_agent(1)
+    alone = [part[:, 1:2].repeat_interleave(2, 1) for part in args]  # two episodes of one agent
+    assert_close(net(*alone), UNet.forward(net, *alone) * share[:, 1:2])
+
+
+def test_the_released_null_pass_has_a_draw_of_its_own(build):
+    algorithm, calls = build(DoF, null_pass="dropout"), []
+    noise = algorithm.acting_noise
+    algorithm.acting_noise = lambda *shape, call: calls.append((len(shape), call)) or noise(*shape, call=call)
+    algorithm.act(torch.randn(2, 4, 3, 5))
+    chain, null = ({call for size, call in calls if (size > 1) == many} for many in (True, False))
+    assert chain == set(range(6)) and len(null) == 1 and not chain & null
