@@ -305,3 +305,21 @@ def test_an_agent_kept_alone_decides_as_in_the_team(build, share):
     together, own = team.propose(obs, noise), alone.propose(obs[:, :, 1:2], noise[..., 1:2, :])
     assert_close(own[0], together[0][..., 1:2, :])
     assert_close(own[1], together[1][..., 1:2])
+
+
+def test_a_candidate_is_drawn_from_the_softmax_of_the_weighted_values(build):
+    algorithm, q = build(act_weight=2.0), torch.tensor([0.0, 0.5, 1.0])
+    candidates = torch.tensor([-0.5, 0.1, 0.7]).view(1, 1, 3, 1, 1).expand(2, 8000, 3, 3, 4)
+    algorithm.propose = lambda obs, noise: (candidates, q.view(1, 1, 3, 1).expand(2, 8000, 3, 3))
+    algorithm.acting_noise = lambda *shape, call=0: torch.randn(2, 8000, 3, 3)
+    taken = algorithm.act(torch.zeros(2, 8000, 3, 5))[0][..., 0]
+    shares = torch.stack([(taken - a).abs().lt(1e-6).float().mean((1, 2)) for a in (-0.5, 0.1, 0.7)], -1)
+    assert_close(shares, (2 * q).softmax(0).expand(2, 3), atol=0.012, rtol=0)
+
+
+def test_the_critic_has_one_value_and_a_rate_of_its_own(build):
+    algorithm, same = build(), build(critic_learning_rate=0.0, share_parameters=True)
+    assert algorithm.nets["critic"](torch.randn(2, 8, 3, 5), torch.randn(2, 8, 3, 4)).shape == (2, 8, 3, 1)
+    assert algorithm.learning_rates() == {"critic": 1e-3} and same.learning_rates() == {"critic": 1e-4}
+    groups = [{len(p) for p in each.nets["score"].parameters()} for each in (algorithm, same)]
+    assert groups == [{2 * 3}, {2}]

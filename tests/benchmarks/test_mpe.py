@@ -266,6 +266,13 @@ def test_starts_are_uniform_in_their_fields(scenario):
         assert places.std() == pytest.approx(field / math.sqrt(3), rel=0.02)
 
 
+def test_seeds_count_modulo_two_to_the_32():
+    one, other = ParticleWorld("spread", 3), ParticleWorld("spread", 3)
+    one.reset(np.array([-1, 2**32 + 5, 2**33 + 7]))
+    other.reset(np.array([2**32 - 1, 5, 7]))
+    assert np.array_equal(one.agents, other.agents)
+
+
 def play(env, seeds, actions):
     """All views and rewards of episodes under given actions [T,E,3,2]."""
     views, rewards = [env.reset(np.asarray(seeds)).obs], []

@@ -40,14 +40,14 @@ def test_the_scripted_prey_flees_or_goes_home(scenario):
 def test_the_scripted_prey_steers_from_its_velocity_to_the_one_it_wants(scenario):
     """Closed form: away from what is nearer than 0.2, home by 1.2 of its place, 0.92 fast; the force does the rest."""
     rng, marks = np.random.default_rng(0), 2 * SIZES[scenario][1]
-    place, speed = rng.uniform(-1, 1, (2, 300, 2))
+    place, speed = rng.uniform(-1, 1, (2, 300, 2)) * np.array([1, 1.3])[:, None, None]
     threats = rng.uniform(-0.25, 0.25, (300, 3, 2))
     flags = np.ones((300, 2 * (scenario == "world")))
     place[0], threats[0, 0] = 0, 0  # a predator on top of it
     actions = ScriptedPrey(SIZES[scenario][1])(
         np.concatenate([speed, place, rng.normal(size=(300, marks)), threats.reshape(300, 6), flags], 1)
     )
-    assert np.isfinite(actions[0]).all() and (np.abs(actions) == 1).any() and (np.abs(actions) < 1).any()
+    assert np.isfinite(actions[0]).all() and {-1.0, 1.0} < set(actions.ravel().tolist())
     for k in range(1, 300):
         away = sum((-d / np.linalg.norm(d) * max(0.2 - np.linalg.norm(d), 0) for d in threats[k]), np.zeros(2))
         wish = (away / np.linalg.norm(away) if away.any() else away) - 1.2 * place[k]

@@ -138,3 +138,23 @@ def test_targets_move_by_the_rate(build):
     algorithm.move_targets(0.25)
     for old, new, online in zip(before, algorithm.nets["target_critic"].parameters(), now):
         assert_close(new, 0.75 * old + 0.25 * online)
+
+
+def test_a_step_descends_the_sum_of_the_terms_and_reports_numbers(build, make_batch):
+    algorithm, again = build(), build()
+    batch = make_batch(algorithm.spec)
+    reported = algorithm.update(batch)
+    assert not any(value.requires_grad for value in reported.values())
+    trained = [p for p in again.nets.parameters() if p.requires_grad]
+    grads = torch.autograd.grad(sum(loss.sum() for loss in again.losses(batch).values()), trained)
+    for p, g in zip((p for p in algorithm.nets.parameters() if p.requires_grad), grads, strict=True):
+        assert_close(p.grad, g)
+
+
+def test_a_seeds_networks_are_its_part_of_every_weight(build):
+    algorithm, alone = build(), ICQ(build().spec, Config(**RATES), [5])
+    whole = algorithm.nets.state_dict()
+    for name, value in algorithm.seed_state(1).items():
+        assert torch.equal(value, whole[name][len(whole[name]) // 2 :].reshape(value.shape))
+    alone.load_nets(algorithm.seed_state(1))
+    assert alone.nfe() == 1 and ICQ.variant_names() == ["released"]
