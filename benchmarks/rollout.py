@@ -88,9 +88,8 @@ def _wave(
     won, over, void = (np.zeros(env.lanes, bool) for _ in range(3))
     asked = np.arange(env.lanes).reshape(S, -1)  # the lanes of every seed that still need actions, and some to fill up
     while not over.all():
-        obs, legal = (
-            None if part is None else torch.from_numpy(part[asked]).to(device) for part in (view.obs, view.legal)
-        )
+        obs = torch.from_numpy(view.obs[asked]).to(device)
+        legal = None if view.legal is None else torch.from_numpy(view.legal[asked]).to(device)
         with policy.acting_for(torch.from_numpy(asked % (env.lanes // S)).to(device), env.lanes // S):
             chosen, memory = policy.act(obs, legal, memory)
         # NaN from the networks of one seed must not stop the simulator of the others.

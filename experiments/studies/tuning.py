@@ -168,7 +168,8 @@ def scale(task: Task) -> tuple[float, float]:
     """The returns that count as 0 and 1: the task's own scale, or 0 and the best published mean of its data."""
     if task.score:
         return task.score[0], task.score[1]
-    return 0.0, max(e.target[0] for (name, _), e in catalogue(EMBEDDED).items() if name == task.name and e.target)
+    own = [entry for (name, _), entry in catalogue(EMBEDDED).items() if name == task.name]
+    return 0.0, max(target[0] for entry in own if (target := entry.target))
 
 
 def write(file: Path, found: Iterable[tuple[Search, tuned.Choice]]) -> None:

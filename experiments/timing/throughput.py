@@ -59,7 +59,7 @@ def evaluation_seconds(job: Job, host: Host) -> float:
     Episodes count as long as those of the data, where these are there, else as the task's limit. 0 for StarCraft, which
     is not started for an estimate.
     """
-    task, protocol = job.entry.task, job.protocol
+    task, protocol, groups = job.entry.task, job.protocol, (len(job.seeds), -1)
     if ENGINES[task.engine].presence:
         return 0.0
     algorithm, env = build(job, job.seeds, host.device), make_env(task, len(job.seeds), protocol.eval_episodes)
