@@ -67,10 +67,8 @@ def evaluation_seconds(job: Job, host: Host) -> float:
     with contextlib.closing(env):
         for step in range(1 + STEPS):
             began = began if step > 1 else time.perf_counter()  # the first step compiles
-            shown = (
-                None if part is None else torch.from_numpy(part).to(host.device) for part in (view.obs, view.legal)
-            )
-            obs, legal = (None if part is None else part.unflatten(0, (len(job.seeds), -1)) for part in shown)
+            obs = torch.from_numpy(view.obs).to(host.device).unflatten(0, groups)
+            legal = None if view.legal is None else torch.from_numpy(view.legal).to(host.device).unflatten(0, groups)
             actions, memory = algorithm.act(obs, legal, memory)
             view = env.step(actions.flatten(0, 1).cpu().numpy()).view
     pace = (time.perf_counter() - began) / STEPS
