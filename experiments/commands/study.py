@@ -68,9 +68,15 @@ def _tune(args: argparse.Namespace) -> int:
     if args.show:
         print(text(tuning.listing(tuned.choices(args.file))))
         return 0
-    found = tuning.searches(args.suite, args.profile, options.listed(args.algorithms), options.listed(args.families))
+    file = args.file or tuned.own_file()
+    known = tuned.choices(file) if file.is_file() else {}
+    asked = tuning.searches(args.suite, args.profile, options.listed(args.algorithms), options.listed(args.families))
+    found = [search for search in asked if not tuning.is_settled(search, known)]
     if args.profile == "smoke" and not args.file and not args.dry_run:
         raise UserError("--profile smoke: tells nothing about settings; name a --file of its own for what it chooses")
+    if not found:
+        print(f"{file} has all of these searches, by the code of today; `offmarl tune --show` prints it")
+        return 0
     device, jobs = options.find_device(args.device), tuning.unique(found)
     workers = min(options.workers_of(args, device), len(jobs))
     library = options.matmul_of(args, device, args.threads, jobs)
@@ -81,7 +87,6 @@ def _tune(args: argparse.Namespace) -> int:
 
         print(dry_run(*tuning.planned(found, store), host, workers))
         return 0
-    file = args.file or tuned.own_file()
     options.writable(file.parent, "--file")
     try:
         failures = tuning.train(found, store, host, workers)
@@ -89,7 +94,7 @@ def _tune(args: argparse.Namespace) -> int:
         chosen = [(search, choice) for search in found if (choice := tuning.choose(search, store))]
         tuning.write(file, chosen)
     print(text(tuning.listing(tuned.choices(file))))
-    print(f"\nwritten: {file}: {len(chosen)} of {len(found)} searches are complete")
+    print(f"\nwritten: {file}: {len(asked) - len(found) + len(chosen)} of {len(asked)} searches are complete")
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
     return 1 if failures else 0

@@ -140,19 +140,30 @@ def choose(search: Search, store: Store) -> tuned.Choice | None:
         sound = [score for score in scores if score is not None]
         trials.append(tuned.Trial(settings=settings, scores=sound if len(sound) == len(scores) else []))
     best = max(trials, key=lambda trial: (trial.score, trial.settings == search.paper))
-    first = search.jobs[0]
-    sums = {job.task: code_sums(job.algorithm, job.task) for job in search.trials[0][1]}
-    return tuned.Choice(
-        settings=best.settings,
-        paper=search.paper,
-        profile=first.profile,
-        seeds=list(first.seeds),
-        steps=first.protocol.steps,
-        date=date.fromisoformat(max(record["finished"] for record in records.values())[:10]),
-        data={f"{job.task}:{job.quality}": job.protocol.data for job in search.trials[0][1]},
-        code={"method": sums[first.task]["method"], **{task: own["task"] for task, own in sums.items()}},
-        trials=trials,
-    )
+    finished = date.fromisoformat(max(record["finished"] for record in records.values())[:10])
+    return tuned.Choice(settings=best.settings, date=finished, trials=trials, **_facts(search))
+
+
+def is_settled(search: Search, known: tuned.Choices) -> bool:
+    """Whether a file has what this search would find: the same trials on the same data, by the code of today."""
+    choice = known.get(search.suite, {}).get(search.family, {}).get(search.method)
+    if not choice or [trial.settings for trial in choice.trials] != [settings for settings, _ in search.trials]:
+        return False
+    return all(getattr(choice, name) == value for name, value in _facts(search).items())
+
+
+def _facts(search: Search) -> dict[str, Any]:
+    """What decides the outcome of a search."""
+    first, (_, jobs) = search.jobs[0], search.trials[0]
+    sums = {job.task: code_sums(job.algorithm, job.task) for job in jobs}
+    return {
+        "paper": search.paper,
+        "profile": first.profile,
+        "seeds": list(first.seeds),
+        "steps": first.protocol.steps,
+        "data": {f"{job.task}:{job.quality}": job.protocol.data for job in jobs},
+        "code": {"method": sums[first.task]["method"], **{task: own["task"] for task, own in sums.items()}},
+    }
 
 
 def _score(job: Job, records: list[Any]) -> float | None:

@@ -216,12 +216,24 @@ def test_tune_trains_chooses_writes_and_continues(few_episodes, tmp_path, capsys
     lost = sorted(runs)[0]
     lost.unlink()
     capsys.readouterr()
+    assert main(words) == 0  # the file has it all, whatever the store has
+    assert "has all of these searches" in capsys.readouterr().out and not lost.exists()
+    (tmp_path / "mine.yaml").unlink()
     assert main(words) == 0
     assert "1 of 1 searches are complete" in capsys.readouterr().out
     assert (tmp_path / "mine.yaml").read_bytes() == first
     assert {path for path, written in runs.items() if path.stat().st_mtime_ns != written} == {lost}
     assert main(["tune", "--show", "--file", str(tmp_path / "mine.yaml")]) == 0
     assert "| continuous | mpe | BC |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("changed", [{}, {"steps": 7}, {"code": {"method": "other"}}, {"seeds": [5, 6]}])
+def test_a_search_is_settled_by_a_file_of_the_same_trials_and_code_alone(search, tmp_path, changed):
+    fill(Store(tmp_path), search, lambda number: number)
+    choice = tuning.choose(search, Store(tmp_path))
+    known = {search.suite: {search.family: {search.method: choice.model_copy(update=changed)}}}
+    assert tuning.is_settled(search, known) == (not changed)
+    assert not tuning.is_settled(search, {})
 
 
 def test_a_search_for_nothing_is_refused(capsys):
