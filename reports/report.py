@@ -50,7 +50,7 @@ def write(
         "table.csv": table.frame().to_csv(index=False),
         "table.tex": writers.latex(table),
         "table.html": None,  # earlier versions wrote it; the site has the table
-        "claims.md": claims.markdown(suite["title"], verdicts) if verdicts else None,
+        "claims.md": claims.markdown(table, verdicts) if verdicts else None,
         "claims.csv": pd.DataFrame(verdicts).to_csv(index=False) if verdicts else None,
         "aggregates.md": aggregates.markdown(pooled) if pooled.rows else None,
         "aggregates.csv": pooled.frame().to_csv(index=False) if pooled.rows else None,
@@ -73,7 +73,7 @@ def write(
     }
     paths = save(folder, texts, drawn | speeds)
     notes = [f"{stem}: not drawn, {NOTHING[stem]}" for stem, figure in drawn.items() if figure is None]
-    notes += [f"{verdict.claim}: {verdict.outcome}" for verdict in verdicts]
+    notes += [f"{verdict.claim}: {verdict.outcome} (at {profile})" for verdict in verdicts]
     return {"paths": paths, "text": writers.plain(table), "notes": notes}
 
 

@@ -14,7 +14,7 @@ import scipy.stats
 from offmarl.reports.tables import aggregates, stats
 from offmarl.reports.tables.markdown import escape
 from offmarl.reports.tables.markdown import table as markdown_table
-from offmarl.reports.tables.table import Table
+from offmarl.reports.tables.table import Table, reduced_networks
 
 LEVEL = 0.05
 RULE = (
@@ -45,10 +45,14 @@ def judge(table: Table, suite: Mapping[str, Any]) -> list[Verdict]:
     return [_judge(claim, table) for claim in suite.get("claims", ())]
 
 
-def markdown(title: str, verdicts: Sequence[Verdict]) -> str:
-    """The verdicts as a table, and their rule."""
+def markdown(table: Table, verdicts: Sequence[Verdict]) -> str:
+    """The verdicts as a table, their rule, and what they are about."""
     rows = [[escape(text) for text in verdict] for verdict in verdicts]
-    return f"### {escape(title)}: the paper's claims\n\n{markdown_table(Verdict._fields, rows)}\n\n{RULE}\n"
+    first, sizes = table.rows[0], reduced_networks(table.rows)
+    about = f"About the runs of the profile {first.profile}, source {first.source}"
+    about += f", whose networks and settings are smaller than the paper's: {sizes}." if sizes else "."
+    parts = [f"### {escape(table.title)}: the paper's claims", markdown_table(Verdict._fields, rows), RULE, escape(about)]
+    return "\n\n".join(parts) + "\n"
 
 
 def _judge(claim: Claim, table: Table) -> Verdict:
