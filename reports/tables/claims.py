@@ -51,7 +51,12 @@ def markdown(table: Table, verdicts: Sequence[Verdict]) -> str:
     first, sizes = table.rows[0], reduced_networks(table.rows)
     about = f"About the runs of the profile {first.profile}, source {first.source}"
     about += f", whose networks and settings are smaller than the paper's: {sizes}." if sizes else "."
-    parts = [f"### {escape(table.title)}: the paper's claims", markdown_table(Verdict._fields, rows), RULE, escape(about)]
+    parts = [
+        f"### {escape(table.title)}: the paper's claims",
+        markdown_table(Verdict._fields, rows),
+        RULE,
+        escape(about),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
