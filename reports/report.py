@@ -61,12 +61,14 @@ def write(
     for kind, rows in {"inference": inference, "training": training, "growth": growth}.items():
         texts |= speed.texts(kind, rows, suite, stale.get(kind, ""))
     colour = figures.colours(table)
+    measured = speed.latest(inference)
     drawn = {
         "curves": figures.learning_curves(table),
-        "speed_return": figures.speed_return(table, speed.latest(inference)),
+        "speed_return": figures.speed_return(table, measured),
         "aggregates": aggregate_figures.draw(pooled, colour),
     }
     speeds = {
+        "speed_return_tasks": figures.speed_return(table, measured, by="task"),
         "inference_time": speed_figures.inference_time(inference, colour),
         "training_time": speed_figures.training_time(training, colour),
         "growth": speed_figures.growth(growth, colour),

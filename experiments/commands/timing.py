@@ -13,7 +13,7 @@ from offmarl.experiments.launch.workers import core_count
 if TYPE_CHECKING:
     from offmarl.experiments.grid.jobs import Job
 
-FIRST = "the first of each group of the suite"
+FIRST = "the first of each group of the suite; all: every one"
 
 
 def bench_options(parser: argparse.ArgumentParser) -> None:
@@ -137,7 +137,8 @@ def _selected(args: argparse.Namespace, suite: str, algorithms: str | None) -> "
     from offmarl.experiments.grid.jobs import jobs
     from offmarl.experiments.grid.suite import load_suite
 
-    tasks = options.listed(args.tasks) or [next(iter(group)) for group in load_suite(suite).groups.values()]
+    first = [next(iter(group)) for group in load_suite(suite).groups.values()]
+    tasks = None if args.tasks == "all" else options.listed(args.tasks) or first
     return jobs(options.request_of(args, suite=suite, algorithms=options.listed(algorithms), tasks=tasks, seeds=[0]))
 
 

@@ -34,7 +34,8 @@ from offmarl.experiments.studies.experiment import Experiment, File, Row, Seeds
 from offmarl.experiments.training.machine import Host
 
 PICTURES = ("learning", "categories")
-QUANTITIES = ("return", "relative", MEAN_Q)
+LOSSES = ("critic", "distillation", "q")  # of MAC-Flow's critics and policies
+QUANTITIES = ("return", "relative", MEAN_Q, *LOSSES)
 Datasets = dict[str, list[str]]  # suite to datasets of it, task:quality
 
 
@@ -231,8 +232,12 @@ def _setting(cell: Mapping[str, Any]) -> str:
 
 
 def evaluations(record: Row, folder: Path) -> Iterator[Row]:
-    """A run's evaluations in its own play: step, mean return, the data's, normalised, the critic's mean if any."""
+    """A run's evaluations in its own play: step, mean return, the data's, normalised, the critic's mean if any.
+
+    And its losses, if any: their means since the evaluation before.
+    """
     curves = pd.read_parquet(folder / "curves.parquet").set_index("step")
+    losses, before = [name for name in LOSSES if name in curves], 0
     data = record["dataset"]["return_mean"]
     low, high = record.get("score") or (0.0, data)
     for evaluation in by_play(record).get(OWN, ()):
@@ -240,4 +245,5 @@ def evaluations(record: Row, folder: Path) -> Iterator[Row]:
         row = {"step": evaluation["step"], "return": value, "data": data, "relative": (value - low) / (high - low)}
         if MEAN_Q in curves:
             row[MEAN_Q] = float(curves[MEAN_Q].loc[: evaluation["step"]].iloc[-1])
-        yield row
+        yield row | curves.loc[before + 1 : evaluation["step"], losses].mean().to_dict()
+        before = evaluation["step"]

@@ -57,25 +57,25 @@ def learning_curves(table: Table) -> Figure | None:
 
 
 @styled
-def speed_return(table: Table, measured: Sequence[Row] = ()) -> Figure | None:
-    """Mean return against the time of one joint decision (ms, log axis): a panel per group, a point per method.
+def speed_return(table: Table, measured: Sequence[Row] = (), by: str = "group") -> Figure | None:
+    """Mean return against the time of one joint decision (ms, log axis): a panel per group or task, a point per method.
 
-    Both are means over the group's datasets that all methods shown have; bars are 95 % intervals of the mean return,
+    Both are means over the panel's datasets that all methods shown have; bars are 95 % intervals of the mean return,
     from three seeds on. Times are those of the runs' own networks, or the `measured` ones (`speed.inference`, of one
-    machine) where there is one for every method and group.
+    machine) where there is one for every method and panel. None by task where each group is one task.
     """
-    shown, source = _with_times([run for run in table.main_runs if run["latency_ms"] > 0], measured)
-    groups = {group: on_common_datasets([run for run in shown if run["group"] == group]) for group in table.groups}
+    shown, source = _with_times([run for run in table.main_runs if run["latency_ms"] > 0], measured, by)
+    units = {run[by]: run["unit"] for run in shown}
+    groups = {group: on_common_datasets([run for run in shown if run[by] == group]) for group in units}
     groups = {group: found for group, found in groups.items() if found[0]}
-    if not groups:
+    if not groups or by == "task" and len(units) == len({run["group"] for run in shown}):
         return None
-    columns, colour = min(len(groups), 2), colours(table)
+    columns, colour = min(len(groups), 2 if len(groups) < 5 else 3), colours(table)
     figure, axes = panels(len(groups), columns, 4.2 * columns + 0.4, 3.2 * math.ceil(len(groups) / columns) + 0.4)
     for axis, (group, (points, datasets)) in zip(axes, groups.items()):
         _draw_points(axis, points, colour)
-        unit = next(row.unit for row in reversed(table.rows) if row.group == group)
-        axis.set(xlabel="time per joint decision (ms, log scale)", ylabel=f"mean {unit}")
-        axis.set_title(f"{group} ({span([datasets], 'dataset')})")
+        axis.set(xlabel="time per joint decision (ms, log scale)", ylabel=f"mean {units[group]}")
+        axis.set_title(f"{group.split('/')[-1]} ({span([datasets], 'dataset')})")
     devices = "; ".join(sorted({run["device"] for run in shown if run["device"]})) or "an unknown device"
     _describe(figure, table, f"times: {source}, on {devices}; {_intervals(table, 'bars')}")
     keys = ("latency_ms", "mean", "ci_low", "ci_high")
@@ -84,14 +84,14 @@ def speed_return(table: Table, measured: Sequence[Row] = ()) -> Figure | None:
     return figure
 
 
-def _with_times(shown: list[Any], measured: Sequence[Row]) -> tuple[list[Any], str]:
-    """The runs with measured times, if all methods have one in all groups; and what times these are."""
+def _with_times(shown: list[Any], measured: Sequence[Row], by: str) -> tuple[list[Any], str]:
+    """The runs with measured times, if all methods have one in all panels; and what times these are."""
     native: Any = pd.DataFrame([row for row in measured if row["sampler"] == NATIVE])
-    times = {} if native.empty else native.groupby(["group", "algorithm"])["headline_ms"].mean().to_dict()
-    if native.empty or any((run["group"], run["algorithm"]) not in times for run in shown):
+    times = {} if native.empty else native.groupby([by, "algorithm"])["headline_ms"].mean().to_dict()
+    if native.empty or any((run[by], run["algorithm"]) not in times for run in shown):
         return shown, "the team on one host, the runs' own networks"
     device = native["device"].iloc[0]
-    found = [run | {"latency_ms": times[run["group"], run["algorithm"]], "device": device} for run in shown]
+    found = [run | {"latency_ms": times[run[by], run["algorithm"]], "device": device} for run in shown]
     size = "reduced" if native["reduced"].any() else "papers'"
     return found, f"one agent, networks of the {size} size, measured on {', '.join(native['task'].unique())}"
 

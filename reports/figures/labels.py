@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from math import isnan
+from typing import Any
 
 import numpy as np
 from adjustText import adjust_text
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 
@@ -40,7 +42,10 @@ def label_points(axis: Axes, points: Mapping[str, Sequence[float]], colour: Mapp
 
     `points`: name to x, y and the ends of its interval (NaN: none). Call it last: it settles the figure's layout.
     """
-    FigureCanvasAgg(axis.get_figure(root=True)).figure.draw_without_rendering()  # by a canvas that measures text
+    figure: Any = axis.get_figure(root=True)
+    if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):  # the first panel's names settle it for all
+        FigureCanvasAgg(figure).figure.draw_without_rendering()  # by a canvas that measures text
+        figure.set_layout_engine("none")
     texts = [
         axis.text(x, y, name, color=colour[name], ha="center", va="center", in_layout=False, zorder=2.4)
         for name, (x, y, *_) in points.items()

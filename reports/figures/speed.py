@@ -3,6 +3,7 @@
 All return a matplotlib figure, or None where nothing was measured. A method has the colour of the other figures.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from math import isnan, nan
 
@@ -79,10 +80,10 @@ def growth(rows: Sequence[Row], colour: dict[str, str]) -> Figure | None:
 
 
 def _where(shown: Sequence[Row]) -> str:
-    """Device and threads, or captured graphs."""
-    first = shown[0]
+    """Device and threads, or captured graphs; over how many tasks means are."""
+    first, tasks = shown[0], Counter(group for group, _ in {(row["group"], row["task"]) for row in shown})
     how = "captured graphs" if first["mode"] == "captured" else span([first["threads"]], "thread")
-    return f"{first['device']}, {how}"
+    return f"{first['device']}, {how}; means over {span(tasks.values(), 'task')} of a group"
 
 
 def _means(shown: Sequence[Row], value: str) -> Means:

@@ -16,6 +16,7 @@ from offmarl.reports.tables.table import span
 COLOUR = {"data": "0.5", "joint": COLOURS["Flow BC"], "policies": COLOURS["MAC-Flow"]}
 NAMES = {"data": "data", "joint": "joint flow", "policies": "policies"}
 LABELS = {"return": "mean return", "mean_q": "mean value Q", "relative": "normalised return"}
+LABELS |= {"critic": "critic loss", "distillation": "policy: distillation", "q": "policy: $-$Q"}
 HINTS = {"covering": "grey: where agents start; crosses: landmarks", "learning": "x axis: gradient steps in thousands"}
 Record = dict[str, Any]
 

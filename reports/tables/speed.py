@@ -124,14 +124,21 @@ def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
 
 
 def latest(rows: Sequence[Row]) -> list[Row]:
-    """The rows of the device that measured last: captured ones on CUDA, else those of the fewest threads."""
+    """The rows of the device that measured last: captured ones on CUDA, else those of the fewest threads.
+
+    Of a group, those of the tasks on which all its methods were measured, so that their means compare.
+    """
     if not rows:
         return []
     device = max(rows, key=lambda row: row["finished"])["device"]
     own = [row for row in rows if row["device"] == device]
     mode = "captured" if any(row["mode"] == "captured" for row in own) else "eager"
     threads = min(row["threads"] for row in own)
-    return [row for row in own if row["mode"] == mode and row["threads"] == threads]
+    own = [row for row in own if row["mode"] == mode and row["threads"] == threads]
+    methods: dict[str, dict[str, set[str]]] = {row["group"]: {} for row in own}
+    for row in own:
+        methods[row["group"]].setdefault(row["task"], set()).add(row["algorithm"])
+    return [row for row in own if methods[row["group"]][row["task"]] == set.union(*methods[row["group"]].values())]
 
 
 def texts(name: str, rows: Sequence[Row], suite: dict, stale: str = "") -> dict[str, str]:

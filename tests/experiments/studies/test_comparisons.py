@@ -10,7 +10,7 @@ from matplotlib.image import imread
 from offmarl.algorithms import registry
 from offmarl.experiments.cli import main
 from offmarl.experiments.store.store import Cell, Store
-from offmarl.experiments.studies.comparisons import comparisons
+from offmarl.experiments.studies.comparisons import LOSSES, comparisons
 from offmarl.experiments.training.run import CPU
 from offmarl.reports.studies import verdict
 
@@ -98,7 +98,7 @@ def test_the_online_half_learns_from_play_and_is_evaluated(finished):
     assert first[0] == first[1] and last[0] != last[1]  # one offline half, two ways to go on
 
 
-def test_rows_tell_return_relative_return_and_the_critics_mean(finished):
+def test_rows_tell_return_relative_return_the_critics_mean_and_losses_since_the_evaluation_before(finished):
     record = json.loads((finished / "measurements" / "experiment" / "fig7-smoke.json").read_text())
     (job, *_), *_ = comparisons()["fig7"].jobs("smoke", "embedded").values()
     run = Store(finished / "experiments").read(job.run_ids()[0])
@@ -107,6 +107,9 @@ def test_rows_tell_return_relative_return_and_the_critics_mean(finished):
     assert row["return"] == pytest.approx(np.mean(run["evaluations"][-1]["returns"]))
     assert row["relative"] == pytest.approx((row["return"] - low) / (high - low))
     assert row["data"] == data and np.isfinite(row["mean_q"])
+    curves = pd.read_parquet(finished / "experiments" / "runs" / job.run_ids()[0] / "curves.parquet")
+    second = curves[curves["step"].between(11, 20)]
+    assert len(second) == 10 and all(row[name] == pytest.approx(second[name].mean()) for name in LOSSES)
 
 
 @pytest.mark.parametrize("profile", ["smoke", "quick", "paper"])

@@ -12,7 +12,8 @@ import torch
 from offmarl.algorithms.parts.diffusion import cosine, ddpm
 from offmarl.algorithms.parts.streams import SeedStreams
 from offmarl.benchmarks.latency import Timing
-from offmarl.experiments.cli import main
+from offmarl.experiments.cli import main, parser
+from offmarl.experiments.commands.timing import _selected
 from offmarl.experiments.grid import jobs as grid
 from offmarl.experiments.grid.code import why_stale
 from offmarl.experiments.grid.estimate import duration
@@ -286,6 +287,13 @@ def test_latency_writes_its_rows_into_the_store_and_ends_in_one_line_of_json(tmp
     assert {row["finished"] for row in stored} == {row["finished"] for row in last["rows"]}
     assert all(row["machine"]["device"] and row["code"]["version"] and row["peak_mb"] > 0 for row in stored)
     assert "joint ms" in said.out and "without" in said.out.lower()
+
+
+@pytest.mark.parametrize(("tasks", "count"), [((), 2), (("--tasks", "all"), 8), (("--tasks", "smac/8m"), 1)])
+def test_a_suite_is_measured_on_the_first_task_of_each_group_or_on_all(tasks, count):
+    words = ["latency", "--suite", "smac", *tasks]
+    asked = _selected(parser(words).parse_args(words), "smac", "bc")
+    assert len({job.task for job in asked}) == count
 
 
 def test_what_cannot_be_measured_is_said_and_the_rest_goes_on(monkeypatch, tmp_path, capsys):

@@ -73,6 +73,42 @@ def test_figures_show_the_machine_that_measured_last(measured):
     assert [(row["device"], row["mode"]) for row in shown] == [("a card", "captured")]
 
 
+def test_a_groups_means_are_over_the_tasks_that_all_its_methods_have(measured):
+    measured("latency", "a", headline_ms=1.0)
+    measured("latency", "b", headline_ms=9.0, task="smac/8m")  # of BC alone
+    results = measured("latency", "c", headline_ms=4.0, algorithm="mac_flow")
+    rows = speed.inference(results, SUITE)
+    assert len(rows) == 3 and {row["task"] for row in speed.latest(rows)} == {"smac/3m"}
+    figure = speed_figures.inference_time(rows, {"BC": "black", "MAC-Flow": "red"})
+    assert [bars.patches[0].get_height() for bars in figure.axes[0].containers] == [1.0, 4.0]
+    assert "means over 1 task of a group" in " ".join(figure.get_supxlabel().split())
+
+
+def test_every_task_of_a_suite_has_a_panel_of_its_own_returns_and_times(measured, write_run):
+    finals = {
+        ("smac/3m", "bc"): 10.0,
+        ("smac/3m", "mac_flow"): 11.0,
+        ("smac/8m", "bc"): 12.0,
+        ("smac/8m", "mac_flow"): 9.0,
+    }
+    for (task, method), final in finals.items():
+        results = measured("latency", f"{task[5:]}{method}", task=task, algorithm=method, headline_ms=final + 1)
+        write_run(results, task, "good", method, 0, final)
+    table = tables.build(Records.read(results), SUITE, "smac", "quick", "embedded", {})
+    figure = figures.speed_return(table, speed.inference(results, SUITE), by="task")
+    assert [axis.get_title() for axis in figure.axes] == ["3m (1 dataset)", "8m (1 dataset)"]
+    drawn = [[line for line in axis.get_lines() if line.get_marker() in list("os")] for axis in figure.axes]
+    points = [{(line.get_xdata()[0], line.get_ydata()[0]) for line in lines} for lines in drawn]
+    assert points == [{(11.0, 10.0), (12.0, 11.0)}, {(13.0, 12.0), (10.0, 9.0)}]
+    names = {path.name for path in write(Records.read(results), "smac", SUITE, "quick", "embedded", {})["paths"]}
+    assert "speed_return_tasks.png" in names
+    alone = SUITE | {"groups": {"SMACv1": {"smac/3m": ["good"]}}}
+    assert (
+        figures.speed_return(tables.build(Records.read(results), alone, "smac", "quick", "embedded", {}), by="task")
+        is None
+    )
+
+
 def test_fitted_powers_stand_beside_the_papers(measured):
     teams = [{"agents": n, "calls": 1, "nfe": 1, "agent_ms": 3.0, "total_ms": 0.5 * n**1.5} for n in (2, 4, 8)]
     results = measured("scaling", "a", algorithm="mac_flow", teams=teams)
@@ -120,8 +156,8 @@ def test_speed_against_return_takes_measured_times_where_all_methods_have_them(m
     for method in ("bc", "mac_flow"):
         write_run(results, "smac/3m", "good", method, 0, 15.0)
     runs = [{"group": "SMACv1", "algorithm": name, "latency_ms": 1.0} for name in ("bc", "mac_flow")]
-    partly, source = figures._with_times(runs, speed.inference(results, SUITE))
+    partly, source = figures._with_times(runs, speed.inference(results, SUITE), "group")
     assert [run["latency_ms"] for run in partly] == [1.0, 1.0] and source.endswith("the runs' own networks")
     measured("latency", "b", algorithm="mac_flow", headline_ms=9.0)
-    wholly, source = figures._with_times(runs, speed.inference(results, SUITE))
+    wholly, source = figures._with_times(runs, speed.inference(results, SUITE), "group")
     assert [run["latency_ms"] for run in wholly] == [7.0, 9.0] and "the papers' size" in source and "smac/3m" in source
