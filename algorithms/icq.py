@@ -90,6 +90,11 @@ class ICQ(Algorithm):
         self.data = data
         return data
 
+    @property
+    def goes_online(self) -> bool:
+        """Unless its targets follow the data's episodes."""
+        return not self.config.td_lambda
+
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """TD error on the data's next actions, and advantage-weighted cloning."""
         weights = self.weights("mixer", batch.state)

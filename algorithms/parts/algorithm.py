@@ -95,6 +95,11 @@ class Algorithm(ABC):
         """Read the whole dataset once, before the first update; return it as batches shall show it."""
         return data
 
+    @property
+    def goes_online(self) -> bool:
+        """Whether single transitions are enough, so that it can go on with those of its play."""
+        return type(self).prepare is Algorithm.prepare
+
     @abstractmethod
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Loss terms [S] by name; one gradient step descends their sum."""

@@ -1,4 +1,4 @@
-"""Distances and dependence from samples: 2-Wasserstein distance by exact assignment, mutual information."""
+"""Distances from samples (2-Wasserstein, by exact assignment), and dependence: mutual information, correlation."""
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -43,3 +43,10 @@ def table_information(shares: np.ndarray) -> float:
     independent = shares.sum(1, keepdims=True) * shares.sum(0, keepdims=True)
     played = shares > 0
     return float((shares[played] * np.log(shares[played] / independent[played])).sum())
+
+
+def table_correlation(shares: np.ndarray) -> float:
+    """Correlation of two agents' actions in a table of shares [2,2]; 0 where an agent plays one action alone."""
+    one, other = shares[1].sum(), shares[:, 1].sum()
+    variance = one * (1 - one) * other * (1 - other)
+    return float((shares[1, 1] - one * other) / np.sqrt(variance)) if variance > 1e-12 else 0.0

@@ -3,8 +3,9 @@
 An evaluation draws K joint actions of both from the same noise, at some observations of the game's data, and measures:
 return, share of the best joint actions, 2-Wasserstein distance (exact assignment of the samples), distillation (root of
 the mean squared distance at equal noise, Proposition 4.2), mutual information of two agents' actions at a fixed
-observation, and for continuous actions the value gap beside its bound L_Q W_2 (Proposition 4.3). L_Q is the largest
-gradient norm of Q_tot, the mean of the agents' critics, at five points between matched samples.
+observation, for discrete actions their correlation (and the data's), and for continuous ones the value gap beside its
+bound L_Q W_2 (Proposition 4.3). L_Q is the largest gradient norm of Q_tot, the mean of the agents' critics, at five
+points between matched samples.
 
 Shapes: S seeds, n observations, K samples of each, I agents, O observation, A actions.
 """
@@ -25,7 +26,14 @@ from offmarl.algorithms.parts.streams import SeedStreams
 from offmarl.benchmarks.yaml_files import Strict, packaged
 from offmarl.experiments.errors import check_name
 from offmarl.experiments.grid.config import resolve
-from offmarl.experiments.studies.distances import matched, mutual_information, table, table_information, wasserstein
+from offmarl.experiments.studies.distances import (
+    matched,
+    mutual_information,
+    table,
+    table_correlation,
+    table_information,
+    wasserstein,
+)
 from offmarl.experiments.studies.experiment import Experiment, File, Row, Seeds
 from offmarl.experiments.studies.games import CONTINUOUS, GAMES, Game
 from offmarl.experiments.training.machine import Host
@@ -38,6 +46,7 @@ PICTURES = ("tables", "scatter", "sweep", "curves", "covering")
 QUANTITIES = [f"{who}_{what}" for who in ("joint", "policies") for what in ("return", "best", "information")]
 QUANTITIES += ["return_gap", "wasserstein", "distillation"]
 VALUE_QUANTITIES = ["gap", "bound", "below_bound", "lipschitz"]  # of continuous games
+TABLE_QUANTITIES = [f"{who}_correlation" for who in ("data", "joint", "policies")]  # of discrete ones
 
 
 class Budget(Strict):
@@ -80,7 +89,7 @@ class ToyGame(Experiment):
         check_name("method", self.method, registry())
         for arm in self.arms:
             self.config_of(arm)
-        quantities = [*QUANTITIES, *(VALUE_QUANTITIES if self.game in CONTINUOUS else [])]
+        quantities = [*QUANTITIES, *(VALUE_QUANTITIES if self.game in CONTINUOUS else TABLE_QUANTITIES)]
         self.check(PICTURES, self.arms, quantities, ("trend", "rise") if self.settings else ())
         return self
 
@@ -153,6 +162,9 @@ def _compare(game: Game, obs: np.ndarray, joint: np.ndarray, policies: np.ndarra
     row["return_gap"] = float(abs(returns[0] - returns[1]).mean())
     row["wasserstein"] = float(np.mean([wasserstein(a, b) for a, b in zip(one, other)]))
     row["distillation"] = float(np.sqrt(np.square(one - other).sum(-1).mean()))
+    if game.spec.discrete:
+        found = zip(TABLE_QUANTITIES, (game.actions[None], joint, policies))
+        row |= {name: float(np.mean([table_correlation(table(each)) for each in actions])) for name, actions in found}
     return row
 
 

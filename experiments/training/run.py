@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from offmarl.algorithms.parts.algorithm import LARGEST_Q, OWN, Algorithm
+from offmarl.algorithms.parts.algorithm import LARGEST_Q, OWN
 from offmarl.benchmarks.fingerprint import fingerprint, reference
 from offmarl.benchmarks.latency import Decisions, time_decisions
 from offmarl.benchmarks.rollout import Episodes, lane_seeds, waves
@@ -115,7 +115,7 @@ class Run:
     def go_online(self, phase: OnlinePhase) -> None:
         """Learn from what the method plays. Raises ValueError for one that needs more than single transitions."""
         self.save()
-        if self.sampler.around is not None or type(self.algorithm).prepare is not Algorithm.prepare:
+        if self.sampler.around is not None or not self.algorithm.goes_online:
             raise ValueError(f"{self.job.algorithm} looks at whole episodes or at the whole data, and cannot go online")
         envs = [make_env(self.task, 1, phase.lanes) for _ in self.job.seeds]
         rounds = self.protocol.steps - self.step

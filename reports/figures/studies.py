@@ -1,6 +1,7 @@
 """Figures of the papers' other experiments, drawn from the records that `offmarl experiment` stored."""
 
 import math
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -75,15 +76,20 @@ def _scatter(record: Record) -> Figure:
 
 
 def _sweep(record: Record) -> Figure:
-    """Return and distance by setting: mean over seeds, and the range of the seeds."""
+    """Return, distance and correlation by setting: mean over seeds, and the range of the seeds."""
     last = last_evaluations(pd.DataFrame(record["rows"]))
-    figure, (returns, distance) = panels(2, 2, 6.6, 2.6)
+    count = 3 if "data_correlation" in last else 2  # older records lack it
+    figure, axes = panels(count, count, 3.3 * count, 2.6)
+    returns, distance, *dependence = axes
     for who in ("joint", "policies"):
         _band(returns, last, "setting", f"{who}_return", NAMES[who], COLOUR[who])
     _band(distance, last, "setting", "wasserstein", "joint flow to policies", "black")
     returns.set(ylabel="return", title="returns")
     distance.set(ylabel="$W_2$ of joint actions", title="2-Wasserstein distance")
-    for axis in (returns, distance):
+    for axis, (who, name) in product(dependence, NAMES.items()):
+        _band(axis, last, "setting", f"{who}_correlation", name, COLOUR[who], 4.5 if who == "data" else 1.5)
+        axis.set(ylabel="correlation of actions", title="dependence of two agents")
+    for axis in axes:
         axis.set_xlabel(f"{record['settings']['name']} (share of interacting joint actions)")
         axis.legend(frameon=False)
     return figure
@@ -113,11 +119,11 @@ def _curves(record: Record) -> Figure:
     return figure
 
 
-def _band(axis: Axes, rows: pd.DataFrame, by: str, quantity: str, label: str, colour: str) -> None:
+def _band(axis: Axes, rows: pd.DataFrame, by: str, quantity: str, label: str, colour: str, width: float = 1.5) -> None:
     """Mean over seeds, and a band from the lowest to the highest seed."""
     grouped = rows.groupby(by)[quantity]
     x = np.array(list(grouped.groups))
-    axis.plot(x, grouped.mean(), color=colour, label=label, marker="o", markersize=3)
+    axis.plot(x, grouped.mean(), color=colour, label=label, linewidth=width, marker="o", markersize=3)
     axis.fill_between(x, grouped.min(), grouped.max(), color=colour, alpha=0.2, linewidth=0)
 
 

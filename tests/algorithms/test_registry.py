@@ -57,6 +57,7 @@ ORDER = (
         "build",
         "learning_rates",
         "prepare",
+        "goes_online",
         "losses",
         "act",
         "rewarded",

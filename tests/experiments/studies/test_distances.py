@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from offmarl.experiments.studies.distances import mutual_information, table, table_information, wasserstein
+from offmarl.experiments.studies.distances import (
+    mutual_information,
+    table,
+    table_correlation,
+    table_information,
+    wasserstein,
+)
+from offmarl.experiments.studies.games import payoff
 
 
 def test_a_shifted_sample_is_as_far_as_it_was_shifted():
@@ -43,3 +50,18 @@ def test_information_of_tables():
     assert table_information(np.full((2, 2), 0.25)) == 0.0
     assert table_information(np.eye(2) / 2) == pytest.approx(np.log(2))
     assert table(np.array([[0, 1], [0, 1], [1, 1], [1, 0]])).tolist() == [[0.0, 0.5], [0.25, 0.25]]
+
+
+@pytest.mark.parametrize("zeta", [0.0, 0.25, 0.5, 1.0])
+def test_the_payoff_games_data_are_correlated_by_their_interaction_strength(zeta):
+    actions = payoff(np.random.default_rng(0), 400, zeta).actions
+    assert table_correlation(table(actions)) == pytest.approx(2 * zeta - 1)
+
+
+def test_correlation_of_a_table_is_that_of_its_actions():
+    actions = np.repeat([[0, 0], [0, 1], [1, 1]], [1, 3, 6], 0)
+    assert table_correlation(table(actions)) == pytest.approx(np.corrcoef(actions.T)[0, 1])
+
+
+def test_an_agent_that_always_plays_the_same_is_correlated_with_nobody():
+    assert table_correlation(np.array([[0.0, 0.0], [0.3, 0.7]])) == 0.0

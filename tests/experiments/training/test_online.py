@@ -70,7 +70,7 @@ def test_batches_hold_every_seeds_own_transitions_uniformly(playing):
     assert abs(batch.number[0].float().mean() / (online.count[0] - 1) - 0.5) < 0.03
 
 
-@pytest.mark.parametrize("method", ["bc", "macql", "mac_flow"])
+@pytest.mark.parametrize("method", ["bc", "macql", "mac_flow", "icq", "mabcq"])
 def test_a_seed_plays_the_same_in_any_company(playing, method):
     settings = {"flow_steps": 2} if method == "mac_flow" else {}
     together, alone = playing((3, 5), method, **settings), playing((5,), method, **settings)
@@ -165,9 +165,12 @@ def test_a_run_is_evaluated_where_its_online_phase_begins(small, tmp_path):
     assert [evaluation["step"] for evaluation in record["evaluations"]] == [15, 20, 30]
 
 
-def test_methods_that_need_whole_episodes_say_that_they_cannot(small, tmp_path):
-    tiny = {"width": 8, "multipliers": [1], "norm_groups": 2, "diffusion_steps": 4, "history": 0, "horizon": 2}
-    job = small("madiff_d", **tiny)
+TINY = {"width": 8, "multipliers": [1], "norm_groups": 2, "diffusion_steps": 4, "history": 0, "horizon": 2}
+
+
+@pytest.mark.parametrize(("method", "settings"), [("madiff_d", TINY), ("icq", {"td_lambda": 0.8, "lambda_steps": 3})])
+def test_methods_that_need_whole_episodes_say_that_they_cannot(method, settings, small, tmp_path):
+    job = small(method, **settings)
     phase = OnlinePhase(start=2, lanes=2, share=0.0, noise=0.0)
     job = dataclasses.replace(job, protocol=dataclasses.replace(job.protocol, online=phase))
     with pytest.raises(ValueError, match="whole episodes"):
