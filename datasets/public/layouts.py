@@ -19,7 +19,6 @@ from typing import Any
 
 import h5py
 import numpy as np
-import pandas as pd
 import tensorstore
 
 from offmarl.datasets.damaged import refuse_damaged
@@ -67,6 +66,8 @@ def open_vault(path: Path) -> list[Recording]:
 
     Raises ValueError when a file or a key of the vault is missing or damaged, naming it.
     """
+    import pandas as pd  # here: `doctor` lists files without it
+
     # A small cache of chunks: neighbouring slices share one, which should not be decompressed twice.
     context = tensorstore.Context({"cache_pool": {"total_bytes_limit": 2**28}})
     with refuse_damaged(path, "is not a complete vault"):

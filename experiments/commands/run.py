@@ -42,7 +42,7 @@ def _run(args: argparse.Namespace) -> int:
     from offmarl.experiments.grid import jobs as grid
     from offmarl.experiments.grid.code import treat_stale, why_stale
     from offmarl.experiments.grid.suite import expand
-    from offmarl.experiments.launch.prepare_data import prepare
+    from offmarl.experiments.launch.prepare_data import prepare, writable_cache
     from offmarl.experiments.launch.serial import launch
     from offmarl.experiments.launch.workers import bounded_by_games, check_cluster
     from offmarl.experiments.store.leftovers import clear_leftovers
@@ -75,6 +75,8 @@ def _run(args: argparse.Namespace) -> int:
         _print_unavailable(request)
         return 0
     check_cluster(min(workers, len(left)))
+    if any(job.entry.card() is None for job in left):
+        writable_cache()  # before anything is written
     note_grid(results, request, jobs)
     for fault in prepare([job.entry for job in left], args.source, min(workers, 2)):
         print(f"offmarl: {fault}", file=sys.stderr)  # its jobs fail, and the table says why

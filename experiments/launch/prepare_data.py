@@ -25,7 +25,7 @@ def prepare(entries: Sequence[Entry], source: str, workers: int) -> list[str]:
     missing = [entry for entry in distinct.values() if entry.ready() is None]
     if not missing:
         return []
-    _writable_cache()
+    writable_cache()
     by_task: dict[str, list[str]] = {}
     for entry in missing:
         by_task.setdefault(entry.task.name, []).append(entry.quality)
@@ -48,7 +48,7 @@ def prepare(entries: Sequence[Entry], source: str, workers: int) -> list[str]:
         return [line for job in work for line in job.result()]
 
 
-def _writable_cache() -> None:
+def writable_cache() -> None:
     """Refuse a cache into which nothing can be recorded, before anything is. Raises UserError naming the folder."""
     cache = cache_dir().absolute()
     try:

@@ -61,12 +61,14 @@ def test_a_run_that_was_trained_anew_is_written_anew(tmp_path):
     run_id = Store(tmp_path).run_ids()[0]
     loggers.write("tensorboard", tmp_path, [run_id])
     (file,) = (tmp_path / "tensorboard" / run_id).iterdir()
+    written = file.stat().st_mtime_ns
     loggers.write("tensorboard", tmp_path, [run_id])
-    assert file.exists()
+    assert file.stat().st_mtime_ns == written
     Store(tmp_path).set_aside(run_id, "stale")
     kills.train(tmp_path)
     loggers.write("tensorboard", tmp_path, [run_id])
-    assert not file.exists() and list(events(file.parent))
+    (anew,) = file.parent.iterdir()  # its name is the same within a second
+    assert anew.stat().st_mtime_ns > written and list(events(file.parent))
 
 
 @pytest.mark.parametrize(
