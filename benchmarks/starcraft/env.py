@@ -11,6 +11,7 @@ Source: oxwhirl's smac and smacv2 and InstaDeep's og-marl as they are on GitHub;
 Shapes: E lanes, I agents, O observation, S state, A actions of one agent.
 """
 
+import fcntl
 import os
 import random
 import shutil
@@ -23,6 +24,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from multiprocessing import connection, get_context, parent_process
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,7 @@ from offmarl.benchmarks.env import Step, View
 from offmarl.benchmarks.starcraft.packages import INSTALL, PACKAGES, game_command, home, missing
 from offmarl.benchmarks.tasks import Task
 
+SCRATCH, JUST_MADE = "offmarl-game-", 60.0  # folders of games; seconds in which one may not have its lock yet
 STEP_SECONDS, RESET_SECONDS, CLOSE_SECONDS = 60.0, 300.0, 15.0  # a reset may have to launch the game
 RESTARTS = 3  # failures in a row that a lane may have
 DOCTOR = "offmarl doctor shows what is missing"
@@ -191,7 +194,9 @@ class Worker:
     def __init__(self, task: Task):
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.scratch = tempfile.mkdtemp(prefix="offmarl-game-")
+        self.scratch = tempfile.mkdtemp(prefix=SCRATCH)
+        self.lock = os.open(self.scratch, os.O_RDONLY)  # held until this process ends, however it ends
+        fcntl.flock(self.lock, fcntl.LOCK_EX)
         self.process = context.Process(target=_serve, args=(theirs, task, self.scratch), daemon=True)
         with _variables(self.scratch):
             self.process.start()
@@ -221,6 +226,20 @@ class Worker:
         self.process.join()
         self.pipe.close()
         shutil.rmtree(self.scratch, ignore_errors=True)
+        os.close(self.lock)
+
+
+def _clear_abandoned() -> None:
+    """Remove the folders of trainers that were killed at once with their games, so that nobody was left to do it."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
+        with suppress(OSError):  # held by its trainer, or another's
+            if time.time() - folder.stat().st_mtime > JUST_MADE:
+                lock = os.open(folder, os.O_RDONLY)
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder, ignore_errors=True)
+                finally:
+                    os.close(lock)
 
 
 def _end(workers: dict[int, Worker]) -> None:
@@ -249,6 +268,7 @@ class StarCraftEnv:
         obs, legal = np.zeros((task.agents, task.obs), np.float32), np.zeros((task.agents, task.actions), bool)
         self._seen = [(obs, np.zeros(task.state, np.float32), legal)] * lanes
         self._ends = np.ones((4, lanes), bool)  # done, timeout, won, void
+        _clear_abandoned()
         self._close = weakref.finalize(self, _end, self._workers)  # when the interpreter ends at the latest
         self._start()
 

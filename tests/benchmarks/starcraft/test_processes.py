@@ -1,7 +1,9 @@
 """Games that crash, hang or are killed, and that no process of StarCraft is left."""
 
+import fcntl
 import gc
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -145,3 +147,20 @@ def test_processes_end_with_the_interpreter(world, end):
     assert ended.returncode == (-9 if end else 0)
     assert len(world.notes("game")) == 1
     assert not world.alive(wanted=0) and len(world.notes("made")) == 1  # and the fixture sees that no folder is left
+
+
+def test_folders_of_trainers_killed_with_their_games_are_cleared_and_others_kept(world, make):
+    """Ray kills an actor and all its children at once, so that no process is left to clear up."""
+    scratch = world.root / "scratch"
+    folders = {name: scratch / f"offmarl-game-{name}" for name in ("abandoned", "held", "new")}
+    for folder in folders.values():
+        (folder / "sc-files").mkdir(parents=True)
+    for name in ("abandoned", "held"):
+        os.utime(folders[name], (0, 0))
+    held = os.open(folders["held"], os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    make(real("smac/3m"))
+    assert {name for name, folder in folders.items() if folder.exists()} == {"held", "new"}
+    os.close(held)
+    for name in ("held", "new"):
+        shutil.rmtree(folders[name])
