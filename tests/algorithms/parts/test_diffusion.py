@@ -163,3 +163,32 @@ def test_diffusion_recovers_both_modes_where_a_gaussian_sits_between_them():
     shares = [((ends["diffusion_bc"] - centre).abs() < 0.25).float().mean().item() for centre in (0.7, -0.7)]
     assert shares == [pytest.approx(0.7, rel=0.1), pytest.approx(0.3, rel=0.1)]
     assert ((ends["bc"] - 0.28).abs() < 0.1).all()  # between them, where no data are
+
+
+def test_a_deterministic_step_moves_along_the_predicted_noise():
+    """DDIM, Eq. 12 with sigma 0."""
+    abar, noise, start, seen = cosine(20).float(), torch.full((4,), 0.3), torch.linspace(-0.5, 0.5, 4), []
+
+    def predict(x, time):
+        seen.append(x)
+        return noise
+
+    denoise(ddim(abar, 5), predict, lambda k: start if k == 5 else torch.zeros(4))
+    data = ((start - (1 - abar[16]).sqrt() * noise) / abar[16].sqrt()).clamp(-1, 1)
+    assert_close(seen[1], abar[12].sqrt() * data + (1 - abar[12]).sqrt() * noise)
+
+
+def test_a_solvers_times_are_even_in_the_log_ratio_and_its_steps_of_second_order():
+    """DPM-Solver++, Algorithm 2: equal steps add half the last change of the data, but for the first and the last."""
+    chain = solver(6)
+    ratio = vp(chain.time.double()).logit() / 2
+    ends = vp(torch.tensor([1.0, 1e-3], dtype=torch.float64)).logit() / 2
+    assert_close(ratio, torch.linspace(float(ends[0]), float(ends[1]), 6, dtype=torch.float64), rtol=1e-3, atol=1e-3)
+    assert_close(chain.extrapolate, torch.tensor([0.0, 0.5, 0.5, 0.5, 0.5, 0.0]))
+
+
+def test_the_embedding_has_the_transformers_rates():
+    """Vaswani et al. 2017: sines and cosines of rates that fall from 1 to 1/10,000 in equal ratios."""
+    time, rates = torch.tensor([3, 17]), torch.tensor([1.0, 1e4 ** (-1 / 3), 1e4 ** (-2 / 3), 1e-4])
+    angle = time[:, None] * rates
+    assert_close(embed(time, 8), torch.cat([angle.sin(), angle.cos()], -1))

@@ -359,3 +359,42 @@ def test_the_released_null_pass_has_a_draw_of_its_own(build):
     algorithm.act(torch.randn(2, 4, 3, 5))
     chain, null = ({call for size, call in calls if (size > 1) == many} for many in (True, False))
     assert chain == set(range(6)) and len(null) == 1 and not chain & null
+
+
+def test_inverse_dynamics_see_now_and_what_the_plan_has_next(build, monkeypatch):
+    algorithm, memory = build(), None
+    seen, ends = watch(algorithm.nets["inverse"]), torch.rand(2, 4, 3, 8)
+    monkeypatch.setattr(algorithm, "plan", lambda *_: ends)
+    for _ in range(3):
+        obs = torch.rand(2, 4, 3, 5)
+        _, memory = algorithm.act(obs, None, memory)
+    assert_close(seen[-1][0], algorithm.with_ids(algorithm.obs_range.encode(obs)))
+    assert seen[-1][1] is ends
+
+
+def test_a_plan_is_asked_for_the_return_of_now_alone(build, monkeypatch):
+    algorithm, asked = build(return_to_go=True, return_scale=10.0), []
+    monkeypatch.setattr(algorithm, "plan", lambda memory, wanted: asked.append(wanted) or memory[:, :, -1])
+    memory = None
+    for k in range(3):
+        _, memory = algorithm.act(torch.rand(2, 4, 3, 5), None, memory)
+        memory = algorithm.rewarded(memory, torch.full((2, 4, 3), float(k + 1)))
+    left = [1.0]
+    for reward in (1.0, 2.0):
+        left.append((10 * left[-1] - reward) / algorithm.config.discount / 10)
+    assert_close(torch.stack(asked)[:, 0, 0, 0], torch.tensor(left))
+
+
+def test_without_guidance_a_decision_calls_on_its_own_rows_alone(build):
+    for guidance, passes in ((1.0, 1), (2.0, 2)):
+        algorithm = build(guidance=guidance)
+        calls = watch(algorithm.nets["ema_denoiser"])
+        algorithm.plan(torch.rand(2, 4, 3, 3, 8))
+        assert {call[0].shape[1] for call in calls} == {passes * 4 * 3 * 3}
+
+
+def test_a_window_counts_history_and_horizon_together():
+    config = MADiffD.Config(history=3, horizon=5, multipliers=(1, 2, 4))
+    assert config.sizes()["history+horizon"] == (8, 24)
+    with pytest.raises(ValueError, match="multiple of 8"):
+        MADiffD.Config(history=2, horizon=4, multipliers=(1, 1, 1, 1))

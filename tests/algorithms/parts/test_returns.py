@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
+from offmarl.algorithms.parts.planner import ReturnScale
 from offmarl.algorithms.parts.returns import returns_to_go
 
 LENGTHS = st.lists(st.integers(1, 6), min_size=1, max_size=5)
@@ -45,3 +46,9 @@ def test_rewards_are_left_alone():
     kept = rewards.clone()
     returns_to_go(rewards, last, 0.9)
     assert torch.equal(rewards, kept)
+
+
+def test_returns_of_a_narrow_range_fill_the_planners_scale():
+    scale = ReturnScale(1, 0.0)
+    scale.fit(torch.tensor([0.2, 0.3]))
+    assert_close(scale.encode(torch.tensor([0.2, 0.25, 0.3])), torch.tensor([-1.0, 0.0, 1.0]))
