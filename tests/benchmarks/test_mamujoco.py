@@ -234,6 +234,19 @@ def test_legacy_bodies_have_the_masses_published_for_mujoco_2_0(name, published)
     assert step.view.state != pytest.approx(play(name, [0, 1], 1)[2][0].view.state)
 
 
+def test_every_seed_is_a_start_of_its_own():
+    starts = make_env(task("3hopper"), 4).reset(np.array([1, 1 + 64, 1 + 2**20, -1])).state
+    assert len(np.unique(starts, axis=0)) == 4
+
+
+def test_masses_and_inertias_scale_with_the_weight():
+    free, heavy = build(ROBOTS["3hopper"]), build(ROBOTS["3hopper"])
+    set_inertia(free.model, free.data, None)
+    set_inertia(heavy.model, heavy.data, 2 * free.model.body_mass.sum())
+    assert np.allclose(heavy.model.body_mass, 2 * free.model.body_mass)
+    assert np.allclose(heavy.model.body_inertia, 2 * free.model.body_inertia)
+
+
 def test_an_unknown_physics_is_refused():
     with pytest.raises(ValueError, match="'modern'.*native or legacy"):
         make_env(replace(task("3hopper"), roster={"physics": "modern"}), 1)
