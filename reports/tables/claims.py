@@ -93,7 +93,7 @@ def _faster(claim: Claim, other: str, table: Table) -> list[Comparison]:
         for method in (claim["method"], other)
     }
     ours, theirs = times.values()
-    logs = np.array([np.log(theirs[place] / ours[place]) for place in ours.keys() & theirs.keys()])
+    logs = np.array([np.log(theirs[place] / ours[place]) for place in sorted(ours.keys() & theirs.keys())])
     if len(logs) < stats.MIN_SEEDS:
         return [Comparison(f"{table.titles[other]}: runs are missing", 0.0, np.nan)]
     margin = float(logs.mean() - np.log(claim["times"]))
