@@ -41,7 +41,6 @@ class DiffusionBC(Algorithm):
     actions = frozenset({"discrete", "continuous"})
     Config = Config
     tunes = {"schedule": ("cosine", "linear"), "sampler": ("ddpm", "ddim"), "max_grad_norm": (0.0, 1.0)}
-    variants = {"quick": {"diffusion_steps": 20}}
 
     def build(self) -> None:
         """The denoiser: of observation, noisy action and embedded step."""

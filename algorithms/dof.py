@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from offmarl.algorithms.parts import planner
 from offmarl.algorithms.parts.config import choice
-from offmarl.algorithms.parts.planner import SMALL, Planner
+from offmarl.algorithms.parts.planner import Planner
 from offmarl.algorithms.parts.streams import SeedStreams
 from offmarl.algorithms.parts.unet import UNet
 
@@ -59,7 +59,7 @@ class DoF(Planner):
     source_code = "https://github.com/xmu-rl-3dv/DoF"
     attention = False
     Config = Config
-    variants = {"released": {"rows": "all", "null_pass": "dropout"}, "quick": SMALL}
+    variants = {"released": {"rows": "all", "null_pass": "dropout"}}
 
     def views(self) -> Tensor:
         """[1, I], every agent's observations, each in its own row; released: [I, I], one view per agent."""

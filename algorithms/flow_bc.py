@@ -36,7 +36,6 @@ class FlowBC(Algorithm):
     actions = frozenset({"discrete", "continuous"})
     Config = Config
     tunes = {"action_scale": (1.0, 2.0, 4.0, 8.0), "layer_norm": (True, False)}
-    variants = {"quick": {"flow_steps": 5, "action_scale": 4.0}}
 
     def build(self) -> None:
         """The vector field: of observation, noisy action and time."""

@@ -43,5 +43,4 @@ class MAFQL(mac_flow.MACFlow):
             "distillation_over": "mean",
             "normalise_q": True,
         },
-        "quick": mac_flow.MACFlow.variants["quick"],
     }

@@ -81,16 +81,6 @@ class MASfBC(Algorithm):
     actions = frozenset({"continuous"})
     Config = Config
     tunes = {"act_weight": (10.0, 30.0, 100.0, 300.0), "plan_weight": (10.0, 20.0)}
-    variants = {
-        "quick": {
-            "critic_learning_rate": 0.0,
-            "widths": (32, 16),
-            "solver_calls": 8,
-            "candidates": 8,
-            "round_updates": 600,
-            "plan_candidates": 4,
-        }
-    }
 
     def build(self) -> None:
         """The score network and the critic."""

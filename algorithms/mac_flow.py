@@ -107,13 +107,6 @@ class MACFlow(Algorithm):
             "clip_teacher": True,
         },
         "text": {},  # in a suite that trains another variant where `paper` is asked for
-        "quick": {
-            "flow_steps": 5,
-            "action_scale": 4.0,
-            "alpha": 0.3,
-            "normalise_q": True,
-            "distillation_over": "mean",
-        },
         # The ablations of Figures 6 to 9.
         "without_q": {"q_weight": 0.0},
         "without_distillation": {"acts_by": "flow"},

@@ -49,7 +49,6 @@ class MACQL(Algorithm):
     actions = frozenset({"discrete", "continuous"})
     Config = Config
     tunes = {"cql_weight": (0.1, 0.3, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0)}
-    variants = {"quick:continuous": {"cql_actions": 1}}
 
     def build(self) -> None:
         """Twin critics and their targets; for continuous actions the policy and the weight of its entropy."""

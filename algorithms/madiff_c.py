@@ -8,7 +8,7 @@ decentralised methods, since agents act on each other's observations.
 import torch
 from torch import Tensor
 
-from offmarl.algorithms.parts.planner import SMALL, Planner
+from offmarl.algorithms.parts.planner import Planner
 
 
 class MADiffC(Planner):
@@ -20,7 +20,6 @@ class MADiffC(Planner):
     source_code = "https://github.com/zbzhu99/madiff"
     execution = "centralised"
     attention = True
-    variants = {"quick": SMALL}
 
     def views(self) -> Tensor:
         """[1, I]: all agents."""

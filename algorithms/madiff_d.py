@@ -8,7 +8,7 @@ MAC-Flow's MADiff (Appendix F.1).
 import torch
 from torch import Tensor
 
-from offmarl.algorithms.parts.planner import SMALL, Planner
+from offmarl.algorithms.parts.planner import Planner
 
 
 class MADiffD(Planner):
@@ -19,7 +19,6 @@ class MADiffD(Planner):
     paper = "MADiff: Offline Multi-agent Learning with Diffusion Models, NeurIPS 2024"
     source_code = "https://github.com/zbzhu99/madiff"
     attention = True
-    variants = {"quick": SMALL}
 
     def views(self) -> Tensor:
         """[I, I]: agent i in view i."""

@@ -64,7 +64,6 @@ class OM2P(Algorithm):
             "normalise_q": False,
             "layer_norm": False,
         },
-        "quick": {"action_scale": 4.0},
     }
 
     def build(self) -> None:

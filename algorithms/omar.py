@@ -61,7 +61,6 @@ class OMAR(Algorithm):
             "max_grad_norm": 0.5,
         },
         "om2p": {"batch_size": 256, "discount": 0.99},  # as OM2P's methods
-        "quick": {"cql_actions": 3, "search_steps": 2, "search_actions": 4, "search_elites": 4},
     }
 
     def build(self) -> None:

@@ -32,23 +32,6 @@ from offmarl.algorithms.parts.normalise import Normaliser
 from offmarl.algorithms.parts.returns import returns_to_go
 from offmarl.algorithms.parts.unet import UNet
 
-# The `quick` variant: small enough to train and roll out on a laptop.
-SMALL = {
-    "width": 16,
-    "multipliers": (1,),
-    "norm_groups": 2,
-    "history": 0,
-    "horizon": 2,
-    "diffusion_steps": 20,
-    "sampler": "ddim",
-    "ddim_calls": 2,
-    "guidance": 1.0,  # no unconditioned rows
-    "normaliser": "limits",
-    "batch_size": 16,
-    "learning_rate": 4e-3,
-    "decay_steps": 300,  # updates of planners in the quick profile
-}
-
 
 @dataclass(frozen=True)
 class Config(BaseConfig):

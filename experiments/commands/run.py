@@ -43,7 +43,7 @@ def _run(args: argparse.Namespace) -> int:
     from offmarl.experiments.grid.code import treat_stale, why_stale
     from offmarl.experiments.grid.suite import expand
     from offmarl.experiments.launch.prepare_data import prepare, writable_cache
-    from offmarl.experiments.launch.serial import launch
+    from offmarl.experiments.launch.serial import largest_first, launch
     from offmarl.experiments.launch.workers import bounded_by_games, check_cluster
     from offmarl.experiments.store.leftovers import clear_leftovers
     from offmarl.experiments.store.store import Store
@@ -80,7 +80,7 @@ def _run(args: argparse.Namespace) -> int:
     note_grid(results, request, jobs)
     for fault in prepare([job.entry for job in left], args.source, min(workers, 2)):
         print(f"offmarl: {fault}", file=sys.stderr)  # its jobs fail, and the table says why
-    failures = launch(left, results, host, workers)
+    failures = launch(largest_first(left), results, host, workers)
     if args.log:
         from offmarl.experiments.commands import loggers
 

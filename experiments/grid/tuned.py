@@ -48,6 +48,7 @@ class Choice(Strict):
     steps: int  # updates of every trial
     date: date  # of the last trial
     data: Annotated[dict[str, str], AfterValidator(_tuning_datasets)]  # dataset to the key of its content
+    hash: str  # of the settings of all trials, searched or not
     code: dict[str, str]  # sums of the method and of every task
     trials: list[Trial]
 

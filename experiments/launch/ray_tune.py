@@ -29,7 +29,6 @@ import torch
 from ray import tune
 from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig
 
-from offmarl.benchmarks.tasks import tasks
 from offmarl.experiments.environment import chosen_paths, settle
 from offmarl.experiments.errors import first_line
 from offmarl.experiments.grid.jobs import Job, pending
@@ -142,8 +141,6 @@ def run_ray(grid: Sequence[Job], results: Path, host: Host, workers: int) -> lis
         if len(tempfile.gettempdir()) > LONGEST_TMPDIR and os.access("/tmp", os.W_OK):
             where["_temp_dir"] = "/tmp/ray"
     ray.init(**where, logging_level=logging.ERROR, log_to_driver=False)
-    sizes = {task.name: task.agents * task.obs for task in tasks().values()}  # of a team's observations
-    largest_first = sorted(grid, key=lambda job: sizes[job.task], reverse=True)  # a late long job leaves workers idle
     bar = ProgressBar(grid, workers)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the progress bar names a worker that died
     config = {"host": host, "results": results, "driver": uuid.uuid4().hex}
@@ -151,7 +148,7 @@ def run_ray(grid: Sequence[Job], results: Path, host: Host, workers: int) -> lis
         with tempfile.TemporaryDirectory(prefix="offmarl-tune-") as scratch, interruptible() as interrupted:
             tune.Tuner(
                 tune.with_resources(Trial, share),
-                param_space={**config, "job": tune.grid_search(largest_first)},
+                param_space={**config, "job": tune.grid_search(list(grid))},
                 tune_config=TuneConfig(reuse_actors=True),
                 run_config=RunConfig(
                     storage_path=scratch,

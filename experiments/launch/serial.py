@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from offmarl.benchmarks.tasks import tasks
 from offmarl.experiments.errors import first_line
 from offmarl.experiments.grid.jobs import Job
 from offmarl.experiments.launch.exclusive import train_alone
@@ -14,13 +15,19 @@ from offmarl.experiments.training.machine import Host
 
 
 def launch(grid: Sequence[Job], results: Path, host: Host, workers: int) -> list[str]:
-    """Train every job, `workers` at once; return the failures, one line each. One worker needs no Ray."""
+    """Train every job, `workers` at once, in this order; return the failures, one line each. One worker needs no Ray."""
     workers = min(workers, len(grid))
     if workers <= 1:
         return run_serial(grid, results, host) if grid else []
     from offmarl.experiments.launch.ray_tune import run_ray
 
     return run_ray(grid, results, host, workers)
+
+
+def largest_first(grid: Sequence[Job]) -> list[Job]:
+    """The jobs by the size of a team's observations: a long job that starts late leaves workers idle."""
+    sizes = {task.name: task.agents * task.obs for task in tasks().values()}
+    return sorted(grid, key=lambda job: sizes[job.task], reverse=True)
 
 
 def run_serial(grid: Sequence[Job], results: Path, host: Host) -> list[str]:

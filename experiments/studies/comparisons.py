@@ -25,7 +25,7 @@ from offmarl.experiments.grid.config import resolve
 from offmarl.experiments.grid.jobs import Job, OnlinePhase, Request
 from offmarl.experiments.grid.suite import load_suite, profiles, suite_names
 from offmarl.experiments.launch.prepare_data import prepare
-from offmarl.experiments.launch.serial import launch
+from offmarl.experiments.launch.serial import largest_first, launch
 from offmarl.experiments.launch.workers import bounded_by_games, check_cluster
 from offmarl.experiments.store.leftovers import clear_leftovers
 from offmarl.experiments.store.reading import by_play, finished, told
@@ -181,7 +181,7 @@ class Comparison(Experiment):
         check_cluster(workers)
         missing = prepare([job.entry for job in pending], source, min(workers, 2))
         missing += [f"{stale} runs by today's code (stale; --again trains them anew)"] if stale else []
-        missing += launch(pending, store.root, host, workers)
+        missing += launch(largest_first(pending), store.root, host, workers)
         missing += [f"{job.title} ({job.variant}): not done yet" for job in grid.pending(jobs, store, False)]
         rows, failed = [], set()
         for label, job in ((label, job) for label, found in arms.items() for job in found):

@@ -29,7 +29,7 @@ from offmarl.experiments.launch.serial import launch
 from offmarl.experiments.launch.workers import check_cluster
 from offmarl.experiments.store.leftovers import clear_leftovers
 from offmarl.experiments.store.reading import by_play
-from offmarl.experiments.store.store import WITH_RESULT, Store
+from offmarl.experiments.store.store import WITH_RESULT, Store, config_hash
 from offmarl.experiments.training.machine import Host
 
 HEAD = """# What `offmarl tune` chose, by suite, family and method: the settings that the variant `tuned` trains, the
@@ -49,8 +49,8 @@ class Search:
 
     @property
     def jobs(self) -> list[Job]:
-        """Of all trials."""
-        return [job for _, jobs in self.trials for job in jobs]
+        """Of all trials, dataset by dataset."""
+        return [job for jobs in zip(*(jobs for _, jobs in self.trials), strict=True) for job in jobs]
 
 
 def searches(
@@ -162,6 +162,7 @@ def _facts(search: Search) -> dict[str, Any]:
         "seeds": list(first.seeds),
         "steps": first.protocol.steps,
         "data": {f"{job.task}:{job.quality}": job.protocol.data for job in jobs},
+        "hash": config_hash({"jobs": [job.hash for job in search.jobs]}),
         "code": {"method": sums[first.task]["method"], **{task: own["task"] for task, own in sums.items()}},
     }
 
