@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from offmarl.experiments.grid.jobs import Job, Request
 
-VARIANT = "paper, released, quick, tuned, or several: quick+tuned (default: the profile's)"
+VARIANT = "paper, released, tuned, or several: released+tuned (default: the profile's)"
 SUITES = "smac, continuous, om2p, or all of them"
 MOST_SEEDS = 10_000  # of a command
 

@@ -206,16 +206,21 @@ def stored_rows(results: Path, profile: str, source: str) -> tuple[list[Row], di
     Runs with changed settings are not among them. Of two runs of one cell, the one with more evaluations is. A method
     on a dataset where one of its seeds failed, diverged or is stale has no rows.
     """
-    variant, cells, lost = profiles()[profile].variant, {}, {}
+    variants, cells, lost = _variants(profile), {}, {}
+
+    def wanted(cell: Row) -> bool:
+        own = variants.get((cell["algorithm"], cell["task"], cell["quality"]), profiles()[profile].variant)
+        return (cell["profile"], cell["source"], cell["variant"]) == (profile, source, own)
+
     stored = [(store, told(store)) for store in (Store(results), Store(results / "experiments"))]
     for record in (record for _, records in stored for record in records.values()):
         status = "stale" if record["status"] == "done" and why_stale(record) else record["status"]
-        if status != "done" and _place(record["cell"]) == (profile, source, variant):
+        if status != "done" and wanted(record["cell"]):
             lost[record["cell"]["algorithm"], _setting(record["cell"])] = status
     for folder, record in itertools.chain.from_iterable(itertools.starmap(finished, stored)):
         cell = record["cell"]
-        wanted = _place(cell) == (profile, source, variant) and (cell["algorithm"], _setting(cell)) not in lost
-        if wanted and len(by_play(record).get(OWN, ())) > 1:
+        whole = wanted(cell) and (cell["algorithm"], _setting(cell)) not in lost
+        if whole and len(by_play(record).get(OWN, ())) > 1:
             key = record["algorithm"]["title"], _setting(cell), cell["seed"]
             names = dict(zip(("arm", "setting", "seed"), key))
             rows = [names | row for row in evaluations(record, folder)]
@@ -223,8 +228,13 @@ def stored_rows(results: Path, profile: str, source: str) -> tuple[list[Row], di
     return [row for rows in cells.values() for row in rows], dict(sorted(lost.items()))
 
 
-def _place(cell: Row) -> tuple[str, str, str]:
-    return cell["profile"], cell["source"], cell["variant"]
+def _variants(profile: str) -> dict[tuple[str, str, str], str]:
+    """The variant that the first suite with a method and a dataset trains."""
+    found: dict[tuple[str, str, str], str] = {}
+    for suite in map(load_suite, suite_names()):
+        for method, (task, quality) in itertools.product(suite.algorithms, suite.datasets):
+            found.setdefault((method, task, quality), suite.variant(method, suite.profile(profile).variant))
+    return found
 
 
 def _setting(cell: Mapping[str, Any]) -> str:

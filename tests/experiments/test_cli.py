@@ -180,7 +180,7 @@ def test_a_dry_run_counts_cells_and_trains_nothing(small, capsys, tmp_path):
     assert "6 cells: 0 done, 6 pending" in shown
     assert "time: about" in shown and "evaluation" in shown and "disk: at most" in shown
     rows = {line.split()[0]: line.split()[1:] for line in shown.splitlines()}
-    assert rows["bc"] == rows["macql"] == ["quick", "1", "3"]
+    assert rows["bc"] == rows["macql"] == ["paper", "1", "3"]
     assert not (tmp_path / "runs").exists()
 
 

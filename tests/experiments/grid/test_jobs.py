@@ -93,14 +93,15 @@ def test_the_smoke_profile_is_two_maps():
     assert {job.task for job in jobs(Request("smac", "smoke"))} == {"smac/3m", "smac/2s3z"}
 
 
-@pytest.mark.parametrize("name", ["smoke", "quick", "paper"])
+@pytest.mark.parametrize("name", profiles())
 def test_a_job_takes_steps_and_seeds_from_its_profile(name):
     own = load_suite("smac").profiles.get(name)
     facts = profiles()[name].model_dump() | (own.model_dump(exclude_unset=True) if own else {})
     job = only(profile=name)
     assert list(job.seeds) == facts["seeds"]
-    for key in ("steps", "eval_every", "eval_episodes"):
+    for key in ("steps", "eval_episodes"):
         assert getattr(job.protocol, key) == facts[key]
+    assert job.protocol.eval_every == (facts["eval_every"] or facts["steps"] // facts["looks"])
     assert (job.profile, job.variant) == (name, facts["variant"])
 
 
@@ -108,7 +109,7 @@ def test_a_profile_may_give_some_methods_steps_of_their_own():
     own = profiles()["quick"].own_steps
     found = {job.algorithm: job for job in jobs(Request("smac", algorithms=["madiff_d", "mac_flow"]))}
     assert found["madiff_d"].protocol.steps == found["madiff_d"].config.decay_steps == own["madiff_d"]
-    assert found["mac_flow"].protocol.steps == load_suite("smac").profiles["quick"].steps != own["madiff_d"]
+    assert found["mac_flow"].protocol.steps == profiles()["quick"].steps != own["madiff_d"]
     assert {j.protocol.steps for j in jobs(Request("smac", "paper")) if j.algorithm not in ("dof", "madiff_d")} == {
         10**6
     }

@@ -44,12 +44,12 @@ def test_the_record_of_an_accepted_seed_is_valid():
 def test_names_are_bounded_whatever_the_list_and_the_variant(small):
     job = small()
     lists = [(0, 1), tuple(range(100)), tuple(range(1, 101)), MANY, MANY[::-1]]
-    variants = ["quick", "+".join(["quick", "without_igm"] * 40), "+".join(["quick", "without_igm"] * 41)]
+    variants = ["paper", "+".join(["paper", "without_igm"] * 40), "+".join(["paper", "without_igm"] * 41)]
     jobs = [dataclasses.replace(job, seeds=s, variant=v) for s, v in itertools.product(lists, variants)]
     assert max(len(one.key) for one in jobs) + AFFIXES <= 255
     assert len({one.key for one in jobs}) == len(jobs)
     assert len({one.lock_name for one in jobs}) == len(variants)
-    assert job.key == f"smac-3m.good.embedded.bc.quick.smoke.s0.{job.hash}+0,1"  # as older checkpoints are called
+    assert job.key == f"smac-3m.good.embedded.bc.paper.smoke.s0.{job.hash}+0,1"  # as older checkpoints are called
 
 
 def test_a_long_list_of_seeds_trains_is_stopped_continues_and_leaves_nothing(small, tmp_path):

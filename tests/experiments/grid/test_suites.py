@@ -40,7 +40,7 @@ def test_a_method_for_discrete_actions_has_its_reason(name):
     assert grid.unavailable_methods(suite)[name] == "this method is implemented for discrete actions only"
 
 
-@pytest.mark.parametrize("profile", ["smoke", "quick", "paper"])
+@pytest.mark.parametrize("profile", ["smoke", "quick", "standard", "paper"])
 def test_om2ps_four_methods_have_its_batches_discount_and_separate_networks(profile):
     found = jobs(Request("om2p", profile))
     facts = {(job.algorithm, c.batch_size, c.discount, c.share_parameters) for job in found for c in [job.config]}
@@ -72,12 +72,12 @@ def test_ma_fql_is_the_decentralised_baseline_where_om2p_compares_with_it():
         return {job.algorithm: job.variant for job in jobs(Request("om2p", **request))}
 
     assert variants(profile="paper")["ma_fql"] == "om2p" and variants(profile="paper")["om2p"] == "paper"
-    assert variants(profile="quick")["ma_fql"] == "om2p+quick" and variants(profile="quick")["om2p"] == "quick"
+    assert variants(profile="quick")["ma_fql"] == "om2p+tuned" and variants(profile="quick")["om2p"] == "paper+tuned"
     assert variants(variant="released")["ma_fql"] == "om2p" and variants(variant="released")["omar"] == "released"
-    assert variants(variant="quick+without_q")["ma_fql"] == "om2p+quick+without_q"
+    assert variants(variant="tuned+without_q")["ma_fql"] == "om2p+tuned+without_q"
 
 
-@pytest.mark.parametrize("profile", ["smoke", "quick", "paper"])
+@pytest.mark.parametrize("profile", ["smoke", "quick", "standard", "paper"])
 def test_suites_name_the_cells_apart_that_they_train_otherwise(profile):
     """One name of a cell with two settings would put one suite's number into the other's table."""
     seen = {}
@@ -93,8 +93,8 @@ def test_methods_whose_sources_have_a_network_for_each_agent_have_them_by_defaul
 
 
 def test_a_report_knows_the_variants_that_only_other_suites_train():
-    assert suite_facts("continuous", "embedded")[2]["omar"] == {"om2p", "om2p+quick"}
-    assert suite_facts("om2p", "embedded")[2]["omar"] == {"quick", "paper"}
+    assert suite_facts("continuous", "embedded")[2]["omar"] == {"om2p", "om2p+tuned"}
+    assert suite_facts("om2p", "embedded")[2]["omar"] == {"paper+tuned", "paper"}
     assert not any(suite_facts("smac", "embedded")[2][name] for name in load_suite("smac").algorithms)
 
 
@@ -105,7 +105,7 @@ def test_table_2_has_what_the_authors_of_mac_flow_ran_and_the_text_by_name():
     ran, text = mac_flow(profile="paper"), mac_flow(profile="paper", variant="text")
     assert (ran.variant, ran.config.alpha, ran.config.distillation_over) == ("released", 1.0, "mean")
     assert text.config == registry()["mac_flow"].Config()
-    assert mac_flow(profile="quick").variant == "quick"
+    assert mac_flow(profile="quick").variant == "released+tuned"
     named = mac_flow(profile="paper", variant="paper+individual_flow", as_named=True)
     assert named.variant == "paper+individual_flow" and named.config.alpha == 3.0
     assert load_suite("continuous").notes["mac_flow"].keys() == {ran.variant}

@@ -187,7 +187,7 @@ def test_tasks_that_are_none_are_refused_in_a_line(name, tasks, words, tmp_path,
 
 
 def store_run(results, algorithm, title, seed, status="done", **facts):
-    cell = Cell("smac/3m", "good", "embedded", algorithm, "quick", "smoke", seed)
+    cell = Cell("smac/3m", "good", "embedded", algorithm, "paper", "smoke", seed)
     evaluations = [{"step": step, "returns": [float(step)], "won": None, "lengths": [5]} for step in (10, 20)]
     record = {"run_id": cell.run_id("aaaa1111"), "status": status, "reason": "no", "evaluations": evaluations}
     record |= {"algorithm": {"title": title}, "dataset": {"return_mean": 10.0}}

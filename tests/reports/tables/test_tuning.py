@@ -49,5 +49,5 @@ def test_a_table_of_tuned_runs_names_who_has_the_papers_settings(tmp_path, write
         return [text for text in notes if text.startswith("Not tuned")]
 
     assert note("quick") == []
-    (text,) = note("quick+tuned")
+    (text,) = note("released+tuned")
     assert "MAC-Flow (smac)" in text and "BC" not in text
