@@ -62,7 +62,9 @@ class Profile(Strict):
     def changed(self, changes: "ProfileChanges") -> "Profile":
         """The profile with a suite's changes."""
         values = changes.model_dump(exclude_unset=True, exclude_none=True)
-        fixed = {name: self.fixed.get(name, {}) | changes.fixed.get(name, {}) for name in {**self.fixed, **changes.fixed}}
+        fixed = {
+            name: self.fixed.get(name, {}) | changes.fixed.get(name, {}) for name in {**self.fixed, **changes.fixed}
+        }
         return self.model_copy(update=values | {"config": self.config | changes.config, "fixed": fixed})
 
 

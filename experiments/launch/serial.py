@@ -15,7 +15,7 @@ from offmarl.experiments.training.machine import Host
 
 
 def launch(grid: Sequence[Job], results: Path, host: Host, workers: int) -> list[str]:
-    """Train every job, `workers` at once, in this order; return the failures, one line each. One worker needs no Ray."""
+    """Train every job, `workers` at once, in this order; return the failures, a line each. One needs no Ray."""
     workers = min(workers, len(grid))
     if workers <= 1:
         return run_serial(grid, results, host) if grid else []
