@@ -72,7 +72,7 @@ def evaluation_seconds(job: Job, host: Host) -> float:
             actions, memory = algorithm.act(obs, legal, memory)
             view = env.step(actions.flatten(0, 1).cpu().numpy()).view
     pace = (time.perf_counter() - began) / STEPS
-    looks = -(-protocol.steps // protocol.eval_every) * len(protocol.plays)
+    looks = -(-protocol.steps // protocol.eval_every) + len(protocol.plays) - 1  # in all plays at the end alone
     return pace * looks * (job.entry.card() or {}).get("length_mean", task.limit)
 
 

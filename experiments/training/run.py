@@ -124,8 +124,9 @@ class Run:
         self.update = Updates(self.algorithm, self.online)
 
     def evaluate(self) -> Iterator[None]:
-        """Where it is due, play the evaluation episodes of every seed, in each of the protocol's plays that differ.
+        """Where it is due, play the evaluation episodes of every seed: at the end in each of the plays that differ.
 
+        Earlier looks are in the first play alone, which has the standing.
         Yields between waves of episodes; closed there, it leaves the run as it was, so that all are played again.
         """
         if not self.evaluation_due:
@@ -134,7 +135,7 @@ class Run:
         rows, drew_nothing = [], False
         try:
             with self.clock.spend("evaluate_s"):
-                for play in self.protocol.plays:
+                for play in self.protocol.plays if self.over else self.protocol.plays[:1]:
                     if not drew_nothing:
                         self.algorithm.play = play
                         episodes = self.protocol.eval_episodes
