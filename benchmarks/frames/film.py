@@ -1,0 +1,126 @@
+"""Films: what some episodes looked like while anybody played them.
+
+A watched environment is a `BatchEnv` with two more functions: `scene(lane)`, what stays the same in an episode, and
+`frame(lane)`, one row of numbers for each body. Ours are adapters of the same simulators that nothing else imports, so
+that nothing is paid where nobody watches; an adapter that has both functions itself is watched as it is.
+Shapes: E lanes, T actions, K bodies, C columns, I agents, A actions of one agent.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from offmarl.benchmarks.env import BatchEnv, Step, View
+from offmarl.benchmarks.tasks import Task
+
+OURS, THEIRS, NOBODYS = range(3)  # whose a body is
+NOBODY = -1  # a target, or an agent, that there is not
+WATCHED = {"smax": "smax", "particles": "particles", "mujoco": "robots"}  # by engine: the module with its adapter
+
+
+class Body(NamedTuple):
+    """A unit, a particle, a landmark, or a segment of a robot."""
+
+    name: str  # its kind
+    side: int  # OURS, THEIRS or NOBODYS
+    agent: int = NOBODY  # which agent it is, or is moved by
+    size: float = 0.0  # radius
+    health: float = 0.0  # at the start
+    shield: float = 0.0
+    sight: float = 0.0
+
+
+class Scene(NamedTuple):
+    """What stays the same in an episode.
+
+    `kind` says how it is drawn: "units", "particles", or "robot" (segments). `area` is (left, bottom, right, top).
+    `columns` are what a frame has of every body, each with the step to which it may be rounded.
+    """
+
+    kind: str
+    tick: float  # seconds between two frames
+    area: tuple[float, float, float, float]
+    columns: dict[str, float]
+    bodies: list[Body]
+    moves: list[str] = []  # the names of the first discrete actions; those that follow are attacks on THEIRS, in order
+
+
+class Watched(BatchEnv, Protocol):
+    """An adapter that can be watched."""
+
+    def scene(self, lane: int) -> Scene:
+        """What stays the same in the episode that has just begun in a lane."""
+        ...
+
+    def frame(self, lane: int) -> np.ndarray:
+        """What it looks like now: [K,C]. After the end it is the last frame of the episode."""
+        ...
+
+
+def watched(task: Task, lanes: int) -> Watched:
+    """The task's environment, to be watched. Raises ValueError for one that has no pictures."""
+    name = WATCHED.get(task.engine)
+    if name is None:
+        raise ValueError(f"{task.name}: {task.engine} has no pictures")
+    return import_module(f"offmarl.benchmarks.frames.{name}").Watched(task, lanes)
+
+
+@dataclass
+class Take:
+    """One episode."""
+
+    scene: Scene
+    frames: list[np.ndarray]  # [K,C], T + 1 of them
+    actions: list[np.ndarray] = field(default_factory=list)  # [I] or [I,A]
+    rewards: list[float] = field(default_factory=list)  # of the team
+    end: str = ""  # won, lost (what can be won), time limit, over, or broken (its game crashed)
+
+    @property
+    def return_(self) -> float:
+        """The undiscounted return, rounded as evaluations store it."""
+        return round(float(np.sum(self.rewards)), 5)
+
+
+class Film:
+    """A watched environment, which films `episodes` as they are numbered by lane and wave; a `BatchEnv`."""
+
+    def __init__(self, env: Watched, episodes: Collection[int]):
+        self.env, self.lanes, self.wanted, self.waves = env, env.lanes, set(episodes), 0
+        self.takes: dict[int, Take] = {}  # by episode
+
+    def reset(self, seeds: np.ndarray) -> View:
+        """Start an episode in every lane."""
+        view = self.env.reset(seeds)
+        numbers = {lane: self.waves * self.lanes + lane for lane in range(self.lanes)}
+        self.rolling = {lane: n for lane, n in numbers.items() if n in self.wanted}
+        self.takes |= {n: Take(self.env.scene(lane), [self.env.frame(lane)]) for lane, n in self.rolling.items()}
+        self.waves += 1
+        return view
+
+    def step(self, actions: np.ndarray) -> Step:
+        """Advance every episode by one joint action."""
+        step = self.env.step(actions)
+        for lane, number in list(self.rolling.items()):
+            take = self.takes[number]
+            take.frames.append(self.env.frame(lane))
+            take.actions.append(np.array(actions[lane]))
+            take.rewards.append(float(np.mean(step.reward[lane])))
+            if step.done[lane]:
+                take.end = _end(step, lane)
+                del self.rolling[lane]
+        return step
+
+    def close(self) -> None:
+        """Release the simulator."""
+        self.env.close()
+
+
+def _end(step: Any, lane: int) -> str:
+    if step.void is not None and step.void[lane]:
+        return "broken"
+    if step.won is not None and step.won[lane]:
+        return "won"
+    return "time limit" if step.timeout[lane] else "over" if step.won is None else "lost"
