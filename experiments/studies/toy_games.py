@@ -1,13 +1,14 @@
 """The papers' experiments on small games: train, and measure joint flow and policies on the way.
 
-An evaluation draws K joint actions of both from the same noise, at some observations of the game's data, and measures:
-return, share of the best joint actions, 2-Wasserstein distance (exact assignment of the samples), distillation (root of
-the mean squared distance at equal noise, Proposition 4.2), mutual information of two agents' actions at a fixed
-observation, for discrete actions their correlation (and the data's), and for continuous ones the value gap beside its
-bound L_Q W_2 (Proposition 4.3). L_Q is the largest gradient norm of Q_tot, the mean of the agents' critics, at five
-points between matched samples.
+An evaluation plays K episodes of each from some first observations of the game's data: return, reward of the last step
+(`end`), share of the episodes that end in one of the best joint actions (`best`). It draws K joint actions of both from
+the same noise at some observations of the data: 2-Wasserstein distance (exact assignment of the samples), distillation
+(root of the mean squared distance at equal noise, Proposition 4.2), mutual information of two agents' actions at a
+fixed observation, for discrete actions their correlation (and the data's), and for continuous ones the value gap beside
+its bound L_Q W_2 (Proposition 4.3). L_Q is the largest gradient norm of Q_tot, the mean of the agents' critics, at
+five points between matched samples.
 
-Shapes: S seeds, n observations, K samples of each, I agents, O observation, A actions.
+Shapes: S seeds, n observations, K samples of each, T steps, I agents, O observation, A actions.
 """
 
 import inspect
@@ -39,14 +40,15 @@ from offmarl.experiments.studies.games import CONTINUOUS, GAMES, Game
 from offmarl.experiments.training.machine import Host
 from offmarl.experiments.training.method import make_trainer
 
-OBSERVATIONS = 6  # of the data, at which joint actions are drawn
+OBSERVATIONS = 6  # of the data, at which joint actions are drawn; first ones, from which episodes are played
 POINTS = 5  # between two matched samples, where the gradient of Q_tot is taken
 SHOWN = 256  # samples kept for figures
 PICTURES = ("tables", "scatter", "sweep", "curves", "covering")
-QUANTITIES = [f"{who}_{what}" for who in ("joint", "policies") for what in ("return", "best", "information")]
+BOTH = ("joint", "policies")
+QUANTITIES = [f"{who}_{what}" for who in BOTH for what in ("return", "end", "best", "information")]
 QUANTITIES += ["return_gap", "wasserstein", "distillation"]
 VALUE_QUANTITIES = ["gap", "bound", "below_bound", "lipschitz"]  # of continuous games
-TABLE_QUANTITIES = [f"{who}_correlation" for who in ("data", "joint", "policies")]  # of discrete ones
+TABLE_QUANTITIES = [f"{who}_correlation" for who in ("data", *BOTH)]  # of discrete ones
 
 
 class Budget(Strict):
@@ -122,7 +124,7 @@ class ToyGame(Experiment):
     def _train(self, game: Game, arm: str, budget: Budget, host: Host, bar: tqdm) -> tuple[list[Row], Row]:
         """Train an arm on a game: a row for each evaluation and seed, and samples of the trained first seed."""
         method = registry()[self.method](game.spec, self.config_of(arm), budget.seeds, host.device)
-        update = make_trainer(method, game.dataset(), host).update
+        update = make_trainer(method, game.dataset(), host, timeout_bootstrap=True).update
         evaluated = np.linspace(0, budget.steps, budget.evaluations + 1).astype(int).tolist()
         rows = []
         for step in range(budget.steps + 1):
@@ -141,41 +143,75 @@ def toy_games() -> dict[str, ToyGame]:
 
 
 def evaluate(method: Any, game: Game, count: int) -> list[Row]:
-    """Measure joint flow and policies of every seed, by `count` joint actions at each observation."""
-    obs = game.obs[: OBSERVATIONS if game.obs.std() > 0 else 1]
-    joint, policies = sample(method, obs, count)  # [S, n, K, I(, A)]
-    values = [{} for _ in method.seeds] if game.spec.discrete else _value_gap(method, obs, joint, policies)
-    return [_compare(game, obs, *pair) | value for *pair, value in zip(joint, policies, values)]
+    """Measure joint flow and policies of every seed, by `count` episodes and joint actions at each observation."""
+    met = game.obs[:, :-1].reshape(-1, *game.obs.shape[2:])
+    places = OBSERVATIONS if met.std() > 0 else 1  # the same, everywhere, in games of one joint action for two
+    met = met[:: -(-len(met) // places)]
+    joint, policies = sample(method, met, count)  # [S, n, K, I(, A)]
+    played = zip(*(play(method, game, who, places, count)[1] for who in BOTH))
+    values = [{} for _ in method.seeds] if game.spec.discrete else _value_gap(method, met, joint, policies)
+    return [
+        _returns(game, *rewards) | _compare(game, *pair) | value
+        for rewards, *pair, value in zip(played, joint, policies, values)
+    ]
 
 
-def _compare(game: Game, obs: np.ndarray, joint: np.ndarray, policies: np.ndarray) -> Row:
-    """One seed's joint actions [n,K,I(,A)] of joint flow and policies, by themselves and against each other."""
+@torch.no_grad()
+def play(method: Any, game: Game, who: str, places: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Observations [S,n,K,T+1,I,O] and rewards [S,n,K,T] of episodes that joint flow or policies play."""
+    starts = np.repeat(game.obs[:places, 0], count, 0)
+    obs, rewards = [np.repeat(starts[None], len(method.seeds), 0)], []
+    streams = SeedStreams(method.seeds, "looking", method.device)
+    for _ in range(game.actions.shape[1]):
+        noise = streams.normal(*starts.shape[:2], method.spec.actions)
+        actions = _act(method, who, torch.from_numpy(obs[-1]).to(method.device), noise)
+        rewards.append(game.reward(obs[-1], actions))
+        obs.append(game.move(obs[-1], actions) if game.move else obs[-1])
+    shape = len(method.seeds), places, count
+    return np.stack(obs, 2).reshape(*shape, len(obs), *starts.shape[1:]), np.stack(rewards, 2).reshape(*shape, -1)
+
+
+def _returns(game: Game, joint: np.ndarray, policies: np.ndarray) -> Row:
+    """What one seed's episodes paid, from rewards [n,K,T] of joint flow and policies."""
     row: Row = {}
-    returns = []
-    for who, actions in (("joint", joint), ("policies", policies)):
-        n, count = actions.shape[:2]
-        rewards = game.reward(np.repeat(obs, count, 0), actions.reshape(n * count, *actions.shape[2:]))
-        row |= {f"{who}_return": float(rewards.mean()), f"{who}_best": float((rewards >= game.good).mean())}
-        row[f"{who}_information"] = float(np.mean([_information(game, each) for each in actions]))
-        returns.append(rewards.reshape(n, count).mean(1))
-    one, other = (actions.reshape(*actions.shape[:2], -1).astype(float) for actions in (joint, policies))
-    row["return_gap"] = float(abs(returns[0] - returns[1]).mean())
+    for who, rewards in zip(BOTH, (joint, policies)):
+        last = rewards[..., -1]
+        row |= {f"{who}_return": float(rewards.sum(-1).mean()), f"{who}_end": float(last.mean())}
+        row[f"{who}_best"] = float((last >= game.good).mean())
+    row["return_gap"] = float(abs((joint - policies).sum(-1).mean(1)).mean())
+    return row
+
+
+def _compare(game: Game, joint: np.ndarray, policies: np.ndarray) -> Row:
+    """One seed's joint actions [n,K,I(,A)] of joint flow and policies, by themselves and against each other."""
+    pair = joint, policies
+    row = {f"{who}_information": float(np.mean([_information(game, each) for each in x])) for who, x in zip(BOTH, pair)}
+    one, other = (actions.reshape(*actions.shape[:2], -1).astype(float) for actions in pair)
     row["wasserstein"] = float(np.mean([wasserstein(a, b) for a, b in zip(one, other)]))
     row["distillation"] = float(np.sqrt(np.square(one - other).sum(-1).mean()))
     if game.spec.discrete:
-        found = zip(TABLE_QUANTITIES, (game.actions[None], joint, policies))
+        found = zip(TABLE_QUANTITIES, (game.actions[None, :, 0], *pair))
         row |= {name: float(np.mean([table_correlation(table(each)) for each in actions])) for name, actions in found}
     return row
 
 
-@torch.no_grad()
 def sample(method: Any, obs: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Joint actions [S,n,K,I(,A)] of joint flow and policies, from the same noise in every call."""
     repeated = _repeated(method, obs, count)
     noise = SeedStreams(method.seeds, "looking", method.device).normal(*repeated.shape[1:-1], method.spec.actions)
-    points = euler(method.field(repeated), noise, method.config.flow_steps), method.nets["policy"](repeated, noise)
-    joint, policies = (method.decide(x, None).unflatten(1, (len(obs), count)).cpu().numpy() for x in points)
-    return joint, policies
+    joint, policies = (_act(method, who, repeated, noise) for who in BOTH)
+    shape = len(method.seeds), len(obs), count
+    return joint.reshape(*shape, *joint.shape[2:]), policies.reshape(*shape, *policies.shape[2:])
+
+
+@torch.no_grad()
+def _act(method: Any, who: str, obs: Tensor, noise: Tensor) -> np.ndarray:
+    """Joint actions of the joint flow or the policies at obs [S,B,I,O], from noise [S,B,I,A]: [S,B,I(,A)]."""
+    if who == "joint":
+        points = euler(method.field(obs), noise, method.config.flow_steps)
+    else:
+        points = method.nets["policy"](obs, noise)
+    return method.decide(points, None).cpu().numpy()
 
 
 def _repeated(method: Any, obs: np.ndarray, count: int) -> Tensor:
@@ -220,12 +256,14 @@ def q_total(method: Any, obs: Tensor, actions: Tensor) -> Tensor:
 
 
 def _shown(method: Any, game: Game) -> Row:
-    """What a figure draws of data, joint flow and policies: tables of shares, or samples at the first observation."""
-    joint, policies = (x[0, 0] for x in sample(method, game.obs[:1], SHOWN))
+    """What a figure draws of data, joint flow and policies: the places of agents in one episode [T+1,I,2] from the same
+    start, tables of shares, or samples at the first observation."""
+    if game.move:
+        paths = {"data": game.obs[0]} | {who: play(method, game, who, 1, 1)[0][0, 0, 0] for who in BOTH}
+        found = {who: path[..., :2] for who, path in paths.items()} | {"marks": game.obs[0, 0, 0, 2:].reshape(-1, 2)}
+        return {who: values.round(5).tolist() for who, values in found.items()}
+    joint, policies = (x[0, 0] for x in sample(method, game.obs[:1, 0], SHOWN))
+    found = {"data": game.actions[:, 0], "joint": joint, "policies": policies}
     if game.spec.discrete:
-        found = {"data": game.actions, "joint": joint, "policies": policies}
         return {who: table(actions).round(6).tolist() for who, actions in found.items()}
-    found = {"data": game.actions[:SHOWN], "joint": joint, "policies": policies}
-    if game.landmarks:
-        found |= {"starts": game.obs[0, :, :2], "marks": game.obs[0, 0, 2:].reshape(-1, 2)}
-    return {who: values.round(5).tolist() for who, values in found.items()}
+    return {who: values[:SHOWN].round(5).tolist() for who, values in found.items()}

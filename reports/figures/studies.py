@@ -128,17 +128,18 @@ def _band(axis: Axes, rows: pd.DataFrame, by: str, quantity: str, label: str, co
 
 
 def _covering(record: Record) -> Figure:
-    """Figure 13: one joint action of data, joint flow and policies per team size, as lines from start to end."""
+    """Figure 13: one episode of data, joint flow and policies per team size, as the agents' paths."""
     shown = record["shown"]
     figure, axes = panels(3 * len(shown), len(shown), 1.75 * len(shown), 5.6, share=True)
     for place, axis in enumerate(axes):
         row, column = divmod(place, len(shown))
         who, part = list(NAMES)[row], shown[column]
-        starts, marks = np.array(part["starts"]), np.array(part["marks"])
-        ends = starts + np.array(part[who])[0]
-        axis.plot(*np.stack([starts, ends]).transpose(2, 0, 1), color=COLOUR[who], linewidth=0.8, alpha=0.8)
-        axis.scatter(*starts.T, s=4, color="0.6", zorder=3)
-        axis.scatter(*ends.T, s=7, color=COLOUR[who], zorder=3)
+        path, marks = np.array(part[who]), np.array(part["marks"])
+        if "starts" in part:  # older records: many joint actions of one step
+            path = part["starts"] + np.stack([0 * path[0], path[0]])
+        axis.plot(*path.transpose(2, 0, 1), color=COLOUR[who], linewidth=0.8, alpha=0.8)
+        axis.scatter(*path[0].T, s=4, color="0.6", zorder=3)
+        axis.scatter(*path[-1].T, s=7, color=COLOUR[who], zorder=3)
         axis.scatter(*marks.T, s=22, color="black", marker="x", linewidths=0.8, zorder=4)
         axis.set(xlim=(-1.15, 1.15), ylim=(-1.15, 1.15), aspect="equal", xticks=[-1, 0, 1], yticks=[-1, 0, 1])
         axis.set_title(f"{part['setting']} agents" if row == 0 else "")

@@ -3,8 +3,10 @@
 import json
 import math
 
+import numpy as np
 import pytest
 
+from offmarl.reports.figures.studies import draw
 from offmarl.reports.studies import foot, numbers, verdict, write
 
 ROWS = [
@@ -109,3 +111,18 @@ def test_an_experiment_is_written_as_text_table_and_figures_and_cells_are_escape
     text = (folder / "x.md").read_text()
     assert text == out["text"] and "| A&#124;<b>" in text and "**Verdict: cannot tell.**" in text
     assert "Missing: a run: failed." in text and "gaps" not in (folder / "x.csv").read_text()
+
+
+def test_paths_of_episodes_are_drawn_and_of_older_records_with_one_step():
+    """Three agents of data, joint flow and policies, in two records that say the same."""
+    starts, moves = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 3, 2))
+    marks, who = [[0.0, 0.0]] * 3, ("data", "joint", "policies")
+    older = {"starts": starts.tolist(), **{name: [moves.tolist(), (9 * moves).tolist()] for name in who}}
+    newer = {name: [starts.tolist(), (starts + moves).tolist()] for name in who}
+    facts = {"picture": "covering", "profile": "quick", "budget": {"seeds": [0], "samples": 2}}
+    for part in (older, newer):
+        shown = [part | {"setting": 3, "arm": "A", "marks": marks}]
+        lines = [line for axis in draw(record(**facts) | {"shown": shown}).axes[:3] for line in axis.lines]
+        assert np.allclose(
+            [line.get_xydata() for line in lines], np.tile(np.stack([starts, starts + moves], 1), (3, 1, 1))
+        )

@@ -6,8 +6,9 @@
 
 The tests of the files are collected once and run once, to learn which lines each of them reaches and how long it takes.
 Then a forked process for each mutant puts the changed code into the functions that are there, and runs the tests that
-reach the changed lines, the fastest first, until one fails. Tests that compute for more than SLOWEST seconds take no
-part. `equivalent_mutants.yaml` names the changes that change nothing, and why; they are left out.
+reach the changed lines, the fastest first, until one fails; where JAX compiles, then those beside them, then the rest.
+Tests that compute for more than SLOWEST seconds take no part. `equivalent_mutants.yaml` names the changes that change
+nothing, and why; they are left out.
 """
 
 import argparse
@@ -41,6 +42,7 @@ ROOT = Path(__file__).parents[2]
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.yaml")  # file: {"function: changed statement": reason}
 SLOWEST, HANGS = 2.0, 20  # seconds of computing: of a test that takes part; of a mutant that hangs, and so is noticed
 WAITS = 120  # seconds after which a test or a mutant waits for something that does not come
+COMPILING = 10  # times as much of all these where JAX compiles
 PARTS = ("algorithm", "planner", "diffusion", "flow", "gaussian", "normalise", "returns", "mixers")
 SIMULATORS = ("mpe", "mamujoco", "rollout", "smax/starts", "smax/units", "smax/battle", "smax/env", "starcraft/env")
 
@@ -52,7 +54,7 @@ COMPARISONS = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.G
 NAMES = {"amin": "amax", "mean": "sum", "min": "max", "argmax": "argmin", "minimum": "maximum", "any": "all"}
 NAMES |= {new: old for old, new in NAMES.items()}
 MUTE = (ast.Raise, ast.Assert, ast.JoinedStr)  # words for people
-COMPOUND = (ast.If, ast.For, ast.While, ast.With, ast.FunctionDef, ast.Try)
+COMPOUND = (ast.If, ast.For, ast.While, ast.With, ast.withitem, ast.FunctionDef, ast.Try)
 
 
 class Mutant(NamedTuple):
@@ -197,7 +199,7 @@ class TooSlow(BaseException):
     """A test that takes no part."""
 
 
-def reach(items: list[pytest.Item], files: set[str]) -> dict[int, tuple[float, list]]:
+def reach(items: list[pytest.Item], files: set[str], patience: float) -> dict[int, tuple[float, list]]:
     """For every test that passes soon enough, by number: its seconds, and the lines of the files that it reaches."""
     found, lines = {}, set()
 
@@ -218,14 +220,14 @@ def reach(items: list[pytest.Item], files: set[str]) -> dict[int, tuple[float, l
         lines.clear()
         start = time.process_time()
         sys.settrace(calls)
-        signal.setitimer(signal.ITIMER_VIRTUAL, SLOWEST)
-        signal.alarm(WAITS)
+        signal.setitimer(signal.ITIMER_VIRTUAL, patience * SLOWEST)
+        signal.alarm(int(patience * WAITS))
         passed = run(item, items[k + 1] if k + 1 < len(items) else None)
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.alarm(0)
         sys.settrace(None)
         seconds = time.process_time() - start
-        if passed and seconds < SLOWEST:
+        if passed and seconds < patience * SLOWEST:
             found[k] = seconds, sorted(lines)
     signal.signal(signal.SIGVTALRM, before[0])
     signal.signal(signal.SIGALRM, before[1])
@@ -238,7 +240,9 @@ def run(item: pytest.Item, following: pytest.Item | None) -> bool:
     return all(not report.failed for report in reports)
 
 
-def verdicts(file: str, found: list[Mutant | None], tests: list[list[pytest.Item]], functions: dict) -> bytes:
+def verdicts(
+    file: str, found: list[Mutant | None], tests: list[list[pytest.Item]], functions: dict, patience: float = 1
+) -> bytes:
     """For each mutant (None: the file as it is) "+" where a test fails, "-" where all pass, "+" too where it hangs.
 
     All in one forked process, and in another one from there on where a mutant ends it.
@@ -246,8 +250,8 @@ def verdicts(file: str, found: list[Mutant | None], tests: list[list[pytest.Item
 
     def work(say: Callable[[bytes], object]) -> None:
         for mutant, items in zip(found[len(said) :], tests[len(said) :]):
-            signal.setitimer(signal.ITIMER_VIRTUAL, HANGS)
-            signal.alarm(WAITS)
+            signal.setitimer(signal.ITIMER_VIRTUAL, patience * HANGS)
+            signal.alarm(int(patience * WAITS))
             put_in_place(file, mutant, functions)
             pairs = zip(items, [*items[1:], None])
             say(b"-" if all(run(item, following) for item, following in pairs) else b"+")
@@ -285,10 +289,12 @@ class Examination:
         cold = [file for file in self.files if file.startswith("benchmarks/") and Path(file).stem not in NUMPY]
         self.compiled = bool(cold)  # JAX keeps what it compiled, so no test may run before the fork
         if self.compiled:
-            said = in_a_process(lambda say: say(json.dumps(reach(session.items, set(paths.values()))).encode()))
+            said = in_a_process(
+                lambda say: say(json.dumps(reach(session.items, set(paths.values()), COMPILING)).encode())
+            )
             found = {int(k): value for k, value in json.loads(said or b"{}").items()}
         else:  # the children find everything warm
-            found = reach(session.items, set(paths.values()))
+            found = reach(session.items, set(paths.values()), 1)
         reached = {session.items[k]: (seconds, set(map(tuple, lines))) for k, (seconds, lines) in found.items()}
         print(f"{len(reached)} of {len(session.items)} tests take part", flush=True)
         gc.collect()
@@ -308,10 +314,13 @@ class Examination:
         tests = []
         for mutant in found:
             lines = {(path, line) for line in mutant.lines}
-            within = [item for item in reached if self.compiled or reached[item][1] & lines]
-            tests.append(within if self.compiled else sorted(within, key=lambda item: reached[item][0]))
+            there = [item for item in reached if reached[item][1] & lines]
+            beside = {item.path for item in there} if self.compiled else ()  # what one test compiled others use
+            near = [item for item in reached if item.path in beside and item not in there]
+            rest = [item for item in reached if self.compiled and item.path not in beside]
+            tests.append(sorted(there, key=lambda item: reached[item][0]) + near + rest)
         if self.compiled:
-            said = b"".join(verdicts(path, [m], [items], self.functions) for m, items in zip(found, tests))
+            said = b"".join(verdicts(path, [m], [items], self.functions, COMPILING) for m, items in zip(found, tests))
         else:
             said = verdicts(path, [*found, None], [*tests, list(reached)], self.functions)
             if said.endswith(b"+"):

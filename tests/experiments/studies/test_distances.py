@@ -54,7 +54,7 @@ def test_information_of_tables():
 
 @pytest.mark.parametrize("zeta", [0.0, 0.25, 0.5, 1.0])
 def test_the_payoff_games_data_are_correlated_by_their_interaction_strength(zeta):
-    actions = payoff(np.random.default_rng(0), 400, zeta).actions
+    actions = payoff(np.random.default_rng(0), 400, zeta).actions[:, 0]
     assert table_correlation(table(actions)) == pytest.approx(2 * zeta - 1)
 
 
