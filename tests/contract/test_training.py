@@ -6,6 +6,7 @@ from torch.testing import assert_close
 
 from offmarl.algorithms.parts.algorithm import LARGEST_Q
 from offmarl.algorithms.parts.batch import Batch
+from offmarl.algorithms.parts.nets import MLP
 
 SEEDS = (3, 5)
 
@@ -40,6 +41,27 @@ def test_every_trainable_tensor_of_every_seed_moves(build, batch, train):
             new = by_seed(algorithm, k)
             still = [name for name in trainable if torch.equal(old[name], new[name])]
             assert not still, f"seed {SEEDS[k]}, share_parameters={share}"
+
+
+def test_multiplying_known_inputs_once_changes_no_action_loss_or_gradient(build, batch, views, monkeypatch):
+    def outcome():
+        algorithm, (obs, legal) = build(), views
+        losses = algorithm.losses(Batch(*map(doubled, batch())))
+        trained = [p for p in algorithm.nets.parameters() if p.requires_grad]
+        slopes = torch.autograd.grad(sum(value.sum() for value in losses.values()), trained, allow_unused=True)
+        return algorithm.act(obs.double(), legal)[0], losses, [slope for slope in slopes if slope is not None]
+
+    def doubled(x):
+        return x.double() if isinstance(x, torch.Tensor) and x.is_floating_point() else x
+
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)  # so that rounding hides nothing
+    torch.set_default_dtype(torch.float64)
+    try:
+        once = outcome()
+        monkeypatch.setattr(MLP, "given", lambda net, known: lambda x: net(torch.cat([known, x], -1)))
+        assert_close(once, outcome(), rtol=1e-9, atol=1e-9)
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_the_optimiser_holds_the_trainable_parameters_and_nothing_else(build):
