@@ -11,7 +11,7 @@ import torch
 from offmarl.algorithms.madiff_d import MADiffD
 from offmarl.algorithms.parts.batch import TaskSpec
 from offmarl.benchmarks import rollout
-from offmarl.benchmarks.rollout import agent_rewards, evaluate, lane_seeds
+from offmarl.benchmarks.rollout import agent_rewards, evaluate, lane_seeds, waves
 
 SMALL_PLANNER = {"hidden": (16,), "width": 8, "multipliers": (1,), "norm_groups": 2, "horizon": 2}
 
@@ -55,6 +55,11 @@ def test_every_seed_has_its_own_lane_seeds_whichever_seeds_play_with_it():
     seeds = lane_seeds([0, 7, 3], 5).reshape(3, 5)
     assert np.array_equal(seeds[1], lane_seeds([7], 5))
     assert np.array_equal(seeds[2], lane_seeds([3], 64)[:5])
+
+
+def test_lane_seeds_are_those_of_stored_runs():
+    assert lane_seeds([2], 3, first=4).tolist() == [500_200_013, 500_200_014, 500_200_015]
+    assert lane_seeds([0], 1).tolist() == [500_000_003]
 
 
 def test_lane_seeds_differ_between_all_seeds_and_episodes():
@@ -177,9 +182,67 @@ def test_episodes_that_broke_off_are_played_anew(countdown):
     assert min(outcome.returns) > 0
 
 
-def test_games_that_always_break_off_end_in_an_error(countdown):
-    with pytest.raises(RuntimeError, match="crashed before 2 of every seed"):
-        evaluate(Listener(), Breaking(countdown(1), set(range(99))), [3], episodes=2)
+@pytest.mark.parametrize("crashes", [4, 5])
+def test_as_many_games_may_break_off_as_are_wanted_of_all_seeds(countdown, crashes):
+    """Two episodes of two seeds, and one lane of the first seed that breaks off in the first waves."""
+    env = Breaking(countdown(2), set(range(crashes)))
+    if crashes > 4:
+        with pytest.raises(RuntimeError, match="5 evaluation episodes crashed before 2 of every seed"):
+            evaluate(Listener(), env, [3, 5], episodes=2)
+    else:
+        first, second = evaluate(Listener(), env, [3, 5], episodes=2)
+        assert first.lengths == [1 + s % 4 for s in lane_seeds([3], 6).tolist()[4:]]
+        assert second.lengths == [1 + s % 4 for s in lane_seeds([5], 2).tolist()]
+
+
+@pytest.mark.parametrize(("episodes", "pauses"), [(4, 0), (5, 1), (12, 2), (None, 0)])
+def test_between_waves_there_is_a_pause_and_after_the_last_there_is_none(countdown, episodes, pauses):
+    assert len(list(waves(Listener(), countdown(8), [0, 1], episodes=episodes))) == pauses
+
+
+class Keeping(Plain):
+    """Keeps what it was asked for, and a memory of every lane: the seed that its game began with."""
+
+    def __init__(self, memory):
+        self.memory, self.games, self.lanes = memory, [], []
+
+    def act(self, obs, legal=None, memory=None):
+        self.games.append(obs[:, :, 0, 0].numpy())
+        if self.memory == "lanes":
+            assert memory is None or np.array_equal(memory[..., 0], self.games[-1])
+            memory = obs[:, :, 0, :1] if memory is None else memory
+        return torch.zeros(obs.shape[:3], dtype=torch.int64), {"whole": 1} if self.memory == "team" else memory
+
+    def acting_for(self, lanes, total):
+        self.lanes.append((lanes, total))
+        return super().acting_for(lanes, total)
+
+
+@pytest.mark.parametrize("memory", ["none", "lanes", "team"])
+@pytest.mark.parametrize("each", [8, 14, 18, 33])
+def test_running_episodes_and_no_more_than_eight_a_seed_beside_them_are_asked(countdown, each, memory):
+    """Of two seeds with `each` lanes, that end at different steps. A memory of no lanes keeps all of them."""
+    policy, width = Keeping(memory), each
+    outcome = evaluate(policy, countdown(2 * each), [0, 1])
+    seeds = lane_seeds([0, 1], each).reshape(2, each)
+    for step, (games, (lanes, total)) in enumerate(zip(policy.games, policy.lanes, strict=True)):
+        running = seeds % 4 >= step
+        needed = 8 * -(-running.sum(1).max() // 8)
+        width = width if memory == "team" else min(width, needed)
+        assert games.shape == lanes.shape == (2, width) and total == each
+        assert np.array_equal(games, np.take_along_axis(seeds, lanes.numpy(), 1).astype(np.float32))
+        for own, asked in zip(running, lanes.numpy()):
+            assert set(np.flatnonzero(own)) <= set(asked.tolist()) and (np.diff(asked) > 0).all()
+    assert [e.lengths for e in outcome] == (1 + seeds % 4).tolist()
+
+
+def test_returns_have_five_decimals(countdown):
+    class Thirds(type(countdown(1))):
+        def step(self, actions):
+            return super().step(actions)._replace(reward=np.full(self.lanes, 1 / 3))
+
+    lengths = 1 + lane_seeds([0], 4) % 4
+    assert evaluate(Listener(), Thirds(4), [0])[0].returns == [round(float(n) / 3, 5) for n in lengths]
 
 
 def test_finished_lanes_are_not_asked_and_change_nothing(battles, monkeypatch):

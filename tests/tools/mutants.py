@@ -6,7 +6,8 @@
 
 The tests of the files are collected once and run once, to learn which lines each of them reaches and how long it takes.
 Then a forked process for each mutant puts the changed code into the functions that are there, and runs the tests that
-reach the changed lines, the fastest first, until one fails; where JAX compiles, then those beside them, then the rest.
+reach the changed lines, the fastest first, until one fails. JAX does not survive a fork, and games of StarCraft are
+processes that import anew: the mutants of these are tried by a new pytest each, on a copy of the simulators' folder.
 Tests that compute for more than SLOWEST seconds take no part. `equivalent_mutants.yaml` names the changes that change
 nothing, and why; they are left out.
 """
@@ -17,11 +18,13 @@ import copy
 import gc
 import importlib
 import inspect
-import json
 import os
 import random
+import shutil
 import signal
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,11 +45,12 @@ ROOT = Path(__file__).parents[2]
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.yaml")  # file: {"function: changed statement": reason}
 SLOWEST, HANGS = 2.0, 20  # seconds of computing: of a test that takes part; of a mutant that hangs, and so is noticed
 WAITS = 120  # seconds after which a test or a mutant waits for something that does not come
-COMPILING = 10  # times as much of all these where JAX compiles
+COMPILING = 10  # times as much for a test that may compile
 PARTS = ("algorithm", "planner", "diffusion", "flow", "gaussian", "normalise", "returns", "mixers")
 SIMULATORS = ("mpe", "mamujoco", "rollout", "smax/starts", "smax/units", "smax/battle", "smax/env", "starcraft/env")
 
-NUMPY = ("mpe", "mamujoco")  # simulators whose tests never ask JAX
+COPIED = ("benchmarks/smax/", "benchmarks/starcraft/")  # tried in copies
+QUIET = ("-s", "-qq", "--tb=native", "-Wignore", "-pno:randomly", "-pno:cacheprovider", "-pno:xdist")
 
 OPERATORS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult}
 OPERATORS |= {ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd, ast.FloorDiv: ast.Mult, ast.Mod: ast.FloorDiv}
@@ -240,9 +244,7 @@ def run(item: pytest.Item, following: pytest.Item | None) -> bool:
     return all(not report.failed for report in reports)
 
 
-def verdicts(
-    file: str, found: list[Mutant | None], tests: list[list[pytest.Item]], functions: dict, patience: float = 1
-) -> bytes:
+def verdicts(file: str, found: list[Mutant | None], tests: list[list[pytest.Item]], functions: dict) -> bytes:
     """For each mutant (None: the file as it is) "+" where a test fails, "-" where all pass, "+" too where it hangs.
 
     All in one forked process, and in another one from there on where a mutant ends it.
@@ -250,8 +252,8 @@ def verdicts(
 
     def work(say: Callable[[bytes], object]) -> None:
         for mutant, items in zip(found[len(said) :], tests[len(said) :]):
-            signal.setitimer(signal.ITIMER_VIRTUAL, patience * HANGS)
-            signal.alarm(int(patience * WAITS))
+            signal.setitimer(signal.ITIMER_VIRTUAL, HANGS)
+            signal.alarm(WAITS)
             put_in_place(file, mutant, functions)
             pairs = zip(items, [*items[1:], None])
             say(b"-" if all(run(item, following) for item, following in pairs) else b"+")
@@ -263,6 +265,22 @@ def verdicts(
         said += in_a_process(work)
         said += b"+" * (len(said) < len(found))
     return said
+
+
+def in_a_copy(file: str, mutant: Mutant | None, tests: list[pytest.Item]) -> bytes:
+    """The same of one mutant, by tests that import a copy of the file's room with it."""
+    room = Path(file).parts[0]
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(ROOT / room, Path(folder, "offmarl", room), ignore=shutil.ignore_patterns("__pycache__"))
+        if mutant:
+            Path(folder, "offmarl", file).write_text(ast.unparse(mutant.tree))
+        command = [sys.executable, "-m", "pytest", "-x", *QUIET, *(test.nodeid for test in tests)]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        try:
+            done = subprocess.run(command, env=os.environ | {"PYTHONPATH": folder}, timeout=5 * WAITS, **quiet)
+        except subprocess.TimeoutExpired:
+            return b"+"
+    return b"+" if done.returncode else b"-"
 
 
 def put_in_place(file: str, mutant: Mutant | None, functions: dict) -> None:
@@ -286,16 +304,10 @@ class Examination:
         modules = {file: importlib.import_module("offmarl." + file[:-3].replace("/", ".")) for file in self.files}
         paths = {file: str(module.__file__) for file, module in modules.items()}
         self.functions = live(set(paths.values()))
-        cold = [file for file in self.files if file.startswith("benchmarks/") and Path(file).stem not in NUMPY]
-        self.compiled = bool(cold)  # JAX keeps what it compiled, so no test may run before the fork
-        if self.compiled:
-            said = in_a_process(
-                lambda say: say(json.dumps(reach(session.items, set(paths.values()), COMPILING)).encode())
-            )
-            found = {int(k): value for k, value in json.loads(said or b"{}").items()}
-        else:  # the children find everything warm
-            found = reach(session.items, set(paths.values()), 1)
-        reached = {session.items[k]: (seconds, set(map(tuple, lines))) for k, (seconds, lines) in found.items()}
+        self.copied = self.files[0].startswith(COPIED)
+        tests = [test for test in session.items if self.copied or "battles" not in test.fixturenames]
+        found = reach(tests, set(paths.values()), COMPILING if self.copied else 1)  # forked children find all warm
+        reached = {tests[k]: (seconds, set(map(tuple, lines))) for k, (seconds, lines) in found.items()}
         print(f"{len(reached)} of {len(session.items)} tests take part", flush=True)
         gc.collect()
         gc.freeze()  # a child that collects garbage would copy all memory
@@ -315,29 +327,28 @@ class Examination:
         for mutant in found:
             lines = {(path, line) for line in mutant.lines}
             there = [item for item in reached if reached[item][1] & lines]
-            beside = {item.path for item in there} if self.compiled else ()  # what one test compiled others use
+            beside = {item.path for item in there}  # what one test compiled others use
             near = [item for item in reached if item.path in beside and item not in there]
-            rest = [item for item in reached if self.compiled and item.path not in beside]
-            tests.append(sorted(there, key=lambda item: reached[item][0]) + near + rest)
-        if self.compiled:
-            said = b"".join(verdicts(path, [m], [items], self.functions, COMPILING) for m, items in zip(found, tests))
+            rest = [item for item in reached if item.path not in beside]
+            tests.append(sorted(there, key=lambda item: reached[item][0]) + (near + rest) * self.copied)
+        found, tests = [*found, None], [*tests, list(reached)]
+        if self.copied:
+            said = (ord(in_a_copy(file, m, items)) for m, items in zip(found, tests))
         else:
-            said = verdicts(path, [*found, None], [*tests, list(reached)], self.functions)
-            if said.endswith(b"+"):
-                print(f"{file}: after its mutants the tests fail on the file as it is")
+            said = iter(verdicts(path, found, tests, self.functions))
         left = 0
         for mutant, items, noticed in zip(found, tests, said):
-            if noticed == ord("-"):
+            if mutant and noticed == ord("-"):
                 left += 1
                 unseen = "" if items else " (no test gets there)"
-                print(
-                    f"{file}:{mutant.lines[0]} {mutant.function}: {mutant.text}\n    {mutant.change}{unseen}",
-                    flush=True,
-                )
-        self.total, self.left = self.total + len(found), self.left + left
-        caught = len(found) - left
-        share = f"{caught / max(len(found), 1):.1%}"
-        print(f"| {file} | {len(found)} | {caught} | {share} | {equivalent} |", flush=True)
+                where = f"{file}:{mutant.lines[0]} {mutant.function}"
+                print(f"{where}: {mutant.text}\n    {mutant.change}{unseen}", flush=True)
+            elif not mutant and noticed == ord("+"):
+                print(f"{file}: the tests fail on the file as it is")
+        count = len(found) - 1
+        self.total, self.left = self.total + count, self.left + left
+        caught = count - left
+        print(f"| {file} | {count} | {caught} | {caught / max(count, 1):.1%} | {equivalent} |", flush=True)
 
 
 def main() -> int:
@@ -350,14 +361,23 @@ def main() -> int:
     args = parser.parse_args()
     torch.set_num_threads(1)
     os.chdir(ROOT)
-    files = args.files or targets()
-    tests = dict.fromkeys(test for file in files for test in concerning(file))
-    examination = Examination(files, args.limit)
-    plain = ["-s", "-qq", "--tb=native", "-Wignore", "-pno:randomly", "-pno:cacheprovider", "-pno:xdist"]
-    status = pytest.main([*tests, *plain], plugins=[examination])
-    caught = examination.total - examination.left
-    print(f"{caught} of {examination.total} noticed ({caught / max(examination.total, 1):.1%})")
-    return int(status) or int(examination.left > 0.05 * examination.total)
+    with tempfile.TemporaryDirectory() as folder:  # of what JAX compiles, which all processes share
+        os.environ |= {"OFFMARL_TEST_CACHE": folder, "JAX_COMPILATION_CACHE_DIR": folder}
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        return examine(args.files or targets(), args.limit)
+
+
+def examine(files: list[str], limit: int | None) -> int:
+    """Those that are tried in copies come last."""
+    status, total, left = 0, 0, 0
+    for copied in (False, True):
+        if chosen := [file for file in files if file.startswith(COPIED) == copied]:
+            tests = dict.fromkeys(test for file in chosen for test in concerning(file))
+            examination = Examination(chosen, limit)
+            status = status or int(pytest.main([*tests, *QUIET], plugins=[examination]))
+            total, left = total + examination.total, left + examination.left
+    print(f"{total - left} of {total} noticed ({(total - left) / max(total, 1):.1%})")
+    return status or int(left > 0.05 * total)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from offmarl.datasets.check import inspect_dataset
 from offmarl.datasets.embedded import recipes
 from offmarl.datasets.public.boundaries import find_seams, learn_seams
 from offmarl.datasets.public.columns import SLICE_BYTES
+from offmarl.datasets.sampler import Sampler
 from offmarl.experiments.cli import main
 
 
@@ -115,6 +116,22 @@ def test_an_episode_cut_at_the_limit_is_a_time_out_and_counted_by_data_check(mar
     assert np.flatnonzero(data.done).tolist() == last_rows(lengths)[[1, 3]].tolist()
     main(["data", "check", "smac/3m:good", "--source", "og_marl"])
     assert "2 end at the time limit" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_what_follows_the_clock_is_learnt_from_where_a_layout_has_it(recorded, public_data, forge):
+    """OMAR's own files have it, the vault of the same episodes has not."""
+    entry, limit = public_data("omar", "mpe/spread", "expert"), 25
+    story = walks(entry.task, forge, [limit] * 8)
+    following = np.concatenate([one["obs"][1:] for one in story])
+    if recorded:
+        forge.write_npy(entry.paths()[1] / "seed_0_data", forge.rows(story), following)
+    else:
+        forge.write_vault(entry.paths()[0], [forge.rows(story)])
+    batch = Sampler(entry.load()[0], [0, 1], timeout_bootstrap=True).sample(512)
+    assert (batch.number % limit == limit - 1).any() == recorded
+    assert not batch.done.any()
+    assert np.array_equal(batch.next_obs, following[batch.number])
 
 
 @pytest.mark.parametrize("known", [5, 30])

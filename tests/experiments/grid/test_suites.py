@@ -4,6 +4,7 @@ import pytest
 
 from offmarl.algorithms import registry
 from offmarl.benchmarks.tasks import tasks
+from offmarl.datasets.public.sources import sources
 from offmarl.experiments.cli import main
 from offmarl.experiments.commands.report import suite_facts
 from offmarl.experiments.errors import UserError
@@ -114,6 +115,15 @@ def test_table_2_has_what_the_authors_of_mac_flow_ran_and_the_text_by_name():
 def test_only_om2p_values_what_follows_the_clock():
     found = {name: {job.protocol.timeout_bootstrap for job in jobs(Request(name, "smoke"))} for name in suite_names()}
     assert found == {name: {name == "om2p"} for name in suite_names()}
+
+
+def test_what_follows_the_clock_is_valued_only_on_data_whose_flags_say_nothing_of_it():
+    """Sources that mark the clock as an end (`last`, `delimiter`) have suites that end there too."""
+    for suite in map(load_suite, suite_names()):
+        ends = {
+            source.tasks[task].ends for source in sources().values() for task in suite.qualities if task in source.tasks
+        }
+        assert not suite.protocol.timeout_bootstrap or ends == {"limit"}
 
 
 def test_a_suite_may_change_a_profile_and_nothing_else_of_it():
