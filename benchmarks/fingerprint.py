@@ -8,7 +8,7 @@ from importlib.metadata import requires, version
 import numpy as np
 
 from offmarl.benchmarks.random_policy import uniform
-from offmarl.benchmarks.tasks import ENGINES, Task, adapter_module, make_env
+from offmarl.benchmarks.tasks import Task, adapter_module, make_env
 
 STEPS, DECIMALS = 50, 3  # of the reference rollout
 SEED = 800_000_000  # no recording or evaluation uses it
@@ -19,7 +19,7 @@ def fingerprint(task: Task) -> dict[str, str]:
 
     `unlocked` names packages of another version than offmarl requires: simulators change between versions.
     """
-    engine = ENGINES[task.engine]
+    engine = task.simulator
     facts = {"engine": engine.label, **{name: version(name) for name in engine.packages}}
     others = [name for name in engine.packages if _locked().get(name, facts[name]) != facts[name]]
     if others:
@@ -48,7 +48,7 @@ def reference(task: Task) -> dict[str, str]:
 
     Nothing for real StarCraft, which takes minutes to start.
     """
-    return {} if ENGINES[task.engine].presence else {"rollout": _played(task, repr(task))}
+    return {} if task.simulator.presence else {"rollout": _played(task, repr(task))}
 
 
 @cache

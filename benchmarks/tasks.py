@@ -1,10 +1,11 @@
-"""The tasks of the harness, read from tasks.yaml, and the simulators that play them."""
+"""The tasks of the harness, read from tasks.yaml, the user's own, and the simulators that play them."""
 
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from typing import Annotated, Any, Literal
 
+from offmarl.benchmarks import own
 from offmarl.benchmarks.env import BatchEnv
 from offmarl.benchmarks.smax.units import RULES
 from offmarl.benchmarks.yaml_files import Pair, Strict, known_name, packaged
@@ -36,6 +37,24 @@ class Task:
     def short(self) -> str:
         """The name without its family: 3m."""
         return self.name.split("/", 1)[1]
+
+    @property
+    def simulator(self) -> "Engine":
+        """What plays it."""
+        return ENGINES[self.engine]
+
+
+@dataclass(frozen=True)
+class UserTask(Task):
+    """A task of the user's own, whose `roster` holds its rules; with another `code` it is another task."""
+
+    code: str = ""
+
+    @property
+    def simulator(self) -> "Engine":
+        """What its file makes."""
+        own_task = own.registry()[self.name]
+        return Engine(own_task.title, "own.pettingzoo:env_of", tuple(own_task.packages))
 
 
 @dataclass(frozen=True)
@@ -100,16 +119,43 @@ class TaskEntry(Strict):
     note: str = ""
 
 
-@cache
 def tasks() -> dict[str, Task]:
-    """All tasks by name. Raises FileError naming the key of tasks.yaml that is wrong, and the reason."""
+    """All tasks by name: ours, then the user's own.
+
+    Raises FileError naming the key of tasks.yaml that is wrong, and the reason; TaskError for a file of the user's.
+    """
+    return _all_tasks(tuple(own.registry().values()))
+
+
+@cache
+def _all_tasks(users: tuple[own.OwnTask, ...]) -> dict[str, Task]:
     entries = packaged(dict[str, TaskEntry], "offmarl.benchmarks", "tasks.yaml")
-    return {name: Task(name, **entry.model_dump(exclude_unset=True)) for name, entry in entries.items()}
+    ours = {name: Task(name, **entry.model_dump(exclude_unset=True)) for name, entry in entries.items()}
+    families = {task.family for task in ours.values()}
+    for user in users:
+        if user.family in families:
+            raise own.TaskError(f"{user.place}: {user.name}: the family '{user.family}' is offmarl's; name another")
+    return ours | {user.name: _user_task(user) for user in users}
+
+
+def _user_task(user: own.OwnTask) -> UserTask:
+    """The task of a file, with the sizes that its simulator shows."""
+    adapter = adapter_module("own.pettingzoo")
+    try:
+        env = adapter.envs(user, 1)
+        sizes, rules = own.sizes(env), {"reward": user.reward, "clock": user.clock, **getattr(env, "rules", {})}
+        env.close()
+    except Exception as error:
+        told = str(error) if isinstance(error, own.TaskError) else f"cannot be made ({own.first_line(error)})"
+        raise own.TaskError(f"{user.place}: {user.name}: {told}") from error
+    score = None if user.score is None else list(user.score)
+    facts = {"limit": user.limit, "engine": "own", "roster": rules, "score": score, "code": user.code}
+    return UserTask(user.name, user.family, **sizes, **facts)
 
 
 def unavailable(task: Task) -> str:
     """Why the task's simulator cannot run here and what to do; empty where it can. Imports no simulator."""
-    presence = ENGINES[task.engine].presence
+    presence = task.simulator.presence
     return adapter_module(presence).missing(task.engine, task.short) if presence else ""
 
 
@@ -118,14 +164,14 @@ def make_env(task: Task, seeds: int, episodes: int = 1) -> BatchEnv:
 
     Simulators that are too heavy for that have fewer lanes: `episodes_at_once` for each seed.
     """
-    module, name = ENGINES[task.engine].adapter.split(":")
+    module, name = task.simulator.adapter.split(":")
     adapter = getattr(adapter_module(module), name)
     return adapter(task, seeds * min(episodes, getattr(adapter, "episodes_at_once", episodes)))
 
 
 def make_single(task: Task) -> BatchEnv:
     """The task's environment with one lane that steps alone, to time it: others may step lanes in larger chunks."""
-    module, name = ENGINES[task.engine].adapter.split(":")
+    module, name = task.simulator.adapter.split(":")
     adapter = getattr(adapter_module(module), name)
     return getattr(adapter, "single", lambda task: adapter(task, 1))(task)
 

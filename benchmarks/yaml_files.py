@@ -71,6 +71,11 @@ def parse(kind: type[T], place: str, text: str | bytes) -> T:
         raise FileError(f"{place}{where}: is not YAML ({getattr(error, 'problem', None) or 'unreadable'})") from error
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise FileError(f"{place}: write a mapping of names")
+    return validated(kind, place, found)
+
+
+def validated(kind: type[T], place: str, found: dict[str, Any]) -> T:
+    """Values as a model or type. Raises FileError as `parse`."""
     try:
         return TypeAdapter(kind).validate_python(found)
     except ValidationError as error:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from offmarl.benchmarks.tasks import Task
 from offmarl.datasets.dataset import Dataset, file_sum, read, read_folder
 
@@ -126,6 +128,18 @@ class Entry(ABC):
                     raise
         place = self.place()
         return (read(place, self.task) if place.suffix else read_folder(place)), card
+
+
+def write(entry: Entry, data: Dataset, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a dataset's arrays, in one .npz, and its card with these facts into the cache; returns the card."""
+    with replacing(entry.place()) as draft:
+        with draft.open("wb") as out:
+            np.savez(out, **data.arrays())  # type: ignore[arg-type]
+        sha256 = file_sum(draft)
+    card = {"dataset": f"{entry.task.name}:{entry.quality}", "sha256": sha256, **data.statistics(), **facts}
+    with replacing(entry.card_path()) as draft:
+        draft.write_text(json.dumps(card, indent=1))
+    return card
 
 
 @contextmanager

@@ -43,10 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else list(argv)
     args = parser(words).parse_args(words)
     try:
-        if getattr(args, "method_file", None):
-            from offmarl.experiments.commands.method import register_files
-
-            register_files(args.method_file)
+        import_module("offmarl.experiments.commands.options").register(args)
         return args.command(args)
     except KeyboardInterrupt:
         print("\noffmarl: stopped; the same command continues where it was", file=sys.stderr)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 PATHS = ("HOME", "OFFMARL_CACHE", "OFFMARL_DATA", "OFFMARL_PREY", "SC2PATH", "XDG_CACHE_HOME", "HF_HOME")
 SCRATCH = ("TMPDIR", "RAY_TMPDIR", "MPLCONFIGDIR")
-LISTS = ("OFFMARL_ALGORITHMS", "PYTHONPATH")  # joined as in PATH
+LISTS = ("OFFMARL_ALGORITHMS", "OFFMARL_TASKS", "PYTHONPATH")  # joined as in PATH
 REQUIRED = {
     "JAX_PLATFORMS": "cpu",  # battles are small; the accelerator belongs to the networks
     "PYTHONUTF8": "1",  # of the processes that it starts

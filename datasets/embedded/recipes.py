@@ -13,16 +13,14 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
-
 from offmarl.benchmarks.env import Behaviour, cache_dir
 from offmarl.benchmarks.fingerprint import fingerprint
 from offmarl.benchmarks.smax.units import UNITS
 from offmarl.benchmarks.tasks import make_env, tasks
 from offmarl.benchmarks.yaml_files import Pair, Strict, known_name, packaged
 from offmarl.datasets import Quality
-from offmarl.datasets.cache import Entry, Progress, no_progress, replacing
-from offmarl.datasets.dataset import Dataset, file_sum, join
+from offmarl.datasets.cache import Entry, Progress, no_progress, write
+from offmarl.datasets.dataset import Dataset, join
 from offmarl.datasets.embedded import actors as behaviours
 from offmarl.datasets.embedded.controllers import controller
 from offmarl.datasets.embedded.mujoco_policies import Pilot
@@ -137,16 +135,8 @@ class Recipe(Entry):
 
     def make(self, progress: Progress = no_progress) -> dict[str, Any]:
         """Record the dataset, or join it from others, and write it into the cache; returns its card."""
-        data, file = self.record(progress), self.place()
-        with replacing(file) as draft:
-            with draft.open("wb") as out:
-                np.savez(out, **data.arrays())  # type: ignore[arg-type]
-            sha256 = file_sum(draft)
-        card = {
-            "dataset": f"{self.task.name}:{self.quality}",
+        facts = {
             "source": self.source,
-            "sha256": sha256,
-            **data.statistics(),
             "published_mean": self.target[0],
             "published_std": self.target[1],
             "epsilon": self.epsilon,
@@ -154,9 +144,7 @@ class Recipe(Entry):
             "engine": fingerprint(self.task),
             "note": self.task.note,
         }
-        with replacing(self.card_path()) as draft:
-            draft.write_text(json.dumps(card, indent=1))
-        return card
+        return write(self, self.record(progress), facts)
 
     def record(self, progress: Progress) -> Dataset:
         """Record the episodes, or join other datasets' episodes."""

@@ -6,7 +6,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offmarl.experiments.commands.options import examples, find_entries, listed, method_file_option, subcommand
+from offmarl.experiments.commands.options import (
+    examples,
+    find_entries,
+    listed,
+    method_file_option,
+    subcommand,
+    task_option,
+)
 from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.launch.workers import core_count
 
@@ -17,6 +24,7 @@ if TYPE_CHECKING:
 
 
 RECORDED_HERE = "embedded (default), or tuning: what `offmarl tune` chooses settings on"
+FROM = "embedded (default), tuning, og_marl, omiga or omar, or own: of tasks of your own (default with --task)"
 
 
 def data_options(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +35,8 @@ def data_options(parser: argparse.ArgumentParser) -> None:
     add = partial(subcommand, parser.add_subparsers(title="actions", required=True, metavar="ACTION"))
     all_sources, one_source = ("data list", "all sources"), ("data list --source omiga", "one source")
     one = add("list", "list every dataset of every source and where it is", _list, all_sources, one_source)
-    one.add_argument("--source", help="embedded, tuning, og_marl, omiga or omar (default: all)")
+    one.add_argument("--source", help="embedded, tuning, og_marl, omiga, omar or own (default: all)")
+    task_option(one)
 
     text = "download public datasets that are missing or damaged into $OFFMARL_DATA; resumes what was interrupted"
     one_task = ("data get --source omiga --tasks mamujoco/3hopper", "one task")
@@ -41,24 +50,30 @@ def data_options(parser: argparse.ArgumentParser) -> None:
     own = ("data check mine.npz --task mamujoco/3hopper", "a file of your own")
     one = add("check", text, _check, ("data check --source omiga", "the datasets of a source that are here"), own)
     one.add_argument("what", nargs="*", help="smac/3m, smac/3m:good (default: all that are here) or a file.npz")
-    one.add_argument("--source", default="embedded", help="embedded (default), tuning, og_marl, omiga or omar")
-    one.add_argument("--task", help="the task of a file.npz: mamujoco/3hopper")
+    one.add_argument("--source", help=FROM)
+    text = "the task of a file.npz: mamujoco/3hopper; or the file.py of a task of your own: its datasets"
+    one.add_argument("--task", action="append", dest="task_file", default=[], help=text)
 
     text = "write a dataset's card: Markdown and a histogram of its returns"
     one = add("card", text, _card, ("data card smac/3m:good", "into results/cards"))
     one.add_argument("dataset", help="smac/3m:good")
-    one.add_argument("--source", default="embedded", help="embedded (default), tuning, og_marl, omiga or omar")
+    one.add_argument("--source", help=FROM)
+    task_option(one)
     one.add_argument("--out", type=Path, default=Path("results/cards"), help="folder (default: results/cards)")
 
     text = "record embedded datasets now, or a policy of your own"
     own = ("data record --tasks smac/3m --policy random --out random.npz", "random play")
-    one = add("record", text, _record, ("data record --tasks smac/3m", "the embedded datasets of a task"), own)
+    user = ("data record --task my_task.py --policy my_policy.py --out mine.npz", "a script in a task of your own")
+    one = add("record", text, _record, ("data record --tasks smac/3m", "the embedded datasets of a task"), own, user)
     one.add_argument("--tasks", help="smac/3m,smac/8m:good (default: all)")
     one.add_argument("--source", default="embedded", help=RECORDED_HERE)
     one.add_argument("--jobs", type=int, default=core_count(), help="parallel recordings (default: number of cores)")
-    text = "random, or the folder of a run (results/runs/...): record this policy on one task"
-    one.add_argument("--policy", help=text)
+    text = "random, the folder of a run (results/runs/...), or a file.py with a function act(view, rng): record this "
+    one.add_argument("--policy", help=text + "policy on one task")
     method_file_option(one)
+    task_option(one)
+    text = "with --policy, in discrete tasks: the share of actions replaced by random legal ones (default: 0)"
+    one.add_argument("--epsilon", type=float, default=0.0, help=text)
     one.add_argument("--episodes", type=int, default=100, help="with --policy (default: 100)")
     one.add_argument("--out", type=Path, help="with --policy: the file.npz to write")
 
@@ -70,7 +85,7 @@ def data_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(args: argparse.Namespace) -> int:
-    from offmarl.datasets.catalogue import ALL_SOURCES, RECORDED, catalogue
+    from offmarl.datasets.catalogue import ALL_SOURCES, catalogue
     from offmarl.datasets.dataset import is_whole
     from offmarl.datasets.public.releases import data_dir, sources
 
@@ -78,7 +93,7 @@ def _list(args: argparse.Namespace) -> int:
     print(f"{'dataset':34} {'source':8} {'published return':>18} {'ours':>18}  state")
     for source in chosen:
         for (task, quality), entry in catalogue(source).items():
-            theirs = "{:.2f} ± {:.2f}".format(*entry.target) if entry.target else "a mix"
+            theirs = "{:.2f} ± {:.2f}".format(*entry.target) if entry.target else "a mix" if entry.mix else ""
             card = entry.card()
             ours = f"{card['return_mean']:.2f} ± {card['return_std']:.2f}" if card else ""
             state = f"{card['episodes']} episodes, {entry.place()}" if card else entry.state()
@@ -87,8 +102,7 @@ def _list(args: argparse.Namespace) -> int:
                 state = f"damaged: {entry.place()} is not complete; `{again}` makes it anew"
             print(f"{task + ':' + quality:34} {source:8} {theirs:>18} {ours:>18}  {state}")
     for source in chosen:
-        if source not in RECORDED:
-            facts = sources()[source]
+        if facts := sources().get(source):
             print(f"{source}: {facts.title}; {facts.licence}; {facts.page}")
     print(f"public data are in {data_dir()} ($OFFMARL_DATA)")
     return 0
@@ -125,23 +139,31 @@ def _faults(entries: "list[Release]") -> list[str]:
 
 
 def _check(args: argparse.Namespace) -> int:
+    from offmarl.benchmarks import own
     from offmarl.datasets.catalogue import RECORDED
 
-    if args.task is not None or any(name.endswith(".npz") for name in args.what):
-        return _check_file(args)
-    found = find_entries(args.what or None, args.source)
-    entries = [e for e in found if args.what or e.card() or (args.source not in RECORDED and not e.data_missing())]
+    names = [name for name in args.task_file if not name.endswith(".py")]
+    if names or any(name.endswith(".npz") for name in args.what):
+        return _check_file(args.what, names or list(own.registry()))
+    source = _source(args)
+    found = find_entries(args.what or None, source)
+    entries = [e for e in found if args.what or e.card() or (source not in RECORDED and not e.data_missing())]
     if not entries:
-        print(f"offmarl: nothing to check: there is no dataset of {args.source} here", file=sys.stderr)
+        print(f"offmarl: nothing to check: there is no dataset of {source} here", file=sys.stderr)
         return 3
     doubtful = 0
     for entry in entries:
-        print(f"{entry.task.name}:{entry.quality} ({args.source})")
-        for sound, text in _findings(entry, args.source):
+        print(f"{entry.task.name}:{entry.quality} ({source})")
+        for sound, text in _findings(entry, source):
             print(f"  {'  ' if sound else '! '}{text}")
             doubtful += not sound
     print(f"{len(entries)} datasets, {doubtful} doubts")
     return 1 if doubtful else 0
+
+
+def _source(args: argparse.Namespace) -> str:
+    """The source that is asked for; else the embedded one, or the user's own where he names a file."""
+    return args.source or ("own" if args.task_file else "embedded")
 
 
 def _findings(entry: "Entry", source: str) -> "list[Finding]":
@@ -161,14 +183,15 @@ def _findings(entry: "Entry", source: str) -> "list[Finding]":
     return found
 
 
-def _check_file(args: argparse.Namespace) -> int:
+def _check_file(files: list[str], names: list[str]) -> int:
+    """Check files of arrays against the one task of these names."""
     from offmarl.benchmarks.tasks import tasks
     from offmarl.datasets.dataset import read
 
-    if args.task is None:
-        raise UserError(f"{args.what[0]}: name the task of the data, for example --task mamujoco/3hopper")
-    task = tasks()[check_name("task", args.task, tasks())]
-    for name in args.what:
+    if len(names) != 1:
+        raise UserError(f"{files[0]}: name the one task of the data, for example --task mamujoco/3hopper")
+    task = tasks()[check_name("task", names[0], tasks())]
+    for name in files:
         try:
             facts = read(Path(name), task).statistics()
         except (OSError, ValueError) as error:
@@ -183,13 +206,14 @@ def _card(args: argparse.Namespace) -> int:
 
     if ":" not in args.dataset:
         raise UserError(f"{args.dataset}: must be task:quality, for example smac/3m:good")
-    (entry,) = find_entries([args.dataset], args.source)
+    source = _source(args)
+    (entry,) = find_entries([args.dataset], source)
     try:
         data, card = entry.load()
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from error
-    folder, stem = writable(args.out), f"{args.dataset}-{args.source}".replace("/", "-").replace(":", "-")
-    findings = [("" if sound else "**Doubtful:** ") + text for sound, text in _findings(entry, args.source)]
+    folder, stem = writable(args.out), f"{args.dataset}-{source}".replace("/", "-").replace(":", "-")
+    findings = [("" if sound else "**Doubtful:** ") + text for sound, text in _findings(entry, source)]
     text = page.markdown(card, findings, f"{stem}.png")
     (folder / f"{stem}.md").write_text(text, encoding="utf-8")
     page.histogram(data.returns(), card).savefig(folder / f"{stem}.png", dpi=160)
@@ -217,15 +241,17 @@ def _recipes(wanted: list[str] | None, source: str) -> list:
 
 
 def _record_policy(args: argparse.Namespace) -> int:
+    from offmarl.benchmarks import own
+    from offmarl.benchmarks.tasks import tasks
     from offmarl.experiments.training.policy import record_policy
 
-    names = listed(args.tasks) or []
+    names = listed(args.tasks) or list(own.registry())
     if len(names) != 1 or args.out is None or args.out.suffix != ".npz":
         raise UserError("--policy: needs one task and a file, for example --tasks smac/3m --out mine.npz")
-    task = find_entries(names)[0].task
-    if args.episodes < 1:
-        raise UserError(f"--episodes {args.episodes}: must be at least 1")
-    facts = record_policy(task, args.policy, args.episodes, args.out)
+    task = tasks()[names[0]] if names[0] in own.registry() else find_entries(names)[0].task
+    if args.episodes < 1 or not 0 <= args.epsilon <= 1:
+        raise UserError("--episodes must be at least 1, --epsilon a share between 0 and 1")
+    facts = record_policy(task, args.policy, args.episodes, args.out, args.epsilon)
     print(f"written: {args.out}; " + ", ".join(f"{key} {value}" for key, value in facts.items()))
     return 0
 

@@ -7,14 +7,14 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from offmarl.experiments.commands.options import examples
+from offmarl.experiments.commands.options import examples, register_files
 from offmarl.experiments.errors import UserError, check_name
 
 CONTRACT = ("test_settings.py", "test_training.py", "test_acting.py", "test_graphs.py")  # of offmarl.contract
@@ -35,16 +35,6 @@ def validate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="a method's file or name")
     parser.add_argument("--keep", type=Path, help="keep the smoke run in this results directory (default: delete it)")
     parser.set_defaults(command=_validate)
-
-
-def register_files(paths: Sequence[str]) -> None:
-    """Register these files' methods, here and in processes started from here. Raises MethodError for one without."""
-    from offmarl.algorithms import PATHS, registry
-
-    named = [*filter(None, os.environ.get(PATHS, "").split(os.pathsep)), *paths]
-    os.environ[PATHS] = os.pathsep.join(dict.fromkeys(str(Path(path).resolve()) for path in named))
-    registry.cache_clear()
-    registry()
 
 
 def _new(args: argparse.Namespace) -> int:
@@ -71,12 +61,13 @@ def _new(args: argparse.Namespace) -> int:
 
 
 def _validate(args: argparse.Namespace) -> int:
+    from offmarl import algorithms
     from offmarl.algorithms import registry
 
     if find_spec("pytest") is None:
         raise UserError("validate: pytest is missing; install it with: pip install 'offmarl[test]'")
     is_file, before = args.name.endswith(".py"), set(registry())
-    register_files([args.name] if is_file else [])  # by absolute paths, which the tests' process needs
+    register_files(algorithms, [args.name] if is_file else [])  # by absolute paths, which the tests' process needs
     if is_file:
         chosen = sorted(set(registry()) - before) or [Path(args.name).stem]
     else:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from offmarl.experiments.grid.jobs import Job, Request
 
 VARIANT = "paper, released, tuned, or several: released+tuned (default: the profile's)"
-SUITES = "smac, continuous, om2p, or all of them"
+SUITES = "smac, continuous, om2p, all of them, or the family of tasks of your own"
+SOURCES = "where data and simulator come from: embedded (default), og_marl, omiga, omar: public data, or own"
 MOST_SEEDS = 10_000  # of a command
 
 
@@ -42,6 +43,63 @@ def method_file_option(options: argparse.ArgumentParser) -> None:
     text = "a file with a method of your own; repeatable"
     options.add_argument("--method-file", action="append", default=[], metavar="FILE", help=text)
     options.add_argument("--algorithm", action="append", dest="method_file", help=argparse.SUPPRESS)
+
+
+def task_option(options: argparse.ArgumentParser) -> None:
+    """--task: the user's own tasks."""
+    text = "a file.py with a task of your own; repeatable"
+    options.add_argument(
+        "--task", action="append", dest="task_file", type=_python_file, default=[], metavar="FILE", help=text
+    )
+
+
+def _python_file(name: str) -> str:
+    if not name.endswith(".py"):
+        raise argparse.ArgumentTypeError(f"{name}: write a file.py; --tasks chooses tasks by their names")
+    return name
+
+
+def register(args: argparse.Namespace) -> None:
+    """Register the methods and tasks of the user's files that a command names, for what it starts as well.
+
+    Where it names tasks and no suite, their family is the suite.
+    Raises MethodError or TaskError for a file that has none, and says why; UserError where no suite is meant.
+    """
+    if getattr(args, "method_file", None):
+        from offmarl import algorithms
+
+        register_files(algorithms, args.method_file)
+    if files := [name for name in getattr(args, "task_file", ()) if name.endswith(".py")]:
+        from offmarl.benchmarks import own
+        from offmarl.benchmarks.tasks import tasks
+
+        register_files(own, files)
+        tasks()
+    if getattr(args, "suite", "") is None:
+        from offmarl.experiments.grid.suite import own_suites
+
+        if len(known := own_suites()) != 1:
+            raise UserError(f"--suite: name one: {', '.join(known) or SUITES}")
+        args.suite = known[0]
+
+
+def register_files(home: Any, paths: "Iterable[str]") -> None:
+    """Register these files' methods or tasks, here and in processes started from here.
+
+    `home` is the package whose registry they are for. Raises its error for a file without one.
+    """
+    named = [*filter(None, os.environ.get(home.PATHS, "").split(os.pathsep)), *paths]
+    os.environ[home.PATHS] = os.pathsep.join(dict.fromkeys(str(Path(path).resolve()) for path in named))
+    home.registry.cache_clear()
+    home.registry()
+
+
+def source_of(suite: str, asked: str | None = None) -> str:
+    """The source that is asked for; else that of a suite: the embedded one, or the user's own."""
+    from offmarl.datasets.catalogue import EMBEDDED, OWN
+    from offmarl.experiments.grid.suite import own_suites
+
+    return asked or (OWN if suite in own_suites() else EMBEDDED)
 
 
 def jobs_option(options: argparse.ArgumentParser) -> None:
@@ -73,11 +131,12 @@ def host_options(options: argparse.ArgumentParser) -> None:
 
 def selection_options(options: argparse.ArgumentParser, profile: str, tasks: str) -> None:
     """The suite, and what is chosen and changed of it; help names `profile` and `tasks` as the defaults."""
-    options.add_argument("--suite", required=True, help=SUITES)
+    options.add_argument("--suite", help=SUITES)
     text = f"how much work: smoke, quick, standard or paper (default: {profile})"
     options.add_argument("--profile", default=profile, help=text)
     options.add_argument("--algorithms", help="comma-separated methods (default: those of the suite)")
     method_file_option(options)
+    task_option(options)
     text = f"comma-separated tasks or datasets: smac/3m,smac/8m:good (default: {tasks})"
     options.add_argument("--tasks", help=text)
     options.add_argument("--variant", help=VARIANT)
@@ -94,7 +153,8 @@ def request_of(args: argparse.Namespace, **others: Any) -> "Request":
     asked: dict[str, Any] = {name: getattr(args, name) for name in ("suite", "profile", "variant")}
     asked |= {name: listed(getattr(args, name)) for name in ("algorithms", "tasks")}
     asked["overrides"] = parse_overrides(args.set)
-    return Request(**asked | others)
+    request = {**asked, **others}
+    return Request(**request | {"source": source_of(request["suite"], request.get("source"))})
 
 
 def workers_of(args: argparse.Namespace, device: str) -> int:

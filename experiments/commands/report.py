@@ -6,7 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offmarl.experiments.commands.options import SUITES, examples, existing, results_option, writable
+from offmarl.experiments.commands.options import (
+    SOURCES,
+    SUITES,
+    examples,
+    existing,
+    results_option,
+    source_of,
+    task_option,
+    writable,
+)
 from offmarl.experiments.errors import UserError, check_name
 
 if TYPE_CHECKING:
@@ -21,9 +30,10 @@ def report_options(parser: argparse.ArgumentParser) -> None:
         ("report --suite all --site site", "the leaderboard, a folder of pages"),
         ("report --suite smac --reference", "the results that ship with offmarl, and yours beside them"),
     )
-    parser.add_argument("--suite", required=True, help=SUITES)
+    parser.add_argument("--suite", help=SUITES)
+    task_option(parser)
     parser.add_argument("--profile", help="smoke, quick (default; for a site: all that ran), standard or paper")
-    parser.add_argument("--source", help="embedded (default; for a site: all that ran), og_marl, omiga or omar")
+    parser.add_argument("--source", help=f"{SOURCES} (for a site: all that ran)")
     results_option(parser)
     parser.add_argument("--site", type=Path, metavar="DIR", help="write the leaderboard, a folder of pages, instead")
     text = "show the results that ship with offmarl, and yours of the same profile beside them"
@@ -32,20 +42,20 @@ def report_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from offmarl.datasets.catalogue import SOURCES
+    from offmarl.datasets import catalogue
     from offmarl.experiments.grid.suite import REFERENCE, expand, profiles
 
     suites = expand(args.suite)
     if args.profile is not None:
         check_name("profile", args.profile, profiles())
     if args.source is not None:
-        check_name("source", args.source, SOURCES)
+        check_name("source", args.source, catalogue.SOURCES)
     records = _with_reference(args.results) if args.reference else _read(existing(args.results))
     profile = args.profile or (REFERENCE if args.reference else None)
     if args.site:
         return write_site(records, args.site, suites, profile, args.source)
     for suite in suites:
-        print_report(records, suite, profile or "quick", args.source or "embedded")
+        print_report(records, suite, profile or "quick", source_of(suite, args.source))
     return 0
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from offmarl.experiments.commands.options import examples, find_device, results_option
+from offmarl.experiments.commands.options import examples, find_device, results_option, task_option
 from offmarl.experiments.errors import UserError, check_name, refusing
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def rerun_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--alone", action="store_true", help="without the seeds that it trained with in lock step")
     parser.add_argument("--device", help="cpu, cuda or auto (default: what it was trained on)")
     results_option(parser)
+    task_option(parser)
     parser.set_defaults(command=_rerun)
 
 
@@ -45,7 +46,6 @@ def _rerun(args: argparse.Namespace) -> int:
 
 def _rerun_run(store: "Store", args: argparse.Namespace) -> int:
     """One run: the same bits, or the same to tolerance?"""
-    from offmarl.benchmarks.tasks import ENGINES
     from offmarl.experiments.grid.code import why_stale
     from offmarl.experiments.store.compare import compare
 
@@ -58,7 +58,7 @@ def _rerun_run(store: "Store", args: argparse.Namespace) -> int:
     with refusing(f"{run_id}: its run.json is malformed"):
         job, host = _job(record, run_id, args.alone), _host(record["machine"], args.device)
     with _trained(job, host, run_id) as again:
-        rows = compare(store, again, run_id, by_chance=bool(ENGINES[job.entry.task.engine].presence))
+        rows = compare(store, again, run_id, by_chance=bool(job.entry.task.simulator.presence))
     if reason := why_stale(record):
         print(f"stale: {reason}, so a difference is to be expected")
     print(f"{run_id}, with seeds {', '.join(map(str, job.seeds))} on {host.facts()['device']}")

@@ -10,8 +10,6 @@ from offmarl.experiments.errors import UserError
 if TYPE_CHECKING:
     from offmarl.experiments.grid.jobs import Request
 
-SOURCE = "where data and simulator come from: embedded (default), or og_marl, omiga, omar: public data"
-
 
 def run_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
@@ -20,9 +18,10 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         ("run --suite smac --profile smoke", "two maps in four minutes"),
         ("run --suite smac --tasks smac/3m,smac/8m:good --algorithms bc,mac_flow --seeds 0-5", ""),
         ("run --suite smac --method-file my_method.py --algorithms my_method,mac_flow", ""),
+        ("run --task my_task.py", "a task of your own, on all its datasets, every method that acts there"),
     )
     options.selection_options(parser, profile="quick", tasks="all of the suite")
-    parser.add_argument("--source", default="embedded", help=SOURCE)
+    parser.add_argument("--source", help=options.SOURCES)
     parser.add_argument("--seeds", help="0-5 or 0,2,4, up to 4294967295 (default: the profile's)")
     text = "updates of every method, named in its row (default: the profile's)"
     parser.add_argument("--steps", type=int, metavar="N", help=text)
@@ -78,7 +77,7 @@ def _run(args: argparse.Namespace) -> int:
     if any(job.entry.card() is None for job in left):
         writable_cache()  # before anything is written
     note_grid(results, request, jobs)
-    for fault in prepare([job.entry for job in left], args.source, min(workers, 2)):
+    for fault in prepare([job.entry for job in left], request.source, min(workers, 2)):
         print(f"offmarl: {fault}", file=sys.stderr)  # its jobs fail, and the table says why
     failures = launch(largest_first(left), results, host, workers)
     if args.log:
@@ -87,7 +86,7 @@ def _run(args: argparse.Namespace) -> int:
         loggers.write(args.log, results, [run_id for job in jobs for run_id in job.run_ids()])
     records = Records.read(results, why_stale)
     for suite in expand(args.suite):
-        print_report(records, suite, args.profile, args.source)
+        print_report(records, suite, args.profile, request.source)
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
     _print_unavailable(request)

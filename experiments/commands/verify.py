@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from offmarl.experiments.commands.options import examples, existing, results_option
+from offmarl.experiments.commands.options import examples, existing, results_option, task_option
 from offmarl.experiments.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def verify_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
     parser.epilog = examples(("verify", "results/"), ("verify --results /node1/results", "another store"))
     results_option(parser)
+    task_option(parser)
     parser.set_defaults(command=_verify)
 
 

@@ -5,10 +5,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PositiveInt, field_validator, model_validator
 
+from offmarl.algorithms import registry
 from offmarl.algorithms.parts.algorithm import OWN, PLAYS
+from offmarl.benchmarks import own
 from offmarl.benchmarks.tasks import tasks
 from offmarl.benchmarks.yaml_files import Strict, known_name, packaged
-from offmarl.experiments.errors import check_name
+from offmarl.experiments.errors import UserError, check_name
 
 ALL = "all"  # every suite
 REFERENCE = "standard"  # the profile of the results that ship
@@ -17,7 +19,7 @@ PACKAGE = "offmarl.experiments.grid"
 LARGEST_SEED = 2**32 - 1  # evaluation episodes of larger ones would be those of smaller ones
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 Settings = dict[str, Any]  # of a method, by name
-TaskName = Annotated[str, known_name("task", tasks())]
+TaskName = Annotated[str, AfterValidator(lambda name: check_name("task", name, tasks()))]
 Plays = Annotated[
     list[Annotated[str, known_name("play", PLAYS)]],
     Field(min_length=1),
@@ -100,11 +102,11 @@ class Claim(Strict):
 
 
 class Suite(Strict):
-    """A table of a paper: its methods, its datasets, and what it sets otherwise."""
+    """A table: its methods, its datasets, and what it sets otherwise."""
 
     title: str
-    paper: str
-    published: str  # table in reports/published
+    paper: str = ""
+    published: str = ""  # table in reports/published; empty: nothing was
     algorithms: dict[str, str]  # to the name in the table
     groups: dict[str, dict[TaskName, list[str]]]  # of columns: task to qualities
     protocol: SuiteProtocol = SuiteProtocol()
@@ -183,7 +185,20 @@ def profiles() -> dict[str, Profile]:
 
 
 def suite_names() -> list[str]:
-    """Every suite."""
+    """Every suite: ours, and a suite for each family of the user's own tasks."""
+    return [*_packaged_names(), *own_suites()]
+
+
+def own_suites() -> list[str]:
+    """The families of the user's own tasks. Raises UserError where one is called as a suite of ours."""
+    families = {task.family: task for task in own.registry().values()}
+    for name in (*_packaged_names(), ALL):
+        if name in families:
+            raise UserError(f"{families[name].place}: {families[name].name}: '{name}' is a suite; name another family")
+    return list(families)
+
+
+def _packaged_names() -> list[str]:
     folder = resources.files(PACKAGE).joinpath("suites")
     return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
 
@@ -195,4 +210,18 @@ def expand(name: str) -> list[str]:
 
 def load_suite(name: str) -> Suite:
     """A suite by name. Raises UserError for an unknown one, FileError where its file is not as `Suite` says."""
-    return packaged(Suite, PACKAGE, "suites", check_name("suite", name, suite_names()) + ".yaml")
+    if check_name("suite", name, suite_names()) in own_suites():
+        return _own_suite(name)
+    return packaged(Suite, PACKAGE, "suites", f"{name}.yaml")
+
+
+def _own_suite(family: str) -> Suite:
+    """All datasets of a family of the user's own tasks, and every method that acts in one of them."""
+    groups: dict[str, dict[str, list[str]]] = {}
+    for name, task in own.registry().items():
+        if task.family == family:
+            groups.setdefault(task.title, {})[name] = list(task.datasets)
+    spaces = {tasks()[name].space for group in groups.values() for name in group}
+    methods = {method.name: method.title for method in registry().values() if method.actions & spaces}
+    protocol = SuiteProtocol(timeout_bootstrap=True)  # a task's clock is no end of its game
+    return Suite(title=f"{family}: tasks of your own", algorithms=methods, groups=groups, protocol=protocol)

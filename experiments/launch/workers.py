@@ -102,9 +102,8 @@ def _newest_cluster() -> str:
 
 def bounded_by_games(workers: int, jobs: Sequence["Job"]) -> int:
     """At most as many jobs as memory has games of StarCraft for, one a seed. Raises UserError for less than one job."""
-    from offmarl.benchmarks.tasks import ENGINES
 
-    games = max((len(job.seeds) for job in jobs if ENGINES[job.entry.task.engine].presence), default=0)
+    games = max((len(job.seeds) for job in jobs if job.entry.task.simulator.presence), default=0)
     if not games:
         return workers
     total, most = memory(), int(memory() // (games * GAME_BYTES))

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from offmarl.benchmarks.env import BatchEnv
 from offmarl.benchmarks.random_policy import uniform
-from offmarl.benchmarks.tasks import ENGINES, Task, make_env, tasks
+from offmarl.benchmarks.tasks import Task, make_env, tasks
 from offmarl.datasets.embedded.recipes import catalogue
 from offmarl.datasets.embedded.record import record
 from offmarl.experiments.timing.isolated import text_table
@@ -26,7 +26,7 @@ def bench_envs(names: Sequence[str], seconds: float) -> str:
         data = record(env, recipe.team(), env.lanes, recipe.epsilon, recipe.seed())
         recorded = len(data) / (time.perf_counter() - began)
         env.close()
-        row = {"task": name, "engine": ENGINES[recipe.task.engine].label, "episodes at once": f"{recipe.lanes:,}"}
+        row = {"task": name, "engine": recipe.task.simulator.label, "episodes at once": f"{recipe.lanes:,}"}
         rows.append(row | {"random steps/s": f"{random:,.0f}", "recorded steps/s": f"{recorded:,.0f}"})
     return f"{text_table(rows)}\n{FOOT}"
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from offmarl.algorithms.parts.cuda_graphs import WARM_UP
 from offmarl.benchmarks.rollout import lane_seeds
-from offmarl.benchmarks.tasks import ENGINES, Task, make_env
+from offmarl.benchmarks.tasks import Task, make_env
 from offmarl.datasets.dataset import Dataset, from_episodes
 from offmarl.experiments.grid.estimate import duration, time_left
 from offmarl.experiments.grid.jobs import Job
@@ -60,7 +60,7 @@ def evaluation_seconds(job: Job, host: Host) -> float:
     is not started for an estimate.
     """
     task, protocol, groups = job.entry.task, job.protocol, (len(job.seeds), -1)
-    if ENGINES[task.engine].presence:
+    if task.simulator.presence:
         return 0.0
     algorithm, env = build(job, job.seeds, host.device), make_env(task, len(job.seeds), protocol.eval_episodes)
     view, memory, began = env.reset(lane_seeds(list(job.seeds), env.lanes // len(job.seeds))), None, 0.0

@@ -1,6 +1,8 @@
 """Stored policies: load one, let it play, record what it plays."""
 
+import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import torch
 
 from offmarl.algorithms import registry
 from offmarl.algorithms.parts.algorithm import Algorithm
-from offmarl.benchmarks.env import View
+from offmarl.benchmarks.env import Behaviour, View
 from offmarl.benchmarks.random_policy import uniform
 from offmarl.benchmarks.rollout import agent_rewards
 from offmarl.benchmarks.tasks import Task, make_env
@@ -61,16 +63,30 @@ def load_policy(folder: Path, task: Task) -> Algorithm:
     return method
 
 
-def record_policy(task: Task, policy: str, episodes: int, out: Path) -> dict[str, Any]:
+def behaviours_of(policy: str, task: Task) -> Callable[[], Behaviour]:
+    """What makes a policy for one set of episodes: of `random`, a script's function `act`, or the folder of a run.
+
+    Raises UserError for a damaged run, one of another task, or a script without such a function.
+    """
+    if policy == "random":
+        return lambda: uniform(task)
+    if not policy.endswith(".py"):
+        method = load_policy(Path(policy), task)
+        return lambda: Player(method)
+    with refusing(f"--policy {policy}: has no function act(view, rng)"):
+        act = runpy.run_path(policy)["act"]
+    return lambda: act
+
+
+def record_policy(task: Task, policy: str, episodes: int, out: Path, epsilon: float = 0.0) -> dict[str, Any]:
     """Play episodes of a task, write them as one .npz in the canonical form, and return its statistics.
 
-    `policy` is `random`, or the folder of a run. Raises UserError for a damaged run, or one of another task.
+    `policy` is as in `behaviours_of`, which says what is refused.
     """
-    method = None if policy == "random" else load_policy(Path(policy), task)
+    behaviour_of = behaviours_of(policy, task)
     env, parts = make_env(task, min(LANES, episodes)), []
     for start in range(0, episodes, env.lanes):
-        behaviour = Player(method) if method else uniform(task)
-        played = record(env, [behaviour], min(env.lanes, episodes - start), 0.0, SEED + start)
+        played = record(env, [behaviour_of()], min(env.lanes, episodes - start), epsilon, SEED + start)
         parts.append((played, 1.0))
     env.close()
     data = join(parts)

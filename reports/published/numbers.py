@@ -100,6 +100,8 @@ def findings(name: str, titles: Sequence[str]) -> list[tuple[tuple[str, ...], st
 
 @cache
 def _read(name: str) -> list[dict[str, str]]:
+    if not name:  # of a suite without published numbers
+        return []
     path = resources.files("offmarl.reports.published") / f"{name}.csv"
     if not path.is_file():
         raise ValueError(f"no published table named {name!r}; there is {', '.join(FACTS)}")

@@ -35,7 +35,7 @@ def build(
     datasets. Tasks that the suite names in `normalised` have scores for returns, which `unit` says.
     Every group is there once for each play of the suite, and of the runs; the first one has the standing.
     """
-    normalised, paper = suite.get("normalised", ()), suite["published"]
+    normalised, paper = suite.get("normalised", ()), suite.get("published", "")
     selection = records.select(profile, source, normalised)
     datasets = datasets_of(suite)
     plays, played = _played(selection.records, datasets, suite)
@@ -69,7 +69,7 @@ def build(
         _mark_standings([row for row in competitors if row.counts])
     mixed = [*variants, *notes.mixed(runs), *notes.lost(first)]
     return Table(
-        title=suite["title"] + notes.rerun_on(runs),
+        title=suite["title"] + (notes.rerun_on(runs) if paper else ""),
         rows=rows,
         notes=notes.below(rows, runs, [*selection.notes, *mixed], suite, name),
         mixed=mixed,

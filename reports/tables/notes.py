@@ -24,7 +24,7 @@ PROTOCOL |= {"timeouts": "treatment of time-outs"}
 
 def below(rows: list[Row], runs: list[Run], selection: list[str], suite: dict, name: str) -> list[str]:
     """The paragraphs below a table; `selection` are those that say which runs it shows and whether they compare."""
-    facts, sizes = published.FACTS[suite["published"]], reduced_networks(rows)
+    facts, sizes = published.FACTS.get(suite.get("published", ""), {}), reduced_networks(rows)
     paragraphs = [
         _caption(rows, runs, suite, name),
         f"Reduced networks and settings (smaller than the paper's): {sizes}." if sizes else "",
@@ -35,8 +35,8 @@ def below(rows: list[Row], runs: list[Run], selection: list[str], suite: dict, n
         *selection,
         *_unlocked(runs),
         *_strayed(runs),
-        "Averages of the paper are recomputed from its cells.",
-        facts["provenance"],
+        "Averages of the paper are recomputed from its cells." if facts else "",
+        facts.get("provenance", ""),
     ]
     return [text for text in paragraphs if text]
 
@@ -150,7 +150,7 @@ def _unlocked(runs: list[Run]) -> list[str]:
 
 def _caption(rows: list[Row], runs: list[Run], suite: dict, name: str) -> str:
     """What was measured, how, and what the published numbers are."""
-    done, facts = [run for run in runs if run["status"] == "done"], published.FACTS[suite["published"]]
+    done = [run for run in runs if run["status"] == "done"]
     caption = f"Profile {rows[0].profile}, source {rows[0].source}"
     if done:
         seeds = span((row.n_seeds for row in rows if row.n_seeds), "seed")
@@ -166,6 +166,8 @@ def _caption(rows: list[Row], runs: list[Run], suite: dict, name: str) -> str:
     else:
         caption += f": no finished run yet (`offmarl run --suite {name}`)."
     caption += " " + note if (note := suite.get("profile_notes", {}).get(rows[0].profile)) else ""
+    if not (facts := published.FACTS.get(suite.get("published", ""))):
+        return caption
     paper = f" Paper: {suite['paper']}, mean ± {facts['spread']} as printed, from {facts['engine']}. It"
     return caption + paper + " is shown for the ranking only: it is not the same measurement."
 

@@ -38,7 +38,7 @@ def _escape_latex(text: str) -> str:
 LEGEND, TIED = "{best}: best mean of the row; {second}: second", "; {tied}: its interval overlaps that of the best"
 SUP, GREY = "<sup>{}</sup>", r"\textcolor{{gray}}{{\scriptsize {}}}"
 MARKDOWN = Markup(markdown_tables.escape, "**{}**", "<u>{}</u>", "<sub>{}</sub>", SUP, "†", "<br>", "reduced", LEGEND)
-PLAIN = Markup(str, "{}*", "{}", "{}", "[{}]", "", "", "°", "Ours (paper); *: best mean of the row")
+PLAIN = Markup(str, "{}*", "{}", "{}", "[{}]", "", "", "°", "{paper}*: best mean of the row")
 LATEX = Markup(
     escape=_escape_latex,
     best=r"\textbf{{{}}}",
@@ -71,7 +71,8 @@ def latex(table: Table) -> str:
     lines += [" & ".join(["dataset", "data mean", *titles]) + r" \\", r"\midrule"]
     for label, data, cells in _rows(table, LATEX):
         lines.append(" & ".join([label, data, *(ours for ours, _ in cells)]) + r" \\")
-        lines.append(" & ".join(["", "", *(paper for _, paper in cells)]) + r" \\[2pt]")
+        if _has_paper(table):
+            lines.append(" & ".join(["", "", *(paper for _, paper in cells)]) + r" \\[2pt]")
     caption = " ".join([LATEX.escape(table.title) + ".", *_below(table, LATEX)])
     lines += [r"\bottomrule", r"\end{tabular}}", rf"\caption{{{caption}}}", r"\end{table*}"]
     return "\n".join(lines) + "\n"
@@ -128,6 +129,11 @@ def _ours(row: Row, markup: Markup, marks: dict[str, int], reduced_methods: set[
     return mean + note + interval + reduced
 
 
+def _has_paper(table: Table) -> bool:
+    """Whether a number was published for a cell."""
+    return any(not math.isnan(row.published_mean) for row in table.rows)
+
+
 def _number(value: float, pattern: str = "{:.1f}") -> str:
     return "" if math.isnan(value) else pattern.format(value)
 
@@ -162,7 +168,7 @@ def _reduced_mark(marked: bool, markup: Markup) -> str:
 def _below(table: Table, markup: Markup) -> list[str]:
     """Legend, then caption, rank agreement and notes, then the footnotes: a paragraph each."""
     words = {"best": markup.best.format("bold"), "second": markup.second.format("underlined")}
-    legend = markup.legend.format(**words)
+    legend = markup.legend.format(**words, paper="Ours (paper); " if _has_paper(table) else "")
     if markup.tied and any(not math.isnan(row.ci_low) for row in table.rows):
         legend += TIED.format(tied=markup.tied)
     if any(row.reduced for row in table.rows):

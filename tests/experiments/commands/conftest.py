@@ -4,14 +4,17 @@ import os
 
 import pytest
 
-from offmarl.algorithms import PATHS, registry
+from offmarl import algorithms
+from offmarl.benchmarks import own
 
 
 @pytest.fixture
 def no_leftovers(monkeypatch):
-    """Each test starts and ends with the methods of the repository only."""
-    monkeypatch.setenv(PATHS, "")
-    registry.cache_clear()
+    """Each test starts and ends with the methods and tasks of the repository only."""
+    for module in (algorithms, own):
+        monkeypatch.setenv(module.PATHS, "")
+        module.registry.cache_clear()
     yield
-    os.environ[PATHS] = ""
-    registry.cache_clear()
+    for module in (algorithms, own):
+        os.environ[module.PATHS] = ""
+        module.registry.cache_clear()

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from offmarl.algorithms import registry
+from offmarl.benchmarks import source
 from offmarl.experiments.cli import main
 from offmarl.experiments.grid import code
 from offmarl.experiments.grid import jobs as grid
@@ -31,7 +32,7 @@ def offmarl(tmp_path, capsys):
     """Call the command line as a new process would, with a method file of this text; exit code and what it said."""
 
     def call(command, text=METHOD, *words):
-        for cached in (code._tree, code._form, registry):
+        for cached in (source._tree, source._form, registry):
             cached.cache_clear()
         (tmp_path / "mine.py").write_text(text)
         monkey = ["--method-file", str(tmp_path / "mine.py")] if command == "run" else []

@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from offmarl.algorithms import _import_file, registry
+from offmarl.benchmarks import source
 from offmarl.experiments.grid import code
 
 METHOD = '''
@@ -28,7 +29,7 @@ def sum_of(tmp_path, monkeypatch):
     """The sum of a method whose file and helper have these texts."""
 
     def build(text=METHOD, helpers=HELPERS):
-        for cached in (code._tree, code._form):
+        for cached in (source._tree, source._form):
             cached.cache_clear()
         (tmp_path / "mine.py").write_text(text)
         (tmp_path / "helpers.py").write_text(helpers)
@@ -75,18 +76,18 @@ def test_a_method_in_a_package_counts_what_it_imports_of_the_package(tmp_path, t
         (tmp_path / "mine" / name).write_text(content)
     for folder in ("", "methods"):
         (tmp_path / "mine" / folder / "__init__.py").touch()
-    code._tree.cache_clear()
-    code._form.cache_clear()
-    before = code._sources(tmp_path / "mine" / "methods" / "a.py")
+    source._tree.cache_clear()
+    source._form.cache_clear()
+    before = source.sources(tmp_path / "mine" / "methods" / "a.py")
     (tmp_path / "mine" / "nets" / "__init__.py").write_text("f = 2")
-    code._tree.cache_clear()
-    code._form.cache_clear()
-    assert code._sources(tmp_path / "mine" / "methods" / "a.py") != before
+    source._tree.cache_clear()
+    source._form.cache_clear()
+    assert source.sources(tmp_path / "mine" / "methods" / "a.py") != before
 
 
 def test_a_method_counts_the_parts_and_methods_that_it_uses():
-    folder = code.OWN["offmarl.algorithms"]
-    names = {line.split()[0] for line in code._sources(folder / "ma_fql.py")}
+    folder = source.FOLDERS["offmarl.algorithms"]
+    names = {line.split()[0] for line in source.sources(folder / "ma_fql.py")}
     assert {"ma_fql.py", "mac_flow.py", "flow.py", "nets.py", "algorithm.py"} <= names
     assert "planner.py" not in names
 
@@ -94,7 +95,7 @@ def test_a_method_counts_the_parts_and_methods_that_it_uses():
 def test_a_task_counts_its_entry_and_its_simulator():
     sums = {task: code.code_sums("bc", task)["task"] for task in ("smac/3m", "smac/8m", "mpe/spread", "mpe/tag")}
     assert len(set(sums.values())) == 4
-    names = {line.split()[0] for line in code._adapter_sources("smax")}
+    names = {line.split()[0] for line in code._adapter_sources("smax.env:SmaxEnv")}
     assert names == {"env.py", "battle.py", "starts.py", "units.py"}
 
 

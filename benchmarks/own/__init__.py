@@ -1,0 +1,199 @@
+"""Tasks of your own: a class in a file of yours, found as methods are.
+
+Files are named by OFFMARL_TASKS (separated as in PATH; `--task FILE` adds one); installed packages name modules by
+entry points of the group `offmarl.tasks`.
+"""
+
+import hashlib
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib.metadata import PackageNotFoundError, entry_points, version
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field, PositiveInt
+
+from offmarl.benchmarks.env import BatchEnv
+from offmarl.benchmarks.source import sources, sum_of
+from offmarl.benchmarks.yaml_files import FileError, Strict, unknown, validated
+
+PATHS, GROUP = "OFFMARL_TASKS", "offmarl.tasks"
+HOOKS = ("make", "batch", "legal", "state", "won")
+WORD = r"[a-z0-9][A-Za-z0-9_-]*"
+
+
+class TaskError(ValueError):
+    """A task of the user's cannot be used; the message says where, why and how to mend it."""
+
+    in_a_line = True  # the command line prints the message without a traceback
+
+    def __init__(self, message: str):
+        super().__init__(" ".join(message.splitlines()))
+
+
+class OwnTask:
+    """A task: its facts are class attributes, `make` or `batch` is its simulator.
+
+    Facts that are not in this class are refused, but for names with a leading underscore.
+    """
+
+    name: str  # family/task, as the command line and tables call it
+    title: str  # the simulator's label in tables
+    limit: int  # actions after which the clock ends an episode
+    reward: str = "apart"  # what every agent gets: its own reward, or the `sum` or `mean` of all agents'
+    clock: str = "limit"  # an end at the limit is a time-out; "env": only where the environment says `truncated`
+    packages: Sequence[str] = ()  # distributions whose versions decide the numbers
+    datasets: Mapping[str, str] = {}  # quality to a file, from the folder of the task's file
+    score: tuple[float, float] | None = None  # returns that count as 0 and 100, as a random and an expert policy's
+
+    def make(self) -> Any:
+        """An environment: PettingZoo's ParallelEnv, or Gymnasium's with Tuple spaces."""
+        raise NotImplementedError
+
+    def batch(self, lanes: int) -> BatchEnv:
+        """Instead of `make`: `lanes` episodes stepped at once, which keep the limit and the rewards' rule themselves.
+
+        In a continuous task it has an attribute `actions`: the numbers of an agent's action, each in [-1, 1].
+        """
+        raise NotImplementedError
+
+    def legal(self, env: Any) -> Any:
+        """The masks of all agents [I][A], of what `make` returned. None: those in observations or infos, else all."""
+        return None
+
+    def state(self, env: Any) -> Any:
+        """The state, of what `make` returned. None: its `state()` if it has one, else all observations joined."""
+        return None
+
+    def won(self, env: Any, info: Any) -> bool | None:
+        """At the end of an episode, whether it was won. None where the task cannot be won."""
+        return None
+
+    def __init__(self, place: str = "", file: Path = Path()):
+        self.place, self.file = place, file  # as messages call it; its source
+
+    @property
+    def batched(self) -> bool:
+        """Whether it has `batch`."""
+        return type(self).batch is not OwnTask.batch
+
+    @property
+    def code(self) -> str:
+        """The sum of the file's form, with what it imports from its folder."""
+        return sum_of(sources(self.file))
+
+    @property
+    def family(self) -> str:
+        """The name's first part."""
+        return self.name.split("/")[0]
+
+
+class Facts(Strict):
+    """The facts of a task, for their check."""
+
+    name: Annotated[str, Field(pattern=f"^{WORD}/{WORD}$")]
+    title: Annotated[str, Field(min_length=1)]
+    limit: PositiveInt
+    reward: Literal["apart", "sum", "mean"]
+    clock: Literal["limit", "env"]
+    packages: Sequence[str]
+    datasets: Mapping[Annotated[str, Field(pattern=f"^{WORD}$")], str]
+    score: tuple[float, float] | None
+
+
+@cache
+def registry() -> dict[str, OwnTask]:
+    """The user's tasks by name.
+
+    Raises:
+        TaskError: if two tasks have one name, or one cannot be used.
+    """
+    found: dict[str, OwnTask] = {}
+    for place, module in _modules():
+        kinds = [item for item in vars(module).values() if _is_task(item, module)]
+        if not kinds:
+            raise TaskError(f"{place}: has no subclass of OwnTask with a name")
+        for kind in kinds:
+            task = kind(place, Path(module.__file__ or ""))
+            _check(place, task)
+            if task.name in found:
+                raise TaskError(f"{place}: the name '{task.name}' is taken by {found[task.name].place}")
+            found[task.name] = task
+    return found
+
+
+def first_line(error: BaseException) -> str:
+    """The error's type and the first line of its message."""
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
+
+
+def _check(place: str, task: OwnTask) -> None:
+    """Check a task's facts, that it has one simulator, and that its packages are here."""
+    kind = type(task)
+    known = [*Facts.model_fields, *HOOKS]
+    for name in (name for base in kind.__mro__[: kind.__mro__.index(OwnTask)] for name in vars(base)):
+        if not name.startswith("_") and name not in known:
+            raise TaskError(f"{place}: {unknown('fact', name, known)}; a helper's name begins with an underscore")
+    facts = {name: getattr(task, name) for name in Facts.model_fields if hasattr(task, name)}
+    try:
+        validated(Facts, place, facts)
+    except FileError as error:
+        raise TaskError(str(error)) from error
+    if task.batched == (kind.make is not OwnTask.make):
+        raise TaskError(f"{place}: {task.name}: write either make() or batch(lanes)")
+    if task.batched and (task.reward != "apart" or task.clock != "limit"):
+        raise TaskError(f"{place}: {task.name}: batch() itself decides about rewards and time-outs; leave them out")
+    for package in task.packages:
+        try:
+            version(package)
+        except PackageNotFoundError:
+            raise TaskError(f"{place}: needs the package {package}: pip install {package}") from None
+
+
+def _is_task(item: object, module: ModuleType) -> bool:
+    """Whether `item` is a task that this module defines: a subclass of OwnTask with a name."""
+    own = isinstance(item, type) and issubclass(item, OwnTask) and item.__module__ == module.__name__
+    return own and getattr(item, "name", None) is not None
+
+
+def _modules() -> Iterator[tuple[str, ModuleType]]:
+    """The modules that have tasks, each with the place that messages name."""
+    for path in filter(None, os.environ.get(PATHS, "").split(os.pathsep)):
+        yield path, _import_file(path)
+    for entry in entry_points(group=GROUP):
+        try:
+            module = entry.load()
+        except (Exception, SystemExit) as error:
+            raise TaskError(f"entry point {entry.value}: cannot be imported ({first_line(error)})") from error
+        yield f"entry point {entry.value}", module
+
+
+def _import_file(name: str) -> ModuleType:
+    """Import a file by its path."""
+    path = Path(name)
+    folder = hashlib.sha256(str(path.parent).encode()).hexdigest()[:8]  # two folders may have files of one name
+    spec = importlib.util.spec_from_file_location(f"{__name__}.elsewhere_{folder}.{path.stem}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise TaskError(f"{name}: is not a Python file")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look it up there
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise TaskError(f"{name}: cannot be imported ({first_line(error)})") from error
+    return module
+
+
+def sizes(env: BatchEnv) -> dict[str, Any]:
+    """The sizes of a task, as `Task` has them, from the first views of an environment."""
+    view = env.reset(np.arange(env.lanes))
+    discrete = view.legal is not None
+    actions = view.legal.shape[-1] if view.legal is not None else getattr(env, "actions", None)
+    if actions is None:
+        raise TaskError("its views have no `legal`, so it is continuous: give it an attribute `actions`")
+    _, agents, obs = view.obs.shape
+    return {"agents": agents, "obs": obs, "state": view.state.shape[1], "actions": actions, "discrete": discrete}

@@ -1,0 +1,130 @@
+"""The datasets of the user's own tasks: files beside a task's file, checked and kept in the cache as they were."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from offmarl.benchmarks.env import cache_dir
+from offmarl.benchmarks.fingerprint import fingerprint
+from offmarl.benchmarks.own import registry
+from offmarl.benchmarks.tasks import tasks
+from offmarl.datasets.cache import Entry, Progress, no_progress, write
+from offmarl.datasets.dataset import Dataset, file_sum, read
+
+SOURCE, FORMAT = "own", 1
+
+
+@dataclass(frozen=True)
+class OwnData(Entry):
+    """One file of a task of the user's own."""
+
+    file: Path
+
+    def key(self) -> str:
+        """Eight hex digits of the task's code, rules and sizes, the versions of its packages, and the file's sum."""
+        facts = [FORMAT, dataclasses.asdict(self.task), fingerprint(self.task), self._sum()]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
+
+    def place(self) -> Path:
+        """The .npz file in the cache."""
+        return cache_dir() / "data" / f"{self.task.name.replace('/', '-')}-{self.quality}-{SOURCE}-{self.key()}.npz"
+
+    @property
+    def work(self) -> int:
+        """One file."""
+        return 1
+
+    def disk(self) -> int:
+        """As the file itself, unless that is compressed."""
+        return self.file.stat().st_size
+
+    def state(self) -> str:
+        """Where it is read from."""
+        return self.data_missing() or f"read from {self.file} on first use"
+
+    def data_missing(self) -> str:
+        """Whether there is no such file, and how to record one."""
+        record = f"offmarl data record --task {registry()[self.task.name].place} --policy random --out {self.file}"
+        return "" if self.file.is_file() else f"there is no file {self.file}; `{record}` records one"
+
+    def unavailable(self) -> str:
+        """Nothing but its file may be missing: the task itself is here."""
+        return self.data_missing()
+
+    def make(self, progress: Progress = no_progress) -> dict[str, Any]:
+        """Read, check and settle the file, and write it into the cache; returns its card."""
+        own_task, data = registry()[self.task.name], read(self.file, self.task)
+        try:
+            data, clocked = settled(data, self.task.limit, own_task.clock)
+        except ValueError as error:
+            raise ValueError(f"{self.file}: {error}") from error
+        card = write(
+            self,
+            data,
+            {
+                "source": SOURCE,
+                "file": str(self.file),
+                "file_sha256": self._sum(),
+                "ends_at_the_limit_taken_as_time_outs": clocked,
+                "task_file": str(own_task.file),
+                "task": dataclasses.asdict(self.task),
+            },
+        )
+        progress(1)
+        return card
+
+    def _sum(self) -> str:
+        found = self.file.stat()
+        return _sum_of(self.file, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+@cache
+def _sum_of(file: Path, *state: int) -> str:
+    """The sum of a file in a state."""
+    return file_sum(file)
+
+
+def settled(data: Dataset, limit: int, clock: str) -> tuple[Dataset, int]:
+    """Data whose ends at the limit are time-outs unless the `clock` is the environment's, and how many were changed.
+
+    Raises ValueError naming the episode that is longer than the limit, or has an action that is not legal.
+    """
+    lengths = np.bincount(data.episode)
+    if (lengths > limit).any():
+        e = int((lengths > limit).argmax())
+        raise ValueError(f"episode {e} has {lengths[e]} steps, but the task's limit is {limit}")
+    refuse_illegal(data)
+    late = np.flatnonzero(data.done & (lengths[data.episode] == limit))
+    if clock == "env" or not len(late):
+        return data, 0
+    done, timeout = data.done.copy(), data.timeout.copy()
+    done[late], timeout[late] = False, True
+    return dataclasses.replace(data, done=done, timeout=timeout), len(late)
+
+
+def refuse_illegal(data: Dataset) -> None:
+    """Raises ValueError naming the first action that `legal` forbids."""
+    if data.legal is None:
+        return
+    allowed = np.take_along_axis(data.legal[data.rows], data.actions[..., None], -1)[..., 0]
+    if not allowed.all():
+        k, agent = map(int, np.argwhere(~allowed)[0])
+        step = k - int(np.searchsorted(data.episode, data.episode[k]))
+        count = int((~allowed).sum())
+        where = f"episode {data.episode[k]}, step {step}, agent {agent}"
+        raise ValueError(f"{where}: action {data.actions[k, agent]} is not legal ({count:,} such actions in all)")
+
+
+def catalogue() -> dict[tuple[str, str], OwnData]:
+    """The datasets of the user's own tasks by task and quality."""
+    return {
+        (name, quality): OwnData(tasks()[name], quality, None, None, (own_task.file.parent / file).absolute())
+        for name, own_task in registry().items()
+        for quality, file in own_task.datasets.items()
+    }

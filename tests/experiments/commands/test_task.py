@@ -1,0 +1,202 @@
+"""A task of your own: one file, recorded, trained, reported, checked and repeated by the commands that a user types."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from importlib import resources
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from offmarl.benchmarks import own, source
+from offmarl.experiments.cli import main
+
+pytestmark = pytest.mark.usefixtures("no_leftovers")
+EXAMPLE = resources.files("offmarl.benchmarks.own").joinpath("example.py").read_text()
+TASK = EXAMPLE.replace("FAMILY/template", "lights/two").replace("TITLE", "Two lights").replace("template-", "")
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    """The file of a task, whose data are recorded, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "two.py").write_text(TASK)
+    assert (
+        main(["data", "record", "--task", "two.py", "--policy", "random", "--episodes", "6", "--out", "random.npz"])
+        == 0
+    )
+    return tmp_path / "two.py"
+
+
+def edit(file, *pairs):
+    """Change the file, as if a new process came to it."""
+    for old, new in pairs:
+        assert old in file.read_text()
+        file.write_text(file.read_text().replace(old, new))
+    for cached in (source._tree, source._form):
+        cached.cache_clear()
+
+
+SMALL = "run --task two.py --profile smoke --algorithms bc,macql --seeds 0 --matmul mkl --set all.hidden=[8] --jobs"
+
+
+def run(*words):
+    return main([*SMALL.split(), "1", *words])
+
+
+def records(tmp_path):
+    found = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("results/runs/*/run.json"))]
+    return {record["run_id"]: record for record in found}
+
+
+def test_a_task_is_trained_and_reported_without_a_word_of_a_paper(file, tmp_path, capsys):
+    assert run() == 0
+    out = capsys.readouterr().out
+    assert "Two lights" in out and "paper)" not in out and "Paper:" not in out and "agreement" not in out
+    table = pd.read_csv(tmp_path / "results/reports/lights-own/table.csv")
+    done = table.query("status == 'done' and task == 'lights/two'")
+    assert sorted(done["algorithm"]) == ["bc", "macql"] and done["published_mean"].isna().all()
+    assert table.query("algorithm == 'matd3bc'").empty  # acts in continuous spaces only
+    (first, second) = records(tmp_path).values()
+    assert first["dataset"]["task"]["code"] == own.registry()["lights/two"].code
+    assert first["dataset"]["task"]["roster"]["reward"] == "mean" and "gymnasium" in first["engine"]
+    assert first["evaluations"][-1]["lengths"] == [10] * 32 and first["protocol"]["timeout_bootstrap"]
+
+
+def test_the_other_commands_know_a_task_of_a_file(file, tmp_path, capsys):
+    assert run() == 0
+    run_id = next(iter(records(tmp_path)))
+    for words in ("report", "status", "verify", f"rerun {run_id}", "data check", "data card lights/two:random"):
+        assert main([*words.split(), "--task", "two.py"]) == 0, words
+    out = capsys.readouterr().out
+    assert "all sound" in out and "unavailable here" not in out and out.count("the same bit for bit") == 3
+    assert main([*["report", "--suite", "all", "--site", "site", "--task", "two.py"]]) == 0
+    assert "Two lights" in (tmp_path / "site/index.html").read_text()
+    policy = ["--policy", str(tmp_path / "results/runs" / run_id), "--out", "played.npz", "--episodes", "3"]
+    assert main(["data", "record", "--task", "two.py", *policy]) == 0
+    assert main(["data", "check", "played.npz", "--task", "two.py"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("pair", "again"),
+    [
+        (("paid = float(", "paid = 2 * float("), True),
+        (("limit = 10", "limit = 11"), True),
+        (('reward = "mean"', 'reward = "sum"'), True),
+        (("# in tables", "# in every table"), False),
+        (("What an agent sees.", "What one sees."), False),
+    ],
+)
+def test_what_may_change_a_result_gives_the_run_another_name(file, tmp_path, pair, again, capsys):
+    assert run("--algorithms", "bc") == 0
+    before = set(records(tmp_path))
+    edit(file, pair)
+    assert run("--algorithms", "bc") == 0
+    assert (set(records(tmp_path)) != before) == again
+
+
+def test_two_workers_give_what_one_gives(file, tmp_path):
+    assert run() == 0
+    alone = records(tmp_path)
+    (tmp_path / "results").rename(tmp_path / "alone")
+    command = [sys.executable, "-m", "offmarl.experiments.cli", *SMALL.split(), "2"]
+    subprocess.run(command, check=True, capture_output=True)
+    together = records(tmp_path)
+    assert together.keys() == alone.keys()
+    for run_id, record in together.items():
+        assert record["evaluations"] == alone[run_id]["evaluations"]
+
+
+def test_other_data_are_other_runs_and_missing_ones_are_told(file, tmp_path, capsys):
+    assert run("--algorithms", "bc") == 0
+    arrays = dict(np.load("random.npz"))
+    np.savez("random.npz", **arrays | {"rewards": arrays["rewards"] + 1})
+    assert run("--algorithms", "bc") == 0 and len(records(tmp_path)) == 2
+    os.remove("random.npz")
+    assert run() == 3
+    assert "offmarl data record --task" in capsys.readouterr().err
+
+
+def illegal(arrays):
+    arrays["legal"][arrays["rows"][7], 1, arrays["actions"][7, 1]] = False
+
+
+@pytest.mark.parametrize(
+    ("spoil", "limit", "reason"),
+    [
+        (illegal, 10, r"episode 0, step 7, agent 1: action \d is not legal \(1 such"),
+        (lambda arrays: None, 9, "episode 0 has 10 steps, but the task's limit is 9"),
+        (lambda arrays: arrays.pop("rewards"), 10, r"fields missing: \['rewards'\]"),
+    ],
+)
+def test_data_that_do_not_fit_the_task_are_refused(file, capsys, spoil, limit, reason):
+    arrays = dict(np.load("random.npz"))
+    spoil(arrays)
+    np.savez("random.npz", **arrays)
+    edit(file, ("limit = 10", f"limit = {limit}"))
+    assert main(["data", "check", "--task", "two.py", "lights/two"]) == 1
+    assert re.search(f"! .*random.npz: {reason}", capsys.readouterr().out)
+
+
+def test_ends_at_the_limit_are_time_outs_unless_the_clock_is_the_environments(file, capsys):
+    arrays = dict(np.load("random.npz"))
+    np.savez("random.npz", **arrays | {"done": arrays["timeout"], "timeout": arrays["done"]})
+    assert main([*["data", "check", "--task", "two.py", "lights/two"]]) == 0
+    assert "6 end at the time limit" in capsys.readouterr().out
+    edit(file, ("limit = 10", 'clock = "env"\n    limit = 10'))
+    assert main([*["data", "check", "--task", "two.py", "lights/two"]]) == 0
+    assert "0 end at the time limit" in capsys.readouterr().out
+
+
+def test_a_script_plays_and_slips(file, tmp_path, capsys):
+    (tmp_path / "script.py").write_text("def act(view, rng):\n    return view.obs.argmax(-1)\n")
+    words = "data record --task two.py --policy script.py --episodes 4 --out good.npz"
+    assert main(words.split()) == 0 and "return_mean 10.0" in capsys.readouterr().out
+    assert main([*words.split(), "--epsilon", "1"]) == 0 and "return_mean 10.0" not in capsys.readouterr().out
+    (tmp_path / "script.py").write_text("x = 1")
+    assert main(words.split()) == 2 and "has no function act(view, rng)" in capsys.readouterr().err
+
+
+FACTS = 'name = "lights/two"\n    title = "T"\n    limit = 3\n    make = lambda self: 1\n    '
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("def f(:", "cannot be imported (SyntaxError"),
+        ("x = 1", "has no subclass of OwnTask"),
+        ("raise SystemExit(5)", "SystemExit"),
+        (None, "is not a Python file"),
+        (f"class A(OwnTask):\n    {FACTS}\n\nclass B(OwnTask):\n    {FACTS}", "the name 'lights/two' is taken by"),
+        (f"class A(OwnTask):\n    {FACTS}rewards = 'sum'", "unknown fact 'rewards': did you mean 'reward'?"),
+        (f"class A(OwnTask):\n    {FACTS}reward = 'total'", "reward: input should be 'apart', 'sum' or 'mean'"),
+        (f"class A(OwnTask):\n    {FACTS}limit = 2.5", "limit: input should be a valid integer"),
+        (f"class A(OwnTask):\n    {FACTS}name = 'two'", "name: "),
+        (f"class A(OwnTask):\n    {FACTS}name = 'smac/3m'", "the family 'smac' is offmarl's"),
+        (TASK.replace("lights/two", "om2p/two"), "'om2p' is a suite"),
+        (f"class A(OwnTask):\n    {FACTS}packages = 'torch'", "packages: "),
+        (f"class A(OwnTask):\n    {FACTS}packages = ['no-such-thing']", "pip install no-such-thing"),
+        ("class A(OwnTask):\n    name = 'lights/two'\n    limit = 3", "lacks title"),
+        ("class A(OwnTask):\n    name = 'lights/two'\n    title = 'T'\n    limit = 3", "write either make() or batch"),
+        (f"class A(OwnTask):\n    {FACTS}", "int: neither a ParallelEnv"),
+        (f"class A(OwnTask):\n    {FACTS}make = lambda self: 1 / 0", "cannot be made (ZeroDivisionError"),
+        (f"class A(OwnTask):\n    {FACTS}batch = lambda self, lanes: 1", "write either make() or batch"),
+    ],
+)
+def test_a_file_that_is_no_task_is_refused_in_one_line(tmp_path, text, reason, capsys):
+    file = tmp_path / "broken.py"
+    if text is not None:
+        file.write_text(f"from offmarl.benchmarks.own import OwnTask\n\n\n{text}\n")
+    assert main(["run", "--task", str(file), "--results", str(tmp_path / "results")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(file) in line and reason in line and not (tmp_path / "results").exists()
+
+
+def test_a_word_that_is_no_file_and_a_missing_suite_are_told(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["run", "--task", "smac/3m"])
+    assert "--tasks chooses tasks by their names" in capsys.readouterr().err
+    assert main(["run"]) == 2 and "--suite: name one" in capsys.readouterr().err
