@@ -24,6 +24,7 @@ SCALED = {
     "macql": {"cql_weight": 0.3},
     "om2p": {"bc_weight": 0.03},
     "omiga": {"alpha": 0.1},
+    "comadice": {"alpha": 0.1},
     "ma_sfbc": {"widths": (32, 16)},
     "madiff_d": SMALL,
     "madiff_c": SMALL,

@@ -1,0 +1,129 @@
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from offmarl.algorithms.comadice import ComaDICE, Config, conjugate, potential, ramp
+
+SEEDS = (3, 5)
+DIVERGENCES = ["soft_chi_square", "chi_square", "kl"]
+
+
+@pytest.fixture
+def build(make_spec, make_data):
+    def make(space="continuous", **over):
+        algorithm = ComaDICE(make_spec(space), Config(**{"hidden": (16, 16), **over}), SEEDS)
+        algorithm.prepare(make_data(algorithm.spec))
+        return algorithm
+
+    return make
+
+
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+def test_the_integrals_of_the_ramp_have_its_slopes(divergence):
+    x = torch.linspace(-3, 3, 61, dtype=torch.float64).requires_grad_()
+    (slope,) = torch.autograd.grad(ramp(x, divergence).sum(), x)
+    (of_potential,) = torch.autograd.grad(potential(x, divergence).sum(), x)
+    (of_conjugate,) = torch.autograd.grad(conjugate(x, divergence).sum(), x)
+    assert_close(of_potential, (x * slope).detach())
+    assert_close(of_conjugate, ramp(x, divergence).detach())
+
+
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+def test_ratios_are_never_negative_rise_with_the_advantage_and_jump_nowhere(divergence):
+    x = torch.linspace(-5, 5, 2001, dtype=torch.float64)
+    ratio = ramp(x, divergence)
+    assert (ratio >= 0).all() and (ratio.diff() >= 0).all() and ratio.diff().max() < 0.3
+    assert ramp(torch.tensor(0.0), divergence) == pytest.approx(math.exp(-1) if divergence == "kl" else 1.0)
+    assert (ramp(torch.tensor([-1.0, -1.5]), divergence) == 0).all() == (divergence == "chi_square")
+
+
+@pytest.mark.parametrize(("value_loss", "meets"), [("code", True), ("text", False)])
+def test_the_multiplier_of_a_bandit_lies_between_its_rewards_and_above_their_mean(build, value_loss, meets):
+    """By the code's gradient; that of the text only raises it."""
+    q, alpha = torch.tensor([1.0, -0.5], dtype=torch.float64), 0.5
+    algorithm = build(value_loss=value_loss, alpha=alpha)
+
+    def slope(value):
+        v = torch.full((1, 2, 1), value, dtype=torch.float64, requires_grad=True)
+        return torch.autograd.grad(algorithm.value_loss((q.view(1, 2, 1) - v) / alpha).sum(), v)[0].sum().item()
+
+    assert slope(0.25) < 0
+    assert (slope(1.0) > 0) == meets
+
+
+@pytest.mark.parametrize("ratio_of", ["team", "agent"])
+def test_advantages_are_the_weighted_gaps_and_reach_the_multiplier_alone(build, make_batch, ratio_of):
+    algorithm = build(ratio_of=ratio_of)
+    batch, nets = make_batch(algorithm.spec), algorithm.nets
+    found = algorithm.advantage(batch, "")
+    weights, _ = nets["mixer"](batch.state)
+    gaps = weights * (nets["critic"](batch.obs, batch.actions)[..., 0] - nets["value"](batch.obs)[..., 0])
+    assert_close(found, gaps if ratio_of == "agent" else gaps.sum(-1, keepdim=True))
+    found.sum().backward()
+    moved = {name for name, net in nets.items() if any(p.grad is not None for p in net.parameters())}
+    assert moved == {"value"}
+
+
+@pytest.mark.parametrize("space", ["discrete", "continuous"])
+def test_with_a_large_alpha_every_sample_weighs_the_same(build, make_batch, space):
+    algorithm = build(space, alpha=1e9)
+    batch, seen = make_batch(algorithm.spec), []
+    algorithm.policy_loss = lambda batch, ratio: seen.append(ratio) or torch.zeros(2)
+    algorithm.losses(batch)
+    assert_close(seen[0], torch.ones(2, 8))
+
+
+def test_the_agents_ramps_are_added_in_the_released_code(build, make_batch):
+    algorithm = build(**ComaDICE.variants["released"])
+    batch, seen = make_batch(algorithm.spec), []
+    algorithm.policy_loss = lambda batch, ratio: seen.append(ratio) or torch.zeros(2)
+    with torch.no_grad():
+        algorithm.nets.get_parameter("normaliser.1").copy_(torch.tensor([0.5, -1.0]))
+        expected = algorithm.advantage(batch, "target_") - torch.tensor([0.5, -1.0])[:, None, None]
+    losses = algorithm.losses(batch)
+    assert_close(seen[0], ramp(expected / 10, "soft_chi_square").sum(-1))
+    assert losses.keys() == {"critic", "value", "policy", "normaliser"}
+
+
+def test_a_normaliser_rests_where_the_mean_ratio_and_the_pull_of_the_multiplier_agree(build):
+    """Its slope is 1 - E[R + x R'], as in the code."""
+    algorithm = build(normaliser=True)
+    x = torch.randn(2, 8, 1, dtype=torch.float64)
+    shift = algorithm.nets.get_parameter("normaliser.0")
+    loss = algorithm.value_loss(x - shift[:, None, None] / 10.0)
+    (found,) = torch.autograd.grad(loss.sum(), shift)
+    y = x.requires_grad_()
+    (slope,) = torch.autograd.grad(ramp(y, "soft_chi_square").sum(), y)
+    expected = 1.0 - (ramp(y, "soft_chi_square") + y * slope).mean((1, 2))
+    assert_close(found, expected.detach().float())
+    ratio = torch.tensor([0.5, 3.0]).expand(8, 2).T[..., None]
+    (found,) = torch.autograd.grad(
+        algorithm.normaliser_term(ratio, 1).sum(), algorithm.nets.get_parameter("normaliser.1")
+    )
+    assert_close(found, torch.tensor([0.5, -2.0]))
+
+
+def test_first_states_alone_enter_the_last_term(build, make_batch):
+    algorithm = build(discount=0.9)
+    batch, nets = make_batch(algorithm.spec), algorithm.nets
+    first = batch.number % 5 == 0  # episodes of the data have five transitions
+    assert 0 < first.sum() < first.numel()
+    weights, _ = nets["mixer"](batch.state)
+    value = (weights * nets["value"](batch.obs)[..., 0]).sum(-1)
+    expected = [0.1 * v[f].mean() if f.any() else torch.zeros(()) for v, f in zip(value, first)]
+    assert_close(algorithm.first_values(batch), torch.stack(expected))
+
+
+def test_critics_learn_the_mixed_multiplier_of_what_follows(build, make_batch, set_value):
+    algorithm = build(discount=0.9)
+    set_value(algorithm.nets["target_value"], torch.full((1, 1), 2.0))
+    batch, nets = make_batch(algorithm.spec), algorithm.nets
+    with torch.no_grad():
+        weights, bias = nets["target_mixer"](batch.next_state)
+        y = batch.rewards.mean(-1) + 0.9 * (1 - batch.done) * (2.0 * weights.sum(-1) + bias)
+        weights, bias = nets["mixer"](batch.state)
+        q = (weights * nets["critic"](batch.obs, batch.actions)[..., 0]).sum(-1) + bias
+    assert_close(algorithm.critic_loss(batch), (q - y).square().mean(1))
+    assert_close(algorithm.mean_value(batch), q.mean(1))
