@@ -25,6 +25,7 @@ COMMANDS = {  # name: its module in commands/, which has a function <name>_optio
     "bench": ("timing", "measure the speed of simulators and of training on this machine"),
     "verify": ("verify", "check that runs, their data and the tables are still what was measured"),
     "rerun": ("rerun", "train a stored run again and compare returns, curves and weights"),
+    "watch": ("watch", "show what a stored policy does on its evaluation episodes, or what is in the data"),
     "doctor": ("doctor", "show what is installed, what is missing, and how to get it"),
     "experiment": ("study", "run an experiment of the papers: figure, table, verdict"),
     "tune": ("study", "choose settings: the same trials of every method, on datasets that are in no table"),

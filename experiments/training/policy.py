@@ -47,13 +47,17 @@ class Player:
         self.memory = self.method.rewarded(self.memory, agent_rewards(reward, self.obs))
 
 
-def load_policy(folder: Path, task: Task) -> Algorithm:
-    """The trained method of a finished run, on the CPU. Raises UserError where it is damaged, or of another task."""
-    with refusing(f"--policy {folder}: is not the folder of a finished run"):
+def load_policy(folder: Path, task: Task, name: str = "") -> Algorithm:
+    """The trained method of a finished run, on the CPU. Raises UserError where it is damaged, or of another task.
+
+    `name` is what messages call the run, by default the option that names its folder.
+    """
+    name = name or f"--policy {folder}"
+    with refusing(f"{name}: is not the folder of a finished run"):
         stored = read_folder(folder)
         cell = stored["cell"]
         if cell["task"] != task.name:
-            raise UserError(f"--policy {folder}: was trained on {cell['task']}, not on {task.name}")
+            raise UserError(f"{name}: was trained on {cell['task']}, not on {task.name}")
         kind = registry()[check_name("algorithm", cell["algorithm"], registry())]
         method = kind(spec_of(task), config_from(kind, stored["config"]), [cell["seed"]], "cpu")
         method.play = plays_of(stored["protocol"])[0]

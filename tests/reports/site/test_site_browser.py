@@ -1,20 +1,14 @@
 """The leaderboard site in a browser, opened from disk as a reader does."""
 
-import os
-import shutil
-
 import pytest
+from browser import WIDE, chromium, needs_browser, opened  # noqa: F401
 
 from offmarl.reports.records.reader import Records
 from offmarl.reports.site import build as site
 from offmarl.reports.site.boards import Suite
 
-sync_api = pytest.importorskip("playwright.sync_api")
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=f"needs a browser: {', '.join(NAMES)}")
+pytestmark = needs_browser
 
-WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 # Visible text whose contrast with the ground behind it is below 4.5 (3 for large text), WCAG AA.
 PALE = """() => {
   const parse = (text) => text.match(/[\\d.]+/g).map(Number);
@@ -51,36 +45,10 @@ def folder(tmp_path_factory, fill, write_run, suite):
     return place
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def visit(chromium, folder):
-    """Open a page of the site; at the end, nothing may have gone wrong in it or been asked of another place."""
-    wrong, contexts = [], []
-
-    def visit(address="index.html", width=1280, **how):
-        context = chromium.new_context(viewport={"width": width, "height": 900}, **how)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(5000)
-        page.on("console", lambda message: wrong.append(message.text))
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("requestfailed", lambda request: wrong.append(f"failed: {request.url}"))
-        page.on("request", lambda request: request.url.startswith(("file:", "data:")) or wrong.append(request.url))
-        page.goto((folder / address).as_uri())
-        return page
-
-    yield visit
-    for context in contexts:
-        context.close()
-    assert wrong == []
+def visit(opened, folder):  # noqa: F811
+    """Open a page of the site."""
+    return lambda address="index.html", width=1280, **how: opened(folder / address, width, **how)
 
 
 def column(table, number):

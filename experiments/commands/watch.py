@@ -1,0 +1,167 @@
+"""The command `offmarl watch`: what a stored policy does on its evaluation episodes, or what is in the data."""
+
+import argparse
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from offmarl.experiments.commands.options import (
+    examples,
+    existing,
+    find_entries,
+    method_file_option,
+    results_option,
+    writable,
+)
+from offmarl.experiments.errors import UserError, check_name
+
+if TYPE_CHECKING:
+    from offmarl.experiments.training.replay import Stored
+    from offmarl.reports.records.replay import Replay
+
+ENDINGS = (".html", ".replay")
+
+
+def watch_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of the command."""
+    parser.epilog = examples(
+        ("watch RUN_ID", "its worst, median and best evaluation episode, as a page"),
+        ("watch smac/3m:good mac_flow", "the newest run of a method on a dataset"),
+        ("watch smac/3m:poor bc --beside mac_flow", "two methods on the same starts, side by side"),
+        ("watch RUN_ID --episode 7 --out seven.replay", "one episode, kept"),
+        ("watch --data smac/3m:poor", "episodes of a dataset: lowest, median and highest return"),
+        ("watch seven.replay", "a file that was kept"),
+    )
+    text = "a run's name in <results>/runs, a dataset (task:quality) with METHOD, or a file.replay"
+    parser.add_argument("what", nargs="?", metavar="RUN", help=text)
+    parser.add_argument("method", nargs="?", metavar="METHOD", help="the method that learnt from the dataset")
+    parser.add_argument("--beside", metavar="METHOD", help="another method, on the same starts")
+    parser.add_argument("--data", metavar="DATASET", help="show recorded episodes of a dataset instead")
+    parser.add_argument("--source", default="embedded", help="of the dataset (default: embedded)")
+    text = "the episode's number (default: those of the lowest, the median and the highest return)"
+    parser.add_argument("--episode", type=int, help=text)
+    parser.add_argument("--seed", type=int, help="of the run (default: the lowest one)")
+    parser.add_argument("--play", help="own or zero: with the method's own noise, or none (default: the first)")
+    text = "an .html page, or of one episode a .replay (default: a page in <results>/replays)"
+    parser.add_argument("--out", type=Path, metavar="FILE", help=text)
+    method_file_option(parser)
+    results_option(parser)
+    parser.set_defaults(command=_watch)
+
+
+def _watch(args: argparse.Namespace) -> int:
+    if args.out and args.out.suffix not in ENDINGS:
+        raise UserError(f"--out {args.out}: write a name that ends in {', '.join(ENDINGS)}")
+    if (args.data is None) == (args.what is None):
+        raise UserError("name a run, a dataset and a method, or --data with a dataset")
+    if args.data is not None:
+        name, scenes = _of_data(args)
+    elif args.what.endswith(".replay"):
+        from offmarl.reports.records.replay import read
+
+        try:
+            scenes = {Path(args.what).name: [read(Path(args.what))]}
+        except OSError as error:
+            raise UserError(f"{args.what}: cannot be read ({error.strerror})") from error
+        name = Path(args.what).stem
+    else:
+        name, scenes = _of_runs(args)
+    _tell(scenes)
+    out = args.out or args.results / "replays" / f"{re.sub(r'[^a-zA-Z0-9_.+-]+', '-', name)}.html"
+    writable(out.parent, "--out")
+    _write(out, scenes)
+    print(f"written: {out} ({out.stat().st_size / 1000:.0f} KB)")
+    return 0
+
+
+def _of_data(args: argparse.Namespace) -> "tuple[str, dict[str, list[Replay]]]":
+    """Recorded episodes."""
+    from offmarl.experiments.training.replay import replay_data
+
+    if ":" not in args.data:
+        raise UserError(f"--data {args.data}: must be task:quality, for example smac/3m:good")
+    if args.method or args.beside or args.play:
+        raise UserError("--data: shows what was recorded, so no method, --beside or --play")
+    (entry,) = find_entries([args.data], args.source)
+    episodes = None if args.episode is None else {f"episode {args.episode}": args.episode}
+    return f"data-{args.data}", {k: [one] for k, one in replay_data(entry, args.source, episodes).items()}
+
+
+def _of_runs(args: argparse.Namespace) -> "tuple[str, dict[str, list[Replay]]]":
+    """The episodes of a run, those of another method beside them."""
+    from offmarl.experiments.training.replay import Stored, replay_run
+
+    runs = [_find(args)]
+    if args.beside:
+        cell = runs[0].record["cell"]
+        like = {key: cell[key] for key in ("task", "quality", "source", "profile", "seed")}
+        runs.append(Stored(runs[0].store, *_newest(runs[0].store, {**like, "algorithm": args.beside}), runs[0].play))
+    chosen = runs[0].chosen() if args.episode is None else {f"episode {args.episode}": args.episode}
+    columns = [replay_run(run, list(chosen.values())) for run in runs]
+    name = runs[0].run_id + (f"-beside-{args.beside}" if args.beside else "")
+    return name, {label: list(replays) for label, replays in zip(chosen, zip(*columns, strict=True))}
+
+
+def _find(args: argparse.Namespace) -> "Stored":
+    """The run that is meant."""
+    from offmarl.experiments.store.store import Store
+    from offmarl.experiments.training.replay import Stored
+
+    store = Store(existing(args.results))
+    if args.method is None:
+        name = Path(args.what).name  # a folder's name is that of its run
+        if ":" in args.what:
+            raise UserError(f"{args.what}: name a method, too, or look at --data {args.what}")
+        if (record := store.peek(check_name("run", name, store.run_ids()), all_files=True)) is None:
+            raise UserError(f"{name}: is damaged; `offmarl run` trains it again")
+        return Stored(store, name, record, args.play)
+    task, colon, quality = args.what.partition(":")
+    if not colon:
+        raise UserError(f"{args.what}: must be task:quality, for example smac/3m:good")
+    cell = {"task": task, "quality": quality, "source": args.source, "algorithm": args.method}
+    cell |= {} if args.seed is None else {"seed": args.seed}
+    return Stored(store, *_newest(store, cell), args.play)
+
+
+def _newest(store, cell: Mapping[str, object]) -> tuple[str, dict]:
+    """The run of a cell: of the settings that finished last, the lowest seed. UserError where there is none."""
+    from offmarl.experiments.store.reading import readable
+
+    records = [record for record in readable(store)[0].values() if record["status"] != "failed"]
+    for key in ("task", "quality", "source", "algorithm", "profile", "seed"):  # the first part that nothing fits
+        if key in cell:
+            check_name(f"{key} among the runs in {store.root}:", str(cell[key]), {str(r["cell"][key]) for r in records})
+            records = [record for record in records if record["cell"][key] == cell[key]]
+    last = max(records, key=lambda record: record.get("finished") or "")
+    same = [record for record in records if record["run_id"].rsplit(".s", 1)[0] == last["run_id"].rsplit(".s", 1)[0]]
+    found = min(same, key=lambda record: record["cell"]["seed"])
+    return found["run_id"], found
+
+
+def _tell(scenes: "Mapping[str, Sequence[Replay]]") -> None:
+    for label, replays in scenes.items():
+        for head in (replay.header for replay in replays):
+            same = {True: "the stored episode", False: f"not the stored episode ({head.stored})", None: ""}[head.same]
+            where = f"{head.task}:{head.quality}, episode {head.episode}"
+            print(
+                f"{label}: {head.title}, {where}: return {head.return_:.5g}, {head.end} {same and f'({same})'}".strip()
+            )
+
+
+def _write(out: Path, scenes: "Mapping[str, Sequence[Replay]]") -> None:
+    if out.suffix == ".html":
+        from offmarl.reports.replays import page
+
+        heads = [replay.header for replay in next(iter(scenes.values()))]
+        title = f"{' and '.join(head.title for head in heads)} on {heads[0].task} {heads[0].quality}"
+        page.write(out, title, scenes)
+        return
+    label = "median" if "median" in scenes else next(iter(scenes))
+    replays = scenes[label]
+    print(f"{out.name} shows: {label}")
+    from offmarl.reports.records import replay
+
+    if len(replays) > 1:
+        raise UserError(f"--out {out}: a .replay holds one episode; leave out --beside")
+    replay.write(out, replays[0])

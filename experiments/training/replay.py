@@ -1,0 +1,148 @@
+"""Replays: a stored policy on its evaluation episodes, or a recorded episode of its data, as numbers to look at."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from offmarl.algorithms.parts.algorithm import OWN, Algorithm
+from offmarl.benchmarks.env import View
+from offmarl.benchmarks.frames.film import Film, Take, watched
+from offmarl.benchmarks.rollout import evaluate, lane_seeds
+from offmarl.benchmarks.tasks import Task, make_env
+from offmarl.datasets.cache import Entry
+from offmarl.datasets.embedded.film import film
+from offmarl.datasets.embedded.recipes import Recipe
+from offmarl.experiments.errors import UserError, check_name, refusing
+from offmarl.experiments.grid.jobs import Job, stored_job
+from offmarl.experiments.store.reading import by_play
+from offmarl.experiments.store.store import Record, Store
+from offmarl.experiments.training.policy import load_policy
+from offmarl.reports.records.replay import Header, Replay
+
+STEP = 0.05  # to which continuous actions are rounded
+
+
+@dataclass
+class Stored:
+    """A finished run and its last evaluation in one play. Raises UserError for a run that has none in it."""
+
+    store: Store
+    run_id: str
+    record: Record
+    play: str | None = None
+
+    def __post_init__(self) -> None:
+        plays = by_play(self.record)
+        if not plays:
+            raise UserError(f"{self.run_id}: has no evaluation ({self.record['status']}), so nothing to watch")
+        self.play = check_name("play", self.play or next(iter(plays)), plays)
+        with refusing(f"{self.run_id}: its run.json is malformed"):
+            seeds = [int(seed) for seed in self.record.get("seeds") or [self.record["cell"]["seed"]]]
+            self.job: Job = stored_job(self.record, seeds)
+            self.task: Task = self.job.entry.task
+            self.looks = plays[self.play]
+            self.returns: list[float] = self.looks[-1]["returns"]
+            self.lengths: list[int] = [int(length) for length in self.looks[-1]["lengths"]]
+
+    def chosen(self) -> dict[str, int]:
+        """The episodes of the lowest, the median and the highest return, by what they are called."""
+        return spread(self.returns)
+
+    def decisions(self) -> list[int]:
+        """How often policies decided in each evaluation before the last one: the longest episode of all seeds."""
+        records = [self.store.peek(run_id) or self.record for run_id in self.job.run_ids()]
+        looks = [by_play(record).get(str(self.play), [])[:-1] for record in records]
+        return [int(max(max(look["lengths"]) for look in together)) for together in zip(*looks)]
+
+
+def spread(returns: Sequence[float]) -> dict[str, int]:
+    """The indices of the lowest, the median and the highest return, by name; one name where they are one."""
+    order = np.argsort(returns, kind="stable")
+    found = {"worst": int(order[0]), "median": int(order[(len(order) - 1) // 2]), "best": int(order[-1])}
+    return {name: k for k, name in {k: name for name, k in found.items()}.items()}
+
+
+def replay_run(stored: Stored, episodes: Sequence[int]) -> list[Replay]:
+    """Play a run's last evaluation again, and return these of its episodes.
+
+    All of its episodes are played, and what the evaluations before drew is drawn again, so that methods that draw
+    noise play the stored episodes, too. Raises UserError for an episode that was not evaluated, or a task without
+    pictures.
+    """
+    run, count = stored, len(stored.returns)
+    for episode in episodes:
+        if not 0 <= episode < count:
+            raise UserError(f"--episode {episode}: {run.run_id} was evaluated on episodes 0 to {count - 1}")
+    method = load_policy(run.store.runs / run.run_id, run.task, run.run_id)
+    method.play, seed = str(run.play), int(run.record["cell"]["seed"])
+    with refusing(f"{run.run_id}: cannot be watched"):
+        lanes = make_env(run.task, 1, count).lanes
+        camera = Film(watched(run.task, lanes), episodes)
+        if method.play == OWN and method.acting_rule():
+            draw_again(method, camera.reset(lane_seeds([seed], lanes)), run.decisions(), lanes)
+            camera.waves = 0
+        (played,) = evaluate(method, camera, [seed], episodes=count)
+        camera.close()
+    found = []
+    for k in episodes:
+        same = (played.returns[k], played.lengths[k]) == (run.returns[k], run.lengths[k])
+        facts = {"algorithm": method.name, "seed": seed, "play": run.play, "run": run.run_id}
+        facts |= {"title": method.title, "stored": run.returns[k], "same": same}
+        facts |= {"code_sums": run.record.get("code_sums") or {}}
+        found.append(replay_of(camera.takes[k], run.job.entry, run.job.source, k, facts))
+    return found
+
+
+def draw_again(method: Algorithm, view: View, decisions: Sequence[int], lanes: int) -> None:
+    """Draw for acting what a method drew in evaluations of so many decisions, in which it played `lanes` episodes.
+
+    A decision draws for all episodes whichever of them it is made for, so here it is made for one.
+    """
+    obs = torch.from_numpy(view.obs[None, :1])
+    legal = None if view.legal is None else torch.from_numpy(view.legal[None, :1])
+    for count in decisions:
+        memory = None
+        for _ in range(count):
+            with method.acting_for(torch.zeros(1, 1, dtype=torch.int64), lanes):
+                _, memory = method.act(obs, legal, memory)
+
+
+def replay_data(entry: Entry, source: str, episodes: Mapping[str, int] | None = None) -> dict[str, Replay]:
+    """Recorded episodes by name; None: those of the lowest, median and highest return.
+
+    Raises UserError for data that were not recorded here, or an episode that there is not.
+    """
+    name = f"{entry.task.name}:{entry.quality}"
+    if not isinstance(entry, Recipe):
+        reason = f"the data of {source} hold no states of the simulator, and not what decided their episodes"
+        raise UserError(f"{name}: {reason}; only what was recorded here (embedded, tuning) can be watched")
+    found = {}
+    with refusing(f"{name}: cannot be watched"):
+        data, _ = entry.load()
+        returns = data.returns()
+        for label, k in (episodes or spread(returns)).items():
+            take, same = film(entry, data, k)
+            facts = {"title": f"data, behaviour {data.behaviour[k]}", "stored": float(returns[k]), "same": same}
+            found[label] = replay_of(take, entry, source, k, facts)
+    return found
+
+
+def replay_of(take: Take, entry: Entry, source: str, episode: int, facts: Mapping[str, Any]) -> Replay:
+    """A film as a replay; `facts` are further keys of its header."""
+    scene, task = take.scene, entry.task
+    actions = np.array(take.actions, float).reshape(len(take.actions), task.agents, -1)
+    header = {
+        **{"task": task.name, "quality": entry.quality, "source": source, "episode": episode},
+        **{"return": take.return_, "end": take.end, "kind": scene.kind, "tick": scene.tick, "moves": scene.moves},
+        **{"area": list(scene.area), "bodies": [body._asdict() for body in scene.bodies]},
+        "columns": [{"name": name, "step": step} for name, step in scene.columns.items()],
+        **{"steps": len(actions), "agents": task.agents, "actions": actions.shape[-1]},
+        **{"action_step": 1.0 if task.discrete else STEP, **facts},
+    }
+    if not task.discrete:
+        actions = actions.clip(-1, 1)
+    returns = np.concatenate([[0.0], np.cumsum(take.rewards)])
+    return Replay(Header(**header), np.array(take.frames), returns, actions)
