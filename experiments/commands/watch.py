@@ -27,11 +27,9 @@ def watch_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
     parser.epilog = examples(
         ("watch RUN_ID", "its worst, median and best evaluation episode, as a page"),
-        ("watch smac/3m:good mac_flow", "the newest run of a method on a dataset"),
-        ("watch smac/3m:poor bc --beside mac_flow", "two methods on the same starts, side by side"),
+        ("watch smac/3m:poor bc --beside mac_flow", "the newest runs of two methods, on the same starts"),
         ("watch RUN_ID --episode 7 --out seven.replay", "one episode, kept"),
         ("watch --data smac/3m:poor", "episodes of a dataset: lowest, median and highest return"),
-        ("watch seven.replay", "a file that was kept"),
     )
     text = "a run's name in <results>/runs, a dataset (task:quality) with METHOD, or a file.replay"
     parser.add_argument("what", nargs="?", metavar="RUN", help=text)

@@ -348,10 +348,10 @@ class Player {
     this.toggle.textContent = this.toggle.ariaLabel = on ? "Pause" : "Play";
     if (!on) { this.t = this.step; this.show(); return; }
     if (this.t >= this.last) this.t = 0;
-    let before = performance.now();
+    let before;  // of the first frame, whose time may lie before this call
     const tick = (now) => {
       if (!this.playing) return;
-      this.t = Math.min(this.t + (now - before) / 1000 * this.speed / this.replays[0].head.tick, this.last);
+      this.t = Math.min(this.t + (now - (before ?? now)) / 1000 * this.speed / this.replays[0].head.tick, this.last);
       before = now;
       this.show();
       if (this.t >= this.last) this.play(false);
