@@ -121,6 +121,16 @@ def refuse_illegal(data: Dataset) -> None:
         raise ValueError(f"{where}: action {data.actions[k, agent]} is not legal ({count:,} such actions in all)")
 
 
+def strange_features(data: Dataset, played: np.ndarray) -> int:
+    """How many features of the data [R,I,O] and of the task's play [P,I,O] seem to be others.
+
+    That is where each leaves the range of the other; narrow data of a good policy only lie within that of random play.
+    """
+    ends = [(rows.min(0) - 1e-4, rows.max(0) + 1e-4) for rows in (data.obs, played)]
+    outside = [(one[0] < other[0]) | (one[1] > other[1]) for one, other in (ends, ends[::-1])]
+    return min(int(found.any(0).sum()) for found in outside)
+
+
 def catalogue() -> dict[tuple[str, str], OwnData]:
     """The datasets of the user's own tasks by task and quality."""
     return {

@@ -29,8 +29,8 @@ COMMANDS = {  # name: its module in commands/, which has a function <name>_optio
     "doctor": ("doctor", "show what is installed, what is missing, and how to get it"),
     "experiment": ("study", "run an experiment of the papers: figure, table, verdict"),
     "tune": ("study", "choose settings: the same trials of every method, on datasets that are in no table"),
-    "new": ("method", "write the file of a new method"),
-    "validate": ("method", "run the contract tests and a smoke run on a method; print its card"),
+    "new": ("method", "write the file of a new method, or task"),
+    "validate": ("method", "hold a method or a task to its contract; print its card"),
     "export": ("exchange", "write every evaluation episode of the store into one file"),
     "merge": ("exchange", "join the stores of several machines; conflicting runs are refused"),
 }

@@ -47,6 +47,7 @@ class OwnTask:
     limit: int  # actions after which the clock ends an episode
     reward: str = "apart"  # what every agent gets: its own reward, or the `sum` or `mean` of all agents'
     clock: str = "limit"  # an end at the limit is a time-out; "env": only where the environment says `truncated`
+    fresh: bool = False  # make a new environment for every episode, where reset(seed) depends on the one before
     packages: Sequence[str] = ()  # distributions whose versions decide the numbers
     datasets: Mapping[str, str] = {}  # quality to a file, from the folder of the task's file
     score: tuple[float, float] | None = None  # returns that count as 0 and 100, as a random and an expert policy's
@@ -101,6 +102,7 @@ class Facts(Strict):
     limit: PositiveInt
     reward: Literal["apart", "sum", "mean"]
     clock: Literal["limit", "env"]
+    fresh: bool
     packages: Sequence[str]
     datasets: Mapping[Annotated[str, Field(pattern=f"^{WORD}$")], str]
     score: tuple[float, float] | None
@@ -146,8 +148,8 @@ def _check(place: str, task: OwnTask) -> None:
         raise TaskError(str(error)) from error
     if task.batched == (kind.make is not OwnTask.make):
         raise TaskError(f"{place}: {task.name}: write either make() or batch(lanes)")
-    if task.batched and (task.reward != "apart" or task.clock != "limit"):
-        raise TaskError(f"{place}: {task.name}: batch() itself decides about rewards and time-outs; leave them out")
+    if task.batched and (task.reward, task.clock, task.fresh) != ("apart", "limit", False):
+        raise TaskError(f"{place}: {task.name}: batch() itself decides: leave out reward, clock and fresh")
     for package in task.packages:
         try:
             version(package)

@@ -89,8 +89,8 @@ class Lane:
     """One episode."""
 
     def __init__(self, user: OwnTask):
-        self.user, self.made = user, user.make()
-        self.env = parallel(self.made)
+        self.user = user
+        self._make()
         names = list(self.env.possible_agents)
         self.agents = [Agent(a, self.env.observation_space(a), self.env.action_space(a)) for a in names]
         if len({agent.discrete for agent in self.agents}) > 1:
@@ -100,8 +100,15 @@ class Lane:
         self.over, self.timeout, self.won, self.t = True, False, None, 0
         self.state = np.zeros(0)
 
+    def _make(self) -> None:
+        self.made = self.user.make()
+        self.env = parallel(self.made)
+
     def reset(self, seed: int) -> View:
         """A new episode."""
+        if self.user.fresh and self.t:
+            self.env.close()
+            self._make()
         obs, infos = self.env.reset(seed=seed)
         self.over, self.timeout, self.won, self.t = False, False, None, 0
         self.has_state = self._has_state()

@@ -154,7 +154,7 @@ def _check(args: argparse.Namespace) -> int:
     doubtful = 0
     for entry in entries:
         print(f"{entry.task.name}:{entry.quality} ({source})")
-        for sound, text in _findings(entry, source):
+        for sound, text in findings(entry, source):
             print(f"  {'  ' if sound else '! '}{text}")
             doubtful += not sound
     print(f"{len(entries)} datasets, {doubtful} doubts")
@@ -166,7 +166,7 @@ def _source(args: argparse.Namespace) -> str:
     return args.source or ("own" if args.task_file else "embedded")
 
 
-def _findings(entry: "Entry", source: str) -> "list[Finding]":
+def findings(entry: "Entry", source: str) -> "list[Finding]":
     """The findings on a dataset, alone and compared with the others of its task."""
     from offmarl.datasets.catalogue import catalogue
     from offmarl.datasets.check import Finding, inspect_dataset, shared_episodes
@@ -213,8 +213,8 @@ def _card(args: argparse.Namespace) -> int:
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from error
     folder, stem = writable(args.out), f"{args.dataset}-{source}".replace("/", "-").replace(":", "-")
-    findings = [("" if sound else "**Doubtful:** ") + text for sound, text in _findings(entry, source)]
-    text = page.markdown(card, findings, f"{stem}.png")
+    lines = [("" if sound else "**Doubtful:** ") + text for sound, text in findings(entry, source)]
+    text = page.markdown(card, lines, f"{stem}.png")
     (folder / f"{stem}.md").write_text(text, encoding="utf-8")
     page.histogram(data.returns(), card).savefig(folder / f"{stem}.png", dpi=160)
     print(text)

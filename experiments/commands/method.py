@@ -1,4 +1,4 @@
-"""A method of your own: `offmarl new` writes its file, `offmarl validate` runs the contract tests on it."""
+"""A method or task of your own: `offmarl new` writes its file, `offmarl validate` holds it to its contract."""
 
 import argparse
 import os
@@ -11,28 +11,47 @@ from collections.abc import Iterator
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from offmarl.experiments.commands.options import examples, register_files
 from offmarl.experiments.errors import UserError, check_name
 
+if TYPE_CHECKING:
+    from offmarl.benchmarks.tasks import Task
+
 CONTRACT = ("test_settings.py", "test_training.py", "test_acting.py", "test_graphs.py")  # of offmarl.contract
+STRANGE = 0.5  # of the features: so many do not leave the range of random play by chance
 SMOKE_RUNS = {"continuous": ("continuous", "mpe/spread:medium"), "discrete": ("smac", "smac/3m:medium")}
+
+
+TEMPLATES = {  # what `offmarl new` writes: package and file
+    "method": ("offmarl.experiments.commands", "template.py"),
+    "task": ("offmarl.benchmarks.own", "example.py"),
+}
 
 
 def new_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `offmarl new`."""
-    parser.epilog = examples(("new my_method", "in this folder"), ("new my_method --dir algorithms", "in a clone"))
-    parser.add_argument("name", help="the method's name on the command line, as my_method")
+    parser.epilog = examples(
+        ("new my_method", "in this folder"),
+        ("new my_method --dir algorithms", "in a clone"),
+        ("new my_task --kind task", "a task that can be recorded and trained at once"),
+    )
+    parser.add_argument("name", help="its name on the command line, as my_method")
+    parser.add_argument("--kind", choices=TEMPLATES, default="method", help="what it is (default: method)")
     parser.add_argument("--dir", type=Path, default=Path(), help="folder of the new file (default: this folder)")
     parser.set_defaults(command=_new)
 
 
 def validate_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `offmarl validate`."""
-    parser.epilog = examples(("validate my_method.py", "a file"), ("validate mac_flow", "a method by name"))
-    parser.add_argument("name", help="a method's file or name")
+    parser.epilog = examples(
+        ("validate my_method.py", "a file"),
+        ("validate mac_flow", "a method by name"),
+        ("validate my_task.py", "a task, and its data"),
+    )
+    parser.add_argument("name", help="a method's file or name, or a task's file")
     parser.add_argument("--keep", type=Path, help="keep the smoke run in this results directory (default: delete it)")
     parser.set_defaults(command=_validate)
 
@@ -43,13 +62,15 @@ def _new(args: argparse.Namespace) -> int:
     file = args.dir / f"{args.name}.py"
     if not re.fullmatch(r"[a-z][a-z0-9_]*", args.name):
         raise UserError(f"new {args.name}: a name has small letters, digits and underscores, as my_method")
-    if args.name in registry():
+    if args.kind == "method" and args.name in registry():
         raise UserError(f"new {args.name}: a method of this name exists; choose another")
     if not args.dir.is_dir():
         raise UserError(f"--dir {args.dir}: no such directory")
     words = [word.capitalize() for word in args.name.split("_")]
-    text = resources.files("offmarl.experiments.commands").joinpath("template.py").read_text(encoding="utf-8")
-    for placeholder, value in (("template", args.name), ("Template", "".join(words)), ("TITLE", " ".join(words))):
+    package, template = TEMPLATES[args.kind]
+    text = resources.files(package).joinpath(template).read_text(encoding="utf-8")
+    names = {"FAMILY": "mine", "template": args.name, "Template": "".join(words), "TITLE": " ".join(words)}
+    for placeholder, value in names.items():
         text = text.replace(placeholder, value)
     try:
         with file.open("x", encoding="utf-8") as new:
@@ -64,6 +85,8 @@ def _validate(args: argparse.Namespace) -> int:
     from offmarl import algorithms
     from offmarl.algorithms import registry
 
+    if args.name.endswith(".py") and "OwnTask" in _text_of(args.name):
+        return _validate_tasks(args.name)
     if find_spec("pytest") is None:
         raise UserError("validate: pytest is missing; install it with: pip install 'offmarl[test]'")
     is_file, before = args.name.endswith(".py"), set(registry())
@@ -78,6 +101,53 @@ def _validate(args: argparse.Namespace) -> int:
     for name in chosen:
         _smoke_run(name, args.keep)
     return 0
+
+
+def _text_of(file: str) -> str:
+    """What a file says; nothing where it cannot be read, which its registry tells."""
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _validate_tasks(file: str) -> int:
+    """Examine the tasks of a file and their data, and print a line for each finding; 1 where one is not sound."""
+    from offmarl.benchmarks import own
+    from offmarl.benchmarks.tasks import tasks
+
+    register_files(own, [file])
+    wrong = 0
+    for name in [name for name, task in own.registry().items() if task.file == Path(file).resolve()]:
+        print(f"{own.registry()[name].title} ({name})")
+        for sound, text in _task_findings(tasks()[name]):
+            print(f"{'✓' if sound else '✗'} {text}")
+            wrong += not sound
+    return 1 if wrong else 0
+
+
+def _task_findings(task: "Task") -> Iterator[tuple[bool, str]]:
+    """Findings on a task, and on its datasets that are here."""
+    import numpy as np
+
+    from offmarl.benchmarks.own.contract import examine
+    from offmarl.datasets.own import SOURCE, catalogue, strange_features
+    from offmarl.experiments.commands.data import findings
+
+    played = []
+    for sound, text, episodes in examine(task):
+        played += [episode.obs for episode in episodes]
+        yield sound, text
+    for (name, quality), entry in catalogue().items():
+        if name != task.name or entry.data_missing():
+            continue
+        for sound, text in findings(entry, SOURCE):
+            yield sound, f"{quality}: {text}"
+        if entry.card():
+            strange = strange_features(entry.load()[0], np.concatenate(played))
+            text = f"{strange} of {task.obs} features are outside what the task shows"
+            doubt = strange > STRANGE * task.obs
+            yield not doubt, f"{quality}: {text}" + (": another version, order or scale?" if doubt else "")
 
 
 def _passes_contract(name: str) -> bool:

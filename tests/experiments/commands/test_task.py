@@ -200,3 +200,20 @@ def test_a_word_that_is_no_file_and_a_missing_suite_are_told(tmp_path, capsys):
         main(["run", "--task", "smac/3m"])
     assert "--tasks chooses tasks by their names" in capsys.readouterr().err
     assert main(["run"]) == 2 and "--suite: name one" in capsys.readouterr().err
+
+
+def test_a_new_task_is_validated_with_its_data_and_doubts_are_exit_code_1(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main("new lamps --kind task".split()) == 0
+    text = (tmp_path / "lamps.py").read_text()
+    assert 'name = "mine/lamps"' in text and "emplate" not in text and "TITLE" not in text
+    assert main("data record --task lamps.py --policy random --out lamps-random.npz".split()) == 0
+    assert main(["validate", "lamps.py"]) == 0
+    out = capsys.readouterr().out
+    assert "✓ the same seed gives the same episode" in out and "✓ random: 0 of 2 features are outside" in out
+    file = tmp_path / "lamps.py"
+    edit(file, ("np.random.default_rng(seed)", "np.random.default_rng()"), ("np.eye(2, dtype", "-3 * np.eye(2, dtype"))
+    assert main(["validate", "lamps.py"]) == 1
+    out = capsys.readouterr().out
+    assert "✗ the same seed gives the same episode: no" in out and "✗ random: 2 of 2 features are outside" in out
+    assert main("new lamps --kind task".split()) == 2
