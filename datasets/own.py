@@ -13,11 +13,13 @@ import numpy as np
 from offmarl.benchmarks.env import cache_dir
 from offmarl.benchmarks.fingerprint import fingerprint
 from offmarl.benchmarks.own import registry
-from offmarl.benchmarks.tasks import tasks
+from offmarl.benchmarks.own.contract import play
+from offmarl.benchmarks.tasks import make_env, tasks
 from offmarl.datasets.cache import Entry, Progress, no_progress, write
 from offmarl.datasets.dataset import Dataset, file_sum, read
 
-SOURCE, FORMAT = "own", 1
+SOURCE, FORMAT = "own", 2
+LANES, FIRST_SEED = 32, 900_001_000  # of random play; no recording or evaluation uses these seeds
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,20 @@ class OwnData(Entry):
                 "file": str(self.file),
                 "file_sha256": self._sum(),
                 "ends_at_the_limit_taken_as_time_outs": clocked,
+                "random_return_mean": self._random_return(),
                 "task_file": str(own_task.file),
                 "task": dataclasses.asdict(self.task),
             },
         )
         progress(1)
         return card
+
+    def _random_return(self) -> float:
+        """The mean return of random play: without published numbers, what a result is to be compared with."""
+        env = make_env(self.task, 1, LANES)
+        played = play(self.task, env, np.arange(env.lanes) + FIRST_SEED)
+        env.close()
+        return round(float(np.mean([episode.rewards.mean(1).sum() for episode in played])), 4)
 
     def _sum(self) -> str:
         found = self.file.stat()

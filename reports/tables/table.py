@@ -107,6 +107,12 @@ class Table:
         return [run for run in self.runs if run["play"] == self.plays[0]]
 
     @property
+    def digits(self) -> int:
+        """Decimals of its numbers: one, but of small returns as many as show three figures."""
+        largest = max((abs(row.mean) for row in self.rows if row.has_mean), default=math.inf)
+        return 1 if largest >= 10 else 2 if largest >= 1 else 3
+
+    @property
     def groups(self) -> list[str]:
         """The groups of datasets."""
         return list(dict.fromkeys(row.group for row in self.rows))

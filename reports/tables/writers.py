@@ -85,9 +85,9 @@ def plain(table: Table, width: int = 118) -> str:
     for cells in _shown(table):
         line = [cells[0].label]
         for row in cells:
-            ours = _ours(row, PLAIN, marks, reduced)
+            ours = _ours(row, PLAIN, marks, reduced, table.digits)
             gap = "" if ours[-1] in "*]°" else " "
-            line.append(ours + gap + _number(row.published_mean, "({:.1f})"))
+            line.append(ours + gap + _number(row.published_mean, 1, "({})"))
         rows.append(line)
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = [" ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
@@ -108,24 +108,25 @@ def _rows(table: Table, markup: Markup) -> Iterator[tuple[str, str, list[tuple[s
     """Label, mean return of the data, and (ours, paper's) for every method, in the words of a format."""
     marks, reduced = _marks(table), _reduced_methods(table)
     for cells in _shown(table):
-        data = _number(cells[0].dataset_mean) or markup.escape("–")
+        data = _number(cells[0].dataset_mean, table.digits) or markup.escape("–")
         numbers = []
         for row in cells:
-            paper = _number(row.published_mean, "paper {:.1f}") + _number(row.published_spread, " ± {:.1f}")
+            paper = _number(row.published_mean, 1, "paper {}") + _number(row.published_spread, 1, " ± {}")
             small = markup.small.format(markup.escape(paper)) if paper else ""
-            numbers.append((_ours(row, markup, marks, reduced), small))
+            numbers.append((_ours(row, markup, marks, reduced, table.digits), small))
         yield markup.escape(cells[0].label), data, numbers
 
 
-def _ours(row: Row, markup: Markup, marks: dict[str, int], reduced_methods: set[str]) -> str:
+def _ours(row: Row, markup: Markup, marks: dict[str, int], reduced_methods: set[str], digits: int) -> str:
     """Our mean with its marks and interval, or a word for what is missing."""
     note = markup.note.format(marks[row.reason]) if row.reason in marks else ""
     reduced = _reduced_mark(bool(row.reduced) and row.algorithm not in reduced_methods, markup)
     if not row.has_mean:
         return markup.escape(row.status if row.status in UNFINISHED else "–") + note + reduced
     pattern = {"best": markup.best, "second": markup.second}.get(row.standing, "{}")
-    mean = ("partial " if row.n_lost else "") + pattern.format(_number(row.mean)) + (markup.tied if row.tied else "")
-    interval = _number(row.ci_low, " [{:.1f}, ") + _number(row.ci_high, "{:.1f}]") if markup.tied else ""
+    mean = ("partial " if row.n_lost else "") + pattern.format(_number(row.mean, digits))
+    mean += markup.tied if row.tied else ""
+    interval = _number(row.ci_low, digits, " [{}, ") + _number(row.ci_high, digits, "{}]") if markup.tied else ""
     return mean + note + interval + reduced
 
 
@@ -134,8 +135,8 @@ def _has_paper(table: Table) -> bool:
     return any(not math.isnan(row.published_mean) for row in table.rows)
 
 
-def _number(value: float, pattern: str = "{:.1f}") -> str:
-    return "" if math.isnan(value) else pattern.format(value)
+def _number(value: float, digits: int, pattern: str = "{}") -> str:
+    return "" if math.isnan(value) else pattern.format(f"{value:.{digits}f}")
 
 
 def _marks(table: Table) -> dict[str, int]:

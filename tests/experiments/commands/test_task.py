@@ -62,6 +62,8 @@ def test_a_task_is_trained_and_reported_without_a_word_of_a_paper(file, tmp_path
     assert table.query("algorithm == 'matd3bc'").empty  # acts in continuous spaces only
     (first, second) = records(tmp_path).values()
     assert first["dataset"]["task"]["code"] == own.registry()["lights/two"].code
+    assert first["dataset"]["random_return_mean"] == pytest.approx(2.5, abs=0.8)  # ten steps, paid every fourth
+    assert "Mean return of random play, and in parentheses of the data: two random 2." in out
     assert first["dataset"]["task"]["roster"]["reward"] == "mean" and "gymnasium" in first["engine"]
     assert first["evaluations"][-1]["lengths"] == [10] * 32 and first["protocol"]["timeout_bootstrap"]
 
@@ -204,10 +206,10 @@ def test_a_word_that_is_no_file_and_a_missing_suite_are_told(tmp_path, capsys):
 
 def test_a_new_task_is_validated_with_its_data_and_doubts_are_exit_code_1(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main("new lamps --kind task".split()) == 0
+    assert main(["new", "lamps", "--kind", "task"]) == 0
     text = (tmp_path / "lamps.py").read_text()
     assert 'name = "mine/lamps"' in text and "emplate" not in text and "TITLE" not in text
-    assert main("data record --task lamps.py --policy random --out lamps-random.npz".split()) == 0
+    assert main(["data", "record", "--task", "lamps.py", "--policy", "random", "--out", "lamps-random.npz"]) == 0
     assert main(["validate", "lamps.py"]) == 0
     out = capsys.readouterr().out
     assert "✓ the same seed gives the same episode" in out and "✓ random: 0 of 2 features are outside" in out
@@ -216,4 +218,4 @@ def test_a_new_task_is_validated_with_its_data_and_doubts_are_exit_code_1(tmp_pa
     assert main(["validate", "lamps.py"]) == 1
     out = capsys.readouterr().out
     assert "✗ the same seed gives the same episode: no" in out and "✗ random: 2 of 2 features are outside" in out
-    assert main("new lamps --kind task".split()) == 2
+    assert main(["new", "lamps", "--kind", "task"]) == 2
