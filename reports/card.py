@@ -5,20 +5,27 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from offmarl.reports.measures import described
 from offmarl.reports.tables.markdown import table as markdown_table
 
 ORDER = ("source", "origin", "licence", "episodes", "transitions", "length_mean", "return_mean", "return_std")
 
 
-def markdown(card: dict[str, Any], findings: list[str], picture: str) -> str:
-    """The card as a page; `findings` are lines of `offmarl data check`, `picture` the histogram's file name."""
+def markdown(
+    card: dict[str, Any], findings: list[str], picture: str, measures: dict[str, Any], relations: dict[str, str]
+) -> str:
+    """The card as a page: `findings` of `offmarl data check`, `picture` the histogram's file name.
+
+    `measures` are those of `datasets.measures`, `relations` lines on what other datasets of the task share with it.
+    """
     facts = {key: card[key] for key in ORDER if card.get(key) is not None}
     if card.get("published_mean") is not None:
         facts["published return"] = f"{card['published_mean']} ± {card['published_std']}"
     facts |= {"sha256": card["sha256"], **card.get("engine", {})}
     lines = [f"# {card['dataset']} ({card['source']})", "", f"![Returns of its episodes]({picture})", ""]
     lines += [markdown_table(["", ""], [[key.replace("_", " "), _text(value)] for key, value in facts.items()])]
-    lines += ["", *(f"- {finding}" for finding in findings)]
+    told = [[name, text] for name, text in (described(measures) | relations).items()]
+    lines += ["", *(f"- {finding}" for finding in findings), "", "## Measures", "", markdown_table(["", ""], told)]
     lines += ["", card["note"]] if card.get("note") else []
     return "\n".join(lines) + "\n"
 

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from offmarl.experiments.commands.cards import FROM, card_options, findings, source_of
 from offmarl.experiments.commands.options import (
     examples,
     find_entries,
@@ -18,13 +19,10 @@ from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.launch.workers import core_count
 
 if TYPE_CHECKING:
-    from offmarl.datasets.catalogue import Entry
-    from offmarl.datasets.check import Finding
     from offmarl.datasets.public.releases import Release
 
 
 RECORDED_HERE = "embedded (default), or tuning: what `offmarl tune` chooses settings on"
-FROM = "embedded (default), tuning, og_marl, omiga or omar, or own: of tasks of your own (default with --task)"
 
 
 def data_options(parser: argparse.ArgumentParser) -> None:
@@ -54,13 +52,7 @@ def data_options(parser: argparse.ArgumentParser) -> None:
     text = "the task of a file.npz: mamujoco/3hopper; or the file.py of a task of your own: its datasets"
     one.add_argument("--task", action="append", dest="task_file", default=[], help=text)
 
-    text = "write a dataset's card: Markdown and a histogram of its returns"
-    one = add("card", text, _card, ("data card smac/3m:good", "into results/cards"))
-    one.add_argument("dataset", help="smac/3m:good")
-    one.add_argument("--source", help=FROM)
-    task_option(one)
-    one.add_argument("--out", type=Path, default=Path("results/cards"), help="folder (default: results/cards)")
-
+    card_options(add)
     text = "record embedded datasets now, or a policy of your own"
     own = ("data record --tasks smac/3m --policy random --out random.npz", "random play")
     user = ("data record --task my_task.py --policy my_policy.py --out mine.npz", "a script in a task of your own")
@@ -145,7 +137,7 @@ def _check(args: argparse.Namespace) -> int:
     names = [name for name in args.task_file if not name.endswith(".py")]
     if names or any(name.endswith(".npz") for name in args.what):
         return _check_file(args.what, names or list(own.registry()))
-    source = _source(args)
+    source = source_of(args)
     found = find_entries(args.what or None, source)
     entries = [e for e in found if args.what or e.card() or (source not in RECORDED and not e.data_missing())]
     if not entries:
@@ -159,28 +151,6 @@ def _check(args: argparse.Namespace) -> int:
             doubtful += not sound
     print(f"{len(entries)} datasets, {doubtful} doubts")
     return 1 if doubtful else 0
-
-
-def _source(args: argparse.Namespace) -> str:
-    """The source that is asked for; else the embedded one, or the user's own where he names a file."""
-    return args.source or ("own" if args.task_file else "embedded")
-
-
-def findings(entry: "Entry", source: str) -> "list[Finding]":
-    """The findings on a dataset, alone and compared with the others of its task."""
-    from offmarl.datasets.catalogue import catalogue
-    from offmarl.datasets.check import Finding, inspect_dataset, shared_episodes
-
-    try:
-        data, card = entry.load()
-        found = [Finding(False, line) for line in entry.changed_files()]
-    except (ValueError, OSError) as error:
-        return [Finding(False, str(error))]
-    found += inspect_dataset(data, card)
-    for (task, quality), other in catalogue(source).items():
-        if task == entry.task.name and quality != entry.quality and not (entry.mix or other.mix) and other.card():
-            found.append(shared_episodes(data, other.load()[0], quality))
-    return found
 
 
 def _check_file(files: list[str], names: list[str]) -> int:
@@ -197,28 +167,6 @@ def _check_file(files: list[str], names: list[str]) -> int:
         except (OSError, ValueError) as error:
             raise UserError(str(error)) from error
         print(f"{name}: valid data of {task.name}; " + ", ".join(f"{key} {value}" for key, value in facts.items()))
-    return 0
-
-
-def _card(args: argparse.Namespace) -> int:
-    from offmarl.experiments.commands.options import writable
-    from offmarl.reports import card as page
-
-    if ":" not in args.dataset:
-        raise UserError(f"{args.dataset}: must be task:quality, for example smac/3m:good")
-    source = _source(args)
-    (entry,) = find_entries([args.dataset], source)
-    try:
-        data, card = entry.load()
-    except (ValueError, OSError) as error:
-        raise UserError(str(error)) from error
-    folder, stem = writable(args.out), f"{args.dataset}-{source}".replace("/", "-").replace(":", "-")
-    lines = [("" if sound else "**Doubtful:** ") + text for sound, text in findings(entry, source)]
-    text = page.markdown(card, lines, f"{stem}.png")
-    (folder / f"{stem}.md").write_text(text, encoding="utf-8")
-    page.histogram(data.returns(), card).savefig(folder / f"{stem}.png", dpi=160)
-    print(text)
-    print(f"written: {folder / stem}.md, {folder / stem}.png")
     return 0
 
 

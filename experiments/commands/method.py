@@ -132,7 +132,7 @@ def _task_findings(task: "Task") -> Iterator[tuple[bool, str]]:
 
     from offmarl.benchmarks.own.contract import examine
     from offmarl.datasets.own import SOURCE, catalogue, strange_features
-    from offmarl.experiments.commands.data import findings
+    from offmarl.experiments.commands.cards import findings
 
     played = []
     for sound, text, episodes in examine(task):

@@ -53,6 +53,7 @@ BAD = {
     "results of a status": (["status", "--results", "/nowhere"], "/nowhere"),
     "results of a rerun": (["rerun", "a.run", "--results", "/nowhere"], "a.run"),
     "form of a dataset": (["data", "card", "smac-3m-good"], "smac/3m:good"),
+    "dataset to compare": (["data", "compare", "smac/3m:good", "smac/3m"], "smac/3m: must be task:quality"),
     "dataset": (["data", "card", "smac/3m:god"], "'good'"),
     "dataset without a quality": (["data", "card", "smac/3m:"], "good"),
     "datasets to record": (["data", "record", "--tasks", "smac/9m"], "'smac/8m'"),

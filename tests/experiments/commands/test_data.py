@@ -63,8 +63,19 @@ def test_the_card_is_a_page_with_a_histogram(public_data, tmp_path, capsys):
     page = (tmp_path / "mamujoco-3hopper-expert-omiga.md").read_text()
     assert page in capsys.readouterr().out
     assert "| transitions | 87 |" in page and "2452.0 ± 1097.9" in page and "delimiter" in page
+    assert "| joint coverage (SACo) | 1.0000 |" in page and "too few episodes" in page
     picture = matplotlib.image.imread(tmp_path / "mamujoco-3hopper-expert-omiga.png")
     assert picture[..., :3].std() > 0.1
+
+
+def test_two_datasets_are_set_beside_each_other(public_data, capsys):
+    for seed, quality in enumerate(("expert", "medium")):
+        hopper(public_data("omiga", "mamujoco/3hopper", quality), seed=seed)
+    names = [f"mamujoco/3hopper:{quality}" for quality in ("expert", "medium")]
+    assert main(["data", "compare", *names, "--source", "omiga"]) == 0
+    shown = capsys.readouterr().out
+    assert f"|  | {names[0]} | {names[1]} |" in shown
+    assert "pairs of expert that medium has: 0.0%" in shown
 
 
 def test_check_doubts_returns_that_are_not_the_published_ones_and_copies(public_data, capsys):

@@ -1,0 +1,106 @@
+"""`offmarl data card` and `data compare`: what is known of a dataset, and of two beside each other."""
+
+import argparse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from offmarl.experiments.commands.options import find_entries, task_option
+from offmarl.experiments.errors import UserError
+
+if TYPE_CHECKING:
+    from offmarl.datasets.catalogue import Entry
+    from offmarl.datasets.check import Finding
+    from offmarl.datasets.dataset import Dataset
+
+FROM = "embedded (default), tuning, og_marl, omiga or omar, or own: of tasks of your own (default with --task)"
+
+
+def card_options(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """Declare both among the actions of `offmarl data`."""
+    text = "write a dataset's card: facts, measures and a histogram of its returns"
+    one = add("card", text, _card, ("data card smac/3m:good", "into results/cards"))
+    one.add_argument("dataset", help="smac/3m:good")
+    one.add_argument("--source", help=FROM)
+    task_option(one)
+    one.add_argument("--out", type=Path, default=Path("results/cards"), help="folder (default: results/cards)")
+
+    text = "set the measures of two datasets beside each other, and what they have in common"
+    one = add("compare", text, _compare, ("data compare smac/3m:good smac/3m:poor", "a minute or two the first time"))
+    one.add_argument("datasets", nargs=2, metavar="DATASET", help="smac/3m:good")
+    one.add_argument("--source", help=FROM)
+    task_option(one)
+
+
+def source_of(args: argparse.Namespace) -> str:
+    """The source that is asked for; else the embedded one, or the user's own where he names a file."""
+    return args.source or ("own" if args.task_file else "embedded")
+
+
+def findings(entry: "Entry", source: str) -> "list[Finding]":
+    """The findings on a dataset, alone and compared with the others of its task."""
+    from offmarl.datasets.check import Finding, inspect_dataset, shared_episodes
+
+    try:
+        data, card = entry.load()
+        found = [Finding(False, line) for line in entry.changed_files()]
+    except (ValueError, OSError) as error:
+        return [Finding(False, str(error))]
+    found += inspect_dataset(data, card)
+    return found + [shared_episodes(data, other.load()[0], other.quality) for other in _siblings(entry, source)]
+
+
+def _card(args: argparse.Namespace) -> int:
+    from offmarl.datasets.measures.measure import measures, relations
+    from offmarl.experiments.commands.options import writable
+    from offmarl.reports import card as page
+    from offmarl.reports.measures import related
+
+    source = source_of(args)
+    ((entry, data, card),) = _loaded([args.dataset], source)
+    folder, stem = writable(args.out), f"{args.dataset}-{source}".replace("/", "-").replace(":", "-")
+    checked = [("" if sound else "**Doubtful:** ") + text for sound, text in findings(entry, source)]
+    shared = {}
+    for other in _siblings(entry, source):
+        shared |= related(relations(entry, data, other), entry.quality, other.quality)
+    text = page.markdown(card, checked, f"{stem}.png", measures(entry, data, card), shared)
+    (folder / f"{stem}.md").write_text(text, encoding="utf-8")
+    page.histogram(data.returns(), card).savefig(folder / f"{stem}.png", dpi=160)
+    print(text)
+    print(f"written: {folder / stem}.md, {folder / stem}.png")
+    return 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from offmarl.datasets.measures.measure import measures, relations
+    from offmarl.reports.measures import described, related
+    from offmarl.reports.tables.markdown import table
+
+    (one, ours, card), (other, theirs, their_card) = _loaded(args.datasets, source_of(args))
+    columns = described(measures(one, ours, card)), described(measures(other, theirs, their_card))
+    print(table(["", *args.datasets], [[name, text, columns[1].get(name, "")] for name, text in columns[0].items()]))
+    if one.task == other.task and one.quality != other.quality:
+        shared = related(relations(one, ours, other), one.quality, other.quality)
+        print("\n" + "\n".join(f"{name}: {text}" for name, text in shared.items()))
+    return 0
+
+
+def _loaded(names: list[str], source: str) -> "list[tuple[Entry, Dataset, dict[str, Any]]]":
+    """Each dataset's entry, itself and its card. Raises UserError where one is unknown or cannot be made."""
+    for name in names:
+        if ":" not in name:
+            raise UserError(f"{name}: must be task:quality, for example smac/3m:good")
+    entries = [find_entries([name], source)[0] for name in names]
+    try:
+        return [(entry, *entry.load()) for entry in entries]
+    except (ValueError, OSError) as error:
+        raise UserError(str(error)) from error
+
+
+def _siblings(entry: "Entry", source: str) -> "Iterator[Entry]":
+    """The task's other datasets that are in the cache, mixes aside."""
+    from offmarl.datasets.catalogue import catalogue
+
+    for (task, quality), other in catalogue(source).items():
+        if task == entry.task.name and quality != entry.quality and not (entry.mix or other.mix) and other.card():
+            yield other
