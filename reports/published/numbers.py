@@ -18,38 +18,42 @@ AVERAGE = "AVERAGE_"
 Cell = tuple[str, str, str]  # scenario, quality, title of the method
 COPIED = "The spread of its copied cells is probably one standard deviation over five seeds, not two over six."
 
-# Per table: the simulator, what the spread is, our tasks' names for scenarios (where they differ), and a caveat.
+SMAC = {scenario: f"smac/{scenario}" for scenario in ("3m", "8m", "2s3z", "5m_vs_6m", "2c_vs_64zg")}
+SMAC |= {scenario: f"smacv2/{scenario}" for scenario in ("terran_5_vs_5", "zerg_5_vs_5", "terran_10_vs_10")}
+
+# Per table: the simulator, what the spread is, our task of each scenario, and a caveat.
 FACTS: dict[str, dict[str, Any]] = {
     "macflow_table1": {
         "engine": "real StarCraft II (SMAC and SMACv2)",
         "spread": "two standard deviations",
-        "scenarios": {},
+        "scenarios": SMAC,
         "provenance": COPIED,
     },
     "macflow_table2": {
         "engine": "MuJoCo 2.0 (OMIGA's data) and OMAR's particle worlds",
         "spread": "two standard deviations",
-        "scenarios": {"HalfCheetah": "6halfcheetah", "Hopper": "3hopper", "Ant": "2ant", "Spread": "spread"},
+        "scenarios": {"HalfCheetah": "mamujoco/6halfcheetah", "Hopper": "mamujoco/3hopper"}
+        | {"Ant": "mamujoco/2ant", "Spread": "mpe/spread"},
         "provenance": COPIED,
     },
     "om2p_table1": {
         "engine": "MuJoCo 2.0 and OMAR's particle worlds with its pretrained prey",
         "spread": "one standard deviation",
-        "scenarios": {"Predator-Prey": "tag", "World": "world", "Cooperative Navigation": "spread"}
-        | {"HalfCheetah-v2": "2halfcheetah"},
+        "scenarios": {"Predator-Prey": "mpe/tag", "World": "mpe/world", "Cooperative Navigation": "mpe/spread"}
+        | {"HalfCheetah-v2": "mamujoco/2halfcheetah"},
         "provenance": "Returns of the predators are not comparable with ours: our prey is scripted.",
     },
 }
 
 
 def cells(name: str) -> dict[Cell, tuple[float, float, str]]:
-    """(task's short name, quality, method title) to mean, spread as printed, and rerun, copied or unknown.
+    """(task, quality, method title) to mean, spread as printed, and rerun, copied or unknown.
 
     Raises ValueError if the table is unknown.
     """
     tasks, origins = FACTS.get(name, {}).get("scenarios", {}), provenance(name)
     return {
-        (tasks.get(scenario, scenario), quality, title): (*numbers, origins[scenario, quality, title]["origin"])
+        (tasks[scenario], quality, title): (*numbers, origins[scenario, quality, title]["origin"])
         for (scenario, quality, title), numbers in printed(name).items()
     }
 

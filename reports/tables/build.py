@@ -133,7 +133,7 @@ def _add_published(rows: list[Row], runs: list[Run], paper: Mapping[published.Ce
     data = {(run["task"], run["quality"]): run["dataset_mean"] for run in runs if run["status"] == "done"}
     for row in rows:
         row.dataset_mean = data.get((row.task, row.quality), np.nan)
-        numbers = paper.get((row.task.split("/")[-1], row.quality, row.title), (np.nan, np.nan, ""))
+        numbers = paper.get((row.task, row.quality, row.title), (np.nan, np.nan, ""))
         row.published_mean, row.published_spread, row.published_origin = numbers
 
 

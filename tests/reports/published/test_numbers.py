@@ -10,8 +10,8 @@ def test_every_method_has_every_cell():
     cells = published.cells(TABLE)
     datasets, methods = {key[:2] for key in cells}, {key[2] for key in cells}
     assert (len(datasets), len(methods), len(cells)) == (18, 8, 144)
-    assert cells["3m", "good", "BC"] == (16.0, 1.0, "copied")
-    assert cells["terran_5_vs_5", "replay", "MAC-Flow"] == (16.6, 4.3, "rerun")
+    assert cells["smac/3m", "good", "BC"] == (16.0, 1.0, "copied")
+    assert cells["smacv2/terran_5_vs_5", "replay", "MAC-Flow"] == (16.6, 4.3, "rerun")
 
 
 @pytest.mark.parametrize("name", published.FACTS)
@@ -26,10 +26,10 @@ def test_groups_cover_every_scenario_once(name):
 def test_the_continuous_tables_are_read_by_our_names():
     two, om2p = published.cells("macflow_table2"), published.cells("om2p_table1")
     assert (len(two), len(om2p)) == (112, 64)
-    assert two["6halfcheetah", "medium-expert", "MAC-Flow"][:2] == (5139.9, 84.1)
-    assert two["spread", "random", "ICQ"][:2] == (34.4, 5.3)
-    assert om2p["tag", "medium-replay", "OM2P"][:2] == (203.1, 59.3)
-    assert om2p["2halfcheetah", "expert", "MA-FQL"][:2] == (3869.8, 329.3)
+    assert two["mamujoco/6halfcheetah", "medium-expert", "MAC-Flow"][:2] == (5139.9, 84.1)
+    assert two["mpe/spread", "random", "ICQ"][:2] == (34.4, 5.3)
+    assert om2p["mpe/tag", "medium-replay", "OM2P"][:2] == (203.1, 59.3)
+    assert om2p["mamujoco/2halfcheetah", "expert", "MA-FQL"][:2] == (3869.8, 329.3)
 
 
 @pytest.mark.parametrize("name", published.FACTS)

@@ -340,3 +340,19 @@ def test_the_caption_says_what_was_measured(store, build):
     assert "real StarCraft II" in caption and "it is not the same measurement" in caption
     for writer in (writers.markdown, writers.latex, writers.plain):
         assert "real StarCraft II" in " ".join(writer(table).split())
+
+
+def test_a_task_of_the_same_short_name_gets_no_published_number_nor_one_without_a_paper(store, write_run):
+    write_run(store, "mine/3m", "good", "bc", 0, 0.25)
+    suite = {"title": "Mine", "paper": "a paper", "published": "macflow_table1", "algorithms": {"bc": "BC"}}
+    for task, published in (("mine/3m", False), ("smac/3m", True)):
+        table = tables.build(
+            Records.read(store), suite | {"groups": {"all": {task: ["good"]}}}, "mine", "quick", "embedded", {}
+        )
+        assert pd.notna(cell(table, task, "good", "bc").published_mean) == published
+    alone = {key: value for key, value in suite.items() if key not in ("paper", "published")}
+    table = tables.build(
+        Records.read(store), alone | {"groups": {"all": {"mine/3m": ["good"]}}}, "mine", "quick", "embedded", {}
+    )
+    for text in (writers.markdown(table), writers.plain(table), writers.latex(table)):
+        assert "paper" not in text.lower() and "0.250" in text and r" &  \\[2pt]" not in text
