@@ -76,7 +76,8 @@ def _checks(records: "Records", run_ids: list[str]) -> list[Callable[[], Iterato
         if "sha256" in facts:
             data.setdefault((*dataset, (record.get("protocol") or {}).get("data"), facts["sha256"]), run_id)
         if "rollout" in (record.get("engine") or {}):
-            games.setdefault((*dataset, record["engine"]["rollout"]), run_id)
+            key = (record.get("protocol") or {}).get("data") if dataset[0] == "own" else None
+            games.setdefault((*dataset, record["engine"]["rollout"], key), run_id)
     tables = sorted((records.root / "reports").glob("*/table.csv"))
     return [
         *(partial(check_run, records.root / "runs" / run_id, records.by_run.get(run_id)) for run_id in run_ids),
@@ -132,12 +133,14 @@ def check_data(source: str, task: str, quality: str, key: str, sha256: str, run_
         yield Finding(str(entry.place()), name, f"has SHA-256 {card['sha256']}, {run_id} names {sha256}")
 
 
-def check_rollout(source: str, task: str, quality: str, rollout: str, run_id: str) -> Iterator[Finding]:
-    """The reference rollout of a run's task, played here."""
+def check_rollout(
+    source: str, task: str, quality: str, rollout: str, key: str | None, run_id: str
+) -> Iterator[Finding]:
+    """The reference rollout of a run's task, played here; `key` names a file's task and data, which are edited."""
     from offmarl.benchmarks.fingerprint import reference
 
     entry = _entry(source, task, quality)
-    if entry is None or entry.unavailable():
+    if entry is None or entry.unavailable() or (key and entry.key() != key):
         yield Finding(f"simulator of {task} ({source})", run_id, "unavailable here, so not compared", wrong=False)
     elif (here := reference(entry.task).get("rollout")) != rollout:
         reason = f"its reference rollout is {here} here, {rollout} in {run_id}: another simulator or processor"

@@ -78,9 +78,9 @@ def searches(
 
 
 def _search(name: str, family: str, method: str, profile: str) -> Search | None:
-    """None where the method has nothing to search, or does not act in the family."""
+    """None where the method has nothing to search or does not act in the family, or nothing is for choosing on."""
     datasets, cls = tuning_datasets(family), registry()[method]
-    if not cls.tunes or not grid.acts_in(cls, datasets[0][0]):
+    if not datasets or not cls.tunes or not grid.acts_in(cls, datasets[0][0]):
         return None
     suite = load_suite(name).model_copy(update={"groups": {family: {task: [quality] for task, quality in datasets}}})
     parts = suite.profile(profile).variant.split("+")

@@ -98,6 +98,9 @@ def test_what_may_change_a_result_gives_the_run_another_name(file, tmp_path, pai
     edit(file, pair)
     assert run("--algorithms", "bc") == 0
     assert (set(records(tmp_path)) != before) == again
+    capsys.readouterr()
+    assert main(["verify", "--task", "two.py"]) == 0
+    assert ("unavailable here, so not compared" in capsys.readouterr().out) == again
 
 
 def test_two_workers_give_what_one_gives(file, tmp_path):
