@@ -81,7 +81,7 @@ def _run(args: argparse.Namespace) -> int:
         print(f"offmarl: {fault}", file=sys.stderr)  # its jobs fail, and the table says why
     failures = launch(largest_first(left), results, host, workers)
     if args.log:
-        from offmarl.experiments.commands import loggers
+        from offmarl.experiments.store import loggers
 
         loggers.write(args.log, results, [run_id for job in jobs for run_id in job.run_ids()])
     records = Records.read(results, why_stale)
@@ -100,7 +100,7 @@ def _check(args: argparse.Namespace) -> None:
     if args.method_file and args.algorithms is None:
         raise UserError("--method-file: choose what runs as well, for example --algorithms my_method,mac_flow")
     if args.log:
-        from offmarl.experiments.commands import loggers
+        from offmarl.experiments.store import loggers
 
         loggers.check(args.log)
     if args.deterministic and args.tf32:

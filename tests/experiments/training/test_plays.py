@@ -13,9 +13,9 @@ from offmarl.algorithms.parts import planner
 from offmarl.algorithms.parts.batch import TaskSpec
 from offmarl.benchmarks.rollout import evaluate
 from offmarl.experiments.commands.exchange import episodes, marl_eval
-from offmarl.experiments.commands.loggers import scalars
 from offmarl.experiments.grid.jobs import stored_hash, stored_job
 from offmarl.experiments.store.compare import outcome
+from offmarl.experiments.store.loggers import scalars
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.training.machine import Host
 from offmarl.experiments.training.method import build

@@ -7,8 +7,7 @@ import pytest
 from tensorboardX.proto import event_pb2
 
 from offmarl.experiments.cli import main
-from offmarl.experiments.commands import loggers
-from offmarl.experiments.store import leftovers
+from offmarl.experiments.store import leftovers, loggers
 from offmarl.experiments.store.store import Store
 
 RUN = ["run", "--suite", "continuous", "--profile", "smoke", "--tasks", "mpe/spread:medium", "--algorithms", "bc"]
