@@ -45,7 +45,7 @@ ROOT = Path(__file__).parents[2]
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.yaml")  # file: {"function: changed statement": reason}
 SLOWEST, HANGS = 2.0, 20  # seconds of computing: of a test that takes part; of a mutant that hangs, and so is noticed
 WAITS = 120  # seconds after which a test or a mutant waits for something that does not come
-COMPILING = 10  # times as much for a test that may compile
+COMPILING = 10  # times as much computing for a test that may compile
 PARTS = ("algorithm", "planner", "diffusion", "flow", "gaussian", "normalise", "returns", "mixers")
 SIMULATORS = ("mpe", "mamujoco", "rollout", "smax/starts", "smax/units", "smax/battle", "smax/env", "starcraft/env")
 
@@ -225,7 +225,7 @@ def reach(items: list[pytest.Item], files: set[str], patience: float) -> dict[in
         start = time.process_time()
         sys.settrace(calls)
         signal.setitimer(signal.ITIMER_VIRTUAL, patience * SLOWEST)
-        signal.alarm(int(patience * WAITS))
+        signal.alarm(WAITS)
         passed = run(item, items[k + 1] if k + 1 < len(items) else None)
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.alarm(0)
