@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from offmarl.experiments.grid.jobs import Job, Request
 
 VARIANT = "paper, released, tuned, or several: released+tuned (default: the profile's)"
-SUITES = "smac, continuous, om2p, all of them, or the family of tasks of your own"
+SUITES = "smac, continuous, om2p, all of them, or the family of tasks of your own, or a file.yaml"
 SOURCES = "where data and simulator come from: embedded (default), og_marl, omiga, omar: public data, or own"
 MOST_SEEDS = 10_000  # of a command
 
@@ -81,6 +81,10 @@ def register(args: argparse.Namespace) -> None:
         if len(known := own_suites()) != 1:
             raise UserError(f"--suite: name one: {', '.join(known) or SUITES}")
         args.suite = known[0]
+    if getattr(args, "suite", "").endswith((".yaml", ".yml")):
+        from offmarl.experiments.grid.suite import add_file
+
+        args.suite = add_file(Path(args.suite))
 
 
 def register_files(home: Any, paths: "Iterable[str]") -> None:
@@ -95,11 +99,13 @@ def register_files(home: Any, paths: "Iterable[str]") -> None:
 
 
 def source_of(suite: str, asked: str | None = None) -> str:
-    """The source that is asked for; else that of a suite: the embedded one, or the user's own."""
+    """The source that is asked for; else that of a suite: the user's own if all its tasks are, or the embedded one."""
+    from offmarl.benchmarks import own
     from offmarl.datasets.catalogue import EMBEDDED, OWN
-    from offmarl.experiments.grid.suite import own_suites
+    from offmarl.experiments.grid.suite import ALL, load_suite
 
-    return asked or (OWN if suite in own_suites() else EMBEDDED)
+    mine = own.registry().keys() if suite != ALL else ()
+    return asked or (OWN if mine and load_suite(suite).qualities.keys() <= mine else EMBEDDED)
 
 
 def jobs_option(options: argparse.ArgumentParser) -> None:
@@ -154,7 +160,8 @@ def request_of(args: argparse.Namespace, **others: Any) -> "Request":
     asked |= {name: listed(getattr(args, name)) for name in ("algorithms", "tasks")}
     asked["overrides"] = parse_overrides(args.set)
     request = {**asked, **others}
-    return Request(**request | {"source": source_of(request["suite"], request.get("source"))})
+    request["source"] = source_of(request["suite"], request.get("source"))
+    return Request(**request)
 
 
 def workers_of(args: argparse.Namespace, device: str) -> int:

@@ -35,6 +35,7 @@ def verify_options(parser: argparse.ArgumentParser) -> None:
     parser.epilog = examples(("verify", "results/"), ("verify --results /node1/results", "another store"))
     results_option(parser)
     task_option(parser)
+    parser.add_argument("--suite", default="", metavar="FILE", help="a file.yaml with a suite of your own")
     parser.set_defaults(command=_verify)
 
 

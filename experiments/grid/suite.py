@@ -1,6 +1,8 @@
 """Suites and profiles: what their YAML files hold, checked when they are read."""
 
+import re
 from importlib import resources
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PositiveInt, field_validator, model_validator
@@ -9,10 +11,11 @@ from offmarl.algorithms import registry
 from offmarl.algorithms.parts.algorithm import OWN, PLAYS
 from offmarl.benchmarks import own
 from offmarl.benchmarks.tasks import tasks
-from offmarl.benchmarks.yaml_files import Strict, known_name, packaged
+from offmarl.benchmarks.yaml_files import Strict, known_name, packaged, parse
 from offmarl.experiments.errors import UserError, check_name
 
 ALL = "all"  # every suite
+FILES: dict[str, Path] = {}  # the user's own suites by name, as `add_file` was given them
 REFERENCE = "standard"  # the profile of the results that ship
 TUNED = "tuned"  # the variant of what `offmarl tune` chose
 PACKAGE = "offmarl.experiments.grid"
@@ -185,8 +188,21 @@ def profiles() -> dict[str, Profile]:
 
 
 def suite_names() -> list[str]:
-    """Every suite: ours, and a suite for each family of the user's own tasks."""
-    return [*_packaged_names(), *own_suites()]
+    """Every suite: ours, a suite for each family of the user's own tasks, and his own files."""
+    return [*_packaged_names(), *own_suites(), *FILES]
+
+
+def add_file(file: Path) -> str:
+    """Make a user's file a suite, which is called by its name without the ending; returns that.
+
+    Raises UserError for a name that is taken, or a file that cannot be read; FileError where it is not as `Suite` says.
+    """
+    name = file.stem
+    if not re.fullmatch(own.WORD, name) or name in (ALL, *_packaged_names(), *own_suites()):
+        raise UserError(f"--suite {file}: '{name}' cannot be the name of a suite, or is one; call the file otherwise")
+    FILES[name] = file.absolute()
+    load_suite(name)
+    return name
 
 
 def own_suites() -> list[str]:
@@ -210,7 +226,12 @@ def expand(name: str) -> list[str]:
 
 def load_suite(name: str) -> Suite:
     """A suite by name. Raises UserError for an unknown one, FileError where its file is not as `Suite` says."""
-    if check_name("suite", name, suite_names()) in own_suites():
+    if check_name("suite", name, suite_names()) in FILES:
+        try:
+            return parse(Suite, str(FILES[name]), FILES[name].read_bytes())
+        except OSError as error:
+            raise UserError(f"--suite {FILES[name]}: cannot be read ({error.strerror})") from error
+    if name in own_suites():
         return _own_suite(name)
     return packaged(Suite, PACKAGE, "suites", f"{name}.yaml")
 

@@ -15,6 +15,14 @@ from typing import Any
 from offmarl.reports.records.files import read_text
 
 AVERAGE = "AVERAGE_"
+
+
+class UnknownTableError(ValueError):
+    """A suite names a table that no paper here has."""
+
+    in_a_line = True  # for the command line
+
+
 Cell = tuple[str, str, str]  # scenario, quality, title of the method
 COPIED = "The spread of its copied cells is probably one standard deviation over five seeds, not two over six."
 
@@ -108,5 +116,5 @@ def _read(name: str) -> list[dict[str, str]]:
         return []
     path = resources.files("offmarl.reports.published") / f"{name}.csv"
     if not path.is_file():
-        raise ValueError(f"no published table named {name!r}; there is {', '.join(FACTS)}")
+        raise UnknownTableError(f"no published table named {name!r}; there is {', '.join(FACTS)}")
     return list(csv.DictReader(read_text(path).splitlines()))

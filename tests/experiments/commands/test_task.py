@@ -222,3 +222,46 @@ def test_a_new_task_is_validated_with_its_data_and_doubts_are_exit_code_1(tmp_pa
     out = capsys.readouterr().out
     assert "✗ the same seed gives the same episode: no" in out and "✗ random: 2 of 2 features are outside" in out
     assert main(["new", "lamps", "--kind", "task"]) == 2
+
+
+SUITE = "title: Mine\nalgorithms: {bc: Cloning}\ngroups: {lights: {lights/two: [random]}}\n"
+
+
+@pytest.fixture
+def suite(tmp_path, monkeypatch):
+    """The file of a suite of one's own, which is forgotten afterwards."""
+    monkeypatch.setattr("offmarl.experiments.grid.suite.FILES", {})
+    (tmp_path / "mine.yaml").write_text(SUITE)
+    return tmp_path / "mine.yaml"
+
+
+def test_a_suite_may_be_a_file_with_its_own_methods_and_tasks(file, suite, tmp_path, capsys):
+    words = "run --suite mine.yaml --task two.py --profile smoke --seeds 0 --jobs 1 --matmul mkl --set all.hidden=[8]"
+    assert main(words.split()) == 0
+    table = pd.read_csv(tmp_path / "results/reports/mine-own/table.csv")
+    assert set(table["title"]) == {"Cloning"} and table["status"].tolist() == ["done", "done"]
+    assert main(["verify", "--suite", "mine.yaml", "--task", "two.py"]) == 0 and "all sound" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "reason"),
+    [
+        (SUITE.replace("algorithms", "algorithm"), "mine.yaml", "mine.yaml: unknown key 'algorithm': did you mean"),
+        (
+            SUITE.replace("lights/two", "lights/tow"),
+            "mine.yaml",
+            "unknown task 'lights/tow': did you mean 'lights/two'",
+        ),
+        (SUITE, "smac.yaml", "'smac' cannot be the name of a suite, or is one"),
+        (SUITE, "lights.yaml", "'lights' cannot be the name of a suite, or is one"),
+        (SUITE + "published: nonesuch", "mine.yaml", "no published table named 'nonesuch'"),
+        (None, "missing.yaml", "missing.yaml: cannot be read (No such file"),
+    ],
+)
+def test_a_file_that_is_no_suite_is_refused_in_one_line(file, suite, tmp_path, text, name, reason, capsys):
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    (tmp_path / "results").mkdir()
+    assert main(["report", "--suite", name, "--task", "two.py"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert reason in line
