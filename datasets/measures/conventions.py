@@ -128,6 +128,6 @@ class _Mixtures:
         """The group of every episode: [episodes]."""
         if number == 1:
             return np.zeros(len(self.steps), int)
-        found = [kmeans2(self.directions, number, minit="++", seed=k, missing="warn") for k in range(TRIES)]
+        found = [kmeans2(self.directions, number, minit="++", rng=k, missing="warn") for k in range(TRIES)]
         spreads = [np.square(self.directions - centres[group]).sum() for centres, group in found]
         return found[int(np.argmin(spreads))][1].astype(np.int64)

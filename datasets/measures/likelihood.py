@@ -68,7 +68,8 @@ def sample(*datasets: Dataset, seed: int = 0) -> Sample:
             columns.append((*_steps_of(data, e, max(4, most), edges, rng), len(columns), part, origin))
         behaviours.append(data.behaviour[chosen])
     *arrays, lengths = zip(*(column[:4] + (len(column[0]),) for column in columns))
-    obs, tokens, legal, history = (None if a[0] is None else np.concatenate(a) for a in arrays)
+    obs, tokens, history = (np.concatenate(arrays[column]) for column in (0, 1, 3))
+    legal = None if arrays[2][0] is None else np.concatenate(arrays[2])
     episode, part, origin = (np.repeat(values, lengths) for values in list(zip(*columns))[4:])
     obs, history = (_scaled(values, part == TRAIN) for values in (obs, history))
     parts = PARTS if legal is None else legal.shape[-1]

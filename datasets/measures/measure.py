@@ -63,7 +63,8 @@ def relation(one: Dataset, other: Dataset) -> dict[str, float]:
     both: how much it tells of the actions from which of the two an observation comes; 0 where they agree. It is left
     out where one has too few episodes.
     """
-    found = dict(zip(("overlap", "overlap_back"), overlap(one, other)))
+    names: list[str] = ["overlap", "overlap_back", "difference", "difference_error"]
+    found = dict(zip(names, overlap(one, other)))
     try:
         seen = sample(one, other)
     except ValueError:
@@ -72,7 +73,7 @@ def relation(one: Dataset, other: Dataset) -> dict[str, float]:
     plain = fit(rows, nothing(rows))
     which = torch.from_numpy(np.repeat(np.eye(2, dtype=np.float32)[seen.origin], rows.agents, 0))
     gain = (fit(rows, which, plain.network).scores - plain.scores).reshape(-1, rows.agents).sum(1)
-    return found | dict(zip(("difference", "difference_error"), held_out(seen, gain)))
+    return found | dict(zip(names[2:], held_out(seen, gain)))
 
 
 def stored(entry: Entry) -> dict[str, Any] | None:

@@ -159,7 +159,7 @@ def request_of(args: argparse.Namespace, **others: Any) -> "Request":
     asked: dict[str, Any] = {name: getattr(args, name) for name in ("suite", "profile", "variant")}
     asked |= {name: listed(getattr(args, name)) for name in ("algorithms", "tasks")}
     asked["overrides"] = parse_overrides(args.set)
-    request = {**asked, **others}
+    request: dict[str, Any] = {**asked, **others}
     request["source"] = source_of(request["suite"], request.get("source"))
     return Request(**request)
 

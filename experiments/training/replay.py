@@ -123,7 +123,7 @@ def replay_data(entry: Entry, source: str, episodes: Mapping[str, int] | None = 
     with refusing(f"{name}: cannot be watched"):
         data, _ = entry.load()
         returns = data.returns()
-        for label, k in (episodes or spread(returns)).items():
+        for label, k in (episodes or spread(returns.tolist())).items():
             take, same = film(entry, data, k)
             facts = {"title": f"data, behaviour {data.behaviour[k]}", "stored": float(returns[k]), "same": same}
             found[label] = replay_of(take, entry, source, k, facts)
