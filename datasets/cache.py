@@ -69,6 +69,11 @@ class Entry(ABC):
     def state(self) -> str:
         """Where the data are if they are not in the cache yet, in a few words."""
 
+    @property
+    def recorded(self) -> "Entry":
+        """The dataset that must be recorded or downloaded for it: itself."""
+        return self
+
     def data_missing(self) -> str:
         """Why there are no data and what to do; empty where they are here or can be recorded."""
         return ""

@@ -20,7 +20,7 @@ from torch import Tensor
 from offmarl.datasets.measures.likelihood import TRAIN, Network, Rows, Sample
 
 MOST = 8  # behaviours
-AGENT_STEPS = 24_000  # rows that are looked at
+AGENT_STEPS, EPISODES = 24_000, 600  # at most so many rows and episodes are looked at
 OTHERS, DIRECTIONS, TRIES = 32, 16, 8  # dimensions of others' actions, of gradients; starts of k-means
 UPDATES, RATE, DECAY = 60, 0.03, 1e-3
 SIGNIFICANT = 2.5  # standard errors of a mean difference over episodes
@@ -29,7 +29,8 @@ SIGNIFICANT = 2.5  # standard errors of a mean difference over episodes
 def conventions(seen: Sample, rows: Rows, network: Network, others: Tensor) -> dict[str, Any]:
     """The number of behaviours, what it gains in nats a step, and the number that recorded the episodes."""
     rng = np.random.default_rng(0)
-    chosen = rng.permutation(len(seen.behaviour))[: max(8, AGENT_STEPS * len(seen.behaviour) // len(rows.part))]
+    many = min(EPISODES, max(8, AGENT_STEPS * len(seen.behaviour) // len(rows.part)))
+    chosen = rng.permutation(len(seen.behaviour))[:many]
     which = np.flatnonzero(np.isin(np.repeat(seen.episode, rows.agents), chosen))
     picked = torch.from_numpy(which)
     illegal = None if rows.illegal is None else rows.illegal[picked]

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from offmarl.datasets.dataset import Dataset
 
-STEPS, AGENT_STEPS, EPISODES = 24_000, 120_000, 400  # at most so many are looked at
+STEPS, AGENT_STEPS = 24_000, 120_000  # at most so many are looked at
+EPISODES = 400  # at most, unless so many do not have these steps
 EPISODES_NEEDED = 8
 PARTS = 12  # of a continuous coordinate
 HIDDEN, BATCH, RATE = 64, 512, 4e-3
@@ -28,6 +29,10 @@ UPDATES, LOOK, PATIENCE = 1500, 50, 6  # at most, between two looks at the episo
 LEAST = 1e-3  # nats an action that count as a gain
 SHARES = (0.6, 0.15, 0.25)  # of episodes that train, stop and judge
 TRAIN, STOP, JUDGE = range(3)
+
+
+class TooFew(ValueError):
+    """There are too few episodes to train on some and to judge by others."""
 
 
 @dataclass(frozen=True)
@@ -52,20 +57,25 @@ class Sample:
 
 
 def sample(*datasets: Dataset, seed: int = 0) -> Sample:
-    """At most EPISODES episodes and STEPS steps (fewer of many agents), drawn evenly, of each dataset the same share.
+    """At most STEPS steps (fewer of many agents), drawn evenly, of each dataset the same share.
 
-    Raises ValueError below EPISODES_NEEDED.
+    They are all steps of whole episodes, or some steps of EPISODES where these are long.
+
+    Raises TooFew below EPISODES_NEEDED.
     """
     rng, edges, columns, behaviours = np.random.default_rng(seed), _edges(datasets), [], []
     for origin, data in enumerate(datasets):
-        chosen = rng.permutation(len(data.behaviour))[: EPISODES // len(datasets)]
+        most = min(STEPS, AGENT_STEPS // data.obs.shape[1]) // len(datasets)
+        many = max(EPISODES // len(datasets), most * len(data.behaviour) // len(data))
+        chosen = rng.permutation(len(data.behaviour))[:many]
         if len(chosen) < EPISODES_NEEDED:
-            raise ValueError(f"{len(chosen)} episodes: too few to train on some and to judge by others")
-        most = min(STEPS, AGENT_STEPS // data.obs.shape[1]) // (len(chosen) * len(datasets))
+            raise TooFew(f"{len(chosen)} episodes: too few to train on some and to judge by others")
+        whole = len(chosen) * len(data) <= most * len(data.behaviour)
+        each = len(data) if whole else max(4, most // len(chosen))
         ends = np.round(np.cumsum(SHARES) * len(chosen))[:-1]
         for k, e in enumerate(chosen):
             part = np.searchsorted(ends, k, side="right")
-            columns.append((*_steps_of(data, e, max(4, most), edges, rng), len(columns), part, origin))
+            columns.append((*_steps_of(data, e, each, edges, rng), len(columns), part, origin))
         behaviours.append(data.behaviour[chosen])
     *arrays, lengths = zip(*(column[:4] + (len(column[0]),) for column in columns))
     obs, tokens, history = (np.concatenate(arrays[column]) for column in (0, 1, 3))
@@ -114,7 +124,7 @@ def _history(obs: np.ndarray, tokens: np.ndarray, parts: int) -> np.ndarray:
     """What an agent has seen and done: one and two steps before, and on average since the start; zeros before it."""
     own = np.concatenate([obs, one_hot(tokens, parts)], -1)
     own = np.concatenate([own, np.ones_like(own[..., :1])], -1)  # that there was such a step
-    past = np.concatenate([np.zeros_like(own[:2]), own])
+    past = np.concatenate([np.zeros((2, *own.shape[1:]), own.dtype), own])
     count = np.maximum(np.arange(len(own)), 1)[:, None, None]
     return np.concatenate([past[1:-1], past[:-2], (np.cumsum(own, 0) - own) / count], -1).astype(np.float32)
 

@@ -18,10 +18,10 @@ from offmarl.datasets.dataset import Dataset
 from offmarl.datasets.measures.conventions import conventions
 from offmarl.datasets.measures.coverage import coverage, overlap
 from offmarl.datasets.measures.dependence import coordination, held_out, memory, nothing
-from offmarl.datasets.measures.likelihood import fit, rows_of, sample
+from offmarl.datasets.measures.likelihood import TooFew, fit, rows_of, sample
 from offmarl.datasets.measures.returns import distribution, freedom, settled
 
-VERSION = 1  # of the measures: a new one measures every dataset anew
+VERSION = 3  # of the measures: a new one measures every dataset anew
 
 
 def measure(data: Dataset) -> dict[str, Any]:
@@ -34,13 +34,13 @@ def measure(data: Dataset) -> dict[str, Any]:
         "freedom": freedom(data),
         "coverage": coverage(data),
     }
-    with suppress(ValueError):
+    with suppress(TooFew):
         found |= _behaviour(data)
     return found | {"cpu_seconds": round(time.process_time() - began, 1)}
 
 
 def _behaviour(data: Dataset) -> dict[str, Any]:
-    """What networks tell of the behaviour behind the data. Raises ValueError where there are too few episodes."""
+    """What networks tell of the behaviour behind the data. Raises TooFew where there are too few episodes."""
     seen = sample(data)
     rows = rows_of(seen)
     plain = fit(rows, nothing(rows))
@@ -67,7 +67,7 @@ def relation(one: Dataset, other: Dataset) -> dict[str, float]:
     found = dict(zip(names, overlap(one, other)))
     try:
         seen = sample(one, other)
-    except ValueError:
+    except TooFew:
         return found
     rows = rows_of(seen)
     plain = fit(rows, nothing(rows))

@@ -25,6 +25,8 @@ def run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", help="0-5 or 0,2,4, up to 4294967295 (default: the profile's)")
     text = "updates of every method, named in its row (default: the profile's)"
     parser.add_argument("--steps", type=int, metavar="N", help=text)
+    text = "train on this share of every dataset's episodes, named in its row: 0.1 (default: 1, all of them)"
+    parser.add_argument("--data-fraction", type=float, default=1.0, metavar="SHARE", help=text)
     options.jobs_option(parser)
     options.host_options(parser)
     text = "the same bits from the same seed on the same machine; slower"
@@ -50,7 +52,9 @@ def _run(args: argparse.Namespace) -> int:
     from offmarl.reports.records.reader import Records
 
     _check(args)
-    request = options.request_of(args, source=args.source, seeds=options.parse_seeds(args.seeds), steps=args.steps)
+    request = options.request_of(
+        args, source=args.source, seeds=options.parse_seeds(args.seeds), steps=args.steps, data_share=args.data_fraction
+    )
     jobs, device = grid.jobs(request), options.find_device(args.device)
     workers = options.workers_of(args, device)
     if not jobs:
@@ -77,7 +81,7 @@ def _run(args: argparse.Namespace) -> int:
     if any(job.entry.card() is None for job in left):
         writable_cache()  # before anything is written
     note_grid(results, request, jobs)
-    for fault in prepare([job.entry for job in left], request.source, min(workers, 2)):
+    for fault in prepare([job.entry.recorded for job in left], request.source, min(workers, 2)):
         print(f"offmarl: {fault}", file=sys.stderr)  # its jobs fail, and the table says why
     failures = launch(largest_first(left), results, host, workers)
     if args.log:
@@ -97,6 +101,8 @@ def _check(args: argparse.Namespace) -> None:
     """Refuse options that exclude each other or make no sense, before anything is read."""
     if args.steps is not None and args.steps < 1:
         raise UserError(f"--steps {args.steps}: write a number of updates of at least 1")
+    if not 0 < args.data_fraction <= 1:
+        raise UserError(f"--data-fraction {args.data_fraction:g}: write a share above 0 and at most 1")
     if args.method_file and args.algorithms is None:
         raise UserError("--method-file: choose what runs as well, for example --algorithms my_method,mac_flow")
     if args.log:

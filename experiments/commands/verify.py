@@ -75,7 +75,9 @@ def _checks(records: "Records", run_ids: list[str]) -> list[Callable[[], Iterato
         dataset = tuple(record["cell"][key] for key in ("source", "task", "quality"))
         facts = record.get("dataset") or {}
         if "sha256" in facts:
-            data.setdefault((*dataset, (record.get("protocol") or {}).get("data"), facts["sha256"]), run_id)
+            protocol = record.get("protocol") or {}
+            share = protocol.get("data_share", 1.0)
+            data.setdefault((*dataset, share, protocol.get("data"), facts["sha256"]), run_id)
         if "rollout" in (record.get("engine") or {}):
             key = (record.get("protocol") or {}).get("data") if dataset[0] == "own" else None
             games.setdefault((*dataset, record["engine"]["rollout"], key), run_id)
@@ -120,9 +122,14 @@ def check_run(folder: Path, record: "Record | None") -> Iterator[Finding]:
         yield Finding(f"{place}/run.json", "config_hash", f"is {settings}, should be {expected}")
 
 
-def check_data(source: str, task: str, quality: str, key: str, sha256: str, run_id: str) -> Iterator[Finding]:
-    """The data that runs name, where it is on this machine."""
+def check_data(
+    source: str, task: str, quality: str, share: float, key: str, sha256: str, run_id: str
+) -> Iterator[Finding]:
+    """The data that runs name, or the share of them, where it is on this machine."""
+    from offmarl.datasets.part import part
+
     name, entry = f"{task}:{quality}", _entry(source, task, quality)
+    entry = entry and part(entry, share)
     if entry is None or entry.key() != key or entry.card() is None:
         yield Finding(f"data {name} ({source})", run_id, "unavailable here, so not compared", wrong=False)
         return

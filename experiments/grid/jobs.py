@@ -16,6 +16,7 @@ from offmarl.algorithms import registry
 from offmarl.algorithms.parts.algorithm import OWN, Algorithm
 from offmarl.benchmarks.tasks import tasks
 from offmarl.datasets.catalogue import EMBEDDED, SOURCES, Entry, catalogue
+from offmarl.datasets.part import part
 from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.grid import tuned
 from offmarl.experiments.grid.config import Overrides, config_from, resolve
@@ -47,10 +48,13 @@ class Protocol:
     data: str  # key of the dataset's content
     plays: tuple[str, ...] = (OWN,)  # how the trained networks are evaluated, each in turn
     online: OnlinePhase | None = None
+    data_share: float = 1.0  # of the dataset's episodes
 
     def to_json(self) -> dict[str, Any]:
-        """As records hold it: an online phase only where there is one, its start called `from`."""
+        """As records hold it: online phase and share only where there is one, the phase's start called `from`."""
         facts = {**dataclasses.asdict(self), "plays": list(self.plays)}
+        if facts["data_share"] == 1:
+            del facts["data_share"]
         if online := facts.pop("online"):
             facts["online"] = {"from": online.pop("start"), **online}
         return facts
@@ -110,8 +114,8 @@ class Job(Group):
 
     @property
     def entry(self) -> Entry:
-        """The dataset in its source's catalogue."""
-        return catalogue(self.source)[self.task, self.quality]
+        """The dataset in its source's catalogue, or a part of it."""
+        return part(catalogue(self.source)[self.task, self.quality], self.protocol.data_share)
 
     def cells(self) -> list[Cell]:
         """A cell for each seed."""
@@ -134,6 +138,7 @@ class Request:
     seeds: Sequence[int] | None = None
     variant: str | None = None
     steps: int | None = None  # updates of every method, which its rows' variant names; None: the profile's
+    data_share: float = 1.0  # of every dataset's episodes, which its rows' variant names
     overrides: Overrides = field(default_factory=dict)
     as_named: bool = False  # train a variant as it is named, where the suite has others in its place
 
@@ -210,7 +215,7 @@ def jobs_of(suite: Suite, request: Request) -> list[Job]:
     for task, quality in _selected(suite, profile, request):
         if f"{task}:{quality}" in skipped:
             continue
-        data = catalogue(request.source)[task, quality].key()
+        data = part(catalogue(request.source)[task, quality], request.data_share).key()
         for name in [m.name for m in methods if acts_in(m, task)]:
             usual = profile.steps_of(name, task, quality)
             steps, config, variant = usual, configs[name, task, quality], variants[name]
@@ -218,9 +223,13 @@ def jobs_of(suite: Suite, request: Request) -> list[Job]:
                 steps, variant = request.steps, f"{variant}+steps={request.steps}"
                 if config.decay_steps == usual:  # the learning rate falls until the end
                     config = dataclasses.replace(config, decay_steps=steps)
+            if request.data_share != 1:
+                variant = f"{variant}+data={request.data_share!r}"
             plays, bootstrap = tuple(suite.protocol.plays), suite.protocol.timeout_bootstrap
             eval_every = profile.eval_every_of(steps)
-            protocol = Protocol(eval_every, profile.eval_episodes, bootstrap, steps, data, plays)
+            protocol = Protocol(
+                eval_every, profile.eval_episodes, bootstrap, steps, data, plays, data_share=request.data_share
+            )
             cell = (task, quality, request.source, name, variant, request.profile)
             found.append(Job(*cell, seeds, config, protocol))
     return found

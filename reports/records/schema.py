@@ -55,6 +55,7 @@ class Run(
             plays=list[str],
             timeout_bootstrap=bool,
             data=str,
+            data_share=Number,
         ),
         dataset=_part("Dataset", return_mean=Number, return_std=Number, sha256=str),
         value=dict[str, Number],

@@ -82,6 +82,8 @@ BAD = {
     ),
     "benchmark of a task": (["bench", "envs", "--tasks", "mpe/spred"], "'mpe/spread'"),
     "benchmark of no time": (["bench", "envs", "--seconds", "0"], "--seconds 0"),
+    "no data": (["run", "--suite", "smac", "--data-fraction", "0"], "--data-fraction 0: write a share"),
+    "more than the data": (["run", "--suite", "smac", "--data-fraction", "2"], "--data-fraction 2: write a share"),
     "suite misspelt": (["run", "--suite", "continous"], "'continuous'"),
     "task of all suites": (["run", "--suite", "all", "--tasks", "mpe/spred"], "'mpe/spread'"),
     "behaviours that are scripted": (["data", "train-behaviour", "smac/2c_vs_64zg"], "scripted"),

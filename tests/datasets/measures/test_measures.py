@@ -12,6 +12,7 @@ from offmarl.datasets.measures import measure
 from offmarl.datasets.measures.coverage import coverage, overlap
 from offmarl.datasets.measures.likelihood import permuted, sample
 from offmarl.datasets.measures.returns import distribution, freedom, settled
+from offmarl.experiments.studies.games import GAMES
 
 SMALL = {"episodes": 120, "length": 15}
 
@@ -115,6 +116,16 @@ def test_each_measure_finds_its_dial(at_rest):
     assert found["memory"]["nats"] == pytest.approx(dial.memory_nats(), rel=0.4)
     assert found["conventions"] == found["conventions"] | {"number": 3, "recorded_by": 3}
     assert found["coverage"]["oaco"] == pytest.approx(at_rest["coverage"]["oaco"], rel=0.05)
+
+
+def test_the_coordination_game_needs_it():
+    """Figure 14's, of one step an episode: the closed form of its shares."""
+    shares = {(0, 1): 0.45, (1, 0): 0.45, (1, 1): 0.05, (0, 0): 0.05}
+    rng = np.random.default_rng(0)
+    found = measure.measure(GAMES["coordination"](rng, 3000).dataset())
+    mutual = sum(p * np.log(p / 0.25) for p in shares.values())
+    assert found["coordination"]["nats"] == pytest.approx(mutual, rel=0.1)
+    assert found["memory"]["nats"] == pytest.approx(0, abs=0.01)
 
 
 def test_continuous_actions_are_measured_alike():

@@ -1,0 +1,89 @@
+"""A part of a dataset: some of its whole episodes, drawn once for all, so that smaller parts lie within larger ones."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from offmarl.benchmarks.env import cache_dir
+from offmarl.datasets.cache import Entry, Progress, no_progress, write
+from offmarl.datasets.dataset import PER_ROW, Dataset, index
+
+FORMAT, SEED = 1, 0
+
+
+@dataclass(frozen=True)
+class Part(Entry):
+    """A share of another dataset's episodes, at least one."""
+
+    whole: Entry
+    share: float
+
+    @property
+    def recorded(self) -> Entry:
+        """What it is taken from."""
+        return self.whole
+
+    def key(self) -> str:
+        """Eight hex digits of the whole dataset's key, the share and the seed."""
+        facts = f"{FORMAT} {self.whole.key()} {self.share!r} {SEED}"
+        return hashlib.sha256(facts.encode()).hexdigest()[:8]
+
+    def place(self) -> Path:
+        """The .npz file in the cache."""
+        return cache_dir() / "data" / f"{self.task.name.replace('/', '-')}-{self.quality}-part-{self.key()}.npz"
+
+    @property
+    def work(self) -> int:
+        """One step, once the whole is there."""
+        return 1
+
+    def disk(self) -> int:
+        """Its share."""
+        return round(self.whole.disk() * self.share)
+
+    def state(self) -> str:
+        """What it is taken from."""
+        return f"{self.share:.2%} of {self.whole.state()}"
+
+    def data_missing(self) -> str:
+        """What is missing of the whole."""
+        return self.whole.data_missing()
+
+    def unavailable(self) -> str:
+        """Why nothing can be trained on the whole."""
+        return self.whole.unavailable()
+
+    def make(self, progress: Progress = no_progress) -> dict[str, Any]:
+        """Take the episodes and write them into the cache; the card says of what, by its checksums."""
+        data, card = self.whole.load()
+        count = max(1, round(self.share * len(data.behaviour)))
+        chosen = np.random.default_rng(SEED).permutation(len(data.behaviour))[:count]
+        sums = {file.name: sum_ for file, sum_ in self.whole.checksums(card).items()}
+        kept = {key: card[key] for key in ("source", "epsilon", "behaviours", "engine", "note") if key in card}
+        lineage = {"of": sums, "share": self.share, "seed": SEED, "episodes_of_it": len(data.behaviour)}
+        made = write(self, take(data, np.sort(chosen)), {**kept, "lineage": lineage})
+        progress(1)
+        return made
+
+
+def part(entry: Entry, share: float) -> Entry:
+    """A share of a dataset's episodes; the dataset itself for 1."""
+    return entry if share == 1 else Part(entry.task, entry.quality, None, None, entry, share)
+
+
+def take(data: Dataset, episodes: np.ndarray) -> Dataset:
+    """The episodes of these numbers, in rising order: [n]."""
+    wanted = np.zeros(len(data.behaviour), bool)
+    wanted[episodes] = True
+    lengths = np.bincount(data.episode, minlength=len(wanted))
+    steps, rows = wanted[data.episode], np.repeat(wanted, lengths + 1)
+    last = np.cumsum(lengths)[wanted] - 1
+    names = (*PER_ROW, "actions", "rewards")
+    fields = {
+        name: values[rows if name in PER_ROW else steps] for name, values in data.arrays().items() if name in names
+    }
+    ends = index(lengths[wanted], data.done[last], data.timeout[last], data.behaviour[wanted])
+    return Dataset(**{"legal": None, **fields}, **ends)
