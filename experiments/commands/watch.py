@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from offmarl.experiments.training.replay import Stored
     from offmarl.reports.records.replay import Replay
 
-ENDINGS = (".html", ".replay")
+ENDINGS = (".html", ".gif", ".replay")
 
 
 def watch_options(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +28,7 @@ def watch_options(parser: argparse.ArgumentParser) -> None:
     parser.epilog = examples(
         ("watch RUN_ID", "its worst, median and best evaluation episode, as a page"),
         ("watch smac/3m:poor bc --beside mac_flow", "the newest runs of two methods, on the same starts"),
-        ("watch RUN_ID --episode 7 --out seven.replay", "one episode, kept"),
+        ("watch RUN_ID --episode 7 --out seven.gif", "one episode as a moving picture"),
         ("watch --data smac/3m:poor", "episodes of a dataset: lowest, median and highest return"),
     )
     text = "a run's name in <results>/runs, a dataset (task:quality) with METHOD, or a file.replay"
@@ -41,7 +41,7 @@ def watch_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--episode", type=int, help=text)
     parser.add_argument("--seed", type=int, help="of the run (default: the lowest one)")
     parser.add_argument("--play", help="own or zero: with the method's own noise, or none (default: the first)")
-    text = "an .html page, or of one episode a .replay (default: a page in <results>/replays)"
+    text = "an .html page, or of one episode a .gif or a .replay (default: a page in <results>/replays)"
     parser.add_argument("--out", type=Path, metavar="FILE", help=text)
     method_file_option(parser)
     results_option(parser)
@@ -158,6 +158,11 @@ def _write(out: Path, scenes: "Mapping[str, Sequence[Replay]]") -> None:
     label = "median" if "median" in scenes else next(iter(scenes))
     replays = scenes[label]
     print(f"{out.name} shows: {label}")
+    if out.suffix == ".gif":
+        from offmarl.reports.replays import gif
+
+        gif.write(out, replays)
+        return
     from offmarl.reports.records import replay
 
     if len(replays) > 1:

@@ -160,7 +160,7 @@ class Picture {
       else this.line(place(body), place(target), colour, 1, [2, 5]);
     }
     for (const body of bodies) {
-      const spot = place(body), radius = Math.max(body.size * this.unit, 4), colour = this.ink(body.side ? "theirs" : "ours");
+      const spot = place(body), radius = Math.max(body.size * this.unit, 6), colour = this.ink(body.side ? "theirs" : "ours");
       this.pen.globalAlpha = viewer && near(body) > viewer.sight ? 0.3 : 1;
       if (!lives(body, step)) {
         const arm = radius * 0.6, [x, y] = spot;
@@ -175,7 +175,7 @@ class Picture {
       this.disc(spot, radius, body.side ? this.ink("paper") : colour, colour, 2);
       this.gauge(spot, radius, body, step);
       const text = this.sign(body);
-      if (radius > 6) this.label(text, spot, body.side ? colour : this.ink("paper"), Math.min(radius * 1.2, 15));
+      this.label(text, spot, body.side ? colour : this.ink("paper"), Math.min(radius * 1.2, 15));
       this.pen.globalAlpha = 1;
     }
   }
@@ -196,15 +196,15 @@ class Picture {
   }
 
   particles(t, step) {
-    for (const body of [...this.replay.bodies].sort((a, b) => b.side - a.side)) {
+    const open = (body) => body.side === 2 && body.name !== "obstacle";  // above the agents, which may lie on it
+    for (const body of [...this.replay.bodies].sort((a, b) => open(a) - open(b) || b.side - a.side)) {
       const spot = this.at(between(body.$x, t), between(body.$y, t)), colour = this.ink(["ours", "theirs", "nobody"][body.side]);
       if (body.side < 2) for (let k = Math.max(step - 10, 0); k < step; k++) {
         this.pen.globalAlpha = 0.15 + 0.05 * (k - step + 10);
         this.line(this.at(body.$x[k], body.$y[k]), k + 1 < step ? this.at(body.$x[k + 1], body.$y[k + 1]) : spot, colour, 2);
       }
       this.pen.globalAlpha = 1;
-      const open = body.side === 2 && body.name !== "obstacle";
-      this.disc(spot, body.size * this.unit, open ? null : colour, colour, 2, open ? [5, 4] : []);
+      this.disc(spot, body.size * this.unit, open(body) ? null : colour, this.ink(open(body) ? "ink" : "paper"), 2, open(body) ? [5, 4] : []);
       const text = body.side === 0 ? String(body.agent) : body.name;
       const inside = body.side === 0 && body.size * this.unit > 7;
       this.label(text, inside ? spot : [spot[0], spot[1] - body.size * this.unit - 8], inside ? this.ink("paper") : this.ink("ink"), 11);
@@ -235,6 +235,7 @@ class Picture {
       const colour = body.agent < 0 ? this.ink("nobody") : this.ink(`agent${body.agent % 6}`);
       if (body.$ground[step]) this.line(...ends, this.ink("hit"), width + 6);
       this.line(...ends, colour, width);
+      this.disc(ends[0], width / 2, colour);  // a ball's ends are one point, of which no line is drawn
     }
   }
 }
