@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from offmarl.benchmarks.env import BatchEnv, Step, View
-from offmarl.benchmarks.tasks import Task
+from offmarl.benchmarks.tasks import ENGINES, Task, make_env
 
 OURS, THEIRS, NOBODYS = range(3)  # whose a body is
 NOBODY = -1  # a target, or an agent, that there is not
@@ -62,10 +62,14 @@ class Watched(BatchEnv, Protocol):
 
 def watched(task: Task, lanes: int) -> Watched:
     """The task's environment, to be watched. Raises ValueError for one that has no pictures."""
-    name = WATCHED.get(task.engine)
-    if name is None:
-        raise ValueError(f"{task.name}: {task.engine} has no pictures")
-    return import_module(f"offmarl.benchmarks.frames.{name}").Watched(task, lanes)
+    if name := WATCHED.get(task.engine):
+        return import_module(f"offmarl.benchmarks.frames.{name}").Watched(task, lanes)
+    if task.engine not in ENGINES:  # the user's own
+        env: Any = make_env(task, 1, lanes)
+        if hasattr(env, "scene") and hasattr(env, "frame"):
+            return env
+        env.close()
+    raise ValueError(f"{task.name}: {task.engine} has no pictures")
 
 
 @dataclass

@@ -126,3 +126,16 @@ def test_an_engine_without_pictures_is_named(marines):
 
     with pytest.raises(ValueError, match="smac/3m: smac_omiga has no pictures"):
         watched(dataclasses.replace(marines, engine="smac_omiga"), 1)
+
+
+def test_a_task_of_ones_own_is_watched_where_its_adapter_has_pictures(countdown, marines, monkeypatch):
+    import dataclasses
+
+    from offmarl.benchmarks.frames import film
+
+    own = dataclasses.replace(marines, engine="own")
+    monkeypatch.setattr(film, "make_env", lambda task, seeds, episodes: countdown(episodes))
+    with pytest.raises(ValueError, match="smac/3m: own has no pictures"):
+        watched(own, 2)
+    monkeypatch.setattr(film, "make_env", lambda task, seeds, episodes: type("Own", (Clock, type(countdown(1))), {})(2))
+    assert watched(own, 2).lanes == 2
