@@ -69,6 +69,8 @@ def _watch(args: argparse.Namespace) -> int:
     out = args.out or args.results / "replays" / f"{re.sub(r'[^a-zA-Z0-9_.+-]+', '-', name)}.html"
     writable(out.parent, "--out")
     _write(out, scenes)
+    if args.out is None:
+        _keep(args.results / "replays", scenes)
     print(f"written: {out} ({out.stat().st_size / 1000:.0f} KB)")
     return 0
 
@@ -145,6 +147,16 @@ def _tell(scenes: "Mapping[str, Sequence[Replay]]") -> None:
             print(
                 f"{label}: {head.title}, {where}: return {head.return_:.5g}, {head.end} {same and f'({same})'}".strip()
             )
+
+
+def _keep(folder: Path, scenes: "Mapping[str, Sequence[Replay]]") -> None:
+    """Beside the page, the replays of runs that are their stored episodes: the site shows them."""
+    from offmarl.reports.records import replay
+
+    for one in (one for replays in scenes.values() for one in replays if one.header.run and one.header.same):
+        place = folder / one.header.run / f"{one.header.play}-{one.header.episode}{replay.SUFFIX}"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        replay.write(place, one)
 
 
 def _write(out: Path, scenes: "Mapping[str, Sequence[Replay]]") -> None:

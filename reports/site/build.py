@@ -22,16 +22,19 @@ from offmarl.reports import studies
 from offmarl.reports.figures.style import paint
 from offmarl.reports.records.files import replacing
 from offmarl.reports.records.reader import Records
+from offmarl.reports.replays import page as player
 from offmarl.reports.site import boards as site_boards
 from offmarl.reports.site import charts as site_charts
 from offmarl.reports.site import pages as site_pages
+from offmarl.reports.site import replays as site_replays
 from offmarl.reports.site.boards import Board, Suite
 
 MARKER = "offmarl-site.json"
 MADE = {"made by": "offmarl report --site", "layout": 1}
 FOLDERS = ("methods", "datasets", "cells", "tables", "experiments")
 TUNING = "tuning.html"
-OURS = {MARKER, "index.html", TUNING, "site.css", "site.js", *FOLDERS}  # what a new site replaces
+PLAYER = ("player.css", "player.js")
+OURS = {MARKER, "index.html", TUNING, "site.css", "site.js", *PLAYER, *FOLDERS}  # what a new site replaces
 
 
 def write(
@@ -45,8 +48,8 @@ def write(
     """Write the site of some suites into a folder; None: every profile and source that the store has.
     `tuned` has what was chosen by tuning, as `tables.tuning` takes it.
 
-    Returns `index` (its path), `pages` (their number) and `notes` (experiments without a page). Files in the folder
-    that are no part of a site stay. Raises ValueError where the folder holds something other than an earlier site.
+    Returns `index` (its path), `pages` (their number) and `notes` (what it could not read). Files in the folder that
+    are no part of a site stay. Raises ValueError where the folder holds something other than an earlier site.
     """
     folder = Path(folder).expanduser().resolve()
     for old in folder.parent.glob(f".{folder.name}.????????.old"):  # of a process that was killed as it replaced a site
@@ -60,7 +63,8 @@ def write(
                 (draft / name).mkdir(parents=True)
             experiments, notes = _experiments(records.root, draft)
             missing = sorted(suites.keys() - {board.name for board in boards})
-            pages = _fill(draft, boards, experiments, missing, tuned)
+            replays, unread = site_replays.kept(records.root)
+            pages = _fill(draft, boards, experiments, missing, tuned, replays)
             (draft / MARKER).write_text(json.dumps(MADE) + "\n", encoding="utf-8")
             if folder.exists():
                 os.replace(folder, old)
@@ -70,7 +74,7 @@ def write(
         raise
     if old.exists():
         _put_back(old, folder)
-    return {"index": folder / "index.html", "pages": pages, "notes": notes}
+    return {"index": folder / "index.html", "pages": pages, "notes": notes + unread}
 
 
 def check(folder: Path) -> None:
@@ -92,9 +96,14 @@ def _put_back(old: Path, folder: Path) -> None:
 
 
 def _fill(
-    draft: Path, boards: Sequence[Board], experiments: Sequence[dict], missing: Sequence[str], tuned: Sequence[Mapping]
+    draft: Path,
+    boards: Sequence[Board],
+    experiments: Sequence[dict],
+    missing: Sequence[str],
+    tuned: Sequence[Mapping],
+    replays: Mapping[str, list[site_replays.Shown]],
 ) -> int:
-    """Writes every page, the style and the script; the number of pages. `missing` are the suites without runs."""
+    """Writes every page, styles and scripts; the number of pages. `missing` are the suites without runs."""
     colours = paint(row.title for board in boards for row in board.rows)
     classes = {title: f"c{number}" for number, title in enumerate(colours)}
     environment = _environment(classes)
@@ -113,7 +122,7 @@ def _fill(
     for board in boards:
         board.table.frame().to_csv(draft / "tables" / f"{board.key}.csv", index=False)
         for row in filter(lambda row: row.page, board.rows):
-            pages[row.page] = "cell.html", site_pages.cell(board, row)
+            pages[row.page] = "cell.html", site_pages.cell(board, row, replays)
             text = io.StringIO()
             csv.writer(text, lineterminator="\n").writerows(site_pages.episodes(board, row))
             (draft / row.page).with_suffix(".csv").write_text(text.getvalue(), encoding="utf-8")
@@ -125,6 +134,8 @@ def _fill(
     style = "".join(f".{name} {{ --c: {colours[title]} }}\n" for title, name in classes.items())
     for name, more in {"site.css": style, "site.js": ""}.items():
         (draft / name).write_text((templates / name).read_text(encoding="utf-8") + more, encoding="utf-8")
+    for name, text in zip(PLAYER, player.files()) if replays else ():
+        (draft / name).write_text(text, encoding="utf-8")
     return len(pages)
 
 

@@ -11,6 +11,7 @@ from offmarl.reports.records.schema import Record, by_play
 from offmarl.reports.site import charts
 from offmarl.reports.site.boards import Board, BoardRow, slug
 from offmarl.reports.site.facts import as_json, as_list, counts, listed, part, together
+from offmarl.reports.site.replays import MOST, Shown
 from offmarl.reports.tables import aggregates
 from offmarl.reports.tables import tuning as tuning_table
 from offmarl.reports.tables.stats import on_common_datasets
@@ -171,8 +172,8 @@ def _ranking(board: Board, rows: list[BoardRow]) -> dict[str, Any]:
     return {"board": board, "rows": ranked, "histograms": drawn, "scale": ends}
 
 
-def cell(board: Board, row: BoardRow) -> dict[str, Any]:
-    """A method on a dataset: its seeds, curve, settings, and where it ran."""
+def cell(board: Board, row: BoardRow, replays: Mapping[str, list[Shown]]) -> dict[str, Any]:
+    """A method on a dataset: its seeds, curve, settings, where it ran, and those of the replays by run that it has."""
     runs = board.runs[row.key]
     in_units = [_in_units(board, run) for run in runs]
     played = {run["cell"]["seed"]: by_play(run).get(row.play) for run in in_units if run["status"] == "done"}
@@ -189,6 +190,7 @@ def cell(board: Board, row: BoardRow) -> dict[str, Any]:
         "settings": settings(runs, board.suite.paper),
         "variants": _variants(runs),
         "environment": {name: together(part(run, *keys) for run in runs) for name, *keys in PLACES},
+        "replays": [r for run in runs for r in replays.get(run["run_id"], ()) if r.header.play == row.play][:MOST],
         "download": row.page.split("/")[-1].removesuffix(".html") + ".csv",
     }
 

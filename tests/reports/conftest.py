@@ -4,6 +4,7 @@ from importlib import resources
 import numpy as np
 import pytest
 import yaml
+from duels import duel  # noqa: F401
 
 from offmarl.reports.records.reader import Records
 from offmarl.reports.tables import build as tables

@@ -98,6 +98,9 @@ def test_the_command_shows_runs_data_and_files(played, tmp_path, capsys):
     assert out.count("the stored episode") == 6 and "worst: MAC-Flow, smac/3m:good, episode " in out
     page = store.root / "replays" / f"{ids[0]}-beside-bc.html"
     assert page.read_text().count("octet-stream") == 7 and f"written: {page}" in out and page.stat().st_size < 60_000
+    for run in (ids[0], bc[0]):  # where the site finds them
+        kept = sorted((store.root / "replays" / run).iterdir())
+        assert len(kept) == 3 and all(read(path).header.run == run for path in kept)
     kept = tmp_path / "kept.replay"
     assert main(["watch", str(store.runs / bc[1]), "--episode", "4", "--out", str(kept), *results]) == 0
     assert read(kept).header.run == bc[1] and "episode 4: BC" in told(capsys)

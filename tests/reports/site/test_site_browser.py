@@ -3,6 +3,7 @@
 import pytest
 from browser import WIDE, chromium, needs_browser, opened  # noqa: F401
 
+from offmarl.reports.records import replay
 from offmarl.reports.records.reader import Records
 from offmarl.reports.site import build as site
 from offmarl.reports.site.boards import Suite
@@ -30,16 +31,21 @@ PALE = """() => {
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, fill, write_run, suite):
+def folder(tmp_path_factory, fill, write_run, suite, duel):
     """The site of known numbers: two profiles, two sources, a failure, a note, an interval.
 
     The failure takes a seed of MAC-Flow's and with it MAC-Flow's average, which would be the best.
     """
     results = fill(tmp_path_factory.mktemp("store"))
-    write_run(results, "smac/3m", "good", "bc", 2, 18.0)
+    run = write_run(results, "smac/3m", "good", "bc", 2, 18.0).name
     write_run(results, "smac/3m", "good", "bc", 0, 9.0, profile="smoke", config={"hidden": [64, 64]})
     write_run(results, "smacv2/zerg_5_vs_5", "replay", "bc", 0, 6.0, source="og_marl", engine={"engine": "SMAC"})
     write_run(results, "smac/3m", "poor", "mac_flow", 1, None, reason="out of memory")
+    for episode in (7, 8):
+        kept = results / "replays" / run / f"own-{episode}.replay"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        replay.write(kept, duel(steps=15 - episode, run=run, seed=2, play="own", episode=episode))
+    (kept.parent / "damaged.replay").write_bytes(kept.read_bytes()[:100])
     place = tmp_path_factory.mktemp("site") / "a folder"
     site.write(Records.read(results), place, {"smac": Suite(suite, paper={("smac/3m", "bc"): {"hidden": [512]}})})
     return place
@@ -162,3 +168,12 @@ def test_a_print_has_no_controls_and_all_the_notes(visit):
     assert not page.locator("#filters").is_visible() and not page.locator("nav").is_visible()
     assert notes.is_visible()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"  # in dark, too
+
+
+def test_a_cell_shows_the_replays_that_were_kept_of_it(visit):
+    page = visit("cells/smac.3m.good.bc.smac.quick.embedded.html")
+    heads = page.locator("section > h3").all_inner_texts()
+    assert heads == [f"Seed 2, episode {n}: won, return {r}" for n, r in ((8, "3.5"), (7, "4.0"))]
+    page.get_by_role("button", name="End", exact=True).last.click()
+    assert page.locator(".end").last.inner_text() == "won, return 4.00, the stored episode (return 4.00)"
+    assert visit("cells/smac.3m.poor.mac_flow.smac.quick.embedded.html").locator(".replays").count() == 0
