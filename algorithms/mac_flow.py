@@ -83,7 +83,7 @@ class MACFlow(Algorithm):
     source_code = "https://github.com/DongsuLeeTech/mac-flow"
     actions = frozenset({"discrete", "continuous"})
     Config = Config
-    tunes = {"alpha": (0.3, 1.0, 3.0, 10.0), "normalise_q": (False, True)}
+    tunes = {"alpha": (0.3, 1.0, 3.0, 10.0), "distillation_over": ("sum", "mean")}  # both readings of Eq. 9
     variants = {
         "released": {
             "layer_norm": False,

@@ -197,8 +197,10 @@ def _record_policy(args: argparse.Namespace) -> int:
     if len(names) != 1 or args.out is None or args.out.suffix != ".npz":
         raise UserError("--policy: needs one task and a file, for example --tasks smac/3m --out mine.npz")
     task = tasks()[names[0]] if names[0] in own.registry() else find_entries(names)[0].task
-    if args.episodes < 1 or not 0 <= args.epsilon <= 1:
-        raise UserError("--episodes must be at least 1, --epsilon a share between 0 and 1")
+    if args.episodes < 1:
+        raise UserError(f"--episodes {args.episodes}: write a number of at least 1")
+    if not 0.0 <= args.epsilon <= 1.0:
+        raise UserError(f"--epsilon {args.epsilon}: write a share between 0 and 1")
     facts = record_policy(task, args.policy, args.episodes, args.out, args.epsilon)
     print(f"written: {args.out}; " + ", ".join(f"{key} {value}" for key, value in facts.items()))
     return 0

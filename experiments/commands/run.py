@@ -16,8 +16,7 @@ def run_options(parser: argparse.ArgumentParser) -> None:
     parser.epilog = options.examples(
         ("run --suite smac", "Table 1, quick profile, everything on this machine"),
         ("run --suite smac --profile smoke", "two maps in four minutes"),
-        ("run --suite smac --tasks smac/3m,smac/8m:good --algorithms bc,mac_flow --seeds 0-5", ""),
-        ("run --suite smac --method-file my_method.py --algorithms my_method,mac_flow", ""),
+        ("run --suite smac --tasks smac/3m,smac/8m:good --algorithms my_method,bc --method-file my_method.py", ""),
         ("run --task my_task.py", "a task of your own, on all its datasets, every method that acts there"),
     )
     options.selection_options(parser, profile="quick", tasks="all of the suite")

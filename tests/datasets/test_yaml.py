@@ -11,7 +11,7 @@ from offmarl.datasets.public import releases, sources
 
 
 def read_tasks():
-    return tasks_module.tasks.__wrapped__()
+    return tasks_module._all_tasks.__wrapped__(())
 
 
 def read_recipes():
