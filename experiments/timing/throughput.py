@@ -3,7 +3,6 @@
 import contextlib
 import statistics
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -210,31 +209,36 @@ def _pace(job: Job, records: Sequence[Mapping[str, Any]], groups: Mapping[str, M
 
 
 def dry_run(grid: Sequence[Job], left: Sequence[Job], host: Host, workers: int) -> str:
-    """The cells by method, the time of training as a few updates of each pending job predict it, and the disk."""
-    lines = [f"{'method':14} {'variant':17} {'jobs':>5} {'cells':>6}"]
-    cells = Counter[tuple[str, str]]()
-    for job in grid:
-        cells[job.algorithm, job.variant] += len(job.seeds)
-    for (algorithm, variant), jobs in Counter((job.algorithm, job.variant) for job in grid).items():
-        lines.append(f"{algorithm:14} {variant:17} {jobs:5} {cells[algorithm, variant]:6}")
-    pending = sum(len(job.seeds) for job in left)
-    total = cells.total()
-    lines.append(f"{total} cells: {total - pending} done, {pending} pending; {workers} jobs at once on {host.device}")
+    """Cells and predicted time by method, and the disk: a few updates and steps of play of each kind of pending job."""
     host.set_up()
     first = {_kind(job): job for job in reversed(left)}
     paces = {kind: training_pace(job, host, 0.2) for kind, job in tqdm(first.items(), desc="measuring", leave=False)}
-    seconds = time_left(((_kind(job), job.protocol.steps) for job in left), {k: p.seconds for k, p in paces.items()})
     played = {kind: evaluation_seconds(job, host) for kind, job in tqdm(first.items(), desc="playing", leave=False)}
-    parts = [(seconds or 0.0) / workers, sum(played[_kind(job)] for job in left) / workers]
-    training, evaluation = map(duration, parts)
-    lines.append(
-        f"time: about {duration(sum(parts))}: training {training}, evaluation {evaluation}, as measured just now"
-    )
+    rows, parts = [], [0.0, 0.0]
+    for method in dict.fromkeys((job.algorithm, job.variant) for job in grid):
+        jobs, own = ([job for job in some if (job.algorithm, job.variant) == method] for some in (grid, left))
+        seconds = [
+            sum(paces[_kind(job)].seconds * job.protocol.steps for job in own),
+            sum(played[_kind(job)] for job in own),
+        ]
+        parts = [one + more / workers for one, more in zip(parts, seconds)]
+        cells = sum(len(job.seeds) for job in jobs)
+        row = {"method": method[0], "variant": method[1], "jobs": len(jobs), "cells": cells}
+        rows.append(row | dict(zip(("training", "evaluation"), map(duration, seconds))))
+    total, pending = (sum(len(job.seeds) for job in jobs) for jobs in (grid, left))
     weights = BYTES * sum(paces[_kind(job)].facts["parameters"] * len(job.seeds) for job in left)
-    entries = {(job.task, job.quality): job.entry for job in left}
-    data = sum(entry.disk() for entry in entries.values() if not entry.place().exists())
-    lines.append(f"disk: at most {data / 1e9:.1f} GB of data to prepare, {weights / 1e9:.2f} GB of runs")
-    return "\n".join(lines)
+    data = sum(
+        each.disk() for each in {(j.task, j.quality): j.entry for j in left}.values() if not each.place().exists()
+    )
+    training, evaluation = map(duration, parts)
+    return "\n".join(
+        [
+            text_table(rows),
+            f"{total} cells: {total - pending} done, {pending} pending; {workers} jobs at once on {host.device}",
+            f"time: about {duration(sum(parts))}: training {training}, evaluation {evaluation}, as measured just now",
+            f"disk: at most {data / 1e9:.1f} GB of data to prepare, {weights / 1e9:.2f} GB of runs",
+        ]
+    )
 
 
 def _kind(job: Job) -> tuple[str, str, int]:

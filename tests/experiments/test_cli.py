@@ -183,7 +183,9 @@ def test_a_dry_run_counts_cells_and_trains_nothing(small, capsys, tmp_path):
     assert "6 cells: 0 done, 6 pending" in shown
     assert "time: about" in shown and "evaluation" in shown and "disk: at most" in shown
     rows = {line.split()[0]: line.split()[1:] for line in shown.splitlines()}
-    assert rows["bc"] == rows["macql"] == ["paper", "1", "3"]
+    assert rows["bc"][:3] == rows["macql"][:3] == ["paper", "1", "3"]
+    assert rows["method"] == ["variant", "jobs", "cells", "training", "evaluation"]
+    assert rows["bc"][3:] == ["less", "than", "a", "minute"] * 2
     assert not (tmp_path / "runs").exists()
 
 
