@@ -60,8 +60,12 @@ class Watched(BatchEnv, Protocol):
         ...
 
 
+class NoPictures(ValueError):
+    """A task that cannot be watched."""
+
+
 def watched(task: Task, lanes: int) -> Watched:
-    """The task's environment, to be watched. Raises ValueError for one that has no pictures."""
+    """The task's environment, to be watched. Raises NoPictures for one that has none."""
     if name := WATCHED.get(task.engine):
         return import_module(f"offmarl.benchmarks.frames.{name}").Watched(task, lanes)
     if task.engine not in ENGINES:  # the user's own
@@ -69,7 +73,7 @@ def watched(task: Task, lanes: int) -> Watched:
         if hasattr(env, "scene") and hasattr(env, "frame"):
             return env
         env.close()
-    raise ValueError(f"{task.name}: {task.engine} has no pictures")
+    raise NoPictures(f"{task.name}: {task.engine} has no pictures")
 
 
 @dataclass

@@ -6,7 +6,6 @@ that SMAX's own state holds for every unit.
 
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from offmarl.benchmarks.frames.film import NOBODY, OURS, THEIRS, Body, Scene
@@ -20,6 +19,8 @@ LOOPS = 8  # of the game in an action
 MOVES = ["none", "stop", "north", "south", "east", "west"]
 # `fires`: whether it struck in the last action; `target`: the body that it was ordered to attack, or NOBODY.
 COLUMNS = {"x": 0.02, "y": 0.02, "health": 0.1, "shield": 0.1, "target": 1.0, "fires": 1.0}
+FIELDS = ["unit_types", "unit_positions", "unit_health", "unit_shield", "unit_alive", "unit_weapon_cooldowns"]
+FIELDS += ["prev_attack_actions", "step"]
 
 
 class Watched(SmaxEnv):
@@ -28,11 +29,12 @@ class Watched(SmaxEnv):
     def __init__(self, task: Task, lanes: int):
         super().__init__(task, lanes)
         self.battle: Any = Game(task).env._env
+        self.heals, self.reload = np.asarray(self.battle.heals), np.asarray(self.battle.unit_type_weapon_cooldowns)
 
     def reset(self, seeds: np.ndarray) -> Any:
         """As the adapter's."""
         view = super().reset(seeds)
-        self._shown = self._lane.copy(), self._battles
+        self._show(self._lane, self._battles)
         return view
 
     def step(self, actions: np.ndarray) -> Any:
@@ -41,21 +43,20 @@ class Watched(SmaxEnv):
         return super().step(actions)
 
     def _compact(self) -> None:
-        self._shown = self._before, list(self._battles)  # those that have just ended are still there
+        self._show(self._before, self._battles)  # those that have just ended are still there
         super()._compact()
 
-    def _state(self, lane: int) -> Any:
-        """SMAX's state of a battle: the fields of its units, [K] each."""
-        lanes, battles = self._shown
-        chunk, slot = divmod(int(np.flatnonzero(lanes == lane)[0]), self.chunk)
-        state = battles[chunk][1].battle.state
-        return {name: np.asarray(values)[slot] for name, values in vars(state).items()}
+    def _show(self, lanes: np.ndarray, battles: list[Any]) -> None:
+        """Keep SMAX's state of all battles, the fields of their units [slots,K], and which slot a lane has."""
+        self._slot = {int(lane): slot for slot, lane in enumerate(lanes)}
+        states = [vars(battle[1].battle.state) for battle in battles]
+        self._states = {name: np.concatenate([np.asarray(state[name]) for state in states]) for name in FIELDS}
 
     def scene(self, lane: int) -> Scene:
         """The units, the allies first."""
         types, n = self.battle.unit_type_names, self.task.agents
         bodies = []
-        for k, kind in enumerate(self._state(lane)["unit_types"]):
+        for k, kind in enumerate(self._states["unit_types"][self._slot[lane]]):
             unit, own = UNITS[types[kind]], k < n
             sight = unit.sight if self.task.family == "smacv2" else SIGHT_V1
             facts = (unit.radius, unit.health, unit.shield, sight)
@@ -64,12 +65,17 @@ class Watched(SmaxEnv):
 
     def frame(self, lane: int) -> np.ndarray:
         """Where the units are and what they do: [K,6]."""
-        state, me = self._state(lane), np.arange(self.battle.num_agents)
-        kind, shield = state["unit_types"], state["unit_shield"]
-        target = np.asarray(self.battle._targets(jnp.asarray(state["prev_attack_actions"])))
-        mute = (target == me) | (state["step"] == 0) | np.asarray(self.battle.heals)[kind]
-        reload = np.asarray(self.battle.unit_type_weapon_cooldowns)[kind]
-        since = reload - state["unit_weapon_cooldowns"]  # seconds, less the jitter of a cooldown
+        state = {name: values[self._slot[lane]] for name, values in self._states.items()}
+        kind, shield, me, n = (
+            state["unit_types"],
+            state["unit_shield"],
+            np.arange(self.battle.num_agents),
+            self.task.agents,
+        )
+        order = state["prev_attack_actions"] - self.battle.num_movement_actions
+        target = np.where(order < 0, me, np.where(me < n, n + order, n - 1 - order))  # as `Battle._targets`
+        mute = (target == me) | (state["step"] == 0) | self.heals[kind]
+        since = self.reload[kind] - state["unit_weapon_cooldowns"]  # seconds, less the jitter of a cooldown
         fires = ~mute & (since < LOOPS / GAME_LOOPS_PER_SECOND)
         aims = np.where(mute | ~(state["unit_alive"] | fires), NOBODY, target)
         columns = [*state["unit_positions"].T, state["unit_health"] - shield, shield, aims]

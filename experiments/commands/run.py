@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from offmarl.experiments.grid.jobs import Request
 
 
+MOST_REPLAYS = 20  # of a run
+
+
 def run_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
     parser.epilog = options.examples(
@@ -31,6 +34,8 @@ def run_options(parser: argparse.ArgumentParser) -> None:
     text = "the same bits from the same seed on the same machine; slower"
     parser.add_argument("--deterministic", action="store_true", help=text)
     options.again_option(parser)
+    text = "episodes of the last evaluation that each run keeps to be watched, from worst to best; 0: none (default: 3)"
+    parser.add_argument("--replays", type=int, default=3, metavar="N", help=text)
     parser.add_argument("--log", default=None, help="write curves there too: tensorboard")
     parser.add_argument("--dry-run", action="store_true", help="print the cells, the estimated time and disk, and stop")
     parser.set_defaults(command=_run)
@@ -62,7 +67,7 @@ def _run(args: argparse.Namespace) -> int:
         return 3
     workers = bounded_by_games(min(workers, len(jobs)), jobs)
     library = options.matmul_of(args, device, args.threads, jobs)
-    host = Host(device, args.threads, args.tf32, args.eager, args.deterministic, library)
+    host = Host(device, args.threads, args.tf32, args.eager, args.deterministic, library, args.replays)
     results = options.writable(args.results)
     if not args.dry_run:
         clear_leftovers(results)
@@ -100,6 +105,8 @@ def _check(args: argparse.Namespace) -> None:
     """Refuse options that exclude each other or make no sense, before anything is read."""
     if args.steps is not None and args.steps < 1:
         raise UserError(f"--steps {args.steps}: write a number of updates of at least 1")
+    if not 0 <= args.replays <= MOST_REPLAYS:
+        raise UserError(f"--replays {args.replays}: write a number from 0 to {MOST_REPLAYS}")
     if not 0 < args.data_fraction <= 1:
         raise UserError(f"--data-fraction {args.data_fraction:g}: write a share above 0 and at most 1")
     if args.method_file and args.algorithms is None:

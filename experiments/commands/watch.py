@@ -150,11 +150,14 @@ def _tell(scenes: "Mapping[str, Sequence[Replay]]") -> None:
 
 
 def _keep(folder: Path, scenes: "Mapping[str, Sequence[Replay]]") -> None:
-    """Beside the page, the replays of runs that are their stored episodes: the site shows them."""
+    """Beside the page, the replays of runs that are their stored episodes and not in them: the site shows them."""
     from offmarl.reports.records import replay
 
     for one in (one for replays in scenes.values() for one in replays if one.header.run and one.header.same):
-        place = folder / one.header.run / f"{one.header.play}-{one.header.episode}{replay.SUFFIX}"
+        name = replay.file_name(one.header.play, one.header.episode)
+        place = folder / one.header.run / name
+        if (folder.parent / "runs" / one.header.run / name).exists():
+            continue
         place.parent.mkdir(parents=True, exist_ok=True)
         replay.write(place, one)
 

@@ -3,6 +3,7 @@
     <results>/runs/<run id>/run.json        cell, config, protocol, provenance, every evaluation episode
                             curves.parquet  training metrics by step
                             checkpoint.pt   the trained method
+                            <play>-<n>.replay   some episodes of the last evaluation, to be watched
                             SHA256SUMS      of the files above
     <results>/damaged/<run id>.<n>/         runs whose files were damaged; nothing reads them
     <results>/stale/<run id>.<n>/           runs of other code, after `offmarl run --again`; nothing reads them
@@ -20,7 +21,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -127,8 +128,9 @@ class Store:
         record: dict[str, Any],
         curves: pd.DataFrame | None = None,
         checkpoint: bytes | None = None,
+        replays: Mapping[str, bytes] | None = None,
     ) -> Path:
-        """Store one run that has ended; an earlier directory of the same id is replaced."""
+        """Store one run that has ended, with its replays by name; an earlier directory of the same id is replaced."""
         place = self.runs / record["run_id"]
         draft = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}")
         draft.mkdir(parents=True)
@@ -138,6 +140,8 @@ class Store:
                 curves.to_parquet(draft / "curves.parquet", index=False)
             if checkpoint is not None:
                 (draft / "checkpoint.pt").write_bytes(checkpoint)
+            for name, content in (replays or {}).items():
+                (draft / name).write_bytes(content)
             (draft / checksums.SUMS).write_text(checksums.sums(draft, os.listdir(draft)))
             self._replace(place, draft)
         except BaseException:

@@ -29,6 +29,7 @@ class Host:
     eager: bool = False  # on CUDA: launch every operation of an update, instead of replaying its captured graph
     deterministic: bool = False  # only operations that give the same bits every time, even where they are slower
     matmul: str = matmul.MKL  # on a CPU: the library of matrix products
+    replays: int = 0  # that every run keeps of its last evaluation
 
     @property
     def cuda(self) -> bool:

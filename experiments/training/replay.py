@@ -1,5 +1,7 @@
 """Replays: a stored policy on its evaluation episodes, or a recorded episode of its data, as numbers to look at."""
 
+import contextlib
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +11,8 @@ import torch
 
 from offmarl.algorithms.parts.algorithm import OWN, Algorithm
 from offmarl.benchmarks.env import View
-from offmarl.benchmarks.frames.film import Film, Take, watched
-from offmarl.benchmarks.rollout import evaluate, lane_seeds
+from offmarl.benchmarks.frames.film import Film, NoPictures, Take, watched
+from offmarl.benchmarks.rollout import Episodes, again, evaluate, lane_seeds
 from offmarl.benchmarks.tasks import Task, make_env
 from offmarl.datasets.cache import Entry
 from offmarl.datasets.embedded.film import film
@@ -20,9 +22,10 @@ from offmarl.experiments.grid.jobs import Job, stored_job
 from offmarl.experiments.store.reading import by_play
 from offmarl.experiments.store.store import Record, Store
 from offmarl.experiments.training.policy import load_policy
-from offmarl.reports.records.replay import Header, Replay
+from offmarl.reports.records.replay import Header, Replay, file_name, pack, read
 
 STEP = 0.05  # to which continuous actions are rounded
+Files = dict[str, bytes]
 
 
 @dataclass
@@ -58,17 +61,22 @@ class Stored:
         return [int(max(max(look["lengths"]) for look in together)) for together in zip(*looks)]
 
 
+def evenly(returns: Sequence[float], count: int) -> list[int]:
+    """Indices of `count` returns in even steps from the lowest to the highest; of one, the median."""
+    order, last = np.argsort(returns, kind="stable"), len(returns) - 1
+    ranks = np.linspace(0, last, count) if count > 1 else [last / 2] * count
+    return [int(order[int(rank)]) for rank in ranks]
+
+
 def spread(returns: Sequence[float]) -> dict[str, int]:
     """The indices of the lowest, the median and the highest return, by name; one name where they are one."""
-    order = np.argsort(returns, kind="stable")
-    found = {"worst": int(order[0]), "median": int(order[(len(order) - 1) // 2]), "best": int(order[-1])}
-    return {name: k for k, name in {k: name for name, k in found.items()}.items()}
+    return {name: k for k, name in dict(zip(evenly(returns, 3), ("worst", "median", "best"))).items()}
 
 
 def replay_run(stored: Stored, episodes: Sequence[int]) -> list[Replay]:
-    """Play a run's last evaluation again, and return these of its episodes.
+    """These episodes of a run's last evaluation: those that it kept, or else played again.
 
-    All of its episodes are played, and what the evaluations before drew is drawn again, so that methods that draw
+    All of its episodes are played then, and what the evaluations before drew is drawn again, so that methods that draw
     noise play the stored episodes, too. Raises UserError for an episode that was not evaluated, or a task without
     pictures.
     """
@@ -76,6 +84,9 @@ def replay_run(stored: Stored, episodes: Sequence[int]) -> list[Replay]:
     for episode in episodes:
         if not 0 <= episode < count:
             raise UserError(f"--episode {episode}: {run.run_id} was evaluated on episodes 0 to {count - 1}")
+    kept = [run.store.runs / run.run_id / file_name(str(run.play), episode) for episode in episodes]
+    if all(path.exists() for path in kept):
+        return [read(path) for path in kept]
     method = load_policy(run.store.runs / run.run_id, run.task, run.run_id)
     method.play, seed = str(run.play), int(run.record["cell"]["seed"])
     with refusing(f"{run.run_id}: cannot be watched"):
@@ -89,10 +100,46 @@ def replay_run(stored: Stored, episodes: Sequence[int]) -> list[Replay]:
     found = []
     for k in episodes:
         same = (played.returns[k], played.lengths[k]) == (run.returns[k], run.lengths[k])
-        facts = {"algorithm": method.name, "seed": seed, "play": run.play, "run": run.run_id}
-        facts |= {"title": method.title, "stored": run.returns[k], "same": same}
-        facts |= {"code_sums": run.record.get("code_sums") or {}}
+        facts = facts_of(method, seed, run.run_id, run.record.get("code_sums") or {})
+        facts |= {"stored": run.returns[k], "same": same}
         found.append(replay_of(camera.takes[k], run.job.entry, run.job.source, k, facts))
+    return found
+
+
+def facts_of(method: Algorithm, seed: int, run_id: str, sums: Mapping[str, str]) -> dict[str, Any]:
+    """What a header says of who plays: a method of a run, in its present play."""
+    who = {"title": method.title, "algorithm": method.name, "seed": seed, "play": method.play}
+    return {**who, "run": run_id, "code_sums": dict(sums)}
+
+
+def keep(method: Algorithm, job: Job, look: Sequence[Episodes], count: int, sums: Mapping[str, str]) -> list[Files]:
+    """The files of some of the episodes that a method of S seeds has just played, by seed and name.
+
+    They are `count` from the lowest to the highest return, and the first, which every method plays from the same start.
+    They are played again, which costs a fraction of filming all; one that is not the same any more is left out, and a
+    message says so. None of a task without pictures, or with fewer lanes than episodes.
+    """
+    chosen = np.array([[*evenly(own.returns, count), 0] for own in look])
+    total, seeds, device = len(look[0].returns), list(job.seeds), method.device
+    try:
+        camera = Film(watched(job.entry.task, chosen.size), range(chosen.size))
+    except NoPictures:
+        return [{} for _ in seeds]
+    with contextlib.closing(camera):
+        again(method, camera, seeds, chosen, total, device)
+    found, other = [], 0
+    for row, (own, seed, run_id) in enumerate(zip(look, seeds, job.run_ids())):
+        files: Files = {}
+        for lane, k in enumerate(chosen[row].tolist(), row * chosen.shape[1]):
+            take = camera.takes[lane]
+            if (take.return_, len(take.rewards)) != (own.returns[k], own.lengths[k]):
+                other += 1
+                continue
+            facts = facts_of(method, seed, run_id, sums) | {"stored": own.returns[k], "same": True}
+            files[file_name(method.play, k)] = pack(replay_of(take, job.entry, job.source, k, facts))
+        found.append(files)
+    if other:
+        print(f"{job.title}: {other} episodes were not the same when they were filmed: no replays", file=sys.stderr)
     return found
 
 

@@ -31,6 +31,7 @@ from offmarl.experiments.training.data import load
 from offmarl.experiments.training.machine import Host, provenance
 from offmarl.experiments.training.method import Updates, build, describe, job_trainer
 from offmarl.experiments.training.online import OnlineSampler
+from offmarl.experiments.training.replay import keep
 from offmarl.reports.records.files import replacing
 
 CURVE_POINTS = 100  # training metrics kept of a run
@@ -72,6 +73,7 @@ class Run:
         self.since, self.values = Since(), Values(self.sampler, job)
         self.curves: list[tuple[int, dict[str, list[float]]]] = []  # step, and metrics by seed
         self.evaluations: list[tuple[int, str, list[Episodes]]] = []  # step, play, and episodes by seed
+        self.drew: dict[str, list[torch.Tensor]] = {}  # play -> what the last evaluation's actions were drawn from
         self.diverged: dict[int, str] = {}  # index of a seed -> reason
         self.online: OnlineSampler | None = None
         self.checkpoint = store.root / "work" / f"{job.key}.pt"
@@ -137,7 +139,7 @@ class Run:
             with self.clock.spend("evaluate_s"):
                 for play in self.protocol.plays if self.over else self.protocol.plays[:1]:
                     if not drew_nothing:
-                        self.algorithm.play = play
+                        self.algorithm.play, self.drew[play] = play, self.algorithm.acting.state_dict()
                         episodes = self.protocol.eval_episodes
                         rows = yield from waves(self.algorithm, self.env, seeds, self.host.device, episodes)
                     found.append((self.step, play, rows))
@@ -179,6 +181,7 @@ class Run:
             "evaluations": [
                 (step, play, [asdict(episodes) for episodes in rows]) for step, play, rows in self.evaluations
             ],
+            "drew": self.drew,
             "clock": asdict(self.clock),
             "algorithm": self.algorithm.state_dict(),
             "batches": self.sampler.streams.state_dict(),
@@ -205,13 +208,14 @@ class Run:
             (step, play, [Episodes(**episodes) for episodes in rows]) for step, play, rows in state["evaluations"]
         ]
         self.step, self.curves, self.clock = state["step"], state["curves"], Clock(**state["clock"])
-        self.diverged = state["diverged"]
+        self.diverged, self.drew = state["diverged"], state["drew"]
         self.since.load_state_dict(state["since"], self.algorithm.device)
 
     def finish(self) -> None:
         """Write every seed's run into the store, but for those that a killed process wrote before."""
         facts, latency = describe(self.algorithm), self.time_decisions()
         last = self.curves[-1][1] if self.curves else {}
+        memory, replays = self.host.peak_mb(), self.replays()
         for k, (cell, run_id) in enumerate(zip(self.job.cells(), self.job.run_ids())):
             if self.store.status(run_id) in WITH_RESULT:
                 continue
@@ -230,16 +234,33 @@ class Run:
                 "latency": latency,
                 "seeds": list(self.job.seeds),  # that trained in lock step
                 "time": {**asdict(self.clock), "seeds_together": len(self.job.seeds)},
-                "memory_mb": self.host.peak_mb(),
+                "memory_mb": memory,
                 "started": self.started.isoformat(),
                 "finished": datetime.now(UTC).isoformat(),
             }
             curves = pd.DataFrame([{"step": s, **{m: v[k] for m, v in row.items()}} for s, row in self.curves])
             buffer = io.BytesIO()
             torch.save(self.algorithm.seed_state(k), buffer)
-            self.store.write(cell, record, curves, buffer.getvalue())
+            self.store.write(cell, record, curves, buffer.getvalue(), replays[k])
         for suffix in (".pt", ".seeds"):
             self.checkpoint.with_suffix(suffix).unlink(missing_ok=True)
+
+    def replays(self) -> list[dict[str, bytes]]:
+        """By seed, the files of the episodes to keep of the last evaluation. What fails here costs no run."""
+        found: list[dict[str, bytes]] = [{} for _ in self.job.seeds]
+        one_wave = self.env.lanes == len(found) * self.protocol.eval_episodes
+        last = {play: rows for step, play, rows in self.evaluations if step == self.step}
+        try:
+            for play in [p for p in last if p in self.drew] if self.host.replays and one_wave else ():
+                self.algorithm.play = play
+                self.algorithm.acting.load_state_dict(self.drew[play])
+                sums = code_sums(self.job.algorithm, self.job.task)
+                for own, more in zip(found, keep(self.algorithm, self.job, last[play], self.host.replays, sums)):
+                    own |= more
+        except Exception as error:  # of somebody's pictures, perhaps
+            print(f"{self.job.title}: keeps no replays: {first_line(error)}", file=sys.stderr)
+        self.algorithm.play = OWN
+        return found
 
     def time_decisions(self) -> dict[str, Any]:
         """A first timing of the first seed's joint decisions; `offmarl latency` takes more care."""

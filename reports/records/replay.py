@@ -155,6 +155,11 @@ def _unpack(content: bytes) -> Replay:
     return Replay(head, frames * steps, returns.cumsum() * RETURN_STEP, actions * head.action_step)
 
 
+def file_name(play: str, episode: int) -> str:
+    """The name of the file of an episode of a run's last evaluation."""
+    return f"{play}-{episode}{SUFFIX}"
+
+
 def write(path: Path, replay: Replay) -> int:
     """Write or replace a file; returns its size in bytes."""
     content = pack(replay)
