@@ -9,7 +9,7 @@ import pandas as pd
 
 from offmarl.reports.published import numbers as published
 from offmarl.reports.records.schema import strayed
-from offmarl.reports.tables.stats import rank_agreement
+from offmarl.reports.tables.stats import MIN_SEEDS, estimate, rank_agreement
 from offmarl.reports.tables.table import AVERAGE, Row, Run, listed, reduced_networks, span
 
 SHARED = {  # what the runs of a dataset should share
@@ -36,6 +36,7 @@ def below(rows: list[Row], runs: list[Run], selection: list[str], suite: dict, n
         *selection,
         *_unlocked(runs),
         *_strayed(runs),
+        *_moving(rows, runs),
         "Averages of the paper are recomputed from its cells." if facts else "",
         facts.get("provenance", ""),
     ]
@@ -146,6 +147,30 @@ def _strayed(runs: list[Run]) -> list[str]:
         told.append(f"{title} on {names} ({' to '.join(ends)})")
     rule = "Critics whose mean value on the data is not within half to twice the data's discounted return"
     return [f"{rule} (in parentheses their share of it): {'; '.join(told)}. `offmarl status` lists every run."]
+
+
+def _moving(rows: list[Row], runs: list[Run]) -> list[str]:
+    """A note on the cells that were still moving: the mean of the evaluation before the last is not in its interval."""
+    last, before = (defaultdict(dict) for _ in range(2))
+    for run in runs:
+        if run["status"] == "done" and run["play"] == rows[0].play and len(run["evaluations"]) > 1:
+            place = run["title"] or run["algorithm"], f"{run['task'].split('/')[-1]} {run['quality']}"
+            for means, evaluation in zip((before, last), run["evaluations"][-2:]):
+                means[place][run["seed"]] = evaluation["returns"]
+    ends = {place: estimate([last[place]]) for place in last if len(last[place]) >= MIN_SEEDS}
+    earlier = {place: estimate([before[place]])["mean"] for place in ends}
+    moving: dict[str, list[str]] = defaultdict(list)
+    for (title, dataset), end in ends.items():
+        if not end["ci_low"] <= earlier[title, dataset] <= end["ci_high"]:
+            moving[title].append(dataset)
+    if not moving:
+        return []
+    places = "; ".join(f"{title} on {', '.join(found)}" for title, found in moving.items())
+    count = f"{sum(map(len, moving.values()))} of {len(ends)} cells"
+    return [
+        "Still moving: the mean of the evaluation before the last is outside the interval of the last "
+        f"in {count} ({places})."
+    ]
 
 
 def _unlocked(runs: list[Run]) -> list[str]:
