@@ -2,10 +2,12 @@
 
 import csv
 
+import documents
 import pytest
 
 from offmarl.experiments.cli import main
 from offmarl.experiments.store import archive
+from offmarl.reports.records.reader import Records
 
 
 @pytest.fixture
@@ -62,3 +64,21 @@ def test_a_package_without_reference_results_says_so(tmp_path, monkeypatch, caps
     monkeypatch.setattr(archive, "SUFFIX", ".none")
     assert main(["report", "--suite", "smac", "--reference", "--results", str(tmp_path)]) == 2
     assert "leave out --reference" in capsys.readouterr().err
+
+
+def test_documents_show_the_datasets_that_every_method_has_finished(tmp_path, write_run, suites):
+    methods = suites["smac"]["algorithms"]
+    for algorithm, quality in [*((a, "good") for a in methods), *((a, "poor") for a in list(methods)[1:])]:
+        for seed in range(3):
+            final = 10.0 + len(algorithm)
+            write_run(tmp_path, "smac/3m", quality, algorithm, seed, final, profile="standard", reduced={})
+    reference = documents.Reference(Records.read(tmp_path))
+    text = "a\n<!-- reference: rows smac smac/3m:good -->\nold\n<!-- end -->\nb\n"
+    head, rule, row, *rest = documents.generated(text, reference).splitlines()[2:]
+    assert row.startswith("| 3m good | 12.5 | 12.0") and row.count("|") == 3 + len(methods)
+    assert rest == ["<!-- end -->", "b"]
+    assert "| 3m good |" in reference.block("table", "smac") and "poor" not in reference.block("table", "smac")
+    count = reference.block("count", "smac")
+    assert count.startswith("1 of 18 datasets; not run yet: smac/2c_vs_64zg:good, ") and "smac/3m:good" not in count
+    with pytest.raises(ValueError, match="smac/3m:poor: is not complete"):
+        reference.block("rows", "smac", "smac/3m:poor")
