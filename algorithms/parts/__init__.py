@@ -10,8 +10,8 @@ flow          flow matching, Euler integration, actions as points of a flow
 diffusion     noise schedules and denoising chains
 unet          the temporal U-Net of the planners
 planner       what MADiff and DoF share
+recurrent     what the recurrent methods share
 gaussian      squashed Gaussian policies
 normalise     the planners' normalisation of observations and actions
 returns       discounted returns-to-go
-cuda_graphs   a function captured as a CUDA graph and replayed
 """

@@ -19,7 +19,6 @@ import pandas as pd
 import torch
 
 from offmarl.algorithms.parts.algorithm import Algorithm
-from offmarl.algorithms.parts.cuda_graphs import Captured
 from offmarl.algorithms.parts.diffusion import shortened
 from offmarl.benchmarks.latency import Decisions, Observation, Timing, common, time_decisions
 from offmarl.benchmarks.random_policy import uniform
@@ -28,6 +27,7 @@ from offmarl.experiments.grid.code import why_stale
 from offmarl.experiments.grid.jobs import Job
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.timing.isolated import isolated, job_facts, measure_all, one_each, text_table
+from offmarl.experiments.training.cuda_graphs import Captured
 from offmarl.experiments.training.machine import Host, provenance
 from offmarl.experiments.training.method import build, describe
 

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from offmarl.algorithms.parts.cuda_graphs import WARM_UP
 from offmarl.benchmarks.rollout import lane_seeds
 from offmarl.benchmarks.tasks import Task, make_env
 from offmarl.datasets.dataset import Dataset, from_episodes
@@ -19,6 +18,7 @@ from offmarl.experiments.grid.estimate import duration, time_left
 from offmarl.experiments.grid.jobs import Job
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.timing.isolated import isolated, job_facts, measure_all, one_each, text_table
+from offmarl.experiments.training.cuda_graphs import WARM_UP
 from offmarl.experiments.training.machine import Host, provenance
 from offmarl.experiments.training.method import build, describe, job_trainer
 

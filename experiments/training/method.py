@@ -9,11 +9,11 @@ from torch import Tensor
 from offmarl.algorithms import registry
 from offmarl.algorithms.parts.algorithm import Algorithm
 from offmarl.algorithms.parts.batch import TaskSpec
-from offmarl.algorithms.parts.cuda_graphs import Captured
 from offmarl.benchmarks.tasks import Task
 from offmarl.datasets.dataset import Dataset
 from offmarl.datasets.sampler import Sampler
 from offmarl.experiments.grid.jobs import Job
+from offmarl.experiments.training.cuda_graphs import Captured
 from offmarl.experiments.training.machine import Host
 from offmarl.experiments.training.online import OnlineSampler
 

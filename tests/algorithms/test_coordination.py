@@ -29,6 +29,7 @@ SCALED = {
     "madiff_d": SMALL,
     "madiff_c": SMALL,
     "dof": SMALL,
+    "bc_rnn": {"horizon": 2},
 }
 CASES = [
     pytest.param(cls, space, id=f"{name}-{space}") for name, cls in registry().items() for space in sorted(cls.actions)
