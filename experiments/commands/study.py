@@ -57,6 +57,7 @@ def tune_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _tune(args: argparse.Namespace) -> int:
+    from offmarl.datasets.catalogue import TUNING
     from offmarl.experiments.grid import tuned
     from offmarl.experiments.store.store import Store
     from offmarl.experiments.studies import tuning
@@ -89,7 +90,7 @@ def _tune(args: argparse.Namespace) -> int:
         return 0
     options.writable(file.parent, "--file")
     try:
-        failures = tuning.train(found, store, host, workers)
+        failures = tuning.train(jobs, TUNING, store, host, workers)
     finally:  # Ctrl-C too leaves what is complete
         chosen = [(search, choice) for search in found if (choice := tuning.choose(search, store))]
         tuning.write(file, chosen)

@@ -23,7 +23,7 @@ from offmarl.experiments.grid import jobs as grid
 from offmarl.experiments.grid import tuned
 from offmarl.experiments.grid.code import code_sums, treat_stale
 from offmarl.experiments.grid.jobs import Job, Request
-from offmarl.experiments.grid.suite import TUNED, Settings, expand, load_suite
+from offmarl.experiments.grid.suite import TUNED, Settings, Suite, expand, load_suite
 from offmarl.experiments.launch.prepare_data import prepare
 from offmarl.experiments.launch.serial import launch
 from offmarl.experiments.launch.workers import check_cluster
@@ -82,15 +82,27 @@ def _search(name: str, family: str, method: str, profile: str) -> Search | None:
     datasets, cls = tuning_datasets(family), registry()[method]
     if not datasets or not cls.tunes or not grid.acts_in(cls, datasets[0][0]):
         return None
-    suite = load_suite(name).model_copy(update={"groups": {family: {task: [quality] for task, quality in datasets}}})
-    parts = suite.profile(profile).variant.split("+")
-    variant = "+".join(part for part in parts if part != TUNED) or "paper"
+    suite = on_tuning_data(load_suite(name), [family])
     names = [f"{task}:{quality}" for task, quality in datasets]
-    trials = []
-    for settings in cls.trials():
-        asked = Request(name, profile, TUNING, [method], names, variant=variant, overrides={method: settings})
-        trials.append((settings, [_trial(job, settings) for job in grid.jobs_of(suite, asked)]))
+    trials = trials_of(suite, method, Request(name, profile, TUNING, tasks=names))
     return Search(name, family, method, tuned.paper_settings(suite, cls, *datasets[0]), trials)
+
+
+def on_tuning_data(suite: Suite, families: Iterable[str]) -> Suite:
+    """The suite with the tuning datasets of some families in the place of its own."""
+    found = {family: {task: [quality] for task, quality in tuning_datasets(family)} for family in families}
+    return suite.model_copy(update={"groups": {family: tasks for family, tasks in found.items() if tasks}})
+
+
+def trials_of(suite: Suite, method: str, asked: Request) -> list[tuple[Settings, list[Job]]]:
+    """A method's trials on the datasets of a request: settings, and a job for each dataset."""
+    parts = suite.profile(asked.profile).variant.split("+")
+    variant = "+".join(part for part in parts if part != TUNED) or "paper"
+    found = []
+    for settings in registry()[method].trials():
+        one = replace(asked, algorithms=[method], variant=variant, overrides={method: settings})
+        found.append((settings, [_trial(job, settings) for job in grid.jobs_of(suite, one)]))
+    return found
 
 
 def _trial(job: Job, settings: Settings) -> Job:
@@ -116,15 +128,14 @@ def planned(found: Sequence[Search], store: Store) -> tuple[list[Job], list[Job]
     return shown, grid.pending(unique(found), store)
 
 
-def train(found: Sequence[Search], store: Store, host: Host, workers: int) -> list[str]:
+def train(jobs: list[Job], source: str, store: Store, host: Host, workers: int) -> list[str]:
     """Train what the store does not hold, or holds of other code; return the failures, one line each."""
-    jobs = unique(found)
     clear_leftovers(store.root)
     runs = grid.stored(jobs, store)
     treat_stale(store, runs, again=True)
     pending = grid.left(jobs, runs)
     check_cluster(min(workers, len(pending)))
-    failures = prepare([job.entry for job in pending], TUNING, min(workers, 2))
+    failures = prepare([job.entry for job in pending], source, min(workers, 2))
     return failures + launch(pending, store.root, host, workers)
 
 

@@ -1,0 +1,87 @@
+"""The pool of `offmarl select`: every method's trials, as `tune` declares them, on each dataset of a suite.
+
+A trial is an ordinary job, in a store of its own: `<results>/pool/`, on tuning datasets `<results>/tuning/`, which
+`tune` fills. Runs of the suite itself in `<results>` belong to the pool too.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from offmarl.algorithms import registry
+from offmarl.benchmarks.tasks import tasks
+from offmarl.datasets.catalogue import TUNING
+from offmarl.experiments.errors import UserError, check_name
+from offmarl.experiments.grid import jobs as grid
+from offmarl.experiments.grid.code import why_stale
+from offmarl.experiments.grid.jobs import Job, Request
+from offmarl.experiments.grid.suite import load_suite
+from offmarl.experiments.store.reading import told
+from offmarl.experiments.store.store import Record, Store
+from offmarl.experiments.studies.tuning import on_tuning_data, trials_of
+
+
+def pool_jobs(asked: Request) -> list[Job]:
+    """Every trial of every method on the datasets of a request; on tuning datasets where that is its source.
+
+    Raises UserError for an unknown name, and where no method acts in any dataset.
+    """
+    suite = load_suite(asked.suite)
+    if asked.source == TUNING:
+        suite = on_tuning_data(suite, dict.fromkeys(tasks()[task].family for task in suite.qualities))
+    elif reasons := grid.unavailable_datasets(suite, asked.source):
+        suite = suite.model_copy(update={"groups": _without(suite.groups, reasons)})
+    names = asked.tasks or [f"{task}:{quality}" for task, quality in suite.datasets]
+    grid.select(suite.datasets, names)
+    methods = asked.algorithms or [name for name in suite.algorithms if name in registry()]
+    found = []
+    for method in (check_name("algorithm", name, registry()) for name in methods):
+        if any(grid.acts_in(registry()[method], task) for task in suite.qualities):
+            found += [job for _, jobs in trials_of(suite, method, replace(asked, tasks=names)) for job in jobs]
+    if not found:
+        raise UserError("no pool: none of these methods acts in any of these datasets")
+    return found
+
+
+def _without(groups: dict[str, dict[str, list[str]]], reasons: dict[str, str]) -> dict[str, dict[str, list[str]]]:
+    """Groups of datasets without those that are not available."""
+    kept = {
+        group: {task: [q for q in qualities if f"{task}:{q}" not in reasons] for task, qualities in own.items()}
+        for group, own in groups.items()
+    }
+    return {
+        group: {task: own for task, own in tasks.items() if own} for group, tasks in kept.items() if any(tasks.values())
+    }
+
+
+def pool_store(results: Path, source: str) -> Store:
+    """Where the trials on datasets of a source are."""
+    return Store(results / ("tuning" if source == TUNING else "pool"))
+
+
+def pool_records(asked: Request, jobs: Sequence[Job], results: Path) -> tuple[list[Record], list[str]]:
+    """The finished runs of a pool by today's code, trials first; and a line for each gap, by dataset and method."""
+    trials = _finished(pool_store(results, asked.source), jobs)
+    usual = _finished(Store(results), grid.jobs(asked)) if asked.source != TUNING else {}
+    return [*trials.values(), *usual.values()], _gaps(jobs, trials)
+
+
+def _gaps(jobs: Sequence[Job], trials: Mapping[str, Record]) -> list[str]:
+    """What is not there: 'bc: 4 of 16 runs on 3m:good, 3m:poor'."""
+    total, found = Counter(), Counter()
+    for place, run_id in ((job.title.split(), run_id) for job in jobs for run_id in job.run_ids()):
+        total[tuple(place)] += 1
+        found[tuple(place)] += run_id in trials
+    lines: dict[str, list[str]] = {}
+    for (dataset, method), count in total.items():
+        if found[dataset, method] < count:
+            lines.setdefault(f"{method}: {found[dataset, method]} of {count} runs", []).append(dataset)
+    return [f"{line} on {', '.join(datasets)}" for line, datasets in lines.items()]
+
+
+def _finished(store: Store, jobs: Sequence[Job]) -> dict[str, Record]:
+    """The finished runs of some jobs by today's code, in their order."""
+    stored = told(store)
+    runs = {run_id: stored[run_id] for job in jobs for run_id in job.run_ids() if run_id in stored}
+    return {run_id: record for run_id, record in runs.items() if record["status"] == "done" and not why_stale(record)}

@@ -1,0 +1,53 @@
+"""Return against episodes spent: a panel for each dataset."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from offmarl.reports.figures.style import caption, legend, markers, paint, panels, styled
+
+LINES = {"ucb": "-", "halving": "--", "in_turn": ":"}  # of the rules
+
+
+@styled
+def draw(rows: Sequence[dict[str, Any]], everyone: str, names: dict[str, str]) -> Figure:
+    """What each method's bandit chooses, with its interval; in grey all methods together, by every rule.
+
+    `rows` are those of `board.rows_of`, `everyone` the name of all methods together, `names` those of the rules.
+    """
+    frame: Any = pd.DataFrame(rows)
+    places = list(frame.groupby(["task", "quality", "source"], sort=False))
+    columns = min(3, len(places))
+    figure, axes = panels(len(places), columns, 0.8 + 2.6 * columns, 1.3 + 1.9 * math.ceil(len(places) / columns))
+    methods = [name for name in dict.fromkeys(frame["method"]) if name != everyone]
+    colour, shapes = paint(methods), markers(methods)
+    for axis, ((task, quality, _), own) in zip(axes, places):
+        for (method, rule), line in own.groupby(["method", "rule"], sort=False):
+            if method == everyone:
+                label = f"{everyone}, {names[rule]}"
+                axis.plot(line["budget"], line["mean"], LINES[rule], color="0.4", linewidth=1.6, label=label)
+            elif rule == "ucb":
+                axis.plot(
+                    line["budget"],
+                    line["mean"],
+                    color=colour[method],
+                    marker=shapes[method],
+                    markersize=3,
+                    label=method,
+                )
+                axis.fill_between(
+                    line["budget"], line["low"], line["high"], color=colour[method], alpha=0.12, linewidth=0
+                )
+        axis.set_xscale("symlog", linthresh=1)
+        axis.set_xticks(sorted(frame["budget"].unique()), [str(n) for n in sorted(frame["budget"].unique())])
+        axis.minorticks_off()
+        axis.set(title=f"{task.split('/')[-1]} {quality}")
+    sns.despine(fig=figure)
+    legend(figure, methods, ncols=3)
+    figure.supylabel("return of the chosen policy", fontsize=9)
+    caption(figure, "by episodes played before choosing; bands: 95 %, a bootstrap over stored episodes")
+    return figure

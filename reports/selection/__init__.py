@@ -1,0 +1,1 @@
+"""Choosing a policy with few episodes."""

@@ -1,0 +1,124 @@
+"""Return against episodes spent: the rows, the board that any budget orders, and the text of `offmarl select`."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from offmarl.reports.figures.selection import draw
+from offmarl.reports.report import save
+from offmarl.reports.selection.budgets import BUDGETS, RULE_NAMES, RULES, curve, order_changes
+from offmarl.reports.selection.pool import Pool
+from offmarl.reports.tables.markdown import escape
+from offmarl.reports.tables.markdown import table as markdown_table
+
+EVERYONE = "all together"  # chosen among the policies of all methods
+BANDIT = "ucb"  # the rule of the board
+COMPARED = (0, 10, 100)  # budgets between which pairs of methods are counted
+NOTE = (
+    "The expected return of the policy that is chosen after playing so many episodes, among all that were trained "
+    "(settings × seeds): 0 episodes is a policy at random. An episode is drawn from a policy's stored ones, it is "
+    "worth the mean of its own, and regret is against the best mean of all methods. Brackets: 95 %, a bootstrap over "
+    "the stored episodes that value them; policies are not resampled. The best of many noisy means is too high by "
+    "chance, so regrets are rather too large. Score: 0 and 1 are the task's own scale, or a return of 0 and the mean "
+    "return of the data."
+)
+Row = dict[str, Any]
+
+
+def rows_of(pool: Pool, budgets: Sequence[int] = BUDGETS) -> list[Row]:
+    """A row for each method, and for all together, by rule and budget."""
+    methods, found = pool.by_method(), []
+    for title in [*methods, EVERYONE]:
+        own = methods.get(title, pool.policies)
+        others = [policy.episodes for policy in pool.policies if title != EVERYONE and policy.title != title]
+        place = {"task": pool.task, "quality": pool.quality, "source": pool.source, "method": title}
+        for name, rule in RULES.items():
+            bought = curve([policy.episodes for policy in own], rule, budgets, pool.deviation, others)
+            for k, budget in enumerate(budgets):
+                numbers = {key: float(values[k]) for key, values in bought._asdict().items()}
+                score = (numbers["mean"] - pool.low) / (pool.high - pool.low)
+                found.append({**place, "policies": len(own), "rule": name, "budget": budget, **numbers, "score": score})
+    return found
+
+
+def board(rows: Iterable[Row], by: int = 0) -> list[tuple[str, int, dict[int, float]]]:
+    """Method, its number of policies and its mean score at each budget, by the bandit: the best at budget `by` first.
+
+    Only methods with policies on every dataset, so that their means compare.
+    """
+    frame: Any = pd.DataFrame([row for row in rows if row["rule"] == BANDIT])
+    datasets = frame.groupby(["task", "quality", "source"]).ngroups
+    found = []
+    for method, own in frame.groupby("method", sort=False):
+        if own.groupby(["task", "quality", "source"]).ngroups == datasets:
+            scores = {int(budget): float(value) for budget, value in own.groupby("budget")["score"].mean().items()}
+            found.append((method, int(own.loc[own["budget"] == own["budget"].min(), "policies"].sum()), scores))
+    return sorted(found, key=lambda line: -line[2][by])
+
+
+def changes(rows: Iterable[Row]) -> dict[tuple[int, int], tuple[int, int]]:
+    """Between two of the budgets COMPARED, pairs of methods that change order on a dataset, and all such pairs."""
+    places: dict[tuple, dict[str, dict[int, float]]] = {}
+    for row in rows:
+        if row["rule"] == BANDIT and row["method"] != EVERYONE:
+            place = row["task"], row["quality"], row["source"]
+            places.setdefault(place, {}).setdefault(row["method"], {})[row["budget"]] = row["mean"]
+    counted = [order_changes(own, COMPARED) for own in places.values()]
+    return {pair: tuple(np.sum([one[pair] for one in counted], axis=0).tolist()) for pair in counted[0]}
+
+
+def write(
+    results: Path, name: str, title: str, pools: Sequence[Pool], rows: list[Row], missing: Sequence[str], by: int
+) -> dict[str, Any]:
+    """Write table, page and figure of a suite to <results>/reports/<name>/; returns `paths` and the `text`."""
+    folder = results / "reports" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    text = markdown(title, pools, rows, missing, by)
+    texts = {
+        "select.md": f"![Return against episodes](select.png)\n\n{text}",
+        "select.csv": pd.DataFrame(rows).to_csv(index=False),
+    }
+    return {"paths": save(folder, texts, {"select": draw(rows, EVERYONE, RULE_NAMES)}), "text": text}
+
+
+def markdown(title: str, pools: Sequence[Pool], rows: list[Row], missing: Sequence[str], by: int) -> str:
+    """The board, each dataset's table, what changes order, and what the pool lacks."""
+    budgets = sorted({row["budget"] for row in rows})
+    parts = [f"# {escape(title)}: return against episodes spent", f"## Mean score, ordered by {by} episodes"]
+    lines = [[escape(method), str(count), *(f"{s[n]:.3f}" for n in budgets)] for method, count, s in board(rows, by)]
+    parts.append(markdown_table(["method", "policies", *(f"{n} ep." for n in budgets)], lines, numbers=True))
+    counted = [f"{a} and {b} episodes: {n} of {total}" for (a, b), (n, total) in changes(rows).items()]
+    parts.append("Pairs of methods on a dataset that change order between " + ", ".join(counted) + ".")
+    for pool in pools:
+        own = [
+            row
+            for row in rows
+            if (row["task"], row["quality"], row["source"]) == (pool.task, pool.quality, pool.source)
+        ]
+        parts += [f"## {escape(pool.label)} ({pool.source})", _dataset(own, by)]
+    parts += [NOTE, *(["Missing from the pool: " + "; ".join(missing) + "."] if missing else [])]
+    return "\n\n".join(parts) + "\n"
+
+
+def _dataset(rows: list[Row], by: int) -> str:
+    """A dataset's table: what the bandit chooses at each budget, the other rules below it for all together."""
+    lines: dict[tuple[str, str], dict[int, Row]] = {}
+    for row in rows:
+        if row["rule"] == BANDIT or row["method"] == EVERYONE:
+            lines.setdefault((row["method"], row["rule"]), {})[row["budget"]] = row
+    order = sorted(lines, key=lambda key: (key[0] == EVERYONE, -lines[key][by]["mean"] if key[0] != EVERYONE else 0))
+    budgets = sorted(next(iter(lines.values())))
+    names = {key: key[0] if key[1] == BANDIT else f"{key[0]}, {RULE_NAMES[key[1]]}" for key in order}
+    cells = [
+        [escape(names[key]), *(_cell(lines[key][n]) for n in budgets), f"{lines[key][budgets[-1]]['regret']:.4g}"]
+        for key in order
+    ]
+    head = ["method", *(f"{n} ep." for n in budgets), f"regret at {budgets[-1]}"]
+    return markdown_table(head, cells, numbers=True)
+
+
+def _cell(row: Mapping[str, Any]) -> str:
+    return f"{row['mean']:.4g} [{row['low']:.4g}, {row['high']:.4g}]"

@@ -1,0 +1,183 @@
+"""What a number of episodes buys: the return of the policy that is chosen after playing so many.
+
+A pool is a list of policies, each with the returns of its stored episodes. Playing an episode of one draws from these.
+A rule sees nothing but the returns that it has drawn, and names a policy; that policy's worth is the mean of all its
+stored episodes. Rules take many repetitions at once. R repetitions, K policies, N budgets:
+
+* `orders` [R, K]: the policies in the order in which a repetition meets them;
+* `draw(policies [R], times [R])`: the returns [R] of an episode of these, which were played so many times before.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+BUDGETS = (0, 1, 2, 5, 10, 20, 50, 100)  # episodes
+RUNS, REPLICATES = 2000, 1000  # repetitions of a rule; resamples of the stored episodes
+Draw = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Rule = Callable[[np.ndarray, Draw, Sequence[int], float], np.ndarray]
+
+
+def ucb(orders: np.ndarray, draw: Draw, budgets: Sequence[int], scale: float) -> np.ndarray:
+    """The policy chosen after each budget by an upper confidence bound: [N, R].
+
+    UCB1 (Auer et al. 2002) for returns that deviate by `scale`: the next episode is of the highest
+    `mean + scale * sqrt(2 ln(t + 1) / n)` after t episodes. Each policy counts one episode more than it played, of the
+    mean return so far, so that a good one is played again before all others were met. The highest such mean is chosen;
+    the order breaks ties.
+    """
+    rows, (runs, count) = np.arange(len(orders)), orders.shape
+    sums, plays, found = np.zeros((runs, count)), np.zeros((runs, count), int), []
+    for t in range(max(budgets) + 1):
+        centre = sums.sum(1) / max(t, 1)
+        means = (sums + centre[:, None]) / (plays + 1)
+        if t in budgets:
+            found.append(orders[rows, _first_best(means)])
+        bonus = scale * np.sqrt(2 * np.log(t + 1) / (np.arange(t + 1) + 1))
+        _play(orders, draw, sums, plays, rows, _first_best(means + bonus[plays]))
+    return np.stack(found)
+
+
+def halving(orders: np.ndarray, draw: Draw, budgets: Sequence[int], scale: float) -> np.ndarray:
+    """The policy chosen by successive halving of each budget: [N, R]. Karnin et al. 2013, means over all episodes.
+
+    The first policies of the order take part: as many as the budget can play once in every round. `scale` is not used.
+    """
+    rows, (runs, count) = np.arange(len(orders))[:, None], orders.shape
+    found = []
+    for budget in budgets:
+        size = max((n for n in range(1, count + 1) if n * _rounds(n) <= budget), default=1)
+        sums, plays, left = np.zeros((runs, count)), np.zeros((runs, count), int), np.tile(np.arange(size), (runs, 1))
+        for _ in range(_rounds(size)):
+            for _ in range(budget // (left.shape[1] * _rounds(size))):
+                for place in left.T:
+                    _play(orders, draw, sums, plays, rows[:, 0], place)
+            means = sums[rows, left] / np.maximum(plays[rows, left], 1)
+            best = np.sort(np.argsort(-means, axis=1, kind="stable")[:, : (left.shape[1] + 1) // 2], axis=1)
+            left = left[rows, best]
+        found.append(orders[rows[:, 0], left[:, 0]])
+    return np.stack(found)
+
+
+def in_turn(orders: np.ndarray, draw: Draw, budgets: Sequence[int], scale: float) -> np.ndarray:
+    """The policy chosen after each budget by playing one after the other in the order, again and again: [N, R].
+
+    Expected online performance (Kurenkov and Kolesnikov 2022) where an evaluation is one episode: the highest mean of
+    those met is chosen, the first of equal ones. `scale` is not used.
+    """
+    rows, (runs, count) = np.arange(len(orders)), orders.shape
+    sums, plays, found = np.zeros((runs, count)), np.zeros((runs, count), int), []
+    for t in range(max(budgets) + 1):
+        if t in budgets:
+            met = slice(0, max(1, min(t, count)))
+            found.append(orders[rows, _first_best(sums[:, met] / np.maximum(plays[:, met], 1))])
+        _play(orders, draw, sums, plays, rows, np.full(runs, t % count))
+    return np.stack(found)
+
+
+RULES: dict[str, Rule] = {"ucb": ucb, "halving": halving, "in_turn": in_turn}
+RULE_NAMES = {"ucb": "bandit (UCB)", "halving": "successive halving", "in_turn": "random order (EOP)"}
+
+
+def _rounds(size: int) -> int:
+    """Halvings that leave one of so many."""
+    return (size - 1).bit_length()
+
+
+def _first_best(values: np.ndarray) -> np.ndarray:
+    """The first column of the highest value, but for rounding: [R]."""
+    highest = values.max(1, keepdims=True)
+    return (values >= highest - 1e-12 * np.abs(highest)).argmax(1)
+
+
+def _play(
+    orders: np.ndarray, draw: Draw, sums: np.ndarray, plays: np.ndarray, rows: np.ndarray, place: np.ndarray
+) -> None:
+    """An episode of the policy at a place of each order, added to sums and plays."""
+    sums[rows, place] += draw(orders[rows, place], plays[rows, place])
+    plays[rows, place] += 1
+
+
+class Curve(NamedTuple):
+    """Expected return of what is chosen with each budget, its regret against the best of a pool, and 95 % limits."""
+
+    mean: np.ndarray  # [N]
+    low: np.ndarray
+    high: np.ndarray
+    regret: np.ndarray
+    regret_low: np.ndarray
+    regret_high: np.ndarray
+
+
+def curve(
+    pool: Sequence[np.ndarray],
+    rule: Rule,
+    budgets: Sequence[int],
+    scale: float,
+    rivals: Sequence[np.ndarray] = (),
+    seed: int = 0,
+) -> Curve:
+    """What a rule buys in a pool, given as the returns of each policy's episodes; nothing is chosen among `rivals`.
+
+    Regret is against the highest mean of both. The interval is a percentile bootstrap over the stored episodes by which
+    policies are valued. How often each is chosen stays as it is, and so does which is the best: a resample that chose
+    anew by its own noise, and was valued by the same, would be above the truth.
+    """
+    rng, everyone = np.random.default_rng(seed), [*pool, *rivals]
+    shares = chosen(pool, rule, budgets, scale, rng) @ np.eye(len(pool), len(everyone))
+    means, resampled = np.array([own.mean() for own in everyone]), resampled_means(everyone, rng)
+    regrets = np.eye(len(everyone))[means.argmax()] - shares
+    (low, high), (regret_low, regret_high) = (
+        np.percentile(weights @ resampled, [2.5, 97.5], axis=1) for weights in (shares, regrets)
+    )
+    return Curve(shares @ means, low, high, regrets @ means, regret_low, regret_high)
+
+
+def chosen(
+    pool: Sequence[np.ndarray], rule: Rule, budgets: Sequence[int], scale: float, rng: np.random.Generator
+) -> np.ndarray:
+    """How often a rule chooses each policy, an episode being a stored one, drawn with replacement: [N, K].
+
+    Without an episode every policy is chosen equally often.
+    """
+    counts = np.array([len(own) for own in pool])
+    returns = np.stack([np.resize(own, counts.max()) for own in pool])
+    orders = random_orders(len(pool), RUNS, rng)
+
+    def draw(policies: np.ndarray, times: np.ndarray) -> np.ndarray:
+        return returns[policies, (rng.random(len(policies)) * counts[policies]).astype(int)]
+
+    found = rule(orders, draw, budgets, scale)
+    shares = np.stack([np.bincount(own, minlength=len(pool)) / RUNS for own in found])
+    return np.where(np.asarray(budgets)[:, None] == 0, 1 / len(pool), shares)
+
+
+def resampled_means(pool: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """The mean of each policy's episodes, as many as it has drawn with replacement: [K, REPLICATES]."""
+    return np.stack([rng.choice(own, (REPLICATES, len(own))).mean(1) for own in pool])
+
+
+def random_orders(count: int, runs: int, rng: np.random.Generator) -> np.ndarray:
+    """Orders of so many policies, each of them the first equally often, up to one time: [runs, count]."""
+    orders = rng.permuted(np.tile(np.arange(count), (runs, 1)), axis=1)
+    rows, first = np.arange(runs), rng.permutation(count)[np.arange(runs) % count]
+    place = (orders == first[:, None]).argmax(1)
+    orders[rows, place], orders[:, 0] = orders[:, 0], first
+    return orders
+
+
+def order_changes(
+    curves: dict[str, dict[int, float]], budgets: Sequence[int]
+) -> dict[tuple[int, int], tuple[int, int]]:
+    """How many pairs of methods change their order between two budgets, and of how many: by pair of budgets.
+
+    `curves` has a return for each method and budget. Equal returns are no order.
+    """
+    names, found = sorted(curves), {}
+    pairs = [(a, b) for k, a in enumerate(names) for b in names[k + 1 :]]
+    for k, early in enumerate(budgets):
+        for late in budgets[k + 1 :]:
+            signs = [[np.sign(curves[a][n] - curves[b][n]) for n in (early, late)] for a, b in pairs]
+            found[early, late] = sum(one * other < 0 for one, other in signs), len(pairs)
+    return found

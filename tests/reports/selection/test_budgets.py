@@ -1,0 +1,134 @@
+"""What episodes buy, against everything that could happen, counted one case at a time."""
+
+import itertools
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from offmarl.reports.selection.budgets import RULES, chosen, curve, order_changes, random_orders
+
+POOL = [[0, 3], [1, 2], [2, 2]]  # returns of the stored episodes of three policies, the third without luck
+SCALE = 0.7
+
+
+def index(total, plays, centre, t, scale):
+    return (total + centre) / (plays + 1) + scale * math.sqrt(2 * math.log(t + 1) / (plays + 1))
+
+
+def ucb(order, outcome, budget, scale):
+    """One repetition, played by hand: the policy chosen."""
+    totals, plays = [0] * len(order), [0] * len(order)
+    for t in range(budget + 1):
+        centre = sum(totals) / max(t, 1)
+        bonus = scale if t < budget else 0.0
+        values = [index(total, n, centre, t, bonus) for total, n in zip(totals, plays)]
+        place = next(k for k, value in enumerate(values) if value >= max(values) - 1e-12)
+        if t == budget:
+            return order[place]
+        totals[place] += outcome(order[place], plays[place])
+        plays[place] += 1
+
+
+def halving(order, outcome, budget, scale):
+    size = max([n for n in range(1, len(order) + 1) if n * math.ceil(math.log2(n)) <= budget], default=1)
+    left, rounds, seen = list(order[:size]), math.ceil(math.log2(size)), {k: [] for k in order}
+    for _ in range(rounds):
+        each = budget // (len(left) * rounds)
+        for k in left:
+            seen[k] += [outcome(k, len(seen[k]) + n) for n in range(each)]
+        kept = sorted(left, key=lambda k: -Fraction(sum(seen[k]), len(seen[k])))[: math.ceil(len(left) / 2)]
+        left = [k for k in left if k in kept]
+    return left[0]
+
+
+def in_turn(order, outcome, budget, scale):
+    seen = {k: [] for k in order}
+    for t in range(budget):
+        policy = order[t % len(order)]
+        seen[policy].append(outcome(policy, len(seen[policy])))
+    met = [k for k in order if seen[k]] or [order[0]]
+    return max(met, key=lambda k: Fraction(sum(seen[k]), max(1, len(seen[k]))))
+
+
+@pytest.mark.parametrize("one", [ucb, halving, in_turn], ids=lambda one: one.__name__)
+def test_a_rule_chooses_as_every_repetition_played_by_hand(one):
+    """All orders and all draws of up to four episodes of each of the two policies with luck: 6 x 4^4 repetitions."""
+    most, rule = 4, RULES[one.__name__]
+    cases = list(itertools.product(itertools.permutations(range(3)), itertools.product(*[[0, 1]] * 8, *[[0]] * 4)))
+    orders, draws = (np.array(part) for part in zip(*cases))
+    tables = np.take_along_axis(np.array(POOL)[None, :, :], draws.reshape(-1, 3, most), axis=2)
+    means, rows = np.array([np.mean(own) for own in POOL]), np.arange(len(cases))
+
+    def draw(policies, times):
+        return tables[rows, policies, np.minimum(times, most - 1)]
+
+    wanted = [0, 1, 2, 3, 4]
+    ours = means[rule(orders, draw, wanted, SCALE)].mean(1)
+    for budget, mean in zip(wanted, ours):
+        chosen = [
+            one(order, lambda k, n, table=table: int(table[k, n]), budget, SCALE)
+            for order, table in zip(orders.tolist(), tables)
+        ]
+        assert mean == pytest.approx(float(np.mean(means[chosen])), abs=1e-9), budget
+    assert ours[0] == pytest.approx(means.mean(), abs=1e-9)
+
+
+def test_random_order_without_noise_is_the_expected_maximum():
+    """Expected online performance: the mean of the best of n drawn without replacement, by counting subsets."""
+    means = [3.0, 1.0, 4.0, 1.5, 5.0]
+    orders = np.array(list(itertools.permutations(range(5))))
+    chosen = RULES["in_turn"](orders, lambda policies, times: np.array(means)[policies], range(1, 6), 1.0)
+    for n in range(1, 6):
+        closed = np.mean([max(subset) for subset in itertools.combinations(means, n)])
+        assert np.array(means)[chosen[n - 1]].mean() == pytest.approx(closed, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_drawn_repetitions_agree_with_all_of_them(name):
+    pool = [np.array([0.0, 4.0]), np.array([1.0, 2.0, 3.0]), np.array([3.0])]
+    shares = chosen(pool, RULES[name], [0, 1, 2], 1.0, np.random.default_rng(5))
+    found = shares @ [own.mean() for own in pool]
+    exact, one = [], {"ucb": ucb, "halving": halving, "in_turn": in_turn}[name]
+    for budget in (0, 1, 2):
+        total = 0.0
+        for order in itertools.permutations(range(3)):
+            for draws in itertools.product(*[list(enumerate(own)) for own in pool for _ in range(2)]):
+                worth_of = pool[one(order, lambda k, n, draws=draws: int(draws[2 * k + n][1]), budget, 1.0)].mean()
+                total += worth_of / 6 / math.prod(len(own) ** 2 for own in pool)
+        exact.append(total)
+    assert found == pytest.approx(exact, abs=0.05)
+    assert found[0] == pytest.approx(exact[0], abs=1e-9) == pytest.approx(7 / 3)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_many_episodes_find_the_best_and_its_regret_is_against_rivals_too(name):
+    rng = np.random.default_rng(0)
+    pool = [rng.normal(mean, 0.1, 16) for mean in (0.0, 1.0, 2.0, 3.0)]
+    found = curve(pool, RULES[name], [0, 2, 40], 1.0, rivals=[np.full(16, 5.0)])
+    assert found.mean[0] == pytest.approx(np.mean(pool)) and found.mean[2] == pytest.approx(np.mean(pool[3]), abs=0.02)
+    assert found.regret == pytest.approx(5.0 - found.mean)
+    assert (found.low <= found.mean).all() and (found.mean <= found.high).all()
+    assert (found.regret_low <= found.regret).all() and (found.regret <= found.regret_high).all()
+    again = curve(pool, RULES[name], [0, 2, 40], 1.0, rivals=[np.full(16, 5.0)])
+    assert all(np.array_equal(one, other) for one, other in zip(found, again))
+
+
+def test_the_interval_without_episodes_is_that_of_the_mean():
+    pool = [np.random.default_rng(k).normal(0, 1, 50) for k in range(4)]
+    found = curve(pool, RULES["in_turn"], [0], 1.0)
+    half = 1.96 * math.sqrt(sum(own.var() / 50 for own in pool)) / 4
+    assert (found.high[0] - found.low[0]) / 2 == pytest.approx(half, rel=0.1)
+
+
+def test_orders_begin_with_every_policy_equally_often():
+    orders = random_orders(5, 23, np.random.default_rng(1))
+    assert all(sorted(order) == [0, 1, 2, 3, 4] for order in orders.tolist())
+    counts = np.bincount(orders[:, 0], minlength=5)
+    assert counts.max() - counts.min() <= 1
+
+
+def test_changes_of_order_count_pairs_that_swap_and_no_ties():
+    curves = {"a": {0: 1.0, 10: 2.0, 100: 3.0}, "b": {0: 2.0, 10: 1.0, 100: 1.0}, "c": {0: 0.0, 10: 2.0, 100: 5.0}}
+    assert order_changes(curves, [0, 10, 100]) == {(0, 10): (2, 3), (0, 100): (3, 3), (10, 100): (0, 3)}
