@@ -59,12 +59,11 @@ class Part(Entry):
     def make(self, progress: Progress = no_progress) -> dict[str, Any]:
         """Take the episodes and write them into the cache; the card says of what, by its checksums."""
         data, card = self.whole.load()
-        count = max(1, round(self.share * len(data.behaviour)))
-        chosen = np.random.default_rng(SEED).permutation(len(data.behaviour))[:count]
+        taken, _ = halves(data, self.share)
         sums = {file.name: sum_ for file, sum_ in self.whole.checksums(card).items()}
         kept = {key: card[key] for key in ("source", "epsilon", "behaviours", "engine", "note") if key in card}
         lineage = {"of": sums, "share": self.share, "seed": SEED, "episodes_of_it": len(data.behaviour)}
-        made = write(self, take(data, np.sort(chosen)), {**kept, "lineage": lineage})
+        made = write(self, taken, {**kept, "lineage": lineage})
         progress(1)
         return made
 
@@ -72,6 +71,14 @@ class Part(Entry):
 def part(entry: Entry, share: float) -> Entry:
     """A share of a dataset's episodes; the dataset itself for 1."""
     return entry if share == 1 else Part(entry.task, entry.quality, None, None, entry, share)
+
+
+def halves(data: Dataset, share: float) -> tuple[Dataset, Dataset | None]:
+    """A share of the episodes, at least one, as `Part` takes it, and the others; None where there are none."""
+    episodes = np.random.default_rng(SEED).permutation(len(data.behaviour))
+    count = max(1, round(share * len(episodes)))
+    rest = take(data, np.sort(episodes[count:])) if count < len(episodes) else None
+    return take(data, np.sort(episodes[:count])), rest
 
 
 def take(data: Dataset, episodes: np.ndarray) -> Dataset:

@@ -2,9 +2,14 @@
 
 import argparse
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from offmarl.experiments.commands import options
 from offmarl.experiments.errors import UserError, check_name
+
+if TYPE_CHECKING:
+    from offmarl.experiments.grid.jobs import Request
 
 
 def select_options(parser: argparse.ArgumentParser) -> None:
@@ -13,7 +18,7 @@ def select_options(parser: argparse.ArgumentParser) -> None:
     parser.epilog = options.examples(
         ("select --suite smac", "from the store alone; says what the pool lacks"),
         ("select --suite smac --budget 10", "the board in the order of ten episodes"),
-        ("select --suite smac --source tuning", "the trials of `offmarl tune`"),
+        ("select --suite smac --source tuning --offline", "of the trials of `tune`; which selector needs no episode"),
         ("select --suite om2p --train --jobs 2", "first train what the pool lacks: eight settings of each method"),
     )
     parser.add_argument("--suite", help=options.SUITES)
@@ -24,6 +29,10 @@ def select_options(parser: argparse.ArgumentParser) -> None:
     options.task_option(parser)
     parser.add_argument("--tasks", help="comma-separated tasks or datasets: smac/3m,smac/8m:good (default: all)")
     parser.add_argument("--budget", type=int, default=0, metavar="N", help="order the board by N episodes (default: 0)")
+    text = "of policies trained on a share of the episodes (0.9), so that the others can judge them (default: 1)"
+    parser.add_argument("--data-fraction", type=float, default=1.0, metavar="SHARE", help=text)
+    text = "also ask what data alone say of each policy: agreement, critics, fitted Q evaluation; takes minutes"
+    parser.add_argument("--offline", action="store_true", help=text)
     parser.add_argument(
         "--train", action="store_true", help="train what the pool lacks first; the same command continues"
     )
@@ -42,16 +51,19 @@ def _select(args: argparse.Namespace) -> int:
     check_name("profile", args.profile, profiles())
     if args.budget not in BUDGETS:
         raise UserError(f"--budget {args.budget}: choose one of {', '.join(map(str, BUDGETS))}")
+    if not 0 < args.data_fraction <= 1:
+        raise UserError(f"--data-fraction {args.data_fraction:g}: write a share above 0 and at most 1")
     results = options.writable(args.results) if args.train else options.existing(args.results)
     codes = []
     for suite in expand(args.suite):
         source = options.source_of(suite, args.source and check_name("source", args.source, ALL_SOURCES))
-        asked = Request(suite, args.profile, source, options.listed(args.algorithms), options.listed(args.tasks))
+        methods, names = options.listed(args.algorithms), options.listed(args.tasks)
+        asked = Request(suite, args.profile, source, methods, names, data_share=args.data_fraction)
         codes.append(_select_suite(args, asked, results))
     return max(codes)
 
 
-def _select_suite(args: argparse.Namespace, asked, results) -> int:
+def _select_suite(args: argparse.Namespace, asked: "Request", results: Path) -> int:
     from offmarl.datasets.catalogue import EMBEDDED
     from offmarl.experiments.grid.suite import load_suite
     from offmarl.experiments.studies import selection
@@ -68,16 +80,33 @@ def _select_suite(args: argparse.Namespace, asked, results) -> int:
     for number, pool in enumerate(found, 1):
         print(f"[{number}/{len(found)}] {pool.label}: {len(pool.policies)} policies", file=sys.stderr)
         rows += board.rows_of(pool)
-    name = asked.suite if asked.source == EMBEDDED else f"{asked.suite}-{asked.source}"
-    out = board.write(results, name, load_suite(asked.suite).title, found, rows, gaps, args.budget)
-    print(out["text"])
-    print("written: " + ", ".join(map(str, out["paths"])))
+    said = _offline(asked, found, records, results) if args.offline else ""
+    text = board.markdown(load_suite(asked.suite).title, found, rows, gaps, args.budget, said)
+    share = "" if asked.data_share == 1 else f"-data={asked.data_share!r}"
+    name = (asked.suite if asked.source == EMBEDDED else f"{asked.suite}-{asked.source}") + share
+    paths = board.write(results / "reports" / name, text, rows)
+    print(text)
+    print("written: " + ", ".join(map(str, paths)))
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
     return 1 if failures else 0
 
 
-def _train(args: argparse.Namespace, asked, jobs: list, results) -> list[str]:
+def _offline(asked: "Request", found: list, records: list, results: Path) -> str:
+    """What selectors that need no episode say of the pools, and how far they can be trusted."""
+    from offmarl.experiments.studies import selectors
+    from offmarl.reports.selection import offline
+
+    by_id, known, answers = {record["run_id"]: record for record in records}, offline.measured(results), []
+    for number, pool in enumerate(found, 1):
+        print(f"[{number}/{len(found)}] {pool.label}: asking the data", file=sys.stderr)
+        own = {policy.run_id: by_id[policy.run_id] for policy in pool.policies}
+        kept = next((one for one in known if one["runs"] == sorted(own)), None)
+        answers.append((pool, kept or selectors.measure(results, asked, own)))
+    return offline.markdown(offline.judge(answers), all(record["held_out"] for _, record in answers))
+
+
+def _train(args: argparse.Namespace, asked: "Request", jobs: list, results: Path) -> list[str]:
     """Train what the pool lacks; the failures, one line each."""
     from offmarl.experiments.studies import selection, tuning
     from offmarl.experiments.training.machine import Host

@@ -70,28 +70,27 @@ def changes(rows: Iterable[Row]) -> dict[tuple[int, int], tuple[int, int]]:
     return {pair: tuple(np.sum([one[pair] for one in counted], axis=0).tolist()) for pair in counted[0]}
 
 
-def write(
-    results: Path, name: str, title: str, pools: Sequence[Pool], rows: list[Row], missing: Sequence[str], by: int
-) -> dict[str, Any]:
-    """Write table, page and figure of a suite to <results>/reports/<name>/; returns `paths` and the `text`."""
-    folder = results / "reports" / name
+def write(folder: Path, text: str, rows: list[Row]) -> list[Path]:
+    """Write table, page and figure into a folder; the paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = markdown(title, pools, rows, missing, by)
     texts = {
         "select.md": f"![Return against episodes](select.png)\n\n{text}",
         "select.csv": pd.DataFrame(rows).to_csv(index=False),
     }
-    return {"paths": save(folder, texts, {"select": draw(rows, EVERYONE, RULE_NAMES)}), "text": text}
+    return save(folder, texts, {"select": draw(rows, EVERYONE, RULE_NAMES)})
 
 
-def markdown(title: str, pools: Sequence[Pool], rows: list[Row], missing: Sequence[str], by: int) -> str:
-    """The board, each dataset's table, what changes order, and what the pool lacks."""
+def markdown(
+    title: str, pools: Sequence[Pool], rows: list[Row], missing: Sequence[str], by: int, offline: str = ""
+) -> str:
+    """The board, each dataset's table, what changes order, and what the pool lacks; `offline` has the selectors."""
     budgets = sorted({row["budget"] for row in rows})
     parts = [f"# {escape(title)}: return against episodes spent", f"## Mean score, ordered by {by} episodes"]
     lines = [[escape(method), str(count), *(f"{s[n]:.3f}" for n in budgets)] for method, count, s in board(rows, by)]
     parts.append(markdown_table(["method", "policies", *(f"{n} ep." for n in budgets)], lines, numbers=True))
     counted = [f"{a} and {b} episodes: {n} of {total}" for (a, b), (n, total) in changes(rows).items()]
     parts.append("Pairs of methods on a dataset that change order between " + ", ".join(counted) + ".")
+    parts += [f"## Without an episode\n\n{offline}"] if offline else []
     for pool in pools:
         own = [
             row

@@ -1,0 +1,138 @@
+"""Which offline selector can be trusted: rank correlation with played returns, and regret of the one policy it chooses.
+
+Reads `<results>/measurements/selectors/*.json`, which `offmarl select --offline` wrote: a file for each dataset with
+what every selector says of each run.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.stats import rankdata
+
+from offmarl.reports.selection.budgets import resampled_means
+from offmarl.reports.selection.pool import Pool
+from offmarl.reports.tables.markdown import table as markdown_table
+
+RANDOM, FEWEST, DATASETS = "random", 3, 2  # no selector; the fewest policies of a correlation, datasets of trust
+NAMES = {
+    "agreement": "agreement with the data",
+    "best": "agreement with the best episodes",
+    "critic": "own critic",
+    "fitted_q": "fitted Q evaluation",
+    RANDOM: "at random",
+}
+NOTE = (
+    "Spearman: the rank correlation of what a selector says with the played mean returns of a pool's policies, "
+    "averaged over datasets. Regret@1: how far the policy that it likes best stays below the pool's best, in scores. "
+    "Brackets: 95 %, a bootstrap over stored episodes. One is trusted in a family if, over two datasets or more, "
+    "its rank correlation is above 0 and its regret below that of a policy at random, both with their intervals."
+)
+
+
+class Judged(NamedTuple):
+    """A selector in a family, or on one dataset: the mean of each number, and its 95 % limits."""
+
+    family: str
+    selector: str
+    datasets: int
+    policies: int  # with a number
+    rho: tuple[float, float, float]
+    regret: tuple[float, float, float]
+    random: float  # regret of a policy at random
+
+    @property
+    def trusted(self) -> bool:
+        """Whether it is better than nothing."""
+        return self.datasets >= DATASETS and self.rho[1] > 0 and self.regret[2] < self.random
+
+
+def measured(results: Path) -> list[dict[str, Any]]:
+    """Every stored measurement of selectors; files that cannot be read are left out."""
+    found = []
+    for path in sorted((results / "measurements" / "selectors").glob("[!.]*.json")):
+        try:
+            found.append(json.loads(path.read_bytes()))
+        except (OSError, ValueError):
+            continue
+    return [one for one in found if isinstance(one, dict) and {"task", "runs", "selectors"} <= one.keys()]
+
+
+def spearman(one: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The rank correlation of values [K] with each column of others [K, R]: [R]; 0 where one side is constant."""
+    a, b = (ranks - ranks.mean(0) for ranks in (rankdata(one)[:, None], rankdata(others, axis=0)))
+    size = np.sqrt((a**2).sum(0) * (b**2).sum(0))
+    return np.where(size > 0, (a * b).sum(0) / np.where(size > 0, size, 1), 0.0)
+
+
+def one_pool(
+    pool: Pool, said: Mapping[str, Mapping[str, float | None]]
+) -> dict[str, tuple[int, np.ndarray, np.ndarray]]:
+    """Selector to its number of policies, and rank correlation and regret@1 [1 + REPLICATES], the first as played."""
+    everyone = [policy.episodes for policy in pool.policies]
+    played = np.array([own.mean() for own in everyone])
+    means = np.column_stack([played, resampled_means(everyone, np.random.default_rng(0))])
+    best, unit = means[played.argmax()], pool.high - pool.low
+    found = {RANDOM: (len(everyone), np.zeros(means.shape[1]), (best - means.mean(0)) / unit)}
+    for name, values in said.items():
+        numbers = np.array([np.nan if (v := values.get(p.run_id)) is None else v for p in pool.policies], dtype=float)
+        known = np.isfinite(numbers)
+        if known.sum() >= FEWEST:
+            chosen = np.flatnonzero(known)[numbers[known].argmax()]
+            found[name] = int(known.sum()), spearman(numbers[known], means[known]), (best - means[chosen]) / unit
+    return found
+
+
+def judge(pools: Iterable[tuple[Pool, Mapping[str, Any]]]) -> list[Judged]:
+    """Every selector in every family, over the datasets that have it: the least regret first."""
+    places: dict[str, dict[str, list[tuple[int, np.ndarray, np.ndarray]]]] = {}
+    for pool, record in pools:
+        for name, numbers in one_pool(pool, record["selectors"]).items():
+            places.setdefault(pool.task.split("/")[0], {}).setdefault(name, []).append(numbers)
+    found = []
+    for family, selectors in places.items():
+        random = _limits([regret for *_, regret in selectors[RANDOM]])[0]
+        found += [
+            Judged(
+                family, name, len(own), sum(n for n, *_ in own), _limits([rho for _, rho, _ in own]),
+                _limits([regret for *_, regret in own]), random,
+            )
+            for name, own in selectors.items()
+        ]  # fmt: skip
+    return sorted(found, key=lambda one: (one.family, one.regret[0]))
+
+
+def _limits(values: Sequence[np.ndarray]) -> tuple[float, float, float]:
+    """The mean over datasets as played, and its limits over resamples."""
+    mean = np.mean(values, axis=0)
+    low, high = np.percentile(mean[1:], [2.5, 97.5])
+    return float(mean[0]), float(low), float(high)
+
+
+def trusted(judged: Iterable[Judged], family: str) -> Judged | None:
+    """The trusted selector of the least regret in a family; None where none can be."""
+    own = [one for one in judged if one.family == family and one.trusted]
+    return min(own, key=lambda one: one.regret[0], default=None)
+
+
+def markdown(judged: Sequence[Judged], held_out: bool) -> str:
+    """A row for each family and selector, and which can be trusted."""
+    head = ["family", "selector", "datasets", "policies", "Spearman", "regret@1", "trusted"]
+    rows = [
+        [one.family, NAMES.get(one.selector, one.selector), str(one.datasets), str(one.policies),
+         "–" if one.selector == RANDOM else _text(one.rho), _text(one.regret), "yes" if one.trusted else "no"]
+        for one in judged
+    ]  # fmt: skip
+    words = []
+    for family in dict.fromkeys(one.family for one in judged):
+        best = trusted(judged, family)
+        words.append(f"{family}: " + (NAMES[best.selector] if best else "none can be trusted"))
+    split = "on episodes that were not trained on" if held_out else "on the data that were trained on"
+    about = f"Agreement is measured {split}."
+    return "\n\n".join([markdown_table(head, rows), f"**Without an episode:** {'; '.join(words)}.", about, NOTE])
+
+
+def _text(numbers: tuple[float, float, float]) -> str:
+    return "{:.2f} [{:.2f}, {:.2f}]".format(*numbers)

@@ -1,0 +1,63 @@
+"""Which offline selector can be trusted."""
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from offmarl.reports.selection import offline
+from offmarl.reports.selection.pool import Policy, Pool
+
+
+def pool(task, means, spread=0.1):
+    rng = np.random.default_rng(len(means))
+    episodes = [mean + spread * rng.standard_normal(20) for mean in means]
+    policies = [Policy(f"{task} {k}", "bc", "BC", "paper", k, own) for k, own in enumerate(episodes)]
+    return Pool(task, "expert", "embedded", policies, 1.0, 0.0, 10.0)
+
+
+def said(own, **values):
+    return {
+        "selectors": {
+            name: {policy.run_id: value for policy, value in zip(own.policies, numbers)}
+            for name, numbers in values.items()
+        }
+    }
+
+
+def test_rank_correlation_is_scipys_for_every_column_with_ties_and_none_for_a_constant():
+    rng = np.random.default_rng(0)
+    one, others = rng.integers(0, 4, 9).astype(float), rng.integers(0, 4, (9, 5)).astype(float)
+    wanted = [spearmanr(one, column).statistic for column in others.T]
+    assert offline.spearman(one, others) == pytest.approx(wanted, abs=1e-9)
+    assert offline.spearman(np.ones(9), others).tolist() == [0.0] * 5
+
+
+def test_a_selector_is_trusted_where_it_is_right_on_two_datasets():
+    one, other = pool("mpe/spread", [1, 2, 3, 4]), pool("mpe/tag", [4, 3, 2, 1])
+    right, wrong = (
+        {"fitted_q": [1, 2, 3, 4], "critic": [4, 3, 2, 1]},
+        {"fitted_q": [9, 8, 7, 6], "critic": [1, 2, 3, 4]},
+    )
+    judged = offline.judge([(one, said(one, **right)), (other, said(other, **wrong))])
+    by = {row.selector: row for row in judged}
+    assert by["fitted_q"].rho[0] == pytest.approx(1.0) and by["fitted_q"].regret[0] == pytest.approx(0.0, abs=1e-9)
+    assert by["critic"].rho[0] == pytest.approx(-1.0) and by["critic"].regret[0] == pytest.approx(0.3, abs=0.02)
+    assert by["random"].regret[0] == pytest.approx(0.15, abs=0.01)
+    assert offline.trusted(judged, "mpe") == by["fitted_q"] and offline.trusted(judged, "smac") is None
+    assert "mpe: fitted Q evaluation" in offline.markdown(judged, True)
+
+
+def test_nobody_is_trusted_by_one_dataset_or_by_noise():
+    own = pool("mpe/spread", [1, 2, 3, 4])
+    judged = offline.judge([(own, said(own, fitted_q=[1, 2, 3, 4]))])
+    assert offline.trusted(judged, "mpe") is None and "none can be trusted" in offline.markdown(judged, False)
+    noisy = [pool(name, [1.0, 1.01, 1.02, 1.03], spread=3.0) for name in ("mpe/spread", "mpe/tag")]
+    judged = offline.judge([(own, said(own, fitted_q=[1, 2, 3, 4])) for own in noisy])
+    assert offline.trusted(judged, "mpe") is None
+
+
+def test_a_policy_without_a_number_is_not_chosen():
+    own = pool("mpe/spread", [1, 2, 3, 9])
+    found = offline.one_pool(own, said(own, critic=[1.0, 2.0, 3.0, None], best=[1.0, None, None, None])["selectors"])
+    assert found["critic"][0] == 3 and found["critic"][2][0] == pytest.approx(0.6, abs=0.02)
+    assert "best" not in found
