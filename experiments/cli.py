@@ -29,6 +29,7 @@ COMMANDS = {  # name: its module in commands/, which has a function <name>_optio
     "doctor": ("doctor", "show what is installed, what is missing, and how to get it"),
     "experiment": ("study", "run an experiment of the papers: figure, table, verdict"),
     "select": ("selection", "what choosing a policy by 0 to 100 episodes brings, from the store"),
+    "judge": ("selection", "train methods on one dataset, and say which policy to take without an episode"),
     "tune": ("study", "choose settings: the same trials of every method, on datasets that are in no table"),
     "new": ("method", "write the file of a new method, or task"),
     "validate": ("method", "hold a method or a task to its contract; print its card"),

@@ -1,7 +1,8 @@
-"""The command `offmarl select`: choosing a policy with no or few episodes."""
+"""The commands `offmarl select`, choosing a policy with no or few episodes, and `offmarl judge`, on one dataset."""
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from offmarl.experiments.errors import UserError, check_name
 
 if TYPE_CHECKING:
     from offmarl.experiments.grid.jobs import Request
+    from offmarl.experiments.store.store import Store
 
 
 def select_options(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +73,8 @@ def _select_suite(args: argparse.Namespace, asked: "Request", results: Path) -> 
     from offmarl.reports.selection.pool import pools
 
     jobs = selection.pool_jobs(asked)
-    failures = _train(args, asked, jobs, results) if args.train else []
+    store = selection.pool_store(results, asked.source)
+    failures = _train(args, asked, jobs, store) if args.train else []
     records, gaps = selection.pool_records(asked, jobs, results)
     if not records:
         print(f"offmarl: {asked.suite}: the pool is empty; --train trains it, or `offmarl run` a part", file=sys.stderr)
@@ -93,26 +96,90 @@ def _select_suite(args: argparse.Namespace, asked: "Request", results: Path) -> 
 
 
 def _offline(asked: "Request", found: list, records: list, results: Path) -> str:
-    """What selectors that need no episode say of the pools, and how far they can be trusted."""
-    from offmarl.experiments.studies import selectors
+    """What selectors that need no episode say of the pools, and how far they can be trusted, which `judge` goes by."""
+    from offmarl.experiments.store.store import Store
+    from offmarl.experiments.studies import selection, selectors
     from offmarl.reports.selection import offline
 
     by_id, known, answers = {record["run_id"]: record for record in records}, offline.measured(results), []
     for number, pool in enumerate(found, 1):
         print(f"[{number}/{len(found)}] {pool.label}: asking the data", file=sys.stderr)
         own = {policy.run_id: by_id[policy.run_id] for policy in pool.policies}
-        kept = next((one for one in known if one["runs"] == sorted(own)), None)
-        answers.append((pool, kept or selectors.measure(results, asked, own)))
-    return offline.markdown(offline.judge(answers), all(record["held_out"] for _, record in answers))
+        record = next((one for one in known if one["runs"] == sorted(own)), None)
+        if record is None:
+            record = selectors.measure(selection.folders(asked, list(own), results), own, asked.data_share)
+            name = f"{pool.task}-{pool.quality}-{asked.source}-{asked.profile}-{asked.data_share!r}"
+            Store(results).write_measurement("selectors", name, record)
+        answers.append((pool, record))
+    judged = offline.judge(answers)
+    name = f"{asked.suite}-{asked.source}-{asked.profile}-{asked.data_share!r}"
+    Store(results).write_measurement("trust", name, {"judged": [one._asdict() for one in judged]})
+    return offline.markdown(judged, all(record["held_out"] for _, record in answers))
 
 
-def _train(args: argparse.Namespace, asked: "Request", jobs: list, results: Path) -> list[str]:
-    """Train what the pool lacks; the failures, one line each."""
-    from offmarl.experiments.studies import selection, tuning
+def _train(args: argparse.Namespace, asked: "Request", jobs: list, store: "Store") -> list[str]:
+    """Train what a store lacks; the failures, one line each."""
+    from offmarl.experiments.studies import tuning
     from offmarl.experiments.training.machine import Host
 
     device = options.find_device(args.device)
     workers = min(options.workers_of(args, device), len(jobs))
     library = options.matmul_of(args, device, args.threads, jobs)
     host = Host(device, args.threads, args.tf32, args.eager, matmul=library)
-    return tuning.train(jobs, asked.source, selection.pool_store(results, asked.source), host, workers)
+    return tuning.train(jobs, asked.source, store, host, workers)
+
+
+def judge_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of the command."""
+    parser.description = "Train methods on nine tenths of one dataset, and say which policy to take without playing."
+    parser.epilog = options.examples(
+        ("judge mpe/spread:expert", "the page, and the policy's file"),
+        ("judge smac/3m:good --algorithms bc,mac_flow --jobs 2", "of these methods"),
+        ("judge lbf/8x8:mine --task lbf.py", "on data of your own"),
+    )
+    parser.add_argument("dataset", help="smac/3m:good")
+    parser.add_argument("--profile", default="quick", help="how much work: smoke, quick (default), standard or paper")
+    parser.add_argument("--source", help=options.SOURCES)
+    parser.add_argument("--algorithms", help="comma-separated methods (default: those of the dataset's suite)")
+    options.method_file_option(parser)
+    options.task_option(parser)
+    options.jobs_option(parser)
+    options.host_options(parser)
+    options.results_option(parser)
+    parser.set_defaults(command=_judge)
+
+
+def _judge(args: argparse.Namespace) -> int:
+    from offmarl.datasets.measures.measure import measures
+    from offmarl.experiments.grid import jobs as grid
+    from offmarl.experiments.grid.suite import profiles
+    from offmarl.experiments.store.store import Store
+    from offmarl.experiments.studies import selection, selectors
+    from offmarl.reports.records.files import write_text
+    from offmarl.reports.selection import verdict
+    from offmarl.reports.selection.pool import pools
+
+    check_name("profile", args.profile, profiles())
+    asked = selection.on_one(args.dataset, args.profile, args.source or ("own" if args.task_file else "embedded"))
+    asked = replace(asked, algorithms=options.listed(args.algorithms))
+    results = options.writable(args.results)
+    store, jobs = Store(results / "judge"), grid.jobs(asked)
+    if not jobs:
+        raise UserError(f"{args.dataset}: {'; '.join(grid.unavailable(asked).values()) or 'no method acts there'}")
+    failures = _train(args, asked, jobs, store)
+    records = selection.finished(store, jobs)
+    if not records:
+        print(f"offmarl: {args.dataset}: nothing was trained to the end: {'; '.join(failures)}", file=sys.stderr)
+        return 1
+    (pool,), entry = pools(records.values()), options.find_entries([args.dataset], asked.source)[0]
+    folders = {run_id: store.runs / run_id for run_id in records}
+    said = selectors.measure(folders, records, asked.data_share)["selectors"]
+    by = verdict.evidence(results, entry.task.family)
+    text = verdict.markdown(pool, said, by, measures(entry, *entry.load()), folders, asked.suite)
+    page = results / "reports" / "judge" / f"{args.dataset}-{asked.source}.md".replace("/", "-").replace(":", "-")
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_text(page, text)
+    print(f"{text}\nwritten: {page}")
+    for failure in failures:
+        print(f"failed: {failure}", file=sys.stderr)
+    return 1 if failures else 0

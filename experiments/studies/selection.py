@@ -11,15 +11,17 @@ from pathlib import Path
 
 from offmarl.algorithms import registry
 from offmarl.benchmarks.tasks import tasks
-from offmarl.datasets.catalogue import TUNING
+from offmarl.datasets.catalogue import SOURCES, TUNING, catalogue
 from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.grid import jobs as grid
 from offmarl.experiments.grid.code import why_stale
 from offmarl.experiments.grid.jobs import Job, Request
-from offmarl.experiments.grid.suite import load_suite
+from offmarl.experiments.grid.suite import load_suite, suite_names
 from offmarl.experiments.store.reading import told
 from offmarl.experiments.store.store import Record, Store
 from offmarl.experiments.studies.tuning import on_tuning_data, trials_of
+
+TRAINED = 0.9  # of the episodes, where the others judge
 
 
 def pool_jobs(asked: Request) -> list[Job]:
@@ -62,9 +64,15 @@ def pool_store(results: Path, source: str) -> Store:
 
 def pool_records(asked: Request, jobs: Sequence[Job], results: Path) -> tuple[list[Record], list[str]]:
     """The finished runs of a pool by today's code, trials first; and a line for each gap, by dataset and method."""
-    trials = _finished(pool_store(results, asked.source), jobs)
-    usual = _finished(Store(results), grid.jobs(asked)) if asked.source != TUNING else {}
+    trials = finished(pool_store(results, asked.source), jobs)
+    usual = finished(Store(results), grid.jobs(asked)) if asked.source != TUNING else {}
     return [*trials.values(), *usual.values()], _gaps(jobs, trials)
+
+
+def folders(asked: Request, run_ids: Sequence[str], results: Path) -> dict[str, Path]:
+    """Where the runs of a pool are."""
+    stores = pool_store(results, asked.source), Store(results)
+    return {run_id: next(s.runs / run_id for s in stores if (s.runs / run_id).is_dir()) for run_id in run_ids}
 
 
 def _gaps(jobs: Sequence[Job], trials: Mapping[str, Record]) -> list[str]:
@@ -80,8 +88,25 @@ def _gaps(jobs: Sequence[Job], trials: Mapping[str, Record]) -> list[str]:
     return [f"{line} on {', '.join(datasets)}" for line, datasets in lines.items()]
 
 
-def _finished(store: Store, jobs: Sequence[Job]) -> dict[str, Record]:
+def finished(store: Store, jobs: Sequence[Job]) -> dict[str, Record]:
     """The finished runs of some jobs by today's code, in their order."""
     stored = told(store)
     runs = {run_id: stored[run_id] for job in jobs for run_id in job.run_ids() if run_id in stored}
     return {run_id: record for run_id, record in runs.items() if record["status"] == "done" and not why_stale(record)}
+
+
+def on_one(dataset: str, profile: str, source: str) -> Request:
+    """A request for one dataset (task:quality), on nine tenths of its episodes, in the first suite that has it.
+
+    Raises UserError for an unknown one, or one of no suite.
+    """
+    task, colon, quality = dataset.partition(":")
+    check_name("task", task, tasks())
+    if not colon:
+        raise UserError(f"{dataset}: must be task:quality, for example smac/3m:good")
+    check_name("source", source, SOURCES)
+    check_name(f"quality of {task}", quality, sorted(q for t, q in catalogue(source) if t == task))
+    suites = [name for name in suite_names() if (task, quality) in load_suite(name).datasets]
+    if not suites:
+        raise UserError(f"{dataset}: is in no suite; a suite of yours, --suite my.yaml, can have it")
+    return Request(suites[0], profile, source, tasks=[dataset], data_share=TRAINED)

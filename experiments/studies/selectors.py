@@ -19,37 +19,28 @@ from offmarl.datasets.catalogue import catalogue
 from offmarl.datasets.dataset import Dataset
 from offmarl.datasets.part import halves, take
 from offmarl.datasets.sampler import Sampler
-from offmarl.experiments.grid.jobs import Request
-from offmarl.experiments.store.store import Record, Store
-from offmarl.experiments.studies.selection import pool_store
+from offmarl.experiments.store.store import Record
 from offmarl.experiments.training.fitted_q import Settings, fitted_q
 from offmarl.experiments.training.method import spec_of
 from offmarl.experiments.training.policy import load_policy
 
-SELECTORS = {
-    "agreement": "agreement with the data's actions",
-    "best": "agreement with the best tenth of episodes",
-    "critic": "the method's own critic",
-    "fitted_q": "fitted Q evaluation",
-}
 BEST, TOGETHER, LANES = 0.1, 16, 4096  # share of episodes by return; policies of one fit; rows of one call
 MOST = {"fit": 20_000, "compare": 5_000}  # transitions that are looked at, of whole episodes
 
 
-def measure(results: Path, asked: Request, records: Mapping[str, Record]) -> dict[str, Any]:
-    """What every selector says of the policies of one dataset: by run id, the higher the better, or None.
+def measure(folders: Mapping[str, Path], records: Mapping[str, Record], share: float) -> dict[str, Any]:
+    """What every selector says of policies that were trained on a share of one dataset.
 
-    It is kept in `<results>/measurements/selectors/`. A policy that acts by its memory has no numbers: what it does
-    depends on what came before.
+    By run id, the higher the better, or None: a policy that acts by its memory has no numbers, as what it does depends
+    on what came before. `folders` and `records` are by run id.
     """
-    cell, share = next(iter(records.values()))["cell"], asked.data_share
-    task, stores = tasks()[cell["task"]], (pool_store(results, asked.source), Store(results))
-    folders = {run_id: next(s.runs / run_id for s in stores if (s.runs / run_id).is_dir()) for run_id in records}
+    cell = next(iter(records.values()))["cell"]
+    task = tasks()[cell["task"]]
     whole, _ = catalogue(cell["source"])[cell["task"], cell["quality"]].load()
     seen, unseen = halves(whole, share)
-    compared = first_episodes(unseen or seen, MOST["compare"])
-    best = first_episodes(best_episodes(unseen or seen), MOST["compare"])
-    fitted = Sampler(first_episodes(seen, MOST["fit"]), [0]).data
+    compared = some_episodes(unseen or seen, MOST["compare"])
+    best = some_episodes(best_episodes(unseen or seen), MOST["compare"])
+    fitted = Sampler(some_episodes(seen, MOST["fit"]), [0]).data
     policies = {run_id: load_policy(folder, task, f"run {run_id}") for run_id, folder in folders.items()}
     said: dict[str, dict[str, float | None]] = {
         "agreement": {run_id: agreement(policy, compared) for run_id, policy in policies.items()},
@@ -57,16 +48,14 @@ def measure(results: Path, asked: Request, records: Mapping[str, Record]) -> dic
         "critic": {run_id: own_value(policy, fitted) for run_id, policy in policies.items()},
         "fitted_q": fitted_values(policies, fitted, task),
     }
-    found = {"task": task.name, "runs": sorted(records), "held_out": unseen is not None, "selectors": said}
-    name = f"{cell['task']}-{cell['quality']}-{asked.source}-{asked.profile}-{share!r}"
-    Store(results).write_measurement("selectors", name, found)
-    return found
+    return {"task": task.name, "runs": sorted(records), "held_out": unseen is not None, "selectors": said}
 
 
-def first_episodes(data: Dataset, transitions: int) -> Dataset:
-    """The first episodes of a dataset that have so many transitions, at least one."""
-    lengths = np.bincount(data.episode)
-    return take(data, np.arange(max(1, int((np.cumsum(lengths) <= transitions).sum()))))
+def some_episodes(data: Dataset, transitions: int) -> Dataset:
+    """Episodes of a dataset with about so many transitions, at even distances: the order may be that of a training."""
+    count = len(data.behaviour)
+    wanted = min(count, max(1, round(count * transitions / len(data))))
+    return take(data, np.linspace(0, count - 1, wanted).round().astype(int))
 
 
 def best_episodes(data: Dataset) -> Dataset:

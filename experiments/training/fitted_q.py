@@ -22,8 +22,8 @@ from offmarl.algorithms.parts.streams import SeedStreams
 class Settings:
     """How a critic is fitted."""
 
-    steps: int = 1500  # updates
-    batch: int = 256  # transitions
+    steps: int = 1000  # updates
+    batch: int = 128  # transitions
     hidden: tuple[int, ...] = (64, 64)
     rate: float = 1e-3  # of Adam, falling linearly to a tenth
     polyak: float = 0.02

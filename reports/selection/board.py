@@ -73,7 +73,7 @@ def changes(rows: Iterable[Row]) -> dict[tuple[int, int], tuple[int, int]]:
 def write(folder: Path, text: str, rows: list[Row]) -> list[Path]:
     """Write table, page and figure into a folder; the paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    texts = {
+    texts: dict[str, str | None] = {
         "select.md": f"![Return against episodes](select.png)\n\n{text}",
         "select.csv": pd.DataFrame(rows).to_csv(index=False),
     }

@@ -63,5 +63,5 @@ def test_a_critic_is_asked_for_the_policys_own_actions_at_first_observations():
     method, first = policy("macql"), data.rows[[0, *(torch.nonzero(data.last)[:-1, 0] + 1).tolist()]]
     values = method.nets["critic"](data.obs[first][None])
     own = selectors.choices(method, data.obs[first], data.legal[first])
-    wanted = values.gather(-1, own[None, None, ..., None].expand(1, 2, -1, -1, -1)).mean()
+    wanted = values.gather(-1, own[None, None, ..., None].expand(1, 2, -1, -1, -1)).mean().detach()
     assert selectors.own_value(method, data) == pytest.approx(float(wanted), rel=1e-5)

@@ -61,16 +61,16 @@ def test_the_mean_mixer_values_every_agents_own_choice(discrete):
     spec = TaskSpec(agents=2, obs=1, state=1, actions=2 if discrete else 1, discrete=discrete)
     draws, count = np.random.default_rng(0), 400
     actions = draws.integers(0, 2, (count, 2)) if discrete else draws.uniform(-1, 1, (count, 2, 1)).astype(np.float32)
-    rewards = torch.tensor(1.0 - np.abs(actions.reshape(count, 2) - 0.5), dtype=torch.float32)
+    rewards = torch.tensor(1.0 - (actions.reshape(count, 2) - 0.5) ** 2, dtype=torch.float32)
     rewards[:, 1] = 0  # the second agent is paid nothing
     ends = torch.ones(count)
     zero, rows = torch.zeros(2 * count, 2, 1), 2 * torch.arange(count)
     data = Data(zero, zero[:, 0], None, torch.tensor(actions), rewards, ends, ends.bool(), rows)
     levels = [[1, 0], [0, 1]] if discrete else [[0.5, 0.0], [-0.5, 0.5], [0.0, -1.0]]
     own = torch.tensor(levels)[:, None].expand(-1, 2 * count, -1)
-    paid = [(1 - abs(first - 0.5)) / 2 for first, _ in levels]
+    paid = [(1 - (first - 0.5) ** 2) / 2 for first, _ in levels]
     found = fitted_q(data, own if discrete else own[..., None], spec, Settings(steps=300, hidden=(32, 32), rate=3e-3))
-    assert found.numpy() == pytest.approx(paid, abs=0.03)
+    assert found.numpy() == pytest.approx(paid, abs=0.05)
 
 
 def test_an_episode_that_goes_on_is_worth_its_discounted_rewards():

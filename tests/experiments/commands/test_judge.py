@@ -1,0 +1,66 @@
+"""`offmarl judge`: one dataset, a page, and no verdict where no selector is known to be right."""
+
+import json
+from importlib import resources
+
+import pytest
+
+from offmarl.experiments.cli import main
+
+pytestmark = pytest.mark.usefixtures("no_leftovers")
+EXAMPLE = resources.files("offmarl.benchmarks.own").joinpath("example.py").read_text()
+TASK = EXAMPLE.replace("FAMILY/template", "lights/two").replace("TITLE", "Two lights").replace("template-", "")
+LINE = "judge lights/two:random --task two.py --profile smoke --algorithms bc,macql --jobs 1 --matmul mkl"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with a task of one's own and its data."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "two.py").write_text(TASK)
+    record = "data record --task two.py --policy random --episodes 20 --out random.npz"
+    assert main(record.split()) == 0
+    return tmp_path
+
+
+def trust(folder, family, regret):
+    """What `select --offline` leaves: fitted Q evaluation was right on three datasets, or no better than chance."""
+    row = {"family": family, "selector": "fitted_q", "datasets": 3, "policies": 60, "random": 0.4}
+    row |= {"rho": [0.8, 0.7, 0.9], "regret": [0.1, 0.05, regret]}
+    place = folder / "results" / "measurements" / "trust" / "pool.json"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(json.dumps({"judged": [row]}))
+
+
+def test_a_policy_is_chosen_by_what_is_trusted_in_its_family_and_by_nothing_else(folder, capsys):
+    assert main(LINE.split()) == 0
+    text = capsys.readouterr().out
+    assert "**Cannot tell.** No selector can be trusted on lights." in text and "(chosen)" not in text
+    assert (folder / "results/reports/judge/lights-two-random-own.md").read_text() in text
+    runs = [json.loads(path.read_text()) for path in folder.glob("results/judge/runs/*/run.json")]
+    assert len(runs) == 4 and {run["protocol"]["data_share"] for run in runs} == {0.9}
+    for family, regret in (("mpe", 0.2), ("lights", 0.5)):
+        trust(folder, family, regret)
+        assert main(LINE.split()) == 0
+        assert "Cannot tell" in capsys.readouterr().out
+    trust(folder, "lights", 0.2)
+    assert main(LINE.split()) == 0
+    text = capsys.readouterr().out
+    assert "by fitted Q evaluation" in text and "rank correlation with played returns was 0.80" in text
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ") and line.count("|") == 8]
+    said = {tuple(cells[:2]): float(cells[5]) for cells in rows if cells[5].lstrip("-")[:1].isdigit()}
+    assert max(said.values()) == next(value for name, value in said.items() if "(chosen)" in name[0])
+    chosen = next(line for line in text.splitlines() if line.startswith("The policy: "))
+    assert (folder / chosen.split("`")[1]).is_file()
+
+
+def test_what_cannot_be_judged_is_said_in_a_line(tmp_path, capsys):
+    for name, answer in (
+        ("smac/3m", "smac/3m: must be task:quality"),
+        ("smac/33m:good", "unknown task 'smac/33m'"),
+        ("smac/3m:goood", "unknown quality of smac/3m 'goood'"),
+    ):
+        assert main(["judge", name, "--results", str(tmp_path)]) == 2
+        assert answer in capsys.readouterr().err
+    assert main(["judge", "smac/3m:good", "--algorithms", "matd3bc", "--results", str(tmp_path)]) == 2
+    assert "matd3bc: acts in continuous spaces" in capsys.readouterr().err
