@@ -27,6 +27,7 @@ def inspect_dataset(data: Dataset, card: dict[str, Any]) -> list[Finding]:
         _actions(data, card),
         *_legal(data),
         *_boundaries(card),
+        *(Finding(True, line) for line in card.get("settled", ())),
         *_padding(data),
         _repeats(data),
     ]

@@ -1,8 +1,9 @@
-"""The datasets of the user's own tasks: files beside a task's file, checked and kept in the cache as they were."""
+"""The user's own datasets: files beside a task's file, and imported ones of any task, checked and kept in the cache."""
 
 import dataclasses
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,9 +15,10 @@ from offmarl.benchmarks.env import cache_dir
 from offmarl.benchmarks.fingerprint import fingerprint
 from offmarl.benchmarks.own import registry
 from offmarl.benchmarks.own.contract import play
-from offmarl.benchmarks.tasks import make_env, tasks
+from offmarl.benchmarks.tasks import Task, make_env, tasks
 from offmarl.datasets.cache import Entry, Progress, no_progress, write
 from offmarl.datasets.dataset import Dataset, file_sum, read
+from offmarl.datasets.public.releases import data_dir
 
 SOURCE, FORMAT = "own", 2
 LANES, FIRST_SEED = 32, 900_001_000  # of random play; no recording or evaluation uses these seeds
@@ -24,7 +26,7 @@ LANES, FIRST_SEED = 32, 900_001_000  # of random play; no recording or evaluatio
 
 @dataclass(frozen=True)
 class OwnData(Entry):
-    """One file of a task of the user's own."""
+    """One file of the user's own."""
 
     file: Path
 
@@ -52,8 +54,10 @@ class OwnData(Entry):
 
     def data_missing(self) -> str:
         """Whether there is no such file, and how to record one."""
+        if self.file.is_file():
+            return ""
         record = f"offmarl data record --task {registry()[self.task.name].place} --policy random --out {self.file}"
-        return "" if self.file.is_file() else f"there is no file {self.file}; `{record}` records one"
+        return f"there is no file {self.file}; `{record}` records one"
 
     def unavailable(self) -> str:
         """Nothing but its file may be missing: the task itself is here."""
@@ -61,9 +65,9 @@ class OwnData(Entry):
 
     def make(self, progress: Progress = no_progress) -> dict[str, Any]:
         """Read, check and settle the file, and write it into the cache; returns its card."""
-        own_task, data = registry()[self.task.name], read(self.file, self.task)
+        own_task, data = registry().get(self.task.name), read(self.file, self.task)
         try:
-            data, clocked = settled(data, self.task.limit, own_task.clock)
+            data, clocked = settled(data, self.task)
         except ValueError as error:
             raise ValueError(f"{self.file}: {error}") from error
         card = write(
@@ -75,8 +79,9 @@ class OwnData(Entry):
                 "file_sha256": self._sum(),
                 "ends_at_the_limit_taken_as_time_outs": clocked,
                 "random_return_mean": self._random_return(),
-                "task_file": str(own_task.file),
+                "task_file": own_task and str(own_task.file),
                 "task": dataclasses.asdict(self.task),
+                **self._imported(),
             },
         )
         progress(1)
@@ -89,6 +94,14 @@ class OwnData(Entry):
         env.close()
         return round(float(np.mean([episode.rewards.mean(1).sum() for episode in played])), 4)
 
+    def _imported(self) -> dict[str, Any]:
+        """What its import tells: its files, how they were read, what was settled."""
+        with suppress(OSError, ValueError, AttributeError):
+            told = json.loads(self.file.with_suffix(".json").read_bytes())
+            if told.pop("sha256", None) == self._sum():
+                return told
+        return {}
+
     def _sum(self) -> str:
         found = self.file.stat()
         return _sum_of(self.file, found.st_ino, found.st_size, found.st_mtime_ns)
@@ -100,16 +113,20 @@ def _sum_of(file: Path, *state: int) -> str:
     return file_sum(file)
 
 
-def settled(data: Dataset, limit: int, clock: str) -> tuple[Dataset, int]:
-    """Data whose ends at the limit are time-outs unless the `clock` is the environment's, and how many were changed.
+def settled(data: Dataset, task: Task) -> tuple[Dataset, int]:
+    """Data whose ends at the limit are time-outs unless the clock is the environment's, and how many were changed.
 
-    Raises ValueError naming the episode that is longer than the limit, or has an action that is not legal.
+    Raises ValueError naming the episode that is longer than the limit, or has an action that is not legal; and where
+    agents are paid apart though everyone gets their sum or mean.
     """
-    lengths = np.bincount(data.episode)
+    lengths, limit, clock, reward = np.bincount(data.episode), task.limit, *map(task.roster.get, ("clock", "reward"))
     if (lengths > limit).any():
         e = int((lengths > limit).argmax())
         raise ValueError(f"episode {e} has {lengths[e]} steps, but the task's limit is {limit}")
     refuse_illegal(data)
+    if reward in ("sum", "mean") and (apart := (data.rewards != data.rewards[:, :1]).any(1)).any():
+        rule = f"agents are paid apart, but the task's reward is their {reward}: give everyone that"
+        raise ValueError(f"rewards, transition {apart.argmax()}: {rule}")
     late = np.flatnonzero(data.done & (lengths[data.episode] == limit))
     if clock == "env" or not len(late):
         return data, 0
@@ -141,10 +158,21 @@ def strange_features(data: Dataset, played: np.ndarray) -> int:
     return min(int(found.any(0).sum()) for found in outside)
 
 
+def imported_file(task: Task, name: str) -> Path:
+    """Where `offmarl data import` puts a task's dataset."""
+    return data_dir() / SOURCE / task.name / f"{name}.npz"
+
+
 def catalogue() -> dict[tuple[str, str], OwnData]:
-    """The datasets of the user's own tasks by task and quality."""
-    return {
-        (name, quality): OwnData(tasks()[name], quality, None, None, (own_task.file.parent / file).absolute())
+    """The user's own datasets by task and quality: those that tasks' files name, and imported ones."""
+    files = {
+        (task.name, file.stem): file
+        for task in tasks().values()
+        for file in sorted(imported_file(task, "").parent.glob("[!.]*.npz"))
+    }
+    files |= {
+        (name, quality): (own_task.file.parent / file).absolute()
         for name, own_task in registry().items()
         for quality, file in own_task.datasets.items()
     }
+    return {pair: OwnData(tasks()[pair[0]], pair[1], None, None, file) for pair, file in files.items()}

@@ -10,7 +10,10 @@ from offmarl.experiments.cli import COMMANDS, parser
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("algorithms", "benchmarks", "datasets", "experiments", "reports")
-READMES = ["README.md", *(f"{folder}/README.md" for folder in (*FOLDERS, "datasets/measures", "tests"))]
+READMES = [
+    "README.md",
+    *(f"{folder}/README.md" for folder in (*FOLDERS, "datasets/imported", "datasets/measures", "tests")),
+]
 DOCUMENTS = [*READMES, "CONTRIBUTING.md", "SECURITY.md", "reports/RESULTS.md"]
 LONGEST = 150  # lines of a README
 EXAMPLES = {"my_method.py", "noisy_bc.py"}  # files that a reader writes

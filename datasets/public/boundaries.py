@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from offmarl.benchmarks.tasks import Task
-from offmarl.datasets.public.columns import learners
+from offmarl.datasets.public.columns import FOLLOWING, learners
 from offmarl.datasets.public.layouts import Recording
 
 INSPECTED = 20_000  # rows
@@ -47,7 +47,7 @@ def judge_ends(recording: Recording, task: Task) -> Boundaries:
     read = {
         name: learners(column.read(0, n), task)
         for name, column in recording.columns.items()
-        if name not in ("state", "following")
+        if name not in ("state", *FOLLOWING)
     }
     flags = ended(*(read[name] != 0 if name in read else np.zeros(n, bool) for name in ("ends", "timeouts")))
     last = np.flatnonzero(flags)

@@ -6,12 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from offmarl.benchmarks.tasks import Task
+from offmarl.datasets.dataset import PER_ROW
 from offmarl.datasets.public.layouts import Column, Recording
 
 SLICE_BYTES = 2**25  # of one column read at once
 FLAGS, FLOATS = "fbiu", "f"  # numpy's letters
-KINDS = {"obs": FLOATS, "state": FLOATS, "rewards": FLOATS, "following": FLOATS}
-KINDS |= {"legal": FLAGS, "ends": FLAGS, "timeouts": FLAGS}
+FOLLOWING = tuple(f"next_{name}" for name in PER_ROW)  # columns of what follows a row
+KINDS = {"obs": FLOATS, "state": FLOATS, "rewards": FLOATS, "next_obs": FLOATS, "next_state": FLOATS}
+KINDS |= {"next_legal": FLAGS} | {"legal": FLAGS, "ends": FLAGS, "timeouts": FLAGS}
 
 
 def check_columns(recording: Recording, task: Task) -> None:
@@ -26,7 +28,8 @@ def check_columns(recording: Recording, task: Task) -> None:
         "actions": [(n,) if task.discrete else (n, task.actions) for n in (task.agents, agents)],
         "rewards": [(), (1,), (task.agents,), (agents,), (task.agents, 1)],
     }
-    allowed |= {"following": allowed["obs"], "ends": allowed["rewards"], "timeouts": allowed["rewards"]}
+    allowed |= {name: allowed[name.removeprefix("next_")] for name in FOLLOWING}
+    allowed |= {"ends": allowed["rewards"], "timeouts": allowed["rewards"]}
     for name, column in recording.columns.items():
         kinds = KINDS.get(name, "iu" if task.discrete else "f")
         if column.kind not in kinds:

@@ -49,6 +49,7 @@ def convert(
         card = facts | read_folder(draft).statistics()
         card |= {"sha256": hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest(), "arrays": sums}
         card |= {"ends": ends, "clipped_actions": clipped, "boundaries": asdict(seen)}
+        card["ends_at_the_limit_taken_as_time_outs"] = sum(part.clocked for part in parts)
         card["rows_without_an_end"] = sum(part.rest for part in parts)
         card["broken_off"] = sum(part.broken for part in parts)
         card["left_out"] = [line for part in parts for line in part.left_out]
@@ -123,8 +124,8 @@ def _with_last_rows(part: Part, name: str, values: np.ndarray, lo: int, task: Ta
         kept[ends] &= not part.delimited or name in PER_ROW
         return values[kept]
     following = values[ends]
-    if name == "obs" and "following" in part.recording.columns and len(ends):
-        column = part.recording.columns["following"]
+    if f"next_{name}" in part.recording.columns and len(ends):
+        column = part.recording.columns[f"next_{name}"]
         following = canonical(name, column.read(lo, lo + len(values))[ends], task)
         bad = np.zeros(len(values), bool)
         bad[ends] = ~all_true(np.isfinite(following))

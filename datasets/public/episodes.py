@@ -23,6 +23,7 @@ class Part:
     first: np.ndarray  # [episodes]: the first row of each
     last: np.ndarray  # [episodes]: the row that ends each
     timeout: np.ndarray  # [episodes] bool
+    clocked: int  # of them, ends at the limit that are not marked as time-outs
     rest: int  # rows after the last end
     broken: int  # episodes whose recording broke off
     left_out: list[str]  # why an episode is left out, a line each
@@ -61,10 +62,11 @@ def cut(recording: Recording, task: Task, ends: Ends, share: float = 1.0) -> Par
         raise ValueError(f"{where}: no episode ends in its {recording.length} rows")
     first = np.append(0, last[:-1] + 1)
     lengths = last - first + (not delimited)
-    faults = _faults(recording, task, ends, last, lengths, over)
+    faults = _faults(recording, task, ends, last, lengths, over) | _illegal(recording, task, last, delimited)
     if 2 * len(faults) >= len(last):
-        raise ValueError(next(iter(faults.values())))
-    timeout = (lengths == task.limit) | truncated[last] | np.isin(last, broken) | (ends == "limit")
+        raise ValueError(faults[min(faults)])
+    timeout = truncated[last] | np.isin(last, broken) | (ends == "limit")
+    clocked = (lengths == task.limit) & ~timeout & (task.roster.get("clock") != "env")
     sound = np.setdiff1d(np.arange(len(last)), list(faults))
     sound = sound[: round(share * len(sound))]
     if not len(sound):
@@ -74,10 +76,11 @@ def cut(recording: Recording, task: Task, ends: Ends, share: float = 1.0) -> Par
         delimited=delimited,
         first=first[sound],
         last=last[sound],
-        timeout=timeout[sound],
+        timeout=(timeout | clocked)[sound],
+        clocked=int(clocked[sound].sum()),
         rest=recording.length - 1 - int(last[-1]),
         broken=int(np.isin(last[sound], broken).sum()),
-        left_out=list(faults.values()),
+        left_out=[text for _, text in sorted(faults.items())],
     )
 
 
@@ -104,13 +107,35 @@ def _faults(
     for k in np.flatnonzero(lengths > task.limit):
         text = f"an episode of {lengths[k]} transitions, but {task.name} ends after {task.limit}{hint}"
         found[int(k)] = last[k], text
-    key = recording.columns["ends" if "ends" in recording.columns else "timeouts"].key
-    return {k: f"{recording.where}: {key}, row {row}: {text}" for k, (row, text) in sorted(found.items())}
+    key = next((recording.columns[name].key for name in ("ends", "timeouts") if name in recording.columns), "length")
+    return {k: f"{recording.where}: {key}, row {row}: {text}" for k, (row, text) in found.items()}
+
+
+def _illegal(recording: Recording, task: Task, last: np.ndarray, delimited: bool) -> dict[int, str]:
+    """The first action that `legal` forbids in an episode, by its number. A delimiter row has no action."""
+    if not task.discrete or not len(last):
+        return {}
+    found: dict[int, str] = {}
+    actions = recording.columns["actions"]
+    for lo, raw in slices(recording, recording.columns["legal"], int(last[-1]) + 1):
+        chosen = canonical("actions", actions.read(lo, lo + len(raw)), task)
+        known = chosen.clip(0, task.actions - 1)  # others are refused where they are converted
+        bad = ~np.take_along_axis(canonical("legal", raw, task), known[..., None], -1)[..., 0] & (known == chosen)
+        if delimited:
+            bad[last[(last >= lo) & (last < lo + len(raw))] - lo] = False
+        for row, agent in np.argwhere(bad):
+            text = f"agent {agent}'s action {chosen[row, agent]} is not legal"
+            found.setdefault(
+                int(np.searchsorted(last, lo + row)), f"{recording.where}: {actions.key}, row {lo + row}: {text}"
+            )
+    return found
 
 
 def _by_flags(recording: Recording, task: Task, over: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The rows that end episodes: flagged ones, and those after which a recording broke off; the latter alone."""
     flagged = np.flatnonzero(over)
+    if recording.whole:
+        return flagged, flagged[:0]
     seams, learnt = _seams(recording, task, flagged)
     broken = np.setdiff1d(seams, flagged)
     if learnt and 2 * len(broken) > len(flagged):  # so many that jumps do not tell

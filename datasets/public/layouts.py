@@ -34,8 +34,8 @@ VAULT = {
     "timeouts": "truncations",
 }
 HDF5 = {"obs": "o", "state": "s", "actions": "a", "rewards": "r", "ends": "d"}
-NPY = {"obs": "obs", "actions": "acs", "rewards": "rews", "ends": "dones", "following": "next_obs"}
-OPTIONAL = ("state", "legal", "timeouts", "following")
+NPY = {"obs": "obs", "actions": "acs", "rewards": "rews", "ends": "dones", "next_obs": "next_obs"}
+OPTIONAL = ("state", "legal", "timeouts", "next_obs")
 READ = {  # paths in a folder that belong to its layout: a copy, or what a file manager leaves there, does not
     "vault": r"metadata\.json|manifest\.(ocdbt|[0-9a-f]{16})|(.+/)?d/[0-9a-f]{32}|ocdbt\.process_[^/]+/.*",
     "npy": rf"seed_\d+_data/({'|'.join(NPY.values())}|states)_\d+\.npy",
@@ -59,6 +59,8 @@ class Recording:
     where: str
     length: int
     columns: dict[str, Column]
+    ends: str = "detect"  # the convention of its ends, where the layout has one
+    whole: bool = False  # its flags are all the ends there are; else its states show where it broke off
 
 
 def open_vault(path: Path) -> list[Recording]:
@@ -79,7 +81,7 @@ def open_vault(path: Path) -> list[Recording]:
     if len(counts := {store.shape[0] for store in stores.values()}) > 1 or 0 in counts:
         raise ValueError(f"{path}: its arrays have leading axes of {sorted(counts)} entries")
     return [
-        Recording(f"{path}", steps, {name: _array_column(path, VAULT[name], stores[name][b]) for name in stores})
+        Recording(f"{path}", steps, {name: array_column(path, VAULT[name], stores[name][b]) for name in stores})
         for b in range(stores["obs"].shape[0])
     ]
 
@@ -93,10 +95,10 @@ def open_hdf5(path: Path) -> list[Recording]:
         file = h5py.File(path, "r")
         found: dict[str, Any] = {n: file[key] for n, key in HDF5.items() if isinstance(file.get(key), h5py.Dataset)}
         present = [str(key) for key in file]  # h5py returns bytes for a damaged name
-        columns = {name: _array_column(path, HDF5[name], found[name]) for name in found}
+        columns = {name: array_column(path, HDF5[name], found[name]) for name in found}
         lengths = {HDF5[name]: len(array) for name, array in found.items()}
     _check_keys(path, HDF5, found, present)
-    return [Recording(str(path), _one_length(path, lengths), columns)]
+    return [Recording(str(path), one_length(path, lengths), columns)]
 
 
 def open_npy(path: Path, agents: int) -> list[Recording]:
@@ -118,10 +120,10 @@ def _npy_seed(folder: Path, agents: int) -> Recording:
     if (folder / "states_0.npy").exists():
         states = _npy_file(folder, "states_0.npy")
         lengths["states_0.npy"] = len(states)
-        columns["state"] = _array_column(folder, "states_0.npy", states)
+        columns["state"] = array_column(folder, "states_0.npy", states)
     else:
         columns["state"] = _stacked(folder, "obs_<i>.npy", parts["obs"], -1)
-    return Recording(str(folder), _one_length(folder, lengths), columns)
+    return Recording(str(folder), one_length(folder, lengths), columns)
 
 
 def _npy_file(folder: Path, name: str) -> np.ndarray:
@@ -145,8 +147,8 @@ def _stacked(folder: Path, key: str, parts: list[np.ndarray], axis: int) -> Colu
     return Column(key, shape, kinds.pop(), lambda lo, hi: join([np.array(part[lo:hi]) for part in parts], axis))
 
 
-def _array_column(path: Path, key: str, array: Any) -> Column:
-    """A column of an array or of a lazy view of one, whose slices tensorstore reads when they become an array."""
+def array_column(path: Path | str, key: str, array: Any) -> Column:
+    """A column of an array or of a lazy view of one, whose slices are read when they become an array."""
 
     def read(lo: int, hi: int) -> np.ndarray:
         with refuse_damaged(path, f"{key}, rows {lo} to {hi}: cannot be read"):
@@ -186,7 +188,8 @@ def _check_keys(path: Path, names: Mapping[str, str], found: Iterable[str], pres
             raise ValueError(f"{path}: key '{key}' is missing; it has {', '.join(sorted(present)) or 'none'}")
 
 
-def _one_length(path: Path, lengths: Mapping[str, int]) -> int:
+def one_length(path: Path, lengths: Mapping[str, int]) -> int:
+    """The one length of columns, by their keys in the file. Raises ValueError where they differ."""
     first, length = next(iter(lengths.items()))
     for key, other in lengths.items():
         if other != length:

@@ -25,7 +25,7 @@ from offmarl.datasets.public.episodes import cut_off
 from offmarl.datasets.public.layouts import Recording, files_read, open_hdf5, open_npy, open_vault
 from offmarl.datasets.public.sources import PublicTask, Source, sources
 
-FORMAT = 2
+FORMAT = 3
 DIFFERENCES = ("engine", "obs", "state")  # of a task, from the embedded one
 
 

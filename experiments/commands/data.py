@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offmarl.experiments.commands.cards import FROM, card_options, findings, source_of
+from offmarl.experiments.commands.imports import import_options, one_task
 from offmarl.experiments.commands.options import (
     examples,
     find_entries,
@@ -52,6 +53,7 @@ def data_options(parser: argparse.ArgumentParser) -> None:
     text = "the task of a file.npz: mamujoco/3hopper; or the file.py of a task of your own: its datasets"
     one.add_argument("--task", action="append", dest="task_file", default=[], help=text)
 
+    import_options(add)
     card_options(add)
     text = "record embedded datasets now, or a policy of your own"
     own = ("data record --tasks smac/3m --policy random --out random.npz", "random play")
@@ -131,12 +133,10 @@ def _faults(entries: "list[Release]") -> list[str]:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from offmarl.benchmarks import own
     from offmarl.datasets.catalogue import RECORDED
 
-    names = [name for name in args.task_file if not name.endswith(".py")]
-    if names or any(name.endswith(".npz") for name in args.what):
-        return _check_file(args.what, names or list(own.registry()))
+    if any(not name.endswith(".py") for name in args.task_file) or any(name.endswith(".npz") for name in args.what):
+        return _check_file(args.what, args.task_file)
     source = source_of(args)
     found = find_entries(args.what or None, source)
     entries = [e for e in found if args.what or e.card() or (source not in RECORDED and not e.data_missing())]
@@ -155,12 +155,9 @@ def _check(args: argparse.Namespace) -> int:
 
 def _check_file(files: list[str], names: list[str]) -> int:
     """Check files of arrays against the one task of these names."""
-    from offmarl.benchmarks.tasks import tasks
     from offmarl.datasets.dataset import read
 
-    if len(names) != 1:
-        raise UserError(f"{files[0]}: name the one task of the data, for example --task mamujoco/3hopper")
-    task = tasks()[check_name("task", names[0], tasks())]
+    task = one_task(names, files[0] if files else "data check")
     for name in files:
         try:
             facts = read(Path(name), task).statistics()

@@ -19,6 +19,7 @@ def episodes(task, lengths, seed=0):
             one["legal"] = rng.random((n + 1, task.agents, task.actions)) < 0.5
             one["legal"][..., 1] = True
             one["actions"] = rng.integers(task.actions, size=(n, task.agents))
+            np.put_along_axis(one["legal"][:-1], one["actions"][..., None], True, -1)
             one["rewards"][:] = one["rewards"][:, :1]
         else:
             one["actions"] = rng.uniform(-1, 1, (n, task.agents, task.actions)).astype(np.float32)

@@ -109,6 +109,21 @@ def test_a_truncation_before_or_at_a_delimiter_is_one_time_out(where, public_dat
     assert np.flatnonzero(data.timeout).tolist() == [last_rows(SIX)[2]]
 
 
+def test_episodes_with_illegal_actions_are_left_out_and_told(marines, forge, capsys):
+    story, last = walks(marines.task, forge, SIX), last_rows(SIX)
+    rows = forge.rows(story)
+    for row, agent in ((last[2], 1), (last[2] - 3, 2), (last[3] - 2, 0)):
+        rows["legal"][row, agent, rows["actions"][row, agent]] = False
+    data, card = marines(rows)
+    assert lengths_of(data) == [7, 12, 5, 11]
+    row, action = last[2] - 3, rows["actions"][last[2] - 3, 2]
+    assert f"actions, row {row}: agent 2's action {action} is not legal" in card["left_out"][0]
+    assert "smac/3m:good (og_marl): 2 episodes are left out, first" in capsys.readouterr().err
+    rows["legal"][last[0], 0] = rows["legal"][last[1], 0] = rows["legal"][last[4], 0] = False
+    with pytest.raises(ValueError, match=rf"row {last[0]}: agent 0's action \d is not legal; .* downloads it anew"):
+        marines(rows, quality="poor")
+
+
 def test_an_episode_cut_at_the_limit_is_a_time_out_and_counted_by_data_check(marines, forge, capsys):
     lengths = [marines.task.limit, 7, marines.task.limit, 9]
     data, card = marines(forge.rows(walks(marines.task, forge, lengths)))

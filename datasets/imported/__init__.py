@@ -1,0 +1,1 @@
+"""Data of the user's own: files and episodes brought beside a task's other datasets."""
