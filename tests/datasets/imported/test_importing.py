@@ -104,6 +104,7 @@ def to_minari(story, task):
     ).storage.data_path
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # minari asks for authors
 def test_every_road_ends_in_the_same_arrays(task, story, wanted, tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     columns = flat(story)

@@ -75,7 +75,7 @@ WRONG = {
     "a layout with names of its own": (["--keys", "obs"], "--keys obs: write pairs such as obs=observations"),
     "an unknown column": (["--keys", "reward=r"], "--keys reward=…: is none of obs, state"),
     "a key that is not there": (["--keys", "obs=x"], "mine.npz: has no 'x' (obs); it has a, cut, done, r, s, s2"),
-    "an unknown convention": (["--ends", "never"], "--ends 'never' is unknown"),
+    "an unknown convention": (["--ends", "never"], "unknown --ends 'never': "),
     "a name that is taken": (["random"], "lights/two:random: is there already, as "),
 }
 
