@@ -16,7 +16,7 @@ from offmarl.algorithms.parts.algorithm import OWN
 from offmarl.algorithms.parts.batch import Batch
 from offmarl.algorithms.parts.config import choice
 from offmarl.algorithms.parts.flow import to_actions
-from offmarl.algorithms.parts.recurrent import AgentGRU, Recurrent, Steps, mean_over
+from offmarl.algorithms.parts.recurrent import AgentGRU, Recurrent, Steps, chosen, mean_over
 from offmarl.algorithms.parts.recurrent import Config as RecurrentConfig
 
 
@@ -63,5 +63,4 @@ class BCRNN(Recurrent):
         out = self.along("policy", steps)
         if not self.spec.discrete:
             return mean_over(0.5 * (out - steps.actions).square().sum(-1), steps.taken)
-        likely = out.log_softmax(-1).gather(-1, steps.actions[..., None])[..., 0]
-        return mean_over(-likely, steps.taken)
+        return mean_over(-chosen(out.log_softmax(-1), steps.actions), steps.taken)

@@ -22,9 +22,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from offmarl.algorithms.parts.algorithm import Algorithm
-from offmarl.algorithms.parts.batch import Data, TaskSpec
+from offmarl.algorithms.parts.batch import Batch, Data, TaskSpec
 from offmarl.algorithms.parts.config import BaseConfig, size
-from offmarl.algorithms.parts.nets import AgentNet, Linear, keep_weights
+from offmarl.algorithms.parts.mixers import Monotonic
+from offmarl.algorithms.parts.nets import AgentNet, Linear, keep_weights, target_copy
 from offmarl.algorithms.parts.streams import SeedStreams
 
 
@@ -51,6 +52,15 @@ class Config(BaseConfig):
         if self.horizon < 2 or self.burn_in < 0:
             sizes = f"horizon={self.horizon} and burn_in={self.burn_in}"
             raise ValueError(f"{sizes}: a window has two rows or more, and no fewer than none before it")
+
+
+@dataclass(frozen=True)
+class ValueConfig(Config):
+    """Settings of the recurrent methods with a mixed value."""
+
+    mixer_width: int = size(32, tiny=8)
+    mixer_hidden: int = size(64, tiny=16)  # units of the networks that make the mixer's weights
+    target_period: int = 200  # updates between copies of the targets; 0: Polyak averaging
 
 
 class AgentGRU(AgentNet):
@@ -193,6 +203,54 @@ class Recurrent(Algorithm):
         gru = self.nets[net]
         assert isinstance(gru, AgentGRU)
         return gru.step(obs, memory)
+
+
+class RecurrentCritic(Recurrent):
+    """A recurrent method with a critic of each agent for all its actions, mixed monotonically (QMIX)."""
+
+    Config = ValueConfig
+
+    def build(self) -> None:
+        """The critic, the mixer and their targets."""
+        spec, config, streams = self.spec, self.config, self.init_streams
+        self.nets["critic"] = AgentGRU(streams, spec, config, spec.actions)
+        self.nets["mixer"] = Monotonic(streams, spec.agents, spec.state, config.mixer_width, (config.mixer_hidden,))
+        for name in ("critic", "mixer"):
+            self.nets[f"target_{name}"] = target_copy(self.nets[name])
+
+    def after_update(self) -> None:
+        """Copy the targets now and then, or Polyak averaging."""
+        if rate := self.step_variant():
+            self.move_targets(rate)
+
+    def step_variant(self) -> float:
+        """The rate of the targets in this update: 1 or 0 if they are copied, or the constant of Polyak averaging."""
+        if self.config.target_period:
+            return float(self.updates % self.config.target_period == 0)
+        return self.config.polyak
+
+    def td_error(self, steps: Steps, value: Tensor, following: Tensor) -> Tensor:
+        """Half the squared error of the team's values [S,B,T], given those of the rows that follow [S,B,T-1]: [S]."""
+        rewards, not_done = steps.rewards[:, :, :-1].mean(-1), 1.0 - steps.done[..., :-1]
+        error = value[..., :-1] - (rewards + self.config.discount * not_done * following)
+        return mean_over(0.5 * error.square(), steps.followed)
+
+    def team(self, net: str, values: Tensor, state: Tensor) -> Tensor:
+        """Values of agents [S,B,T,I] or [S,K,B,T,I], mixed by their states [S,B,T,G]."""
+        each = values if values.ndim == 5 else values[:, None]
+        return self.nets[net](each.flatten(2, 3), state.flatten(1, 2)).reshape(values.shape[:-1])
+
+    @torch.no_grad()
+    def mean_value(self, batch: Batch) -> Tensor:
+        """Of the team, along the windows from these transitions on."""
+        steps = self.windows.at(batch.number)
+        q = chosen(self.along("critic", steps), steps.actions)
+        return mean_over(self.team("mixer", q, steps.state), steps.taken)
+
+
+def chosen(values: Tensor, actions: Tensor) -> Tensor:
+    """The entries [...] of values [...,A] at actions [...]."""
+    return values.gather(-1, actions[..., None])[..., 0]
 
 
 def mean_over(values: Tensor, counts: Tensor) -> Tensor:

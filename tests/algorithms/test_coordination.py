@@ -30,6 +30,8 @@ SCALED = {
     "madiff_c": SMALL,
     "dof": SMALL,
     "bc_rnn": {"horizon": 2},
+    "maicq": {"horizon": 2},
+    "qmix_cql": {"horizon": 2, "cql_weight": 0.3},
 }
 CASES = [
     pytest.param(cls, space, id=f"{name}-{space}") for name, cls in registry().items() for space in sorted(cls.actions)

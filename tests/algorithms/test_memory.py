@@ -15,8 +15,8 @@ from offmarl.datasets.sampler import Sampler
 
 LENGTH, SKILL = 4, 0.75  # steps; the share of the data's turns that follow the cue
 SPEC = TaskSpec(agents=2, obs=3, state=3, actions=2, discrete=True)
-SCALED = {}
-CASES = {"bc_rnn": "bc"}
+SCALED = {"qmix_cql": {"cql_weight": 0.1}, "macql": {"cql_weight": 0.1}}  # weights made for returns of twenty
+CASES = {"bc_rnn": "bc", "maicq": "icq", "qmix_cql": "macql"}
 
 
 def see(cues, t):
