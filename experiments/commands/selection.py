@@ -113,7 +113,9 @@ def _offline(asked: "Request", found: list, records: list, results: Path) -> str
         answers.append((pool, record))
     judged = offline.judge(answers)
     name = f"{asked.suite}-{asked.source}-{asked.profile}-{asked.data_share!r}"
-    Store(results).write_measurement("trust", name, {"judged": [one._asdict() for one in judged]})
+    Store(results).write_measurement(
+        "trust", name, {"profile": asked.profile, "judged": [one._asdict() for one in judged]}
+    )
     return offline.markdown(judged, all(record["held_out"] for _, record in answers))
 
 
@@ -174,7 +176,7 @@ def _judge(args: argparse.Namespace) -> int:
     (pool,), entry = pools(records.values()), options.find_entries([args.dataset], asked.source)[0]
     folders = {run_id: store.runs / run_id for run_id in records}
     said = selectors.measure(folders, records, asked.data_share)["selectors"]
-    by = verdict.evidence(results, entry.task.family)
+    by = verdict.evidence(results, entry.task.family, asked.profile)
     text = verdict.markdown(pool, said, by, measures(entry, *entry.load()), folders, asked.suite)
     page = results / "reports" / "judge" / f"{args.dataset}-{asked.source}.md".replace("/", "-").replace(":", "-")
     page.parent.mkdir(parents=True, exist_ok=True)

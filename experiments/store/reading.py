@@ -8,8 +8,9 @@ from pathlib import Path
 from offmarl.experiments.store.store import Store
 from offmarl.reports.records import checksums
 from offmarl.reports.records.reader import stored_record
-from offmarl.reports.records.schema import Record, has_returns
+from offmarl.reports.records.schema import Record
 from offmarl.reports.records.schema import by_play as by_play
+from offmarl.reports.records.schema import has_returns as has_returns
 from offmarl.reports.records.schema import plays_of as plays_of
 
 

@@ -17,7 +17,7 @@ from offmarl.experiments.grid import jobs as grid
 from offmarl.experiments.grid.code import why_stale
 from offmarl.experiments.grid.jobs import Job, Request
 from offmarl.experiments.grid.suite import load_suite, suite_names
-from offmarl.experiments.store.reading import told
+from offmarl.experiments.store.reading import has_returns, told
 from offmarl.experiments.store.store import Record, Store
 from offmarl.experiments.studies.tuning import on_tuning_data, trials_of
 
@@ -32,8 +32,6 @@ def pool_jobs(asked: Request) -> list[Job]:
     suite = load_suite(asked.suite)
     if asked.source == TUNING:
         suite = on_tuning_data(suite, dict.fromkeys(tasks()[task].family for task in suite.qualities))
-    elif reasons := grid.unavailable_datasets(suite, asked.source):
-        suite = suite.model_copy(update={"groups": _without(suite.groups, reasons)})
     names = asked.tasks or [f"{task}:{quality}" for task, quality in suite.datasets]
     grid.select(suite.datasets, names)
     methods = asked.algorithms or [name for name in suite.algorithms if name in registry()]
@@ -42,19 +40,9 @@ def pool_jobs(asked: Request) -> list[Job]:
         if any(grid.acts_in(registry()[method], task) for task in suite.qualities):
             found += [job for _, jobs in trials_of(suite, method, replace(asked, tasks=names)) for job in jobs]
     if not found:
-        raise UserError("no pool: none of these methods acts in any of these datasets")
+        reasons = "; ".join(dict.fromkeys(grid.unavailable_datasets(suite, asked.source).values()))
+        raise UserError(f"no pool: {reasons or 'none of these methods acts in any of these datasets'}")
     return found
-
-
-def _without(groups: dict[str, dict[str, list[str]]], reasons: dict[str, str]) -> dict[str, dict[str, list[str]]]:
-    """Groups of datasets without those that are not available."""
-    kept = {
-        group: {task: [q for q in qualities if f"{task}:{q}" not in reasons] for task, qualities in own.items()}
-        for group, own in groups.items()
-    }
-    return {
-        group: {task: own for task, own in tasks.items() if own} for group, tasks in kept.items() if any(tasks.values())
-    }
 
 
 def pool_store(results: Path, source: str) -> Store:
@@ -90,9 +78,9 @@ def _gaps(jobs: Sequence[Job], trials: Mapping[str, Record]) -> list[str]:
 
 def finished(store: Store, jobs: Sequence[Job]) -> dict[str, Record]:
     """The finished runs of some jobs by today's code, in their order."""
-    stored = told(store)
-    runs = {run_id: stored[run_id] for job in jobs for run_id in job.run_ids() if run_id in stored}
-    return {run_id: record for run_id, record in runs.items() if record["status"] == "done" and not why_stale(record)}
+    sound = {k: own for k, own in told(store).items() if own["status"] == "done" and has_returns(own)}
+    runs = {run_id: sound[run_id] for job in jobs for run_id in job.run_ids() if run_id in sound}
+    return {run_id: record for run_id, record in runs.items() if not why_stale(record)}
 
 
 def on_one(dataset: str, profile: str, source: str) -> Request:
@@ -108,5 +96,5 @@ def on_one(dataset: str, profile: str, source: str) -> Request:
     check_name(f"quality of {task}", quality, sorted(q for t, q in catalogue(source) if t == task))
     suites = [name for name in suite_names() if (task, quality) in load_suite(name).datasets]
     if not suites:
-        raise UserError(f"{dataset}: is in no suite; a suite of yours, --suite my.yaml, can have it")
+        raise UserError(f"{dataset}: is in no suite; choose one that is: `offmarl data list`")
     return Request(suites[0], profile, source, tasks=[dataset], data_share=TRAINED)

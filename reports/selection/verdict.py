@@ -19,12 +19,13 @@ HELP = (
 )
 
 
-def evidence(results: Path, family: str) -> Judged | None:
-    """The trusted selector of a family with the least regret that `select --offline` has found; None without one."""
+def evidence(results: Path, family: str, profile: str) -> Judged | None:
+    """The trusted selector with the least regret in a family that `select --offline` found at a profile, if any."""
     found = []
     for path in sorted((results / "measurements" / "trust").glob("[!.]*.json")):
         try:
-            rows = json.loads(path.read_bytes())["judged"]
+            record = json.loads(path.read_bytes())
+            rows = record["judged"] if record["profile"] == profile else []
             found += [Judged(**row | {name: tuple(row[name]) for name in ("rho", "regret")}) for row in rows]
         except (OSError, ValueError, KeyError, TypeError):
             continue
@@ -64,7 +65,7 @@ def _verdict(pool: Pool, chosen: Policy | None, by: Judged | None, folders: Mapp
     folder, (low, high) = folders[chosen.run_id], by.regret[1:]
     lines = [
         f"**{escape(chosen.title)}**, seed {chosen.seed}, by {NAMES[by.selector]}.",
-        f"How sure: on {by.datasets} other datasets of the family its rank correlation with played returns was "
+        f"How sure: on {by.datasets} datasets of the family its rank correlation with played returns was "
         f"{by.rho[0]:.2f}, and what it chose stayed {by.regret[0]:.2f} [{low:.2f}, {high:.2f}] below the best, in "
         f"scores; a policy at random {by.random:.2f}.",
         f"The policy: `{folder / 'checkpoint.pt'}`; `offmarl watch {folder.name} --results {folder.parents[1]}` shows "

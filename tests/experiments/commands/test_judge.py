@@ -23,13 +23,13 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def trust(folder, family, regret):
+def trust(folder, family, regret, profile="smoke"):
     """What `select --offline` leaves: fitted Q evaluation was right on three datasets, or no better than chance."""
     row = {"family": family, "selector": "fitted_q", "datasets": 3, "policies": 60, "random": 0.4}
     row |= {"rho": [0.8, 0.7, 0.9], "regret": [0.1, 0.05, regret]}
     place = folder / "results" / "measurements" / "trust" / "pool.json"
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(json.dumps({"judged": [row]}))
+    place.write_text(json.dumps({"profile": profile, "judged": [row]}))
 
 
 def test_a_policy_is_chosen_by_what_is_trusted_in_its_family_and_by_nothing_else(folder, capsys):
@@ -39,8 +39,8 @@ def test_a_policy_is_chosen_by_what_is_trusted_in_its_family_and_by_nothing_else
     assert (folder / "results/reports/judge/lights-two-random-own.md").read_text() in text
     runs = [json.loads(path.read_text()) for path in folder.glob("results/judge/runs/*/run.json")]
     assert len(runs) == 4 and {run["protocol"]["data_share"] for run in runs} == {0.9}
-    for family, regret in (("mpe", 0.2), ("lights", 0.5)):
-        trust(folder, family, regret)
+    for family, regret, profile in (("mpe", 0.2, "smoke"), ("lights", 0.5, "smoke"), ("lights", 0.2, "quick")):
+        trust(folder, family, regret, profile)
         assert main(LINE.split()) == 0
         assert "Cannot tell" in capsys.readouterr().out
     trust(folder, "lights", 0.2)
