@@ -67,7 +67,7 @@ install_torch() {
         echo "the CPU build cannot be had; going on with the default one" >&2
 }
 
-set_up() { # $1: "" or "[test]"
+set_up() { # $1: "[games]", or "[test]", which has them too
     local stamp base
     stamp="$venv/set-up$1-$(cat "$home/requirements.lock" "$home/pyproject.toml" | cksum | tr ' ' '-')"
     works && [ -e "$stamp" ] && return
@@ -103,6 +103,6 @@ case "${1:-}" in
     "" | -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$script" ;;
     --test) set_up "[test]" && shift && check "$@" ;;
     validate) set_up "[test]" && exec "$venv/bin/offmarl" "$@" ;;
-    -*) set_up "" && exec "$venv/bin/offmarl" run "$@" ;;
-    *) set_up "" && exec "$venv/bin/offmarl" "$@" ;;
+    -*) set_up "[games]" && exec "$venv/bin/offmarl" run "$@" ;;
+    *) set_up "[games]" && exec "$venv/bin/offmarl" "$@" ;;
 esac

@@ -7,6 +7,7 @@ from importlib.metadata import requires, version
 
 import numpy as np
 
+from offmarl.benchmarks import own
 from offmarl.benchmarks.random_policy import uniform
 from offmarl.benchmarks.tasks import Task, adapter_module, make_env
 
@@ -20,6 +21,8 @@ def fingerprint(task: Task) -> dict[str, str]:
     `unlocked` names packages of another version than offmarl requires: simulators change between versions.
     """
     engine = task.simulator
+    if reason := own.missing(engine.packages):
+        return {"engine": engine.label, "missing": reason}
     facts = {"engine": engine.label, **{name: version(name) for name in engine.packages}}
     others = [name for name in engine.packages if _locked().get(name, facts[name]) != facts[name]]
     if others:
@@ -40,7 +43,7 @@ def fingerprint(task: Task) -> dict[str, str]:
 @cache
 def _locked() -> dict[str, str]:
     """The packages that offmarl requires in exactly one version, and that version."""
-    return dict(re.findall(r"^([\w.-]+)==([\w.]+)$", "\n".join(requires("offmarl") or []), re.MULTILINE))
+    return dict(re.findall(r"^([\w.-]+)==([\w.]+)(?: *;.*)?$", "\n".join(requires("offmarl") or []), re.MULTILINE))
 
 
 def reference(task: Task) -> dict[str, str]:

@@ -46,14 +46,14 @@ class Task:
 
 @dataclass(frozen=True)
 class UserTask(Task):
-    """A task of the user's own, whose `roster` holds its rules; with another `code` it is another task."""
+    """A task by a file in `own` or of the user's, whose `roster` holds its rules; with another `code` it is another."""
 
     code: str = ""
 
     @property
     def simulator(self) -> "Engine":
         """What its file makes."""
-        own_task = own.registry()[self.name]
+        own_task = own.find(self.name)
         return Engine(own_task.title, "own.pettingzoo:env_of", tuple(own_task.packages))
 
 
@@ -131,6 +131,7 @@ def tasks() -> dict[str, Task]:
 def _all_tasks(users: tuple[own.OwnTask, ...]) -> dict[str, Task]:
     entries = packaged(dict[str, TaskEntry], "offmarl.benchmarks", "tasks.yaml")
     ours = {name: Task(name, **entry.model_dump(exclude_unset=True)) for name, entry in entries.items()}
+    ours |= {name: _user_task(task) for name, task in own.house().items()}
     families = {task.family for task in ours.values()}
     for user in users:
         if user.family in families:
@@ -139,12 +140,13 @@ def _all_tasks(users: tuple[own.OwnTask, ...]) -> dict[str, Task]:
 
 
 def _user_task(user: own.OwnTask) -> UserTask:
-    """The task of a file, with the sizes that its simulator shows."""
-    adapter = adapter_module("own.pettingzoo")
+    """The task of a file, with the sizes that it states or that its simulator shows."""
+    sizes, rules = user.sizes or {}, {"reward": user.reward, "clock": user.clock}
     try:
-        env = adapter.envs(user, 1)
-        sizes, rules = own.sizes(env), {"reward": user.reward, "clock": user.clock, **getattr(env, "rules", {})}
-        env.close()
+        if not sizes:
+            env = adapter_module("own.pettingzoo").envs(user, 1)
+            sizes, rules = own.sizes(env), {**rules, **getattr(env, "rules", {})}
+            env.close()
     except Exception as error:
         told = str(error) if isinstance(error, own.TaskError) else f"cannot be made ({own.first_line(error)})"
         raise own.TaskError(f"{user.place}: {user.name}: {told}") from error
@@ -155,8 +157,10 @@ def _user_task(user: own.OwnTask) -> UserTask:
 
 def unavailable(task: Task) -> str:
     """Why the task's simulator cannot run here and what to do; empty where it can. Imports no simulator."""
-    presence = task.simulator.presence
-    return adapter_module(presence).missing(task.engine, task.short) if presence else ""
+    engine = task.simulator
+    if engine.presence:
+        return adapter_module(engine.presence).missing(task.engine, task.short)
+    return own.missing(engine.packages)
 
 
 def make_env(task: Task, seeds: int, episodes: int = 1) -> BatchEnv:

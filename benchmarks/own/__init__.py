@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +24,7 @@ from offmarl.benchmarks.source import sources, sum_of
 from offmarl.benchmarks.yaml_files import FileError, Strict, unknown, validated
 
 PATHS, GROUP = "OFFMARL_TASKS", "offmarl.tasks"
+FAMILIES = ("foraging", "warehouse")  # modules of this folder with tasks that come with offmarl
 HOOKS = ("make", "batch", "legal", "state", "won")
 WORD = r"[a-z0-9][A-Za-z0-9_-]*"
 
@@ -51,6 +53,7 @@ class OwnTask:
     packages: Sequence[str] = ()  # distributions whose versions decide the numbers
     datasets: Mapping[str, str] = {}  # quality to a file, from the folder of the task's file
     score: tuple[float, float] | None = None  # returns that count as 0 and 100, as a random and an expert policy's
+    sizes: Mapping[str, int] | None = None  # agents, obs, state, actions, discrete; None: asked of the environment
 
     def make(self) -> Any:
         """An environment: PettingZoo's ParallelEnv, or Gymnasium's with Tuple spaces."""
@@ -94,6 +97,16 @@ class OwnTask:
         return self.name.split("/")[0]
 
 
+class Sizes(Strict):
+    """The sizes of a task, as `Task` has them."""
+
+    agents: PositiveInt
+    obs: PositiveInt
+    state: PositiveInt
+    actions: PositiveInt
+    discrete: bool = True
+
+
 class Facts(Strict):
     """The facts of a task, for their check."""
 
@@ -106,6 +119,26 @@ class Facts(Strict):
     packages: Sequence[str]
     datasets: Mapping[Annotated[str, Field(pattern=f"^{WORD}$")], str]
     score: tuple[float, float] | None
+    sizes: Sizes | None
+
+
+@cache
+def house() -> dict[str, OwnTask]:
+    """The tasks of this folder, which come with offmarl and need packages of their own, by name."""
+    modules = (import_module(f"{__name__}.{name}") for name in FAMILIES)
+    tasks = [kind("", Path(module.__file__ or "")) for module in modules for kind in _kinds(module)]
+    return {task.name: task for task in tasks}
+
+
+def find(name: str) -> OwnTask:
+    """A task of this folder or of the user's own."""
+    return house().get(name) or registry()[name]
+
+
+def missing(packages: Sequence[str]) -> str:
+    """Which of some packages are not installed, and what installs them; empty where all are."""
+    absent = [name for name in packages if not _installed(name)]
+    return f"needs {', '.join(absent)}: pip install {' '.join(absent)}" if absent else ""
 
 
 @cache
@@ -117,8 +150,7 @@ def registry() -> dict[str, OwnTask]:
     """
     found: dict[str, OwnTask] = {}
     for place, module in _modules():
-        kinds = [item for item in vars(module).values() if _is_task(item, module)]
-        if not kinds:
+        if not (kinds := _kinds(module)):
             raise TaskError(f"{place}: has no subclass of OwnTask with a name")
         for kind in kinds:
             task = kind(place, Path(module.__file__ or ""))
@@ -150,17 +182,21 @@ def _check(place: str, task: OwnTask) -> None:
         raise TaskError(f"{place}: {task.name}: write either make() or batch(lanes)")
     if task.batched and (task.reward, task.clock, task.fresh) != ("apart", "limit", False):
         raise TaskError(f"{place}: {task.name}: batch() itself decides: leave out reward, clock and fresh")
-    for package in task.packages:
-        try:
-            version(package)
-        except PackageNotFoundError:
-            raise TaskError(f"{place}: needs the package {package}: pip install {package}") from None
+    if reason := missing(task.packages):
+        raise TaskError(f"{place}: {reason}")
 
 
-def _is_task(item: object, module: ModuleType) -> bool:
-    """Whether `item` is a task that this module defines: a subclass of OwnTask with a name."""
-    own = isinstance(item, type) and issubclass(item, OwnTask) and item.__module__ == module.__name__
-    return own and getattr(item, "name", None) is not None
+def _installed(package: str) -> bool:
+    try:
+        return bool(version(package))
+    except PackageNotFoundError:
+        return False
+
+
+def _kinds(module: ModuleType) -> list[type[OwnTask]]:
+    """The tasks that a module defines: subclasses of OwnTask with a name."""
+    classes = (item for item in vars(module).values() if isinstance(item, type) and issubclass(item, OwnTask))
+    return [item for item in classes if item.__module__ == module.__name__ and hasattr(item, "name")]
 
 
 def _modules() -> Iterator[tuple[str, ModuleType]]:

@@ -2,12 +2,13 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from offmarl.benchmarks.env import BatchEnv, View
+from offmarl.benchmarks.own import sizes
 from offmarl.benchmarks.random_policy import uniform
 from offmarl.benchmarks.tasks import Task, make_env
 
@@ -37,7 +38,7 @@ def examine(task: Task) -> Iterator[tuple[bool, str, list[Episode]]]:
         began = time.perf_counter()
         episodes = play(task, several, SEEDS)
         speed = sum(episode.length for episode in episodes) / (time.perf_counter() - began)
-        yield True, _sizes(task), episodes
+        yield *_sizes(task, sizes(several)), episodes
         again = play(task, several, SEEDS)
         yield *_same("the same seed gives the same episode", episodes, again), again
         alone = [play(task, one, SEEDS[k : k + 1])[0] for k in (1, 0)]
@@ -80,12 +81,15 @@ def _lane(view: View, e: int) -> View:
     return View(*(None if part is None else part[e : e + 1] for part in view))
 
 
-def _sizes(task: Task) -> str:
+def _sizes(task: Task, shown: Mapping[str, int]) -> tuple[bool, str]:
+    """The sizes in words, and whether those that a file states are what its environment shows."""
     kind = "actions" if task.discrete else "numbers an action"
-    seen = {agent: rule for agent, rule in task.roster.items() if agent not in ("reward", "clock")}
     text = f"{task.agents} agents, {task.obs} observed numbers, {task.actions} {kind}, a state of {task.state}"
+    if any(getattr(task, key) != size for key, size in shown.items()):
+        return False, f"{text}, but its environment shows {shown}"
+    seen = {agent: rule for agent, rule in task.roster.items() if agent not in ("reward", "clock")}
     unlike = len(set(seen.values())) > 1
-    return text + (f"; padded: {', '.join(f'{agent} {rule}' for agent, rule in seen.items())}" if unlike else "")
+    return True, text + (f"; padded: {', '.join(f'{agent} {rule}' for agent, rule in seen.items())}" if unlike else "")
 
 
 def _same(text: str, some: Sequence[Episode], others: Sequence[Episode]) -> tuple[bool, str]:

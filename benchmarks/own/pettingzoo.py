@@ -21,7 +21,7 @@ from gymnasium import spaces
 from gymnasium.spaces.utils import flatdim, flatten
 
 from offmarl.benchmarks.env import BatchEnv, Step, View
-from offmarl.benchmarks.own import OwnTask, TaskError, first_line, registry
+from offmarl.benchmarks.own import OwnTask, TaskError, find, first_line
 from offmarl.benchmarks.tasks import Task
 
 LARGEST_OBS = 20_000  # numbers: what is larger is an image, and methods here have no convolutions
@@ -30,8 +30,8 @@ MASK = "action_mask"
 
 
 def env_of(task: Task, lanes: int) -> BatchEnv:
-    """So many lanes of a task of the user's own."""
-    return envs(registry()[task.name], lanes)
+    """So many lanes of a task by a file."""
+    return envs(find(task.name), lanes)
 
 
 def envs(user: OwnTask, lanes: int) -> BatchEnv:
@@ -97,7 +97,7 @@ class Lane:
             raise TaskError("some agents act in discrete, others in continuous spaces; methods need one kind")
         self.discrete = self.agents[0].discrete
         self.size, self.actions = (max(getattr(a, key) for a in self.agents) for key in ("size", "width"))
-        self.over, self.timeout, self.won, self.t = True, False, None, 0
+        self.over, self.timeout, self.won, self.t, self.begun = True, False, None, 0, False
         self.state = np.zeros(0)
 
     def _make(self) -> None:
@@ -106,9 +106,10 @@ class Lane:
 
     def reset(self, seed: int) -> View:
         """A new episode."""
-        if self.user.fresh and self.t:
+        if self.user.fresh and self.begun:
             self.env.close()
             self._make()
+        self.begun = True
         obs, infos = self.env.reset(seed=seed)
         self.over, self.timeout, self.won, self.t = False, False, None, 0
         self.has_state = self._has_state()

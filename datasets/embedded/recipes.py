@@ -16,19 +16,26 @@ from typing import Annotated, Any, Literal
 from offmarl.benchmarks.env import Behaviour, cache_dir
 from offmarl.benchmarks.fingerprint import fingerprint
 from offmarl.benchmarks.smax.units import UNITS
-from offmarl.benchmarks.tasks import make_env, tasks
+from offmarl.benchmarks.tasks import UserTask, make_env, tasks, unavailable
 from offmarl.benchmarks.yaml_files import Pair, Strict, known_name, packaged
 from offmarl.datasets import Quality
 from offmarl.datasets.cache import Entry, Progress, no_progress, write
 from offmarl.datasets.dataset import Dataset, join
 from offmarl.datasets.embedded import actors as behaviours
 from offmarl.datasets.embedded.controllers import controller
+from offmarl.datasets.embedded.foraging import Foragers
 from offmarl.datasets.embedded.mujoco_policies import Pilot
 from offmarl.datasets.embedded.record import record
 from offmarl.datasets.embedded.tactics import Tactic
+from offmarl.datasets.embedded.warehouse import Robots
 
 LANES = 64  # episodes recorded at once; quick evaluations use as many, so a simulator compiles once for both
-SCRIPTED = {"smac": Tactic, "mpe": controller}  # makes behaviours from a recipe's entry, by family
+SCRIPTED = {
+    "smac": Tactic,
+    "mpe": controller,
+    "lbf": Foragers,
+    "rware": Robots,
+}  # makes behaviours from a recipe's entry, by family
 TRAINED = {"smax": behaviours.Actor, "mujoco": Pilot}  # makes behaviours from committed weights, by simulator
 FORMAT = 2
 FILES = {"embedded": "recipes.yaml", "tuning": "tuning.yaml"}  # by source
@@ -47,7 +54,7 @@ class Training(Strict):
 class Team(Strict):
     """Where the episodes of a dataset come from: trained or scripted behaviours, or a mix of other datasets."""
 
-    target: Pair
+    target: Pair | None = None
     episodes: int | None = None  # instead of the task's
     behaviours: Literal["trained"] | list[dict[str, Any]] | None = None
     mix: dict[Quality, float] | None = None
@@ -66,9 +73,8 @@ class TaskRecipes(Strict):
 
 @dataclass(frozen=True)
 class Recipe(Entry):
-    """How one dataset is made; `target` is the return of the real dataset that it imitates."""
+    """How one dataset is made; `target` is the return of the real dataset that it imitates, if there is one."""
 
-    target: tuple[float, float]
     episodes: int
     epsilon: float
     behaviours: Any  # "trained", or keyword arguments of scripted ones; None for a mix
@@ -96,6 +102,7 @@ class Recipe(Entry):
         """Eight hex digits of what decides the content; FORMAT is the version of the code."""
         facts = [FORMAT, self.lanes, self.episodes, self.epsilon, self.behaviours, self.task.roster, self.task.limit]
         facts += [dataclasses.astuple(UNITS[name]) for name in sorted(UNITS) if name in json.dumps(self.task.roster)]
+        facts += [self.task.code] if isinstance(self.task, UserTask) else []
         facts += [self.mix, *(self.sibling(quality).key() for quality in self.mix or ())]
         digest = hashlib.sha256(json.dumps([*facts, self.seed()], sort_keys=True).encode())
         digest.update(json.dumps(fingerprint(self.task), sort_keys=True).encode())
@@ -129,16 +136,20 @@ class Recipe(Entry):
         row = 4 * (task.agents * task.obs + task.state) + task.agents * (4 * task.actions + 12) + 14
         return self.work * (task.limit + 1) * row
 
+    def unavailable(self) -> str:
+        """Which packages of its simulator are missing."""
+        return unavailable(self.task)
+
     def state(self) -> str:
         """How it will be made."""
-        return "joined on first use" if self.mix else "recorded on first use"
+        return self.unavailable() or ("joined on first use" if self.mix else "recorded on first use")
 
     def make(self, progress: Progress = no_progress) -> dict[str, Any]:
         """Record the dataset, or join it from others, and write it into the cache; returns its card."""
         facts = {
             "source": self.source,
-            "published_mean": self.target[0],
-            "published_std": self.target[1],
+            "published_mean": self.target and self.target[0],
+            "published_std": self.target and self.target[1],
             "epsilon": self.epsilon,
             "behaviours": self.mix or self.behaviours,
             "engine": fingerprint(self.task),
@@ -171,7 +182,7 @@ def _catalogue(source: str) -> dict[tuple[str, str], Recipe]:
         (name, quality): Recipe(
             task=tasks()[name],
             quality=quality,
-            target=(team.target[0], team.target[1]),
+            target=team.target and (team.target[0], team.target[1]),
             mix=team.mix,
             episodes=team.episodes or entry.episodes,
             epsilon=entry.epsilon,

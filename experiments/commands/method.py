@@ -50,8 +50,9 @@ def validate_options(parser: argparse.ArgumentParser) -> None:
         ("validate my_method.py", "a file"),
         ("validate mac_flow", "a method by name"),
         ("validate my_task.py", "a task, and its data"),
+        ("validate rware/tiny-2ag", "a task that comes with offmarl as a file"),
     )
-    parser.add_argument("name", help="a method's file or name, or a task's file")
+    parser.add_argument("name", help="a file or name of a method or of a task")
     parser.add_argument("--keep", type=Path, help="keep the smoke run in this results directory (default: delete it)")
     parser.set_defaults(command=_validate)
 
@@ -84,9 +85,12 @@ def _new(args: argparse.Namespace) -> int:
 def _validate(args: argparse.Namespace) -> int:
     from offmarl import algorithms
     from offmarl.algorithms import registry
+    from offmarl.benchmarks.own import house
 
+    if args.name in house():
+        return _validate_tasks([args.name])
     if args.name.endswith(".py") and "OwnTask" in _text_of(args.name):
-        return _validate_tasks(args.name)
+        return _validate_tasks(_registered(args.name))
     if find_spec("pytest") is None:
         raise UserError("validate: pytest is missing; install it with: pip install 'offmarl[test]'")
     is_file, before = args.name.endswith(".py"), set(registry())
@@ -111,15 +115,22 @@ def _text_of(file: str) -> str:
         return ""
 
 
-def _validate_tasks(file: str) -> int:
-    """Examine the tasks of a file and their data, and print a line for each finding; 1 where one is not sound."""
+def _registered(file: str) -> list[str]:
+    """The tasks of a file."""
     from offmarl.benchmarks import own
-    from offmarl.benchmarks.tasks import tasks
 
     register_files(own, [file])
+    return [name for name, task in own.registry().items() if task.file == Path(file).resolve()]
+
+
+def _validate_tasks(names: list[str]) -> int:
+    """Examine tasks and their data, and print a line for each finding; 1 where one is not sound."""
+    from offmarl.benchmarks.own import find
+    from offmarl.benchmarks.tasks import tasks
+
     wrong = 0
-    for name in [name for name, task in own.registry().items() if task.file == Path(file).resolve()]:
-        print(f"{own.registry()[name].title} ({name})")
+    for name in names:
+        print(f"{find(name).title} ({name})")
         for sound, text in _task_findings(tasks()[name]):
             print(f"{'✓' if sound else '✗'} {text}")
             wrong += not sound

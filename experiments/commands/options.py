@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from offmarl.experiments.grid.jobs import Job, Request
 
 VARIANT = "paper, released, tuned, or several: released+tuned (default: the profile's)"
-SUITES = "smac, continuous, om2p, all of them, or the family of tasks of your own, or a file.yaml"
+SUITES = "smac, continuous, om2p, coordination, all of them, or the family of tasks of your own, or a file.yaml"
 SOURCES = "where data and simulator come from: embedded (default), og_marl, omiga, omar: public data, or own"
 MOST_SEEDS = 10_000  # of a command
 

@@ -13,14 +13,15 @@ from offmarl.datasets.cache import replacing
 from offmarl.datasets.catalogue import SOURCES, catalogue
 from offmarl.datasets.embedded import recipes
 
-# Of the keys of all embedded datasets, without simulators' versions.
+# Of the keys of the papers' embedded datasets, without simulators' versions.
 KEYS = "db63470a36ea44896459390138311978438b64d76e1dcb26890b778e99c4661e"
 
 
 def test_keys_are_those_of_existing_caches(monkeypatch):
     """A change here makes every user record everything anew."""
     monkeypatch.setattr(recipes, "fingerprint", lambda task: {})
-    keys = {":".join(name): recipe.key() for name, recipe in recipes.catalogue().items()}
+    papers = {name: recipe for name, recipe in recipes.catalogue().items() if recipe.task.engine != "own"}
+    keys = {":".join(name): recipe.key() for name, recipe in papers.items()}
     assert hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest() == KEYS
 
 

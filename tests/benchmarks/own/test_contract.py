@@ -53,7 +53,6 @@ def findings(monkeypatch):
         user = type("Trapped", (OwnTask,), facts)("trap.py")
         task = tasks.UserTask("trap/one", "trap", **sizes(envs(user, 1)), limit=user.limit, engine="own")
         monkeypatch.setattr(own, "registry", lambda: {"trap/one": user})
-        monkeypatch.setattr("offmarl.benchmarks.own.pettingzoo.registry", own.registry)
         return [text for sound, text, _ in contract.examine(task) if not sound]
 
     return examine
