@@ -25,6 +25,7 @@ from offmarl.experiments.training.method import spec_of
 from offmarl.experiments.training.policy import load_policy
 
 BEST, TOGETHER, LANES = 0.1, 16, 4096  # share of episodes by return; policies of one fit; rows of one call
+SMALL = 200  # inputs of a joint critic, at most
 MOST = {"fit": 20_000, "compare": 5_000}  # transitions that are looked at, of whole episodes
 
 
@@ -108,11 +109,17 @@ def own_value(policy: Algorithm, data: Data) -> float | None:
 
 
 def fitted_values(policies: Mapping[str, Algorithm], data: Data, task: Task) -> dict[str, float | None]:
-    """Fitted Q evaluation of every policy."""
+    """Fitted Q evaluation of every policy, None for one that acts by its memory.
+
+    By a joint critic where the team's observation is small, as one agent's own says little of a shared reward; else by
+    the mean of the agents' values.
+    """
+    spec = spec_of(task)
+    joint = spec.agents * (spec.obs + spec.actions) <= SMALL
     own = {run_id: choices(policy, data.obs, data.legal) for run_id, policy in policies.items()}
     known = {run_id: actions for run_id, actions in own.items() if actions is not None}
     names, values = list(known), []
     for k in range(0, len(names), TOGETHER):
         together = torch.stack([known[name] for name in names[k : k + TOGETHER]])
-        values += fitted_q(data, together, spec_of(task), Settings()).tolist()
+        values += fitted_q(data, together, spec, Settings(joint=joint)).tolist()
     return {**dict.fromkeys(own), **dict(zip(names, values))}

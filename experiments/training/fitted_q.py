@@ -22,11 +22,11 @@ from offmarl.algorithms.parts.streams import SeedStreams
 class Settings:
     """How a critic is fitted."""
 
-    steps: int = 1000  # updates
-    batch: int = 128  # transitions
+    steps: int = 1500  # updates
+    batch: int = 256  # transitions
     hidden: tuple[int, ...] = (64, 64)
     rate: float = 1e-3  # of Adam, falling linearly to a tenth
-    polyak: float = 0.02
+    polyak: float = 0.1
     discount: float = 0.99
     joint: bool = False  # one critic of the joint observation and action, for small tasks; else the mean of agents'
 
