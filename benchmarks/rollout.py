@@ -3,7 +3,7 @@
 from collections.abc import Generator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -38,15 +38,6 @@ class Episodes:
     lengths: list[int]
 
 
-class Wave(NamedTuple):
-    """Episodes that are played at once."""
-
-    starts: np.ndarray  # [lanes] the seeds of the environments
-    numbers: np.ndarray  # [lanes] of the episodes
-    total: int  # episodes of each seed, for which a policy draws whichever of them are played
-    asked: np.ndarray  # [S,E] the lanes of every seed that still need actions, and some to fill up
-
-
 def lane_seeds(seeds: list[int], episodes: int, first: int = 0) -> np.ndarray:
     """Environment seeds [S * E] of the episodes from `first` on: the same for every method and evaluation."""
     found = np.array(seeds)[:, None] * 100_003 + np.arange(first, first + episodes) + 500_000_003
@@ -77,9 +68,7 @@ def waves(
     wanted = lanes if episodes is None else episodes
     played: list[list[Episodes]] = [[] for _ in seeds]
     while min(map(len, played)) < wanted:
-        asked = np.arange(env.lanes).reshape(len(seeds), -1)
-        wave = Wave(lane_seeds(seeds, lanes, count * lanes), asked.ravel() % lanes, lanes, asked)
-        outcome, void = _wave(policy, env, wave, device)
+        outcome, void = _wave(policy, env, lane_seeds(seeds, lanes, count * lanes), len(seeds), device)
         for lane in np.flatnonzero(~void):
             played[lane // lanes].append(outcome[lane])
         count, broken = count + 1, broken + int(void.sum())
@@ -90,29 +79,18 @@ def waves(
     return [_joined(own[:wanted]) for own in played]
 
 
-def again(
-    policy: Policy, env: BatchEnv, seeds: list[int], chosen: np.ndarray, total: int, device: torch.device | str = "cpu"
-) -> list[Episodes]:
-    """Play some of the `total` episodes of a first wave again; [S * E] outcomes of one episode.
-
-    They are the same episodes if the policy draws as it did then. `chosen`: [S,E], a lane of the environment each.
-    """
-    S, few = chosen.shape
-    starts = np.take_along_axis(lane_seeds(seeds, total).reshape(S, total), chosen, 1)
-    asked = np.arange(S)[:, None] * few + np.arange(-(-few // ASKED) * ASKED) % few
-    return _wave(policy, env, Wave(starts.ravel(), chosen.ravel(), total, asked), device)[0]
-
-
-def _wave(policy: Policy, env: BatchEnv, wave: Wave, device: torch.device | str) -> tuple[list[Episodes], np.ndarray]:
+def _wave(
+    policy: Policy, env: BatchEnv, starts: np.ndarray, S: int, device: torch.device | str
+) -> tuple[list[Episodes], np.ndarray]:
     """One episode in every lane, and which of them crashed [S * E]."""
-    view, memory, can_win, actions = env.reset(wave.starts), None, False, None
+    view, memory, can_win, actions = env.reset(starts), None, False, None
     total, length = np.zeros(env.lanes), np.zeros(env.lanes, int)
     won, over, void = (np.zeros(env.lanes, bool) for _ in range(3))
-    asked = wave.asked
+    asked = np.arange(env.lanes).reshape(S, -1)  # the lanes of every seed that still need actions, and some to fill up
     while not over.all():
         obs = torch.from_numpy(view.obs[asked]).to(device)
         legal = None if view.legal is None else torch.from_numpy(view.legal[asked]).to(device)
-        with policy.acting_for(torch.from_numpy(wave.numbers[asked]).to(device), wave.total):
+        with policy.acting_for(torch.from_numpy(asked % (env.lanes // S)).to(device), env.lanes // S):
             chosen, memory = policy.act(obs, legal, memory)
         # NaN from the networks of one seed must not stop the simulator of the others.
         chosen = chosen.nan_to_num().cpu().numpy()

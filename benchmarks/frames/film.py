@@ -6,7 +6,8 @@ that nothing is paid where nobody watches; an adapter that has both functions it
 Shapes: E lanes, T actions, K bodies, C columns, I agents, A actions of one agent.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol
@@ -60,20 +61,26 @@ class Watched(BatchEnv, Protocol):
         ...
 
 
-class NoPictures(ValueError):
-    """A task that cannot be watched."""
-
-
 def watched(task: Task, lanes: int) -> Watched:
-    """The task's environment, to be watched. Raises NoPictures for one that has none."""
-    if name := WATCHED.get(task.engine):
-        return import_module(f"offmarl.benchmarks.frames.{name}").Watched(task, lanes)
-    if task.engine not in ENGINES:  # the user's own
-        env: Any = make_env(task, 1, lanes)
-        if hasattr(env, "scene") and hasattr(env, "frame"):
+    """The task's environment, to be watched. Raises ValueError for one that has no pictures."""
+    if task.engine in WATCHED or task.engine not in ENGINES:  # the user's own may have pictures
+        env: Any = watched_or_not(task, 1, lanes)
+        if is_watched(env):
             return env
         env.close()
-    raise NoPictures(f"{task.name}: {task.engine} has no pictures")
+    raise ValueError(f"{task.name}: {task.engine} has no pictures")
+
+
+def watched_or_not(task: Task, seeds: int, episodes: int) -> BatchEnv:
+    """The task's environment as `make_env` makes it, with pictures where it has any."""
+    if name := WATCHED.get(task.engine):
+        return import_module(f"offmarl.benchmarks.frames.{name}").Watched(task, seeds * episodes)
+    return make_env(task, seeds, episodes)
+
+
+def is_watched(env: BatchEnv) -> bool:
+    """Whether an adapter has pictures."""
+    return hasattr(env, "scene") and hasattr(env, "frame")
 
 
 @dataclass
@@ -93,33 +100,50 @@ class Take:
 
 
 class Film:
-    """A watched environment, which films `episodes` as they are numbered by lane and wave; a `BatchEnv`."""
+    """A watched environment, which films `episodes` as they are numbered by lane and wave, or all; a `BatchEnv`.
 
-    def __init__(self, env: Watched, episodes: Collection[int]):
-        self.env, self.lanes, self.wanted, self.waves = env, env.lanes, set(episodes), 0
+    A `careful` one that fails with pictures lets the episodes go on without them, and has the `fault`.
+    """
+
+    def __init__(self, env: Any, episodes: Collection[int] | None = None, careful: bool = False):
+        self.env, self.lanes, self.waves, self.careful = env, env.lanes, 0, careful
+        self.fault: Exception | None = None
+        self.wanted = None if episodes is None else set(episodes)
         self.takes: dict[int, Take] = {}  # by episode
 
     def reset(self, seeds: np.ndarray) -> View:
         """Start an episode in every lane."""
         view = self.env.reset(seeds)
         numbers = {lane: self.waves * self.lanes + lane for lane in range(self.lanes)}
-        self.rolling = {lane: n for lane, n in numbers.items() if n in self.wanted}
-        self.takes |= {n: Take(self.env.scene(lane), [self.env.frame(lane)]) for lane, n in self.rolling.items()}
+        self.rolling = {lane: n for lane, n in numbers.items() if self.wanted is None or n in self.wanted}
+        with self._caring():
+            self.takes |= {n: Take(self.env.scene(lane), [self.env.frame(lane)]) for lane, n in self.rolling.items()}
         self.waves += 1
         return view
 
     def step(self, actions: np.ndarray) -> Step:
         """Advance every episode by one joint action."""
         step = self.env.step(actions)
-        for lane, number in list(self.rolling.items()):
-            take = self.takes[number]
-            take.frames.append(self.env.frame(lane))
-            take.actions.append(np.array(actions[lane]))
-            take.rewards.append(float(np.mean(step.reward[lane])))
-            if step.done[lane]:
-                take.end = _end(step, lane)
-                del self.rolling[lane]
+        with self._caring():
+            for lane, number in list(self.rolling.items()):
+                take = self.takes[number]
+                take.frames.append(self.env.frame(lane))
+                take.actions.append(np.array(actions[lane]))
+                take.rewards.append(float(np.mean(step.reward[lane])))
+                if step.done[lane]:
+                    take.end = _end(step, lane)
+                    del self.rolling[lane]
         return step
+
+    @contextmanager
+    def _caring(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if not self.careful:
+                raise
+            self.fault, self.wanted = error, set()
+            self.takes, self.rolling = {}, {}
 
     def close(self) -> None:
         """Release the simulator."""

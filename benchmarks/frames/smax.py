@@ -19,8 +19,6 @@ LOOPS = 8  # of the game in an action
 MOVES = ["none", "stop", "north", "south", "east", "west"]
 # `fires`: whether it struck in the last action; `target`: the body that it was ordered to attack, or NOBODY.
 COLUMNS = {"x": 0.02, "y": 0.02, "health": 0.1, "shield": 0.1, "target": 1.0, "fires": 1.0}
-FIELDS = ["unit_types", "unit_positions", "unit_health", "unit_shield", "unit_alive", "unit_weapon_cooldowns"]
-FIELDS += ["prev_attack_actions", "step"]
 
 
 class Watched(SmaxEnv):
@@ -34,7 +32,7 @@ class Watched(SmaxEnv):
     def reset(self, seeds: np.ndarray) -> Any:
         """As the adapter's."""
         view = super().reset(seeds)
-        self._show(self._lane, self._battles)
+        self._shown, self._frames = (self._lane.copy(), self._battles), None
         return view
 
     def step(self, actions: np.ndarray) -> Any:
@@ -43,20 +41,21 @@ class Watched(SmaxEnv):
         return super().step(actions)
 
     def _compact(self) -> None:
-        self._show(self._before, self._battles)  # those that have just ended are still there
+        self._shown, self._frames = (self._before, list(self._battles)), None  # those that have just ended are there
         super()._compact()
 
-    def _show(self, lanes: np.ndarray, battles: list[Any]) -> None:
-        """Keep SMAX's state of all battles, the fields of their units [slots,K], and which slot a lane has."""
-        self._slot = {int(lane): slot for slot, lane in enumerate(lanes)}
-        states = [vars(battle[1].battle.state) for battle in battles]
-        self._states = {name: np.concatenate([np.asarray(state[name]) for state in states]) for name in FIELDS}
+    def _state(self, name: str) -> np.ndarray:
+        """A field of SMAX's state of the units of all battles [slots,K]."""
+        return np.concatenate([np.asarray(getattr(battle[1].battle.state, name)) for battle in self._shown[1]])
+
+    def _slot(self, lane: int) -> int:
+        return int(np.flatnonzero(self._shown[0] == lane)[0])
 
     def scene(self, lane: int) -> Scene:
         """The units, the allies first."""
         types, n = self.battle.unit_type_names, self.task.agents
         bodies = []
-        for k, kind in enumerate(self._states["unit_types"][self._slot[lane]]):
+        for k, kind in enumerate(self._state("unit_types")[self._slot(lane)]):
             unit, own = UNITS[types[kind]], k < n
             sight = unit.sight if self.task.family == "smacv2" else SIGHT_V1
             facts = (unit.radius, unit.health, unit.shield, sight)
@@ -65,18 +64,19 @@ class Watched(SmaxEnv):
 
     def frame(self, lane: int) -> np.ndarray:
         """Where the units are and what they do: [K,6]."""
-        state = {name: values[self._slot[lane]] for name, values in self._states.items()}
-        kind, shield, me, n = (
-            state["unit_types"],
-            state["unit_shield"],
-            np.arange(self.battle.num_agents),
-            self.task.agents,
-        )
-        order = state["prev_attack_actions"] - self.battle.num_movement_actions
+        if self._frames is None:
+            self._frames = self._pictures()
+        return self._frames[self._slot(lane)]
+
+    def _pictures(self) -> np.ndarray:
+        """The frames of all battles: [slots,K,6] float32."""
+        kind, shield, n = self._state("unit_types"), self._state("unit_shield"), self.task.agents
+        me, order = np.arange(kind.shape[1]), self._state("prev_attack_actions") - self.battle.num_movement_actions
         target = np.where(order < 0, me, np.where(me < n, n + order, n - 1 - order))  # as `Battle._targets`
-        mute = (target == me) | (state["step"] == 0) | self.heals[kind]
-        since = self.reload[kind] - state["unit_weapon_cooldowns"]  # seconds, less the jitter of a cooldown
+        mute = (target == me) | (self._state("step") == 0)[:, None] | self.heals[kind]
+        since = self.reload[kind] - self._state("unit_weapon_cooldowns")  # seconds, less the jitter of a cooldown
         fires = ~mute & (since < LOOPS / GAME_LOOPS_PER_SECOND)
-        aims = np.where(mute | ~(state["unit_alive"] | fires), NOBODY, target)
-        columns = [*state["unit_positions"].T, state["unit_health"] - shield, shield, aims]
-        return np.stack([*columns, fires], -1).astype(np.float64)
+        aims = np.where(mute | ~(self._state("unit_alive") | fires), NOBODY, target)
+        place = self._state("unit_positions")
+        columns = [place[..., 0], place[..., 1], self._state("unit_health") - shield, shield, aims, fires]
+        return np.stack(columns, -1).astype(np.float32)

@@ -3,6 +3,7 @@
 import argparse
 import re
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from offmarl.experiments.training.replay import Stored
     from offmarl.reports.records.replay import Replay
 
-ENDINGS = (".html", ".gif", ".replay")
+ENDINGS = (".html", ".gif", ".mp4", ".replay")
 
 
 def watch_options(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +42,7 @@ def watch_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--episode", type=int, help=text)
     parser.add_argument("--seed", type=int, help="of the run (default: the lowest one)")
     parser.add_argument("--play", help="own or zero: with the method's own noise, or none (default: the first)")
-    text = "an .html page, or of one episode a .gif or a .replay (default: a page in <results>/replays)"
+    text = "an .html page, or of one episode a .gif, .mp4 or .replay (default: a page in <results>/replays)"
     parser.add_argument("--out", type=Path, metavar="FILE", help=text)
     method_file_option(parser)
     results_option(parser)
@@ -51,6 +52,8 @@ def watch_options(parser: argparse.ArgumentParser) -> None:
 def _watch(args: argparse.Namespace) -> int:
     if args.out and args.out.suffix not in ENDINGS:
         raise UserError(f"--out {args.out}: write a name that ends in {', '.join(ENDINGS)}")
+    if args.out and args.out.suffix == ".mp4" and find_spec("imageio_ffmpeg") is None:
+        raise UserError(f"--out {args.out}: imageio's ffmpeg is missing; .venv/bin/pip install imageio-ffmpeg")
     if (args.data is None) == (args.what is None):
         raise UserError("name a run, a dataset and a method, or --data with a dataset")
     if args.data is not None:
@@ -150,16 +153,16 @@ def _tell(scenes: "Mapping[str, Sequence[Replay]]") -> None:
 
 
 def _keep(folder: Path, scenes: "Mapping[str, Sequence[Replay]]") -> None:
-    """Beside the page, the replays of runs that are their stored episodes and not in them: the site shows them."""
+    """Beside the page, replays that are the stored or recorded episodes and in no run: the site shows them."""
     from offmarl.reports.records import replay
 
-    for one in (one for replays in scenes.values() for one in replays if one.header.run and one.header.same):
-        name = replay.file_name(one.header.play, one.header.episode)
-        place = folder / one.header.run / name
-        if (folder.parent / "runs" / one.header.run / name).exists():
-            continue
-        place.parent.mkdir(parents=True, exist_ok=True)
-        replay.write(place, one)
+    for one in (one for replays in scenes.values() for one in replays if one.header.same):
+        head = one.header
+        name = replay.file_name(head.play or "data", head.episode)
+        group = head.run or f"{head.task.replace('/', '-')}.{head.quality}.{head.source}"
+        if not (folder.parent / "runs" / group / name).exists():
+            (folder / group).mkdir(parents=True, exist_ok=True)
+            replay.write(folder / group / name, one)
 
 
 def _write(out: Path, scenes: "Mapping[str, Sequence[Replay]]") -> None:
@@ -173,7 +176,7 @@ def _write(out: Path, scenes: "Mapping[str, Sequence[Replay]]") -> None:
     label = "median" if "median" in scenes else next(iter(scenes))
     replays = scenes[label]
     print(f"{out.name} shows: {label}")
-    if out.suffix == ".gif":
+    if out.suffix in (".gif", ".mp4"):
         from offmarl.reports.replays import gif
 
         gif.write(out, replays)

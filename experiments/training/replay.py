@@ -1,7 +1,5 @@
 """Replays: a stored policy on its evaluation episodes, or a recorded episode of its data, as numbers to look at."""
 
-import contextlib
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +9,14 @@ import torch
 
 from offmarl.algorithms.parts.algorithm import OWN, Algorithm
 from offmarl.benchmarks.env import View
-from offmarl.benchmarks.frames.film import Film, NoPictures, Take, watched
-from offmarl.benchmarks.rollout import Episodes, again, evaluate, lane_seeds
+from offmarl.benchmarks.frames.film import Film, Take, watched
+from offmarl.benchmarks.rollout import Episodes, evaluate, lane_seeds
 from offmarl.benchmarks.tasks import Task, make_env
 from offmarl.datasets.cache import Entry
 from offmarl.datasets.embedded.film import film
 from offmarl.datasets.embedded.recipes import Recipe
 from offmarl.experiments.errors import UserError, check_name, refusing
+from offmarl.experiments.grid.code import code_sums
 from offmarl.experiments.grid.jobs import Job, stored_job
 from offmarl.experiments.store.reading import by_play
 from offmarl.experiments.store.store import Record, Store
@@ -85,7 +84,7 @@ def replay_run(stored: Stored, episodes: Sequence[int]) -> list[Replay]:
         if not 0 <= episode < count:
             raise UserError(f"--episode {episode}: {run.run_id} was evaluated on episodes 0 to {count - 1}")
     kept = [run.store.runs / run.run_id / file_name(str(run.play), episode) for episode in episodes]
-    if all(path.exists() for path in kept):
+    if all(path.is_file() for path in kept):
         return [read(path) for path in kept]
     method = load_policy(run.store.runs / run.run_id, run.task, run.run_id)
     method.play, seed = str(run.play), int(run.record["cell"]["seed"])
@@ -112,34 +111,22 @@ def facts_of(method: Algorithm, seed: int, run_id: str, sums: Mapping[str, str])
     return {**who, "run": run_id, "code_sums": dict(sums)}
 
 
-def keep(method: Algorithm, job: Job, look: Sequence[Episodes], count: int, sums: Mapping[str, str]) -> list[Files]:
-    """The files of some of the episodes that a method of S seeds has just played, by seed and name.
+def keep(method: Algorithm, job: Job, camera: Film, look: Sequence[Episodes], count: int) -> list[Files]:
+    """The files of some of the episodes that a method of S seeds has just played before a camera, by seed and name.
 
     They are `count` from the lowest to the highest return, and the first, which every method plays from the same start.
-    They are played again, which costs a fraction of filming all; one that is not the same any more is left out, and a
-    message says so. None of a task without pictures, or with fewer lanes than episodes.
     """
-    chosen = np.array([[*evenly(own.returns, count), 0] for own in look])
-    total, seeds, device = len(look[0].returns), list(job.seeds), method.device
-    try:
-        camera = Film(watched(job.entry.task, chosen.size), range(chosen.size))
-    except NoPictures:
-        return [{} for _ in seeds]
-    with contextlib.closing(camera):
-        again(method, camera, seeds, chosen, total, device)
-    found, other = [], 0
-    for row, (own, seed, run_id) in enumerate(zip(look, seeds, job.run_ids())):
-        files: Files = {}
-        for lane, k in enumerate(chosen[row].tolist(), row * chosen.shape[1]):
-            take = camera.takes[lane]
-            if (take.return_, len(take.rewards)) != (own.returns[k], own.lengths[k]):
-                other += 1
-                continue
-            facts = facts_of(method, seed, run_id, sums) | {"stored": own.returns[k], "same": True}
-            files[file_name(method.play, k)] = pack(replay_of(take, job.entry, job.source, k, facts))
+    lanes, sums = camera.lanes // len(look), code_sums(job.algorithm, job.task)
+    found: list[Files] = []
+    for row, (own, seed, run_id) in enumerate(zip(look, job.seeds, job.run_ids(), strict=True)):
+        waves = range(camera.waves)
+        takes = [camera.takes[wave * camera.lanes + row * lanes + lane] for wave in waves for lane in range(lanes)]
+        takes, files = [take for take in takes if take.end != "broken"], {}
+        for k in {*evenly(own.returns, count), 0}:
+            facts = facts_of(method, seed, run_id, sums) | {"stored": own.returns[k]}
+            facts["same"] = (takes[k].return_, len(takes[k].rewards)) == (own.returns[k], own.lengths[k])
+            files[file_name(method.play, k)] = pack(replay_of(takes[k], job.entry, job.source, k, facts))
         found.append(files)
-    if other:
-        print(f"{job.title}: {other} episodes were not the same when they were filmed: no replays", file=sys.stderr)
     return found
 
 

@@ -6,7 +6,7 @@ import math
 import sys
 import time
 import traceback
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ import torch
 
 from offmarl.algorithms.parts.algorithm import LARGEST_Q, OWN
 from offmarl.benchmarks.fingerprint import fingerprint, reference
+from offmarl.benchmarks.frames.film import Film, is_watched, watched_or_not
 from offmarl.benchmarks.latency import Decisions, time_decisions
 from offmarl.benchmarks.rollout import Episodes, lane_seeds, waves
 from offmarl.benchmarks.tasks import make_env
@@ -31,7 +32,7 @@ from offmarl.experiments.training.data import load
 from offmarl.experiments.training.machine import Host, provenance
 from offmarl.experiments.training.method import Updates, build, describe, job_trainer
 from offmarl.experiments.training.online import OnlineSampler
-from offmarl.experiments.training.replay import keep
+from offmarl.experiments.training.replay import Files, keep
 from offmarl.reports.records.files import replacing
 
 CURVE_POINTS = 100  # training metrics kept of a run
@@ -67,13 +68,14 @@ class Run:
         with self.clock.spend("data_s"):
             data, self.card = load(job.entry)
             self.algorithm, self.sampler, self.update = job_trainer(job, data, host)
-            self.env = make_env(self.task, len(job.seeds), self.protocol.eval_episodes)
+            make = watched_or_not if host.replays else make_env
+            self.env = make(self.task, len(job.seeds), self.protocol.eval_episodes)
         self.largest_q = Q_MARGIN * float(abs(data.rewards).max()) / max(1.0 - job.config.discount, 1e-3)
         self.step = 0
         self.since, self.values = Since(), Values(self.sampler, job)
         self.curves: list[tuple[int, dict[str, list[float]]]] = []  # step, and metrics by seed
         self.evaluations: list[tuple[int, str, list[Episodes]]] = []  # step, play, and episodes by seed
-        self.drew: dict[str, list[torch.Tensor]] = {}  # play -> what the last evaluation's actions were drawn from
+        self.kept: list[Files] = [{} for _ in job.seeds]  # replays of the last evaluation
         self.diverged: dict[int, str] = {}  # index of a seed -> reason
         self.online: OnlineSampler | None = None
         self.checkpoint = store.root / "work" / f"{job.key}.pt"
@@ -139,9 +141,10 @@ class Run:
             with self.clock.spend("evaluate_s"):
                 for play in self.protocol.plays if self.over else self.protocol.plays[:1]:
                     if not drew_nothing:
-                        self.algorithm.play, self.drew[play] = play, self.algorithm.acting.state_dict()
-                        episodes = self.protocol.eval_episodes
-                        rows = yield from waves(self.algorithm, self.env, seeds, self.host.device, episodes)
+                        self.algorithm.play, camera = play, self.camera()
+                        episodes, env = self.protocol.eval_episodes, camera or self.env
+                        rows = yield from waves(self.algorithm, env, seeds, self.host.device, episodes)
+                        self.keep(camera, rows)
                     found.append((self.step, play, rows))
                     # What draws nothing in its own play would play the same episodes again.
                     drew_nothing |= play == OWN and all(map(torch.equal, acting, self.algorithm.acting.state_dict()))
@@ -154,6 +157,21 @@ class Run:
         self.note_values()
         if not self.over and (release := getattr(self.env, "release", None)):
             release()  # games take about a gigabyte each
+
+    def camera(self) -> Film | None:
+        """What films the last evaluation, where replays are kept and the task has pictures."""
+        return Film(self.env, careful=True) if self.over and self.host.replays and is_watched(self.env) else None
+
+    def keep(self, camera: Film | None, rows: Sequence[Episodes]) -> None:
+        """Keep replays of an evaluation; what goes wrong with pictures costs no run."""
+        if camera is None:
+            return
+        try:
+            found = keep(self.algorithm, self.job, camera, rows, self.host.replays)
+            self.kept = [own | more for own, more in zip(self.kept, found)]
+        except Exception as error:
+            reason = first_line(camera.fault or error)
+            print(f"{self.job.title}: keeps no replays: {reason}", file=sys.stderr)
 
     def note_values(self) -> None:
         """Add the critic's mean value on the data, if there is a critic, to the curves' point of this step."""
@@ -181,7 +199,7 @@ class Run:
             "evaluations": [
                 (step, play, [asdict(episodes) for episodes in rows]) for step, play, rows in self.evaluations
             ],
-            "drew": self.drew,
+            "kept": self.kept,
             "clock": asdict(self.clock),
             "algorithm": self.algorithm.state_dict(),
             "batches": self.sampler.streams.state_dict(),
@@ -208,14 +226,13 @@ class Run:
             (step, play, [Episodes(**episodes) for episodes in rows]) for step, play, rows in state["evaluations"]
         ]
         self.step, self.curves, self.clock = state["step"], state["curves"], Clock(**state["clock"])
-        self.diverged, self.drew = state["diverged"], state["drew"]
+        self.diverged, self.kept = state["diverged"], state["kept"]
         self.since.load_state_dict(state["since"], self.algorithm.device)
 
     def finish(self) -> None:
         """Write every seed's run into the store, but for those that a killed process wrote before."""
         facts, latency = describe(self.algorithm), self.time_decisions()
         last = self.curves[-1][1] if self.curves else {}
-        memory, replays = self.host.peak_mb(), self.replays()
         for k, (cell, run_id) in enumerate(zip(self.job.cells(), self.job.run_ids())):
             if self.store.status(run_id) in WITH_RESULT:
                 continue
@@ -234,33 +251,16 @@ class Run:
                 "latency": latency,
                 "seeds": list(self.job.seeds),  # that trained in lock step
                 "time": {**asdict(self.clock), "seeds_together": len(self.job.seeds)},
-                "memory_mb": memory,
+                "memory_mb": self.host.peak_mb(),
                 "started": self.started.isoformat(),
                 "finished": datetime.now(UTC).isoformat(),
             }
             curves = pd.DataFrame([{"step": s, **{m: v[k] for m, v in row.items()}} for s, row in self.curves])
             buffer = io.BytesIO()
             torch.save(self.algorithm.seed_state(k), buffer)
-            self.store.write(cell, record, curves, buffer.getvalue(), replays[k])
+            self.store.write(cell, record, curves, buffer.getvalue(), self.kept[k])
         for suffix in (".pt", ".seeds"):
             self.checkpoint.with_suffix(suffix).unlink(missing_ok=True)
-
-    def replays(self) -> list[dict[str, bytes]]:
-        """By seed, the files of the episodes to keep of the last evaluation. What fails here costs no run."""
-        found: list[dict[str, bytes]] = [{} for _ in self.job.seeds]
-        one_wave = self.env.lanes == len(found) * self.protocol.eval_episodes
-        last = {play: rows for step, play, rows in self.evaluations if step == self.step}
-        try:
-            for play in [p for p in last if p in self.drew] if self.host.replays and one_wave else ():
-                self.algorithm.play = play
-                self.algorithm.acting.load_state_dict(self.drew[play])
-                sums = code_sums(self.job.algorithm, self.job.task)
-                for own, more in zip(found, keep(self.algorithm, self.job, last[play], self.host.replays, sums)):
-                    own |= more
-        except Exception as error:  # of somebody's pictures, perhaps
-            print(f"{self.job.title}: keeps no replays: {first_line(error)}", file=sys.stderr)
-        self.algorithm.play = OWN
-        return found
 
     def time_decisions(self) -> dict[str, Any]:
         """A first timing of the first seed's joint decisions; `offmarl latency` takes more care."""

@@ -1,10 +1,15 @@
-"""A replay as a moving picture (GIF), drawn as player.js draws it on a light ground: for slides and READMEs."""
+"""A replay as a moving picture, drawn as player.js draws it on a light ground: for slides and READMEs.
 
-from collections.abc import Sequence
+A GIF, or an MP4 where imageio's ffmpeg is installed.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from offmarl.reports.records.files import replacing
 from offmarl.reports.records.replay import Replay
@@ -12,8 +17,9 @@ from offmarl.reports.records.replay import Replay
 WIDE, BAND, FINE = 440, 24, 2  # pixels of a picture, of the line above it; drawn at twice the size, for smooth edges
 SECONDS, MOST = 0.1, 200  # between two pictures, and how many there are; longer episodes leave steps out
 REST = 1500  # milliseconds of the last picture
-PAPER, INK, LINE, HIT, NOBODYS, HEALTH, SHIELD = (
-    *("#ffffff", "#1b1f24", "#dfe3e8", "#d1a400"),
+NO_DITHER = Image.Dither.NONE
+PAPER, BAR, INK, LINE, HIT, NOBODYS, HEALTH, SHIELD = (
+    *("#ffffff", "#f5f6f8", "#1b1f24", "#dfe3e8", "#d1a400"),
     *("#6d7680", "#2b8a3e", "#3d8fd1"),
 )
 SIDES = ("#0b62b8", "#b3470b", NOBODYS)
@@ -21,22 +27,52 @@ AGENTS = (*SIDES[:2], "#2b8a3e", "#8a3fa0", "#1c8a8a", "#a03f5c")
 
 
 def write(path: Path, replays: Sequence[Replay]) -> int:
-    """Write or replace a GIF of replays side by side, in step; returns its size in bytes."""
+    """Write or replace a picture of replays side by side, in step: a GIF, or an MP4 by its name; its size in bytes."""
+    with replacing(path) as draft:
+        if path.suffix == ".mp4":
+            _write_film(draft, replays)
+        else:
+            first, *others = (one.quantize(palette=_palette(), dither=NO_DITHER) for one in _pictures(replays))
+            each = [int(1000 * SECONDS)] * len(others) + [REST]
+            first.save(draft, save_all=True, append_images=others, duration=each, loop=0)
+        return draft.stat().st_size
+
+
+def _write_film(path: Path, replays: Sequence[Replay]) -> None:
+    """An MP4 (H.264)."""
+    from imageio_ffmpeg import write_frames  # optional
+
+    pictures = list(_pictures(replays))
+    pictures += pictures[-1:] * round(REST / 1000 / SECONDS)
+    film = write_frames(str(path), pictures[0].size, fps=1 / SECONDS, macro_block_size=2)
+    with contextlib.closing(film):
+        film.send(None)
+        for picture in pictures:
+            film.send(picture.tobytes())
+
+
+def _pictures(replays: Sequence[Replay]) -> Iterator[Image.Image]:
+    """What is seen every tenth of a second, side by side."""
     area = _area(replays)
     last, tick = max(one.header.steps for one in replays), replays[0].header.tick
-    times = np.linspace(0, last, min(max(round(last * tick / SECONDS), 1), MOST) + 1)
-    pictures = []
-    for t in times:
+    for t in np.linspace(0, last, min(max(round(last * tick / SECONDS), 1), MOST) + 1):
         parts = [_picture(one, area, min(t, one.header.steps)) for one in replays]
         whole = Image.new("RGB", (sum(part.width for part in parts), parts[0].height), PAPER)
         for k, part in enumerate(parts):
             whole.paste(part, (k * parts[0].width, 0))
-        small = whole.resize((whole.width // FINE, whole.height // FINE), Image.Resampling.LANCZOS)
-        pictures.append(small.quantize(32, dither=Image.Dither.NONE))
-    each = [int(1000 * SECONDS)] * (len(pictures) - 1) + [REST]
-    with replacing(path) as draft:
-        pictures[0].save(draft, save_all=True, append_images=pictures[1:], duration=each, loop=0)
-        return draft.stat().st_size
+            ImageDraw.Draw(whole).line((k * part.width, 0, k * part.width, part.height), LINE, 2 * FINE)
+        yield whole.resize((whole.width // FINE, whole.height // FINE), Image.Resampling.LANCZOS)
+
+
+@cache
+def _palette() -> Image.Image:
+    """Every ink, and its smooth edges on the ground: one palette for all pictures, so that no colour wanders."""
+    inks = [ImageColor.getrgb(ink) for ink in dict.fromkeys((INK, LINE, HIT, HEALTH, SHIELD, BAR, *SIDES, *AGENTS))]
+    ground = np.array(ImageColor.getrgb(PAPER))
+    mixed = [ground + share * (np.array(ink) - ground) for ink in inks for share in (0.3, 0.6, 1.0)]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(np.array([ground, *mixed]).round().astype(np.uint8).tobytes())
+    return palette
 
 
 def _area(replays: Sequence[Replay]) -> np.ndarray:
@@ -52,7 +88,7 @@ def _area(replays: Sequence[Replay]) -> np.ndarray:
 def _picture(replay: Replay, area: np.ndarray, t: float) -> Image.Image:
     """One replay at a time in steps, which may lie between two."""
     head, size = replay.header, area[2:] - area[:2]
-    high = int(np.clip(WIDE * size[1] / size[0], 0.3 * WIDE, 0.9 * WIDE))
+    high = 2 * int(np.clip(WIDE * size[1] / size[0], 0.3 * WIDE, 0.9 * WIDE) / 2)
     image = Image.new("RGB", (WIDE * FINE, (high + BAND) * FINE), PAPER)
     pen = ImageDraw.Draw(image)
     unit, middle = FINE * min(WIDE / size[0], high / size[1]), (area[:2] + area[2:]) / 2
@@ -68,10 +104,10 @@ def _picture(replay: Replay, area: np.ndarray, t: float) -> Image.Image:
     {"units": _units, "particles": _particles, "robot": _robot}[head.kind](
         pen, replay, columns, unit, at, (before, step), smooth
     )
-    pen.rectangle((0, 0, WIDE * FINE, BAND * FINE), fill="#f5f6f8")
+    pen.rectangle((0, 0, WIDE * FINE, BAND * FINE), fill=BAR)
     end = f", {head.end}" if step == head.steps else ""
     _say(
-        pen, f"{head.title}: return {replay.returns[step]:.1f}{end}", (8 * FINE, BAND * FINE / 2), INK, 13 * FINE, "lm"
+        pen, f"{head.title}: return {replay.returns[step]:.1f}{end}", (8 * FINE, BAND * FINE / 2), INK, 15 * FINE, "lm"
     )
     return image
 
@@ -84,7 +120,7 @@ def _units(pen, replay, columns, unit, at, steps, smooth) -> None:
         if (aim := int(now[k, target])) >= 0 and old[k, health] > 0 and now[k, fires]:
             pen.line((*spots[k], *spots[aim]), SIDES[body.side], 3 * FINE)
     for k, body in enumerate(bodies):
-        (x, y), radius, colour = spots[k], max(body.size * unit, 6 * FINE), SIDES[body.side]
+        (x, y), radius, colour = spots[k], max(body.size * unit, 8 * FINE), SIDES[body.side]
         if now[k, health] <= 0:
             arm = 0.6 * radius
             for way in (-1, 1):

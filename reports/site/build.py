@@ -31,7 +31,7 @@ from offmarl.reports.site.boards import Board, Suite
 
 MARKER = "offmarl-site.json"
 MADE = {"made by": "offmarl report --site", "layout": 1}
-FOLDERS = ("methods", "datasets", "cells", "tables", "experiments")
+FOLDERS = ("methods", "datasets", "cells", "watch", "tables", "experiments")
 TUNING = "tuning.html"
 PLAYER = ("player.css", "player.js")
 OURS = {MARKER, "index.html", TUNING, "site.css", "site.js", *PLAYER, *FOLDERS}  # what a new site replaces
@@ -101,7 +101,7 @@ def _fill(
     experiments: Sequence[dict],
     missing: Sequence[str],
     tuned: Sequence[Mapping],
-    replays: Mapping[str, list[site_replays.Shown]],
+    replays: site_replays.Replays,
 ) -> int:
     """Writes every page, styles and scripts; the number of pages. `missing` are the suites without runs."""
     colours = paint(row.title for board in boards for row in board.rows)
@@ -114,7 +114,8 @@ def _fill(
     if tuned:
         pages[TUNING] = TUNING, site_pages.tuning(tuned)
     for address in index["datasets"]:
-        pages[address] = "dataset.html", site_pages.dataset(boards, address)
+        pages[address] = "dataset.html", (facts := site_pages.dataset(boards, address, replays))
+        pages |= {duel["page"]: ("watch.html", duel) for ranking in facts["rankings"] if (duel := ranking["duel"])}
     for algorithm in dict.fromkeys(row.algorithm for board in boards for row in board.rows):
         pages[site_boards.method_page(algorithm)] = "method.html", site_pages.method(boards, algorithm)
     for experiment in experiments:

@@ -11,7 +11,7 @@ from offmarl.reports.records.schema import Record, by_play
 from offmarl.reports.site import charts
 from offmarl.reports.site.boards import Board, BoardRow, slug
 from offmarl.reports.site.facts import as_json, as_list, counts, listed, part, together
-from offmarl.reports.site.replays import MOST, Shown
+from offmarl.reports.site.replays import Replays, duels, of_page, of_runs
 from offmarl.reports.tables import aggregates
 from offmarl.reports.tables import tuning as tuning_table
 from offmarl.reports.tables.stats import on_common_datasets
@@ -43,6 +43,7 @@ CARD = {  # a dataset's facts, and what they are called
     "behaviours": "behaviours",
     "sha256": "SHA-256",
 }
+CLONING = "bc"  # what every other method is watched beside
 PLACES = [("machine", "machine"), ("simulator", "engine"), ("code", "code"), ("decision", "latency"), ("time", "time")]
 
 
@@ -140,7 +141,7 @@ def method(boards: Sequence[Board], algorithm: str) -> dict[str, Any]:
     }
 
 
-def dataset(boards: Sequence[Board], page: str) -> dict[str, Any]:
+def dataset(boards: Sequence[Board], page: str, replays: Replays) -> dict[str, Any]:
     """A dataset: its data's facts, the ranking of methods on every board, and the returns that each method got."""
     found = [(board, [row for row in board.rows if row.dataset_page == page]) for board in boards]
     found = [(board, rows) for board, rows in found if rows]
@@ -155,7 +156,12 @@ def dataset(boards: Sequence[Board], page: str) -> dict[str, Any]:
         | {"simulator": listed(row.engine for _, rows in found for row in rows if row.n_seeds)},
         "note": listed(card.get("note") for card in cards),
         "engines": engines(runs),
-        "rankings": [_ranking(board, cells) for board, rows in found for cells in by_dataset(rows)],
+        "replays": of_page(replays.get(":".join([*place, board.source]), [])),
+        "rankings": [
+            _ranking(board, cells) | {"duel": duel(board, cells, replays)}
+            for board, rows in found
+            for cells in by_dataset(rows)
+        ],
     }
 
 
@@ -172,7 +178,21 @@ def _ranking(board: Board, rows: list[BoardRow]) -> dict[str, Any]:
     return {"board": board, "rows": ranked, "histograms": drawn, "scale": ends}
 
 
-def cell(board: Board, row: BoardRow, replays: Mapping[str, list[Shown]]) -> dict[str, Any]:
+def duel(board: Board, rows: Sequence[BoardRow], replays: Replays) -> dict[str, Any] | None:
+    """The best method of a dataset beside cloning, in the play that has the standing; None without replays of both."""
+    ranked = [row for row in _ranked(rows) if row.rank and row.play == board.table.plays[0]]
+    played = [(row, found) for row in ranked if (found := of_runs(replays, board.runs[row.key], row.play))]
+    best = next((pair for pair in played if pair[0].algorithm != CLONING), None)
+    clone = next((pair for pair in played if pair[0].algorithm == CLONING), None)
+    if not (best and clone and (pairs := duels(best[1], clone[1]))):
+        return None
+    both = [best[0], clone[0]]
+    page = f"watch/{slug(both[0].task, both[0].quality, board.name, board.profile, board.source)}.html"
+    title = f"{both[0].title} beside {both[1].title} on {both[0].label}"
+    return {"board": board, "rows": both, "duels": pairs, "page": page, "title": title}
+
+
+def cell(board: Board, row: BoardRow, replays: Replays) -> dict[str, Any]:
     """A method on a dataset: its seeds, curve, settings, where it ran, and those of the replays by run that it has."""
     runs = board.runs[row.key]
     in_units = [_in_units(board, run) for run in runs]
@@ -190,7 +210,7 @@ def cell(board: Board, row: BoardRow, replays: Mapping[str, list[Shown]]) -> dic
         "settings": settings(runs, board.suite.paper),
         "variants": _variants(runs),
         "environment": {name: together(part(run, *keys) for run in runs) for name, *keys in PLACES},
-        "replays": [r for run in runs for r in replays.get(run["run_id"], ()) if r.header.play == row.play][:MOST],
+        "replays": of_page(of_runs(replays, runs, row.play)),
         "download": row.page.split("/")[-1].removesuffix(".html") + ".csv",
     }
 

@@ -1,13 +1,16 @@
-"""The replays that `offmarl watch` kept in a store, for the pages of the cells that they are of."""
+"""Replays for the pages of the site: those that runs kept, and those that `offmarl watch` wrote into the store."""
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from offmarl.reports.records.replay import SUFFIX, Header, ReplayError, read
+from offmarl.reports.records.replay import SUFFIX, Header, ReplayError, file_name, read
+from offmarl.reports.records.schema import Record
 from offmarl.reports.replays.page import WHAT, embedded
 
-MOST = 12  # of a cell
+MOST, ROOM = 12, 40_000  # that were watched, on a page; letters of those that runs kept
+DUELS = 2  # on a page
 
 
 class Shown(NamedTuple):
@@ -15,6 +18,7 @@ class Shown(NamedTuple):
 
     header: Header
     packed: str
+    watched: bool  # by hand
 
     @property
     def meaning(self) -> str:
@@ -22,14 +26,50 @@ class Shown(NamedTuple):
         return WHAT[self.header.kind]
 
 
-def kept(results: Path) -> tuple[dict[str, list[Shown]], list[str]]:
-    """The replays of a store by run, the lowest return first, and a line for each that cannot be read."""
-    found, notes = defaultdict(list), []
-    for path in sorted((results / "replays").glob(f"[!.]*/[!.]*{SUFFIX}")):
-        try:
-            replay = read(path)
-        except (ReplayError, OSError) as error:
-            notes.append(f"left out: {error}")
-            continue
-        found[replay.header.run].append(Shown(replay.header, *embedded([replay])))
-    return {run: sorted(some, key=lambda one: one.header.return_) for run, some in found.items()}, notes
+Replays = Mapping[str, list[Shown]]  # by run, or by dataset: task:quality:source
+
+
+def kept(results: Path) -> tuple[Replays, list[str]]:
+    """The replays of a store, the lowest return first, and a line for each that cannot be read."""
+    found, notes = defaultdict(dict), []
+    for folder in ("runs", "replays"):
+        for path in filter(Path.is_file, sorted((results / folder).glob(f"[!.]*/[!.]*{SUFFIX}"))):
+            try:
+                replay = read(path)
+            except (ReplayError, OSError) as error:
+                notes.append(f"left out: {error}")
+                continue
+            head = replay.header
+            if folder == "runs" and (head.run, file_name(head.play, head.episode)) != (path.parent.name, path.name):
+                notes.append(f"left out: {path}: is a replay of another run or episode")
+                continue
+            place = found[head.run or f"{head.task}:{head.quality}:{head.source}"]
+            place.setdefault(path.name, Shown(head, *embedded([replay]), folder == "replays"))
+    return {key: sorted(some.values(), key=_return) for key, some in found.items()}, notes
+
+
+def of_page(replays: Sequence[Shown]) -> list[Shown]:
+    """By return: what was watched, and the median, best and worst of what runs kept, as far as there is room."""
+    chosen = [one for one in replays if one.watched][:MOST]
+    own = sorted((one for one in replays if not one.watched), key=_return)
+    room = ROOM
+    for one in (own[(len(own) - 1) // 2], own[-1], own[0]) if own else ():
+        if one not in chosen and (room == ROOM or len(one.packed) <= room):
+            chosen.append(one)
+            room -= len(one.packed)
+    return sorted(chosen, key=_return)
+
+
+def of_runs(replays: Replays, runs: Sequence[Record], play: str) -> list[Shown]:
+    """The replays of some runs in a play."""
+    return [one for run in runs for one in replays.get(run["run_id"], ()) if one.header.play == play]
+
+
+def duels(one: Sequence[Shown], other: Sequence[Shown]) -> list[tuple[Shown, Shown]]:
+    """Pairs of two methods' replays that began the same: of the same seed and number."""
+    first, second = ({(r.header.seed, r.header.episode): r for r in some} for some in (one, other))
+    return [(first[key], second[key]) for key in sorted(first.keys() & second.keys(), key=str)][:DUELS]
+
+
+def _return(replay: Shown) -> float:
+    return replay.header.return_

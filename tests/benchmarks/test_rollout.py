@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from offmarl.algorithms.mac_flow import MACFlow
 from offmarl.algorithms.madiff_d import MADiffD
 from offmarl.algorithms.parts.batch import TaskSpec
 from offmarl.benchmarks import rollout
-from offmarl.benchmarks.rollout import again, agent_rewards, evaluate, lane_seeds, waves
-from offmarl.benchmarks.tasks import make_env, tasks
+from offmarl.benchmarks.rollout import agent_rewards, evaluate, lane_seeds, waves
 
 SMALL_PLANNER = {"hidden": (16,), "width": 8, "multipliers": (1,), "norm_groups": 2, "horizon": 2}
 
@@ -262,18 +260,3 @@ def test_finished_lanes_are_not_asked_and_change_nothing(battles, monkeypatch):
     assert len(set(found[0][0].lengths)) > 5
     assert set(asked[1]) == {32} and {8, 32} <= set(asked[0]) and len(asked[0]) == len(asked[1])
     assert sorted(asked[0], reverse=True) == asked[0]
-
-
-@pytest.mark.parametrize("name", ["smac/3m", "mpe/tag", "mamujoco/3hopper"])
-def test_some_episodes_are_played_again_to_the_bit(name):
-    """By a method that draws noise for all episodes, whichever of them are played."""
-    task = tasks()[name]
-    spec = TaskSpec(task.agents, task.obs, task.state, task.actions, task.discrete)
-    method = MACFlow(spec, MACFlow.Config(hidden=(16,), flow_steps=2), [3, 5])
-    drew = method.acting.state_dict()
-    played = evaluate(method, make_env(task, 2, 24), [3, 5])
-    method.acting.load_state_dict(drew)
-    chosen = np.array([[7, 0, 23], [1, 1, 16]])
-    found = again(method, make_env(task, 2, 3), [3, 5], chosen, 24)
-    wanted = [(played[row].returns[k], played[row].lengths[k]) for row, own in enumerate(chosen) for k in own]
-    assert [(one.returns[0], one.lengths[0]) for one in found] == wanted

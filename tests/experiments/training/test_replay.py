@@ -10,6 +10,7 @@ from offmarl.benchmarks.tasks import tasks
 from offmarl.datasets.embedded.film import start_of
 from offmarl.datasets.embedded.recipes import catalogue
 from offmarl.experiments.cli import main
+from offmarl.experiments.commands import watch
 from offmarl.experiments.errors import UserError
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.training.replay import Stored, replay_data, replay_run, spread
@@ -112,6 +113,7 @@ def test_the_command_shows_runs_data_and_files(played, tmp_path, capsys):
 WRONG = {
     "name a run, a dataset and a method": [],
     "write a name that ends in": ["RUN", "--out", "film.avi"],
+    "pip install imageio-ffmpeg": ["smac/3m:good", "bc", "--out", "film.mp4"],
     "unknown run 'smoc': known: ": ["smoc"],
     "name a method, too": ["smac/3m:good"],
     "unknown algorithm among the runs": ["smac/3m:good", "mac_flaw"],
@@ -131,6 +133,7 @@ WRONG = {
 @pytest.mark.parametrize("message", WRONG)
 def test_bad_input_is_one_line(played, message, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(watch, "find_spec", lambda package: None)
     (tmp_path / "damaged.replay").write_bytes(np.random.default_rng(0).bytes(500))
     assert main(["watch", *WRONG[message], "--results", str(played[0].root)]) == 2
     error = capsys.readouterr().err

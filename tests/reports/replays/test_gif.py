@@ -28,3 +28,10 @@ def test_two_are_side_by_side_and_long_ones_leave_steps_out(duel, tmp_path):
     long = duel("particles", steps=2000, tick=1.0)
     gif.write(tmp_path / "long.gif", [long])
     assert len(pictures(tmp_path / "long.gif")) <= gif.MOST + 1
+
+
+def test_colours_do_not_wander_from_picture_to_picture(duel, tmp_path):
+    gif.write(tmp_path / "one.gif", [duel()])
+    seen = [{tuple(colour) for colour in picture.reshape(-1, 3)} for _, picture in pictures(tmp_path / "one.gif")]
+    blue = (0x0B, 0x62, 0xB8)
+    assert all(blue in colours for colours in seen) and len(set().union(*seen)) < 64

@@ -41,11 +41,17 @@ def folder(tmp_path_factory, fill, write_run, suite, duel):
     write_run(results, "smac/3m", "good", "bc", 0, 9.0, profile="smoke", config={"hidden": [64, 64]})
     write_run(results, "smacv2/zerg_5_vs_5", "replay", "bc", 0, 6.0, source="og_marl", engine={"engine": "SMAC"})
     write_run(results, "smac/3m", "poor", "mac_flow", 1, None, reason="out of memory")
-    for episode in (7, 8):
-        kept = results / "replays" / run / f"own-{episode}.replay"
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        replay.write(kept, duel(steps=15 - episode, run=run, seed=2, play="own", episode=episode))
-    (kept.parent / "damaged.replay").write_bytes(kept.read_bytes()[:100])
+    other = write_run(results, "smac/3m", "good", "mac_flow", 2, 18.5).name
+
+    def keep(folder, name, title="BC", seed=2, **facts):
+        (results / folder).mkdir(parents=True, exist_ok=True)
+        replay.write(results / folder / name, duel(title=title, seed=seed, play="own", **facts))
+
+    keep(f"replays/{run}", "own-8.replay", steps=7, run=run, episode=8)
+    keep(f"runs/{run}", "own-7.replay", steps=8, run=run, episode=7)
+    keep(f"runs/{other}", "own-7.replay", "MAC-Flow", steps=5, run=other, episode=7)
+    keep("replays/smac-3m.good.embedded", "data-3.replay", "data, behaviour 1", None, steps=6, episode=3)
+    (results / "replays" / run / "damaged.replay").write_bytes(b"GIF89a")
     place = tmp_path_factory.mktemp("site") / "a folder"
     site.write(Records.read(results), place, {"smac": Suite(suite, paper={("smac/3m", "bc"): {"hidden": [512]}})})
     return place
@@ -177,3 +183,15 @@ def test_a_cell_shows_the_replays_that_were_kept_of_it(visit):
     page.get_by_role("button", name="End", exact=True).last.click()
     assert page.locator(".end").last.inner_text() == "won, return 4.00, the stored episode (return 4.00)"
     assert visit("cells/smac.3m.poor.mac_flow.smac.quick.embedded.html").locator(".replays").count() == 0
+
+
+def test_a_datasets_page_shows_its_episodes_and_leads_to_the_best_method_beside_cloning(visit):
+    page = visit("datasets/smac.3m.good.embedded.html", width=390)
+    assert page.locator("section > h3").first.inner_text() == "Data, behaviour 1, episode 3: won, return 3.0"
+    page.get_by_role("link", name="Watch MAC-Flow beside BC on 3m good").click()
+    assert page.locator("h2").all_inner_texts() == ["Seed 2, episode 7"] and page.evaluate(WIDE) == 0
+    page.get_by_role("button", name="End", exact=True).focus()
+    page.keyboard.press("End")
+    ends = [f"won, return {n}, the stored episode (return {n})" for n in ("2.50", "4.00")]
+    assert page.locator(".end").all_inner_texts() == ends
+    assert page.locator(".view h3").all_inner_texts() == ["MAC-Flow", "BC"]

@@ -1,6 +1,7 @@
 """The site's files: nothing from the store becomes markup, and nothing else is replaced."""
 
 import json
+import os
 import re
 from urllib.parse import urlsplit
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offmarl.experiments.cli import main
+from offmarl.reports.records import replay
 from offmarl.reports.records.reader import Records
 from offmarl.reports.site import build as site
 from offmarl.reports.site import pages as site_pages
@@ -18,7 +20,7 @@ from offmarl.reports.site.boards import Suite, slug
 EVIL = '"><script>alert(1)</script><i onload=x>'
 
 
-def test_nothing_from_the_store_becomes_markup_or_leaves_the_folder(tmp_path, fill, write_run, suite):
+def test_nothing_from_the_store_becomes_markup_or_leaves_the_folder(tmp_path, fill, write_run, suite, duel):
     results = fill(tmp_path / "deep" / "results")
     before = {path for path in tmp_path.rglob("*") if not path.is_relative_to(results)}
     facts = {"name": EVIL, "title": EVIL, "paper": EVIL, "source_code": "javascript:alert(1)", "execution": EVIL}
@@ -31,15 +33,26 @@ def test_nothing_from_the_store_becomes_markup_or_leaves_the_folder(tmp_path, fi
         record["cell"] |= {"algorithm": algorithm, "profile": EVIL, "source": "../../x"}
         (place / "run.json").write_text(json.dumps(record | {"run_id": EVIL, "algorithm": facts}))
     write_run(results, "smac/3m", "good", "bc", 1, None, reason=EVIL)
+    run = write_run(results, "smac/3m", "good", "bc", 2, 5.0).name
+    for episode, place in enumerate((results / "runs" / run, results / "replays" / EVIL.replace("/", "-"))):
+        place.mkdir(exist_ok=True, parents=True)
+        words = {"title": EVIL, "end": EVIL, "moves": [EVIL]} | ({"run": run} if not episode else {"quality": "good"})
+        replay.write(place / f"own-{episode}.replay", duel(episode=episode, play="own", **words))
     folder = tmp_path / "deep" / "site"
     out = site.write(Records.read(results), folder, {"smac": Suite(suite)})
     assert out["pages"] == len(list(folder.rglob("*.html")))
     for path in folder.rglob("*.html"):
         page = Page(path)
         names = {name for _, attrs in page.tags for name in attrs}
-        assert [tag for tag, _ in page.tags].count("script") == 1 and "onload" not in names, path
+        code = [
+            attrs for tag, attrs in page.tags if tag == "script" and attrs.get("type") != "application/octet-stream"
+        ]
+        assert {attrs["src"].split("/")[-1] for attrs in code} <= {"site.js", "player.js"}, path
+        assert "onload" not in names, path
         assert not [address for address in page.every("href") if "script" in urlsplit(address).scheme], path
     assert "&lt;script&gt;alert(1)" in (folder / "index.html").read_text()
+    for shows in ("cells/smac.3m.good.bc.smac.quick.embedded.html", "datasets/smac.3m.good.embedded.html"):
+        assert 'class="replays"' in (folder / shows).read_text()
     after = {path for path in tmp_path.rglob("*") if not path.is_relative_to(results)}
     assert all(path.is_relative_to(folder) for path in after - before)
 
@@ -54,6 +67,30 @@ def test_a_hostile_name_of_a_task_stays_inside(tmp_path, write_run, make, suite)
     folder = make(tmp_path, suite=suite)
     assert len(list((folder / "datasets").iterdir())) == 2
     assert not [path for path in tmp_path.rglob("*") if path.stem == "x" or path.stem == "y"]
+
+
+def test_a_replay_that_is_none_or_of_another_run_is_left_out_and_named(tmp_path, write_run, suite, duel):
+    run = write_run(tmp_path, "smac/3m", "good", "bc", 0, 5.0)
+    other = write_run(tmp_path, "smac/3m", "good", "bc", 1, 5.0)
+    facts = {"run": run.name, "play": "own"}
+    replay.write(run / "own-7.replay", duel(**facts))
+    whole = (run / "own-7.replay").read_bytes()
+    for place in (run / "own-8.replay", other / "own-7.replay"):  # renamed, and of the other seed
+        place.write_bytes(whole)
+    (run / "own-9.replay").write_bytes(whole[:-1])
+    os.mkfifo(run / "own-10.replay")  # who opens it waits for ever
+    (run / "own-11.replay").symlink_to("/dev/zero")
+    out = site.write(Records.read(tmp_path), tmp_path / "site", {"smac": Suite(suite)})
+    told = sorted(note.removeprefix("left out: ").partition(": ")[::2] for note in out["notes"])
+    other_one, not_whole = "is a replay of another run or episode", "is not a whole replay"
+    files = {str(path): what for path, what in told}
+    assert {path for path, what in told if what == other_one} == {
+        str(run / "own-8.replay"),
+        str(other / "own-7.replay"),
+    }
+    assert files[str(run / "own-9.replay")].startswith(not_whole) and len(told) == 3
+    page = (tmp_path / "site" / "cells" / "smac.3m.good.bc.smac.quick.embedded.html").read_text()
+    assert page.count('class="replays"') == 1
 
 
 @given(st.tuples(st.text(), st.text()), st.tuples(st.text(), st.text()))
