@@ -37,7 +37,8 @@ class Body(NamedTuple):
 class Scene(NamedTuple):
     """What stays the same in an episode.
 
-    `kind` says how it is drawn: "units", "particles", or "robot" (segments). `area` is (left, bottom, right, top).
+    `kind` says how it is drawn: "units", "particles", "robot" (segments), or "cells" (a board whose cells have whole
+    numbers `x`, `y` in their middle; `there` is 0 of a body that is gone). `area` is (left, bottom, right, top).
     `columns` are what a frame has of every body, each with the step to which it may be rounded.
     """
 

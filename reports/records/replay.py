@@ -79,7 +79,7 @@ class Header(Part):
     end: Short  # won, lost, time limit, over
     run: Short = ""  # that the policy or the episode comes from
     code_sums: Annotated[dict[Short, Short], Field(max_length=10)] = {}  # of the run
-    kind: Literal["units", "particles", "robot"]
+    kind: Literal["units", "particles", "robot", "cells"]
     tick: Positive  # seconds between two frames
     area: Annotated[list[Finite], Field(min_length=4, max_length=4)]  # left, bottom, right, top
     columns: Annotated[list[Column], Field(min_length=1, max_length=16)]

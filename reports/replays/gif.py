@@ -78,7 +78,7 @@ def _palette() -> Image.Image:
 def _area(replays: Sequence[Replay]) -> np.ndarray:
     """Left, bottom, right, top of what all of them show."""
     head = replays[0].header
-    if head.kind == "robot":
+    if head.kind in ("robot", "cells"):
         return np.array(head.area)
     places = np.concatenate([one.frames[..., :2].reshape(-1, 2) for one in replays])
     room = max(body.size for body in head.bodies) + (1.0 if head.kind == "units" else 0.1)
@@ -101,7 +101,7 @@ def _picture(replay: Replay, area: np.ndarray, t: float) -> Image.Image:
     before = max(step - 1, 0)
     smooth = replay.frames[before] + (replay.frames[step] - replay.frames[before]) * (t - before)
     columns = {column.name: k for k, column in enumerate(head.columns)}
-    {"units": _units, "particles": _particles, "robot": _robot}[head.kind](
+    {"units": _units, "particles": _particles, "robot": _robot, "cells": _cells}[head.kind](
         pen, replay, columns, unit, at, (before, step), smooth
     )
     pen.rectangle((0, 0, WIDE * FINE, BAND * FINE), fill=BAR)
@@ -148,6 +148,21 @@ def _particles(pen, replay, columns, unit, at, steps, smooth) -> None:
         _disc(pen, at(smooth[k]), body.size * unit, None if open_[k] else colour, INK if open_[k] else PAPER)
         if body.side == 0:
             _say(pen, f"{body.agent}", at(smooth[k]), PAPER, 12 * FINE)
+
+
+def _cells(pen, replay, columns, unit, at, steps, smooth) -> None:
+    left, bottom, right, top = replay.header.area
+    for x in np.arange(left, right + 0.01):
+        pen.line((*at(np.array([x, bottom])), *at(np.array([x, top]))), LINE, FINE)
+    for y in np.arange(bottom, top + 0.01):
+        pen.line((*at(np.array([left, y])), *at(np.array([right, y]))), LINE, FINE)
+    for k in sorted(range(len(smooth)), key=lambda k: -replay.header.bodies[k].side):
+        body, spot = replay.header.bodies[k], at(smooth[k, :2])
+        if "there" not in columns or replay.frames[steps[1]][k, columns["there"]]:
+            nobodys = body.side == 2
+            _disc(pen, spot, 0.38 * unit, PAPER if nobodys else SIDES[body.side], SIDES[body.side])
+            text = body.name if body.side else f"{body.agent}"
+            _say(pen, text, spot, INK if nobodys else PAPER, min(0.4 * unit, 13 * FINE))
 
 
 def _robot(pen, replay, columns, unit, at, steps, smooth) -> None:

@@ -3,7 +3,7 @@
 "use strict";
 {
 const MOST_UNPACKED = 2 ** 24;
-const KINDS = ["units", "particles", "robot"];
+const KINDS = ["units", "particles", "robot", "cells"];
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 // Reading. What does not fit is refused; nothing in a file is ever code, and its words are only ever text.
@@ -80,7 +80,7 @@ const between = (values, t) => {
 
 function extent(replays) {
   const [head] = replays.map((replay) => replay.head);
-  if (head.kind === "robot") return head.area;
+  if (head.kind === "robot" || head.kind === "cells") return head.area;
   let [left, bottom, right, top] = [Infinity, Infinity, -Infinity, -Infinity];
   for (const { bodies } of replays) for (const body of bodies) body.$x.forEach((x, t) => {
     const y = body.$y[t];
@@ -208,6 +208,18 @@ class Picture {
       const text = body.side === 0 ? String(body.agent) : body.name;
       const inside = body.side === 0 && body.size * this.unit > 7;
       this.label(text, inside ? spot : [spot[0], spot[1] - body.size * this.unit - 8], inside ? this.ink("paper") : this.ink("ink"), 11);
+    }
+  }
+
+  cells(t, step) {  // a board, whose cells have whole numbers in their middle
+    const [left, bottom, right, top] = this.area;
+    for (let x = left; x <= right + 0.01; x++) this.line(this.at(x, bottom), this.at(x, top), this.ink("line"), 1);
+    for (let y = bottom; y <= top + 0.01; y++) this.line(this.at(left, y), this.at(right, y), this.ink("line"), 1);
+    for (const body of [...this.replay.bodies].sort((a, b) => b.side - a.side)) {
+      if (body.$there && !body.$there[step]) continue;
+      const spot = this.at(between(body.$x, t), between(body.$y, t)), colour = this.ink(["ours", "theirs", "nobody"][body.side]);
+      this.disc(spot, 0.38 * this.unit, body.side === 2 ? this.ink("paper") : colour, colour, 2);
+      this.label(body.side === 0 ? String(body.agent) : body.name, spot, body.side === 2 ? this.ink("ink") : this.ink("paper"), Math.min(0.4 * this.unit, 13));
     }
   }
 

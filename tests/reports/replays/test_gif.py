@@ -12,12 +12,13 @@ def pictures(path):
         return [(frame.info["duration"], np.asarray(frame.convert("RGB"))) for frame in ImageSequence.Iterator(image)]
 
 
-@pytest.mark.parametrize("kind", ["units", "particles", "robot"])
+@pytest.mark.parametrize("kind", ["units", "particles", "robot", "cells"])
 def test_a_film_of_every_kind_lasts_as_the_episode_and_moves(duel, tmp_path, kind):
     size = gif.write(tmp_path / "one.gif", [duel(kind, tick=0.25)])
     found = pictures(tmp_path / "one.gif")
-    assert len(found) == 1 + 8 * 0.25 / gif.SECONDS and size == (tmp_path / "one.gif").stat().st_size < 200_000
-    assert [duration for duration, _ in found] == [100] * 20 + [gif.REST]
+    assert len(found) == 1 + 8 * 0.25 / gif.SECONDS or kind == "cells"  # where pictures are alike, one stands longer
+    assert sum(duration for duration, _ in found) == 2000 + gif.REST
+    assert size == (tmp_path / "one.gif").stat().st_size < 200_000
     assert (found[0][1] != found[10][1]).any() and (found[10][1] != found[-1][1]).any()
 
 
