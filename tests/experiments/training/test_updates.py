@@ -5,7 +5,7 @@ from offmarl.experiments.timing.throughput import random_data
 from offmarl.experiments.training.machine import Host
 from offmarl.experiments.training.method import Updates, job_trainer
 
-METHODS = ["bc", "mabcq", "mac_flow", "madiff_d"]
+METHODS = ["bc", "mabcq", "mac_flow", "madiff_d", "maicq"]
 TINY = {"madiff_d": {"width": 8, "multipliers": [1], "norm_groups": 2, "diffusion_steps": 4}}
 
 
@@ -46,7 +46,7 @@ def test_the_two_halves_of_an_update_make_the_whole(small, method):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a CUDA device")
 @pytest.mark.parametrize("method", METHODS)
 def test_captured_updates_are_eager_ones_to_round_off(small, method):
-    job = small(method, **({"mabcq": {"target_period": 7}} | TINY).get(method, {}))
+    job = small(method, **({"mabcq": {"target_period": 7}, "maicq": {"target_period": 7}} | TINY).get(method, {}))
     (one, eager), (other, captured) = make(job, "cuda"), make(job, "cuda", capture=True)
     for step in range(100):
         expected, found = eager(), captured()
