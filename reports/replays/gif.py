@@ -6,6 +6,7 @@ A GIF, or an MP4 where imageio's ffmpeg is installed.
 import contextlib
 from collections.abc import Iterator, Sequence
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +41,7 @@ def write(path: Path, replays: Sequence[Replay]) -> int:
 
 def _write_film(path: Path, replays: Sequence[Replay]) -> None:
     """An MP4 (H.264)."""
-    from imageio_ffmpeg import write_frames  # optional
-
+    write_frames = import_module("imageio_ffmpeg").write_frames  # optional
     pictures = list(_pictures(replays))
     pictures += pictures[-1:] * round(REST / 1000 / SECONDS)
     film = write_frames(str(path), pictures[0].size, fps=1 / SECONDS, macro_block_size=2)

@@ -44,7 +44,7 @@ def kept(results: Path) -> tuple[Replays, list[str]]:
                 notes.append(f"left out: {path}: is a replay of another run or episode")
                 continue
             place = found[head.run or f"{head.task}:{head.quality}:{head.source}"]
-            place.setdefault(path.name, Shown(head, *embedded([replay]), folder == "replays"))
+            place.setdefault(path.name, Shown(head, embedded([replay])[0], folder == "replays"))
     return {key: sorted(some.values(), key=_return) for key, some in found.items()}, notes
 
 
