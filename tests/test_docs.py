@@ -66,7 +66,7 @@ def mapped(document):
         indent, name, text = re.fullmatch(r"( *)(\S+)\s*(.*)", line).groups()
         folder = folder if indent else ""
         found[folder + name] = text
-        folder = name if name.endswith("/") else folder
+        folder = name if name.endswith("/") and not indent else folder
     return found
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from offmarl.experiments.grid.jobs import Job, Request
 
 VARIANT = "paper, released, tuned, or several: released+tuned (default: the profile's)"
-SUITES = "smac, continuous, om2p, coordination, all of them, or the family of tasks of your own, or a file.yaml"
+SUITES = "smac, continuous, om2p, coordination, frontier, all, the family of tasks of your own, or a file.yaml"
 SOURCES = "where data and simulator come from: embedded (default), og_marl, omiga, omar: public data, or own"
 MOST_SEEDS = 10_000  # of a command
 
@@ -102,10 +102,10 @@ def source_of(suite: str, asked: str | None = None) -> str:
     """The source that is asked for; else that of a suite: the user's own if all its tasks are, or the embedded one."""
     from offmarl.benchmarks import own
     from offmarl.datasets.catalogue import EMBEDDED, OWN
-    from offmarl.experiments.grid.suite import ALL, load_suite
+    from offmarl.experiments.grid.suite import expand, load_suite
 
-    mine = own.registry().keys() if suite != ALL else ()
-    return asked or (OWN if mine and load_suite(suite).qualities.keys() <= mine else EMBEDDED)
+    mine = own.registry().keys()
+    return asked or (OWN if mine and all(load_suite(s).qualities.keys() <= mine for s in expand(suite)) else EMBEDDED)
 
 
 def jobs_option(options: argparse.ArgumentParser) -> None:

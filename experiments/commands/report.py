@@ -81,16 +81,19 @@ def suite_facts(name: str, source: str) -> tuple[dict[str, Any], dict[str, str],
     from offmarl.experiments.grid import tuned
     from offmarl.experiments.grid.suite import load_suite, profiles, suite_names
 
-    suite, elsewhere = load_suite(name), {}
+    suite, elsewhere, on_boards = load_suite(name), {}, {}
     asked = {profile.variant for profile in profiles().values()}
-    for other in map(load_suite, suite_names()):
+    for title, other in ((title, load_suite(title)) for title in suite_names()):
+        if other.base == name:
+            on_boards |= {method: title for method in other.algorithms if method not in suite.algorithms}
+            continue
         shared = other.qualities.keys() & suite.qualities.keys()
         for method in other.algorithms:
             trained, own = ({each.variant(method, variant) for variant in asked} for each in (other, suite))
             elsewhere.setdefault(method, set()).update(trained - own if shared else ())
     reasons = grid.unavailable_methods(suite) | grid.unavailable_datasets(suite, source)
     facts = suite.model_dump(exclude_unset=True) | {"profile_notes": {n: p.note for n, p in profiles().items()}}
-    return facts | {"untuned": tuned.untuned(name, suite)}, reasons, elsewhere
+    return facts | {"untuned": tuned.untuned(name, suite), "on_boards": on_boards}, reasons, elsewhere
 
 
 def print_report(records: "Records", name: str, profile: str, source: str) -> None:

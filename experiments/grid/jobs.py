@@ -20,7 +20,7 @@ from offmarl.datasets.part import part
 from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.grid import tuned
 from offmarl.experiments.grid.config import Overrides, config_from, resolve
-from offmarl.experiments.grid.suite import ALL, TUNED, Profile, Suite, load_suite, suite_names
+from offmarl.experiments.grid.suite import TUNED, Profile, Suite, expand, load_suite
 from offmarl.experiments.store.reading import plays_of
 from offmarl.experiments.store.store import WITH_RESULT, Cell, Group, Record, Store, config_hash, group_name
 
@@ -167,8 +167,8 @@ def unavailable_datasets(suite: Suite, source: str) -> dict[str, str]:
 
 
 def by_suite(request: Request) -> list[Request]:
-    """A request for every suite, of what it has of this one. Raises UserError for a task or method that none has."""
-    suites = {name: load_suite(name) for name in suite_names()}
+    """A request for every suite that it means, of what it has. Raises UserError for a task or method that none has."""
+    suites = {name: load_suite(name) for name in expand(request.suite)}
     select([pair for suite in suites.values() for pair in suite.datasets], request.tasks)
     for method in request.algorithms or ():
         check_name("algorithm", method, registry())
@@ -184,7 +184,7 @@ def by_suite(request: Request) -> list[Request]:
 
 def jobs(request: Request) -> list[Job]:
     """The grid, in the suite's order, of the datasets that are there. Raises UserError for anything unknown."""
-    if request.suite == ALL:
+    if expand(request.suite) != [request.suite]:
         return list({job.key: job for one in by_suite(request) for job in jobs(one)}.values())
     check_name("source", request.source, SOURCES)
     return jobs_of(load_suite(request.suite), request)
@@ -237,7 +237,7 @@ def jobs_of(suite: Suite, request: Request) -> list[Job]:
 
 def unavailable(request: Request) -> dict[str, str]:
     """The datasets (task:quality) of a request that are unavailable here, with the reason and what to do."""
-    if request.suite == ALL:
+    if expand(request.suite) != [request.suite]:
         return {name: reason for one in by_suite(request) for name, reason in unavailable(one).items()}
     suite = load_suite(request.suite)
     wanted = {f"{task}:{quality}" for task, quality in _selected(suite, suite.profile(request.profile), request)}

@@ -113,6 +113,7 @@ class Suite(Strict):
     published: str = ""  # table in reports/published; empty: nothing was
     algorithms: dict[str, str]  # to the name in the table
     groups: dict[str, dict[TaskName, list[str]]]  # of columns: task to qualities
+    base: str = ""  # of a part of a board: the suite whose datasets, protocol and settings it has
     protocol: SuiteProtocol = SuiteProtocol()
     headline: str = ""  # the method that others are compared with
     normalised: list[str] = []  # tasks with scores for returns
@@ -178,6 +179,27 @@ class Suite(Strict):
         return profile.changed(self.profiles.get(name, ProfileChanges()))
 
 
+class Board(Strict):
+    """More methods, with their names in the tables, on several suites: a part for each, which is a suite of its own."""
+
+    title: str
+    paper: str
+    parts: dict[
+        Annotated[str, AfterValidator(lambda name: check_name("suite", name, _tables()))], str
+    ]  # to `published`
+    algorithms: dict[Annotated[str, AfterValidator(lambda name: check_name("algorithm", name, registry()))], str]
+    notes: dict[str, dict[str, str]] = {}  # as a suite's
+
+    def part(self, name: str) -> Suite:
+        """The suite `name` with the methods of the board that act there, and without its paper's claims."""
+        base = load_suite(name)
+        spaces = {tasks()[task].space for task in base.qualities}
+        fits = {method: title for method, title in self.algorithms.items() if registry()[method].actions & spaces}
+        own = {"title": f"{self.title}, {', '.join(base.groups)}", "paper": self.paper, "published": self.parts[name]}
+        own |= {"algorithms": fits, "notes": base.notes | self.notes, "claims": [], "base": name}
+        return base.model_copy(update=own)
+
+
 def names_of(task: str, quality: str) -> tuple[str, str, str]:
     """What a dataset's settings may be filed under, the later ones overriding the earlier: family, task, dataset."""
     return task.split("/")[0], task, f"{task}:{quality}"
@@ -189,8 +211,8 @@ def profiles() -> dict[str, Profile]:
 
 
 def suite_names() -> list[str]:
-    """Every suite: ours, a suite for each family of the user's own tasks, and his own files."""
-    return [*_packaged_names(), *own_suites(), *FILES]
+    """Every suite: ours, the parts of our boards, a suite for each family of the user's tasks, and his own files."""
+    return [*_tables(), *(part for parts in boards().values() for part in parts), *own_suites(), *FILES]
 
 
 def add_file(file: Path) -> str:
@@ -199,7 +221,7 @@ def add_file(file: Path) -> str:
     Raises UserError for a name that is taken, or a file that cannot be read; FileError where it is not as `Suite` says.
     """
     name = file.stem
-    if not re.fullmatch(own.WORD, name) or name in (ALL, *_packaged_names(), *own_suites()):
+    if not re.fullmatch(own.WORD, name) or name in (*_taken(), *own_suites()):
         raise UserError(f"--suite {file}: '{name}' cannot be the name of a suite, or is one; call the file otherwise")
     FILES[name] = file.absolute()
     load_suite(name)
@@ -209,20 +231,37 @@ def add_file(file: Path) -> str:
 def own_suites() -> list[str]:
     """The families of the user's own tasks. Raises UserError where one is called as a suite of ours."""
     families = {task.family: task for task in own.registry().values()}
-    for name in (*_packaged_names(), ALL):
+    for name in _taken():
         if name in families:
             raise UserError(f"{families[name].place}: {families[name].name}: '{name}' is a suite; name another family")
     return list(families)
 
 
-def _packaged_names() -> list[str]:
-    folder = resources.files(PACKAGE).joinpath("suites")
-    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+def _tables() -> list[str]:
+    """Our own suites."""
+    return _files("suites")
+
+
+def boards() -> dict[str, dict[str, str]]:
+    """Our boards, to the names of their parts and the suites that these are of."""
+    found = {name: packaged(Board, PACKAGE, "boards", f"{name}.yaml") for name in _files("boards")}
+    return {name: {f"{name}_{base}": base for base in board.parts} for name, board in found.items()}
+
+
+def _files(folder: str) -> list[str]:
+    entries = resources.files(PACKAGE).joinpath(folder).iterdir()
+    return sorted(file.name.removesuffix(".yaml") for file in entries if file.name.endswith(".yaml"))
+
+
+def _taken() -> list[str]:
+    """The names that no suite of the user's may have."""
+    return [ALL, *_tables(), *boards(), *(part for parts in boards().values() for part in parts)]
 
 
 def expand(name: str) -> list[str]:
-    """The suite itself, or every suite for `all`. Raises UserError for an unknown suite."""
-    return suite_names() if check_name("suite", name, [*suite_names(), ALL]) == ALL else [name]
+    """The suite itself, the parts of a board, or every suite for `all`. Raises UserError for an unknown name."""
+    known = {one: [one] for one in suite_names()} | {board: list(parts) for board, parts in boards().items()}
+    return (known | {ALL: suite_names()})[check_name("suite", name, [*known, ALL])]
 
 
 def load_suite(name: str) -> Suite:
@@ -234,6 +273,9 @@ def load_suite(name: str) -> Suite:
             raise UserError(f"--suite {FILES[name]}: cannot be read ({error.strerror})") from error
     if name in own_suites():
         return _own_suite(name)
+    for board, parts in boards().items():
+        if name in parts:
+            return packaged(Board, PACKAGE, "boards", f"{board}.yaml").part(parts[name])
     return packaged(Suite, PACKAGE, "suites", f"{name}.yaml")
 
 

@@ -92,12 +92,12 @@ def untuned(name: str, suite: Suite) -> dict[str, list[str]]:
     """Methods of the suite `name` to the families in which they have nothing chosen, though settings to search."""
     families = dict.fromkeys(tasks()[task].family for task in suite.qualities)
     methods = [method for method in registry().values() if method.tunes]
-    return {m.name: [family for family in families if not chosen(name, family, m.name)] for m in methods}
+    return {m.name: [own for own in families if not chosen(suite.base or name, own, m.name)] for m in methods}
 
 
 def settings(name: str, suite: Suite, method: type[Algorithm], task: str, quality: str) -> Settings:
     """The settings of the variant `tuned` on a dataset of the suite `name`: the paper's where a method is not tuned."""
-    found = chosen(name, tasks()[task].family, method.name)
+    found = chosen(suite.base or name, tasks()[task].family, method.name)
     return found.settings if found else paper_settings(suite, method, task, quality)
 
 

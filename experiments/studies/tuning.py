@@ -58,6 +58,8 @@ def searches(
 ) -> list[Search]:
     """Every method's trials in a suite, or in all: of its own methods and families, where none are named.
 
+    Parts of a board are searched as the suites that they are of, which have the same settings.
+
     Raises:
         UserError: for an unknown name, and where nothing is left to search.
     """
@@ -65,16 +67,16 @@ def searches(
         check_name("algorithm", name, registry())
     for name in families or ():
         check_name("family", name, sorted({task.family for task in tasks().values()}))
-    found = []
-    for name in expand(suites):
-        suite = load_suite(name)
+    found: dict[tuple[str, str, str], Search | None] = {}
+    for suite, name in ((load_suite(name), name) for name in expand(suites)):
         own = dict.fromkeys(tasks()[task].family for task in suite.qualities)
         for family in (family for family in own if families is None or family in families):
             methods = algorithms or [method for method in suite.algorithms if method in registry()]
-            found += [search for method in methods if (search := _search(name, family, method, profile))]
-    if not found:
+            for place in ((suite.base or name, family, method) for method in methods):
+                found[place] = found[place] if place in found else _search(*place, profile)
+    if not any(found.values()):
         raise UserError("nothing to tune: none of these algorithms declares settings and acts in these families")
-    return found
+    return [search for search in found.values() if search]
 
 
 def _search(name: str, family: str, method: str, profile: str) -> Search | None:

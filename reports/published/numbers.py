@@ -29,19 +29,27 @@ COPIED = "The spread of its copied cells is probably one standard deviation over
 SMAC = {scenario: f"smac/{scenario}" for scenario in ("3m", "8m", "2s3z", "5m_vs_6m", "2c_vs_64zg")}
 SMAC |= {scenario: f"smacv2/{scenario}" for scenario in ("terran_5_vs_5", "zerg_5_vs_5", "terran_10_vs_10")}
 
-# Per table: the simulator, what the spread is, our task of each scenario, and a caveat.
+ROBOTS = {"HalfCheetah": "mamujoco/6halfcheetah", "Hopper": "mamujoco/3hopper", "Ant": "mamujoco/2ant"}
+PARTICLES = {"Spread": "mpe/spread", "Tag": "mpe/tag", "World": "mpe/world"}
+MARINES = dict.fromkeys(("3m", "8m", "5m_vs_6m"), (0.0, 20.0))  # enemies that do not heal: no return is above 20
+
+# Per table: the simulator, what the spread is, our task of each scenario, and a caveat; where they apply, the scenarios
+# whose numbers are `scores` (100 for an expert), the least and largest possible return in `bounds`, by how many
+# deviations the spreads are (`deviations`), and the tables that reports show `beside` it.
 FACTS: dict[str, dict[str, Any]] = {
     "macflow_table1": {
         "engine": "real StarCraft II (SMAC and SMACv2)",
         "spread": "two standard deviations",
         "scenarios": SMAC,
+        "bounds": MARINES,
+        "deviations": 2,
         "provenance": COPIED,
     },
     "macflow_table2": {
         "engine": "MuJoCo 2.0 (OMIGA's data) and OMAR's particle worlds",
         "spread": "two standard deviations",
-        "scenarios": {"HalfCheetah": "mamujoco/6halfcheetah", "Hopper": "mamujoco/3hopper"}
-        | {"Ant": "mamujoco/2ant", "Spread": "mpe/spread"},
+        "scenarios": ROBOTS | {"Spread": "mpe/spread"},
+        "scores": ["Spread"],
         "provenance": COPIED,
     },
     "om2p_table1": {
@@ -51,19 +59,59 @@ FACTS: dict[str, dict[str, Any]] = {
         | {"HalfCheetah-v2": "mamujoco/2halfcheetah"},
         "provenance": "Returns of the predators are not comparable with ours: our prey is scripted.",
     },
+    "frontier_smac": {
+        "engine": "real StarCraft II (SMAC and SMACv2)",
+        "spread": "two standard deviations",
+        "scenarios": SMAC,
+        "beside": ["macflow_table1"],
+        "provenance": f"{COPIED} ComaDICE's 5m_vs_6m is another dataset than ours, so its numbers there are left out.",
+    },
+    "frontier_continuous": {
+        "engine": "MuJoCo 2.0 (OMIGA's data) and OMAR's particle worlds",
+        "spread": "two standard deviations in MAC-Flow's columns, one elsewhere",
+        "scenarios": ROBOTS | {"Spread": "mpe/spread"},
+        "scores": ["Spread"],
+        "beside": ["macflow_table2"],
+        "provenance": COPIED,
+    },
+    "coflow_mpe": {  # arXiv 2605.01457, from the picture on its page; no suite shows it
+        "engine": "OMAR's particle worlds with its pretrained prey",
+        "spread": "one standard deviation",
+        "scenarios": PARTICLES,
+        "scores": list(PARTICLES),
+    },
+    "coflow_smac": {  # likewise
+        "engine": "real StarCraft II (SMAC)",
+        "spread": "one standard deviation",
+        "scenarios": SMAC,
+        "bounds": MARINES,
+        "deviations": 1,
+    },
 }
+MEASURED = {"authors": "measured by its authors ({})", "others": "measured by {}"}  # origins in other papers
 
 
 def cells(name: str) -> dict[Cell, tuple[float, float, str]]:
-    """(task, quality, method title) to mean, spread as printed, and rerun, copied or unknown.
+    """(task, quality, method title) to mean, spread as printed, and rerun, copied or unknown, or who measured it.
 
-    Raises ValueError if the table is unknown.
+    Those of the tables beside it too. Raises ValueError if the table is unknown.
     """
-    tasks, origins = FACTS.get(name, {}).get("scenarios", {}), provenance(name)
-    return {
-        (tasks[scenario], quality, title): (*numbers, origins[scenario, quality, title]["origin"])
-        for (scenario, quality, title), numbers in printed(name).items()
-    }
+    found = {}
+    for table in _beside(name):
+        tasks, origins = FACTS.get(table, {}).get("scenarios", {}), provenance(table)
+        for (scenario, quality, title), numbers in printed(table).items():
+            found[tasks[scenario], quality, title] = *numbers, origin(origins[scenario, quality, title])
+    return found
+
+
+def origin(fact: dict[str, str]) -> str:
+    """Where a cell comes from, in a few words: rerun, copied, unknown, or who measured it, and where that stands."""
+    return MEASURED.get(fact["origin"], fact["origin"]).format(fact["source"])
+
+
+def _beside(name: str) -> list[str]:
+    """A table, and those that reports show beside it."""
+    return [name, *FACTS.get(name, {}).get("beside", ())]
 
 
 def printed(name: str) -> dict[Cell, tuple[float, float]]:
@@ -78,7 +126,7 @@ def printed_averages(name: str) -> dict[tuple[str, str], tuple[float, float]]:
 
 
 def provenance(name: str) -> dict[Cell, dict[str, str]]:
-    """Every cell to `origin`, `source` (of a copied one) and `spread`."""
+    """Every cell to `origin`, `source` (of one that the table's paper did not measure) and `spread`."""
     return {cell_of(row): row for row in rows_about(name, "provenance")}
 
 
@@ -102,7 +150,7 @@ def findings(name: str, titles: Sequence[str]) -> list[tuple[tuple[str, ...], st
     In the order of `titles`, those about two columns last; where the numbers come from precedes what is wrong.
     """
     texts: dict[tuple[str, ...], list[str]] = {}
-    for row in rows_about(name, "findings"):
+    for row in (row for table in _beside(name) for row in rows_about(table, "findings")):
         methods = tuple(row["methods"].split(";"))
         if set(methods) <= set(titles):
             texts.setdefault(methods, []).append(row["text"])

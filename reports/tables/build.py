@@ -29,11 +29,11 @@ def build(
     """The table of a suite (its parsed YAML) at one profile and source.
 
     Methods are the suite's, then any other that ran on its datasets, but those of other suites only if they ran on all
-    of them. `elsewhere` has the methods of all suites, each with its variants that only other suites train: these are
-    shown where there is nothing else. `unavailable` gives the reason for each method, and each dataset (task:quality),
-    that does not exist. A group ends in a row of averages (`AVERAGE <group>`) for the methods with a number on all its
-    datasets. Tasks that the suite names in `normalised` have scores for returns, which `unit` says.
-    Every group is there once for each play of the suite, and of the runs; the first one has the standing.
+    of them, and those of its boards (`on_boards`) never. `elsewhere` has the methods of all suites, each with its
+    variants that only other suites train: these are shown where there is nothing else. `unavailable` gives the reason
+    for each method, and each dataset (task:quality), that does not exist. A group ends in a row of averages (`AVERAGE
+    <group>`) for the methods with a number on all its datasets. Tasks in the suite's `normalised` have scores, which
+    `unit` says. Every group is there once for each play of the suite, and of the runs; the first has the standing.
     """
     normalised, paper = suite.get("normalised", ()), suite.get("published", "")
     selection = records.select(profile, source, normalised)
@@ -71,7 +71,7 @@ def build(
     return Table(
         title=suite["title"] + (notes.rerun_on(runs) if paper else ""),
         rows=rows,
-        notes=notes.below(rows, runs, [*selection.notes, *mixed], suite, name),
+        notes=notes.below(rows, runs, [*selection.notes, *mixed, *notes.on_boards(played, suite)], suite, name),
         mixed=mixed,
         column_notes=published.findings(paper, list(methods.values())),
         runs=_shown(rows, cells),
@@ -102,11 +102,13 @@ def datasets_of(suite: dict) -> set[tuple[str, str]]:
 def _without_guests(
     runs: list[Run], suite: dict, datasets: set[tuple[str, str]], elsewhere: Collection[str]
 ) -> list[Run]:
-    """The runs without those of other suites' methods that share only some of the datasets."""
+    """The runs without those of the suite's boards, and of other suites' methods that share only some datasets."""
     seen: dict[str, set] = defaultdict(set)
     for run in runs:
         seen[run["algorithm"]].add((run["task"], run["quality"]))
-    guests = {m for m in elsewhere if m not in suite["algorithms"] and seen[m] < datasets}
+    guests = {m for m in elsewhere if m not in suite["algorithms"] and seen[m] < datasets} | {
+        *suite.get("on_boards", ())
+    }
     return [run for run in runs if run["algorithm"] not in guests]
 
 

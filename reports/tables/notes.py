@@ -17,6 +17,7 @@ SHARED = {  # what the runs of a dataset should share
     "engine": "version of the simulator",
     "rollout": "reference rollout of the simulator",
 }
+ALL = "all"  # variants, in the notes of a suite
 TUNED = "tuned"  # the variant whose settings `offmarl tune` chose
 PROTOCOL = {"steps": "gradient steps", "samples": "samples in its updates", "eval_episodes": "evaluation episodes"}
 PROTOCOL |= {"timeouts": "treatment of time-outs"}
@@ -46,8 +47,11 @@ def below(rows: list[Row], runs: list[Run], selection: list[str], suite: dict, n
 def _variants(rows: list[Row], notes: dict[str, dict[str, str]]) -> list[str]:
     """What the suite says of the variants that the table shows."""
     shown = {(row.algorithm, row.variant): row.title for row in rows if row.has_mean and not row.is_average}
-    texts = {title: notes.get(algorithm, {}).get(variant or "") for (algorithm, variant), title in shown.items()}
-    return [f"{title}: {text}" for title, text in texts.items() if text]
+    texts = {
+        title: [text for name, text in notes.get(algorithm, {}).items() if name in (variant, ALL)]
+        for (algorithm, variant), title in shown.items()
+    }
+    return [f"{title}: {text}" for title, found in texts.items() for text in found]
 
 
 def _untuned(rows: list[Row], untuned: dict[str, list[str]]) -> str:
@@ -108,6 +112,15 @@ def lost(rows: list[Row]) -> list[str]:
     rule = "Seeds that failed or diverged are lost. A cell that lost one is partial: its number is of the others, and "
     rule += "takes no part in standings, averages, aggregates and rank agreement"
     return [f"{rule}: {', '.join(places)}."] if places else []
+
+
+def on_boards(runs: list[Run], suite: dict) -> list[str]:
+    """Where the methods are shown that ran on the datasets of a suite and that only its boards have."""
+    places: dict[str, dict[str, None]] = defaultdict(dict)
+    for run in runs:
+        if board := suite.get("on_boards", {}).get(run["algorithm"]):
+            places[board][run["title"] or run["algorithm"]] = None
+    return [f"Run too, and shown by `offmarl report --suite {b}`: {', '.join(found)}." for b, found in places.items()]
 
 
 def _scores(runs: list[Run], normalised: Collection[str]) -> str:

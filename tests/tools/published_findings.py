@@ -18,6 +18,8 @@ from offmarl.reports.tables.stats import standings
 
 # Cells and averages are printed to one decimal, each up to 0.05 off: their difference is up to 0.1 off.
 ROUNDING = 0.1 + 1e-9
+LARGEST_SCORE = 200.0  # twice an expert's
+FEWEST_SEEDS = 5  # of the tables with bounds: fewer allow larger deviations
 MARKS = {"best": "bold", "second": "underlined", "": "plain"}
 README = "MADiff's README"
 GROUPS: dict[str, dict[str, set[str]]] = {  # the scenarios that each average covers
@@ -40,7 +42,8 @@ class Finding(NamedTuple):
 
 def findings(name: str) -> list[Finding]:
     """Everything that is wrong with a published table."""
-    return [found for rule in (averages, highlights, duplicates, swapped, differing) for found in rule(name)]
+    rules = (averages, highlights, duplicates, swapped, differing, units, spreads)
+    return [found for rule in rules for found in rule(name)]
 
 
 def rows(name: str) -> list[dict[str, str]]:
@@ -65,7 +68,7 @@ def origins(name: str) -> list[Finding]:
     """For every column with cells that the paper copied, or may have: how many cells come from where."""
     count: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for (_, _, method), fact in published.provenance(name).items():
-        count[method][f"copied from {fact['source']}" if fact["origin"] == "copied" else fact["origin"]] += 1
+        count[method][f"copied from {fact['source']}" if fact["origin"] == "copied" else published.origin(fact)] += 1
     words = {"rerun": "run by the paper", "unknown": "of unknown origin"}
     found = []
     for method, kinds in count.items():
@@ -158,6 +161,35 @@ def differing(name: str) -> list[Finding]:
             )
             found.append(Finding((method,), tuple(wrong), text))
     return found
+
+
+def units(name: str) -> list[Finding]:
+    """Columns with numbers that are no scores, on scenarios where the table has scores."""
+    wrong: dict[str, dict[Cell, float]] = defaultdict(dict)
+    for cell, (mean, _) in published.printed(name).items():
+        if cell[0] in FACTS[name].get("scores", ()) and mean > LARGEST_SCORE:
+            wrong[cell[2]][cell] = mean
+    found = []
+    for method, own in wrong.items():
+        places = ", ".join(f"{where} {quality} {mean:.1f}" for (where, quality, _), mean in own.items())
+        found.append(Finding((method,), tuple(own), f"returns among scores, of which an expert's is 100: {places}"))
+    return found
+
+
+def spreads(name: str) -> list[Finding]:
+    """Columns with spreads that returns between their bounds cannot have: s^2 <= n/(n-1) (mean-low)(high-mean)."""
+    wrong: dict[str, dict[Cell, str]] = defaultdict(dict)
+    for cell, (mean, spread) in published.printed(name).items():
+        if cell[0] in FACTS[name].get("bounds", ()):
+            low, high = FACTS[name]["bounds"][cell[0]]
+            widest = max(max(0.0, m - low) * max(0.0, high - m) for m in (mean - 0.05, mean, mean + 0.05))
+            most = FACTS[name]["deviations"] * (FEWEST_SEEDS / (FEWEST_SEEDS - 1) * widest) ** 0.5
+            if spread - 0.05 > most:
+                wrong[cell[2]][cell] = f"{cell[0]} {cell[1]} {mean:.1f} ± {spread:.1f}, at most {most:.1f}"
+    return [
+        Finding((method,), tuple(own), f"spreads that returns up to the largest cannot have: {'; '.join(own.values())}")
+        for method, own in wrong.items()
+    ]
 
 
 def _columns(numbers: dict) -> dict[str, dict[str, dict]]:

@@ -61,7 +61,7 @@ def test_everyone_has_the_same_trials_on_tuning_data_alone():
 
 def test_every_method_of_a_suite_is_searched_in_every_family_that_it_plays():
     expected = {
-        (name, tasks()[task].family, method)
+        (load_suite(name).base or name, tasks()[task].family, method)
         for name in suite_names()
         for task, method in ((t, m) for t in load_suite(name).qualities for m in load_suite(name).algorithms)
         if tasks()[task].space in registry()[method].actions and tuning.tuning_datasets(tasks()[task].family)

@@ -83,6 +83,31 @@ def test_a_pair_put_right_is_no_longer_found(replace):
     assert rules.swapped("macflow_table2") == []
 
 
+def test_returns_among_scores_are_found_and_no_scores():
+    assert texts(rules.units, "coflow_mpe") == [
+        "CoFlow-C: returns among scores, of which an expert's is 100: Spread expert 586.2, Spread medium-replay 329.8, "
+        "Spread medium 373.5, Spread random 352.4, Tag expert 286.7, Tag medium 234.0",
+        "CoFlow-D: returns among scores, of which an expert's is 100: Spread expert 554.6, Spread medium-replay 278.0, "
+        "Spread medium 341.3, Spread random 211.1, Tag expert 260.4",
+    ]
+    assert [name for name in published.FACTS if rules.units(name)] == ["coflow_mpe"]
+
+
+def test_spreads_that_no_returns_can_have():
+    (found,) = rules.spreads("coflow_smac")
+    assert found.cells == (("3m", "medium", "CoFlow-C"),) and "20.0 ± 2.6, at most 1.1" in found.text
+    assert [name for name in published.FACTS if rules.spreads(name)] == ["coflow_smac"]
+
+
+@pytest.mark.parametrize(("mean", "spread", "wrong"), [("10.0", "11.2", 0), ("10.0", "11.4", 1), ("0.0", "1.3", 1)])
+def test_half_of_the_seeds_at_either_bound_have_the_largest_spread(replace, mean, spread, wrong):
+    """Of five returns in [0, 20] with the mean 10 the deviation is at most 10 sqrt(5/4), about 11.2."""
+    replace("coflow_smac", [dict(scenario="3m", dataset="Good", method="X", mean=mean, spread=spread)])
+    assert len(rules.spreads("coflow_smac")) == wrong
+    replace("coflow_smac", [dict(scenario="2s3z", dataset="Good", method="X", mean=mean, spread=spread)])
+    assert rules.spreads("coflow_smac") == []  # enemies regain shields: no bound is known
+
+
 def test_columns_that_are_the_same(replace):
     assert all(rules.duplicates(name) == [] for name in published.FACTS)
     rows = [dict(row) for row in published._read("macflow_table2")]

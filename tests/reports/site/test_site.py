@@ -184,7 +184,8 @@ def test_the_command_writes_the_site_with_the_papers_settings(store, tmp_path, w
     assert f"open {folder / 'index.html'}" in capsys.readouterr().out
     text = (folder / "methods" / "bc.html").read_text()
     assert re.search(r"hidden</code></th><td class=\"text\"><code>\[64, 64\]</code> <span[^>]*>differs", text)
-    assert "Nothing run yet of: continuous, coordination, om2p." in (folder / "index.html").read_text()
+    missing = "Nothing run yet of: continuous, coordination, frontier_continuous, om2p."
+    assert missing in (folder / "index.html").read_text()
 
 
 def test_experiments_have_pages_and_damaged_ones_are_told(store, tmp_path, suite):
