@@ -28,7 +28,7 @@ def text_of(document):
 
 def inline_code(document):
     """What stands between backticks in the running text."""
-    return re.findall(r"`([^`\n]+)`", FENCE.sub("", text_of(document)))
+    return re.findall(r"(?<!\\)`([^`\n]+)`", FENCE.sub("", text_of(document)))
 
 
 def is_path(words):

@@ -6,6 +6,7 @@ import documents
 import pytest
 
 from offmarl.experiments.cli import main
+from offmarl.experiments.grid.code import why_stale
 from offmarl.experiments.store import archive
 from offmarl.reports.records.reader import Records
 
@@ -82,3 +83,10 @@ def test_documents_show_the_datasets_that_every_method_has_finished(tmp_path, wr
     assert count.startswith("1 of 18 datasets; not run yet: smac/2c_vs_64zg:good, ") and "smac/3m:good" not in count
     with pytest.raises(ValueError, match="smac/3m:poor: is not complete"):
         reference.block("rows", "smac", "smac/3m:poor")
+
+
+@pytest.mark.parametrize("name", documents.DOCUMENTS)
+def test_documents_show_what_the_shipped_results_say(name):
+    text = (documents.ROOT / name).read_text()
+    with archive.unpacked(*archive.shipped()) as folder:
+        assert documents.generated(text, documents.Reference(Records.read(folder, why_stale))) == text

@@ -82,11 +82,11 @@ def _complete(table: Table) -> Table:
 
 
 def _chosen(table: Table, datasets: Iterable[str]) -> Table:
-    """Its rows of some datasets, in the play that has the standing."""
+    """Its rows of some datasets in the play that has the standing, without notes about columns."""
     rows = [row for row in table.rows if row.play == table.plays[0] and f"{row.task}:{row.quality}" in datasets]
     if lacking := sorted(set(datasets) - {f"{row.task}:{row.quality}" for row in rows}):
         raise ValueError(f"{lacking[0]}: is not complete in the reference results")
-    return replace(table, rows=rows)
+    return replace(table, rows=rows, column_notes=[])
 
 
 def generated(text: str, reference: Reference) -> str:
