@@ -26,6 +26,7 @@ COMMANDS = {  # name: its module in commands/, which has a function <name>_optio
     "verify": ("verify", "check that runs, their data and the tables are still what was measured"),
     "rerun": ("rerun", "train a stored run again and compare returns, curves and weights"),
     "watch": ("watch", "show what a stored policy does on its evaluation episodes, or what is in the data"),
+    "play": ("play", "let a stored policy play its task, and print its returns"),
     "doctor": ("doctor", "show what is installed, what is missing, and how to get it"),
     "experiment": ("study", "run an experiment of the papers: figure, table, verdict"),
     "select": ("selection", "what choosing a policy by 0 to 100 episodes brings, from the store"),

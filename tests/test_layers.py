@@ -47,6 +47,7 @@ MAY_IMPORT["experiments.commands"] = {
     *MAY_IMPORT["experiments.studies"],
     *("reports", "experiments.timing", "experiments.studies"),
 }
+MAY_IMPORT["experiments.api"] = {*MAY_IMPORT["experiments.commands"], "experiments.commands"}
 MAY_IMPORT["experiments.cli"] = {"experiments.commands", "experiments.environment", "experiments.errors"}
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from offmarl.benchmarks.env import Behaviour, cache_dir
 from offmarl.benchmarks.fingerprint import fingerprint
+from offmarl.benchmarks.random_policy import uniform
 from offmarl.benchmarks.smax.units import UNITS
 from offmarl.benchmarks.tasks import UserTask, make_env, tasks, unavailable
 from offmarl.benchmarks.yaml_files import Pair, Strict, known_name, packaged
@@ -38,6 +39,7 @@ SCRIPTED = {
 }  # makes behaviours from a recipe's entry, by family
 TRAINED = {"smax": behaviours.Actor, "mujoco": Pilot}  # makes behaviours from committed weights, by simulator
 FORMAT = 2
+RANDOM = 8  # episodes of random play, of tasks that no paper gives a scale
 FILES = {"embedded": "recipes.yaml", "tuning": "tuning.yaml"}  # by source
 
 
@@ -155,7 +157,16 @@ class Recipe(Entry):
             "engine": fingerprint(self.task),
             "note": self.task.note,
         }
+        if isinstance(self.task, UserTask):
+            facts["random_return_mean"] = self._random_return()
         return write(self, self.record(progress), facts)
+
+    def _random_return(self) -> float:
+        """The mean return of random play."""
+        env = make_env(self.task, RANDOM)
+        returns = record(env, [uniform(self.task)], RANDOM, 0.0, self.first_seed).returns()
+        env.close()
+        return round(float(returns.mean()), 4)
 
     def record(self, progress: Progress) -> Dataset:
         """Record the episodes, or join other datasets' episodes."""

@@ -24,8 +24,10 @@ def bench_options(parser: argparse.ArgumentParser) -> None:
     )
     subjects = parser.add_subparsers(title="subjects", required=True, metavar="SUBJECT")
     text = "measure steps per second of every simulator and of recording its data"
-    envs = options.subcommand(subjects, "envs", text, _bench_envs, ("bench envs --tasks mpe/spread", "one task"))
+    shown = ("bench envs --tasks mpe/spread", "one task"), ("bench envs --task my_task.py", "a task of your own")
+    envs = options.subcommand(subjects, "envs", text, _bench_envs, *shown)
     envs.add_argument("--tasks", help="mpe/spread,mamujoco/2ant (default: all)")
+    options.task_option(envs)
     envs.add_argument("--seconds", type=float, default=2.0, help="of random steps on each task (default: 2)")
     text = "measure seed-steps per second of every method, and predict the time of the whole table"
     shown = ("bench train --suite smac --tasks smac/3m", "one task"), ("bench train --suite om2p --seeds 1,5", "")
@@ -55,11 +57,15 @@ def latency_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _bench_envs(args: argparse.Namespace) -> int:
+    from offmarl.benchmarks import own
     from offmarl.experiments.timing.simulators import bench_envs
 
     _positive(args, "seconds")
-    found = dict.fromkeys(recipe.task.name for recipe in options.find_entries(options.listed(args.tasks)))
-    print(bench_envs(list(found), args.seconds))
+    names = options.listed(args.tasks) or (list(own.registry()) if args.task_file else None)
+    mine = [name for name in names or () if name in own.registry()]
+    rest = [name for name in names if name not in mine] if names else None
+    found = options.find_entries(rest) if rest or not mine else []
+    print(bench_envs([*mine, *dict.fromkeys(recipe.task.name for recipe in found)], args.seconds))
     return 0
 
 

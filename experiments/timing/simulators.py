@@ -13,20 +13,26 @@ from offmarl.datasets.embedded.recipes import catalogue
 from offmarl.datasets.embedded.record import record
 from offmarl.experiments.timing.isolated import text_table
 
+LANES = 8  # of a task of the user's own
 FOOT = "Environment steps of one process per second of wall-clock time, without compilation."
 
 
 def bench_envs(names: Sequence[str], seconds: float) -> str:
-    """A table of tasks: steps per second of random actions, in some seconds, and of recording an episode a lane."""
+    """A table of tasks: steps per second of random actions, in some seconds, and of recording an episode a lane.
+
+    Of a task of the user's own, random play is recorded.
+    """
     rows = []
     for name in tqdm(names, desc="measuring", unit="task", leave=False):
-        recipe = next(recipe for (task, _), recipe in catalogue().items() if task == name and not recipe.mix)
-        env = make_env(tasks()[name], recipe.lanes)
-        random, began = random_pace(env, recipe.task, seconds), time.perf_counter()
-        data = record(env, recipe.team(), env.lanes, recipe.epsilon, recipe.seed())
+        task, known = tasks()[name], catalogue().items()
+        recipe = next((one for (of, _), one in known if of == name and not one.mix), None)
+        team, *how = (recipe.team(), recipe.epsilon, recipe.seed()) if recipe else ([uniform(task)], 0.0, 0)
+        env = make_env(task, recipe.lanes if recipe else LANES)
+        random, began = random_pace(env, task, seconds), time.perf_counter()
+        data = record(env, team, env.lanes, *how)
         recorded = len(data) / (time.perf_counter() - began)
         env.close()
-        row = {"task": name, "engine": recipe.task.simulator.label, "episodes at once": f"{recipe.lanes:,}"}
+        row = {"task": name, "engine": task.simulator.label, "episodes at once": f"{env.lanes:,}"}
         rows.append(row | {"random steps/s": f"{random:,.0f}", "recorded steps/s": f"{recorded:,.0f}"})
     return f"{text_table(rows)}\n{FOOT}"
 

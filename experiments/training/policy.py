@@ -1,5 +1,6 @@
 """Stored policies: load one, let it play, record what it plays."""
 
+import contextlib
 import runpy
 import sys
 from collections.abc import Callable
@@ -10,17 +11,18 @@ import numpy as np
 import torch
 
 from offmarl.algorithms import registry
-from offmarl.algorithms.parts.algorithm import Algorithm
+from offmarl.algorithms.parts.algorithm import PLAYS, Algorithm
 from offmarl.benchmarks.env import Behaviour, View
 from offmarl.benchmarks.random_policy import uniform
-from offmarl.benchmarks.rollout import agent_rewards
-from offmarl.benchmarks.tasks import Task, make_env
+from offmarl.benchmarks.rollout import Episodes, agent_rewards, evaluate
+from offmarl.benchmarks.tasks import Task, make_env, tasks, unavailable
 from offmarl.datasets.dataset import join
 from offmarl.datasets.embedded.record import record
 from offmarl.experiments.errors import UserError, check_name, refusing
 from offmarl.experiments.grid.code import why_stale
 from offmarl.experiments.grid.config import config_from
 from offmarl.experiments.store.reading import read_folder
+from offmarl.experiments.store.store import Store
 from offmarl.experiments.training.method import spec_of
 from offmarl.reports.records.files import replacing
 from offmarl.reports.records.schema import plays_of
@@ -65,6 +67,26 @@ def load_policy(folder: Path, task: Task, name: str = "") -> Algorithm:
             print(f"offmarl: {folder.name}: stale: {reason}; it plays by today's", file=sys.stderr)
         method.load_nets(torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True))
     return method
+
+
+def stored_policy(store: Store, run_id: str) -> tuple[Algorithm, Task]:
+    """The trained method of a run, and its task. Raises UserError for a run that is unknown, damaged or failed."""
+    record = store.peek(check_name("run", run_id, store.run_ids()))
+    if record is None or record["status"] == "failed":
+        raise UserError(f"{run_id}: is damaged or failed, so there is no policy; `offmarl run` trains it again")
+    task = tasks()[check_name("task", record["cell"]["task"], tasks())]
+    return load_policy(store.runs / run_id, task, run_id), task
+
+
+def evaluate_stored(method: Algorithm, task: Task, episodes: int, seed: int, play: str | None = None) -> Episodes:
+    """Play `episodes` episodes of a seed, in one of PLAYS or as the method does. Raises UserError where it cannot."""
+    if reason := unavailable(task):
+        raise UserError(f"{task.name}: {reason}")
+    if episodes < 1:
+        raise UserError(f"--episodes {episodes}: write a number of at least 1")
+    method.play = check_name("play", play or method.play, PLAYS)
+    with contextlib.closing(make_env(task, 1, episodes)) as env:
+        return evaluate(method, env, [seed], episodes=episodes)[0]
 
 
 def behaviours_of(policy: str, task: Task) -> Callable[[], Behaviour]:

@@ -131,10 +131,11 @@ def _one_variant(runs: list[Run], elsewhere: Mapping[str, Collection[str]]) -> t
 
 
 def _add_published(rows: list[Row], runs: list[Run], paper: Mapping[published.Cell, tuple[float, float, str]]) -> None:
-    """Adds to every row the mean return of its data, and the published number and its origin where there is one."""
-    data = {(run["task"], run["quality"]): run["dataset_mean"] for run in runs if run["status"] == "done"}
+    """Adds to every row the mean returns of its data and of random play, and the published number with its origin."""
+    done = {(run["task"], run["quality"]): run for run in runs if run["status"] == "done"}
     for row in rows:
-        row.dataset_mean = data.get((row.task, row.quality), np.nan)
+        run = done.get((row.task, row.quality), {})
+        row.dataset_mean, row.random_mean = run.get("dataset_mean", np.nan), run.get("random_mean", np.nan)
         numbers = paper.get((row.task, row.quality, row.title), (np.nan, np.nan, ""))
         row.published_mean, row.published_spread, row.published_origin = numbers
 
@@ -171,7 +172,7 @@ def _average(members: Sequence[Row], algorithm: str, cells: Cells, printed: Mapp
     group, title = own[0].group, own[0].title
     facts: dict[str, Any] = {
         key: float(np.mean([getattr(cell, key) for cell in own]))
-        for key in ("win_rate", "latency_ms", "dataset_mean", "published_mean")
+        for key in ("win_rate", "latency_ms", "dataset_mean", "random_mean", "published_mean")
     }
     numbers = [_episodes(cells[cell.play, cell.task, cell.quality, cell.algorithm]) for cell in own if cell.has_mean]
     statuses, lost = {cell.status for cell in own}, [cell.label for cell in own if cell.n_lost]

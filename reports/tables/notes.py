@@ -30,7 +30,6 @@ def below(rows: list[Row], runs: list[Run], selection: list[str], suite: dict, n
         _caption(rows, runs, suite, name),
         f"Reduced networks and settings (smaller than the paper's): {sizes}." if sizes else "",
         _scores(runs, suite.get("normalised", ())),
-        _random(runs),
         _agreement(rows),
         *_variants(rows, suite.get("notes", {})),
         _untuned(rows, suite.get("untuned", {})),
@@ -130,17 +129,6 @@ def _scores(runs: list[Run], normalised: Collection[str]) -> str:
         f"{task.split('/')[-1]} 100 (return - {low:g}) / ({high:g} - {low:g})" for task, (low, high) in limits.items()
     ]
     return f"Normalised scores instead of returns: {'; '.join(rules)}." if rules else ""
-
-
-def _random(runs: list[Run]) -> str:
-    """What random play returns, where the data say it, beside the data: without a paper nothing else gives a scale."""
-    known = {
-        f"{run['task'].split('/')[-1]} {run['quality']}": f"{run['random_mean']:.3g} ({run['dataset_mean']:.3g})"
-        for run in runs
-        if run["status"] == "done" and not math.isnan(run["random_mean"])
-    }
-    places = ", ".join(f"{place} {means}" for place, means in known.items())
-    return f"Mean return of random play, and in parentheses of the data: {places}." if places else ""
 
 
 def _strayed(runs: list[Run]) -> list[str]:

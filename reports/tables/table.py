@@ -25,6 +25,7 @@ class Row:
     alone has standings and published numbers. `acting` is what a decision draws, `timeouts` what a time-out is to a
     target. `n_lost` counts the seeds that failed or diverged. `reduced` has the sizes that fall short of the paper's,
     of an average those of all its cells.
+    `random_mean` is what random play returns, of tasks that no paper gives a scale.
     `published_mean` of an average is recomputed, `published_printed` is what the paper prints. `standing` is "best" or
     "second" by mean, `tied` says that an interval overlaps that of the best.
     """
@@ -54,6 +55,7 @@ class Row:
     win_rate: float = math.nan
     latency_ms: float = math.nan
     dataset_mean: float = math.nan
+    random_mean: float = math.nan
     published_mean: float = math.nan
     published_spread: float = math.nan
     published_printed: float = math.nan
@@ -105,6 +107,11 @@ class Table:
     def main_runs(self) -> list[Run]:
         """The runs in the play that has the standing, which figures and aggregates show."""
         return [run for run in self.runs if run["play"] == self.plays[0]]
+
+    @property
+    def has_random(self) -> bool:
+        """Whether the return of random play is known of any dataset."""
+        return any(not math.isnan(row.random_mean) for row in self.rows)
 
     @property
     def digits(self) -> int:

@@ -54,10 +54,10 @@ LATEX = Markup(
 
 def markdown(table: Table) -> str:
     """GitHub Markdown: in a cell ours with its interval, and the paper's number below it."""
-    head = ["dataset", "data mean", *_titles(table, MARKDOWN)]
+    head = ["dataset", *_scales(table), *_titles(table, MARKDOWN)]
     rows = [
-        [label, data, *(MARKDOWN.under.join(filter(None, cell)) for cell in cells)]
-        for label, data, cells in _rows(table, MARKDOWN)
+        [label, *scales, *(MARKDOWN.under.join(filter(None, cell)) for cell in cells)]
+        for label, scales, cells in _rows(table, MARKDOWN)
     ]
     title = f"### {MARKDOWN.escape(table.title)}"
     return "\n\n".join([title, markdown_tables.table(head, rows, numbers=True), *_below(table, MARKDOWN)]) + "\n"
@@ -65,14 +65,14 @@ def markdown(table: Table) -> str:
 
 def latex(table: Table) -> str:
     """A booktabs table (needs booktabs, graphicx, xcolor): ours, and below it in grey the paper's."""
-    titles = _titles(table, LATEX)
+    titles, heads = _titles(table, LATEX), _scales(table)
     lines = [r"\begin{table*}", r"\centering", r"\resizebox{\textwidth}{!}{%"]
-    lines += [r"\begin{tabular}{lr" + "c" * len(titles) + "}", r"\toprule"]
-    lines += [" & ".join(["dataset", "data mean", *titles]) + r" \\", r"\midrule"]
-    for label, data, cells in _rows(table, LATEX):
-        lines.append(" & ".join([label, data, *(ours for ours, _ in cells)]) + r" \\")
+    lines += [r"\begin{tabular}{l" + "r" * len(heads) + "c" * len(titles) + "}", r"\toprule"]
+    lines += [" & ".join(["dataset", *heads, *titles]) + r" \\", r"\midrule"]
+    for label, scales, cells in _rows(table, LATEX):
+        lines.append(" & ".join([label, *scales, *(ours for ours, _ in cells)]) + r" \\")
         if _has_paper(table):
-            lines.append(" & ".join(["", "", *(paper for _, paper in cells)]) + r" \\[2pt]")
+            lines.append(" & ".join([""] * (1 + len(heads)) + [*(paper for _, paper in cells)]) + r" \\[2pt]")
     caption = " ".join([LATEX.escape(table.title) + ".", *_below(table, LATEX)])
     lines += [r"\bottomrule", r"\end{tabular}}", rf"\caption{{{caption}}}", r"\end{table*}"]
     return "\n".join(lines) + "\n"
@@ -81,9 +81,10 @@ def latex(table: Table) -> str:
 def plain(table: Table, width: int = 118) -> str:
     """For the terminal: our mean, * for the best of the row, and the paper's mean in parentheses."""
     marks, reduced = _marks(table), _reduced_methods(table)
-    rows = [["dataset", *_titles(table, PLAIN)]]
+    scales = _scales(table) if table.has_random else {}
+    rows = [["dataset", *scales, *_titles(table, PLAIN)]]
     for cells in _shown(table):
-        line = [cells[0].label]
+        line = [cells[0].label, *(_number(getattr(cells[0], key), table.digits) or "–" for key in scales.values())]
         for row in cells:
             ours = _ours(row, PLAIN, marks, reduced, table.digits)
             gap = "" if ours[-1] in "*]°" else " "
@@ -95,6 +96,11 @@ def plain(table: Table, width: int = 118) -> str:
     return "\n".join([table.title, "", *lines, "", *below]) + "\n"
 
 
+def _scales(table: Table) -> dict[str, str]:
+    """Columns that give a row its scale, and their fields."""
+    return {"data mean": "dataset_mean", **({"random": "random_mean"} if table.has_random else {})}
+
+
 def _shown(table: Table) -> list[list[Row]]:
     """The cells of every line. Plays without standing have none where nothing was played: no number was published."""
     return [
@@ -104,17 +110,18 @@ def _shown(table: Table) -> list[list[Row]]:
     ]
 
 
-def _rows(table: Table, markup: Markup) -> Iterator[tuple[str, str, list[tuple[str, str]]]]:
-    """Label, mean return of the data, and (ours, paper's) for every method, in the words of a format."""
+def _rows(table: Table, markup: Markup) -> Iterator[tuple[str, list[str], list[tuple[str, str]]]]:
+    """Label, what gives a scale, and (ours, paper's) for every method, in the words of a format."""
     marks, reduced = _marks(table), _reduced_methods(table)
     for cells in _shown(table):
-        data = _number(cells[0].dataset_mean, table.digits) or markup.escape("–")
+        fields = [getattr(cells[0], key) for key in _scales(table).values()]
+        scales = [_number(value, table.digits) or markup.escape("–") for value in fields]
         numbers = []
         for row in cells:
             paper = _number(row.published_mean, 1, "paper {}") + _number(row.published_spread, 1, " ± {}")
             small = markup.small.format(markup.escape(paper)) if paper else ""
             numbers.append((_ours(row, markup, marks, reduced, table.digits), small))
-        yield markup.escape(cells[0].label), data, numbers
+        yield markup.escape(cells[0].label), scales, numbers
 
 
 def _ours(row: Row, markup: Markup, marks: dict[str, int], reduced_methods: set[str], digits: int) -> str:

@@ -63,7 +63,8 @@ def test_a_task_is_trained_and_reported_without_a_word_of_a_paper(file, tmp_path
     (first, second) = records(tmp_path).values()
     assert first["dataset"]["task"]["code"] == own.registry()["lights/two"].code
     assert first["dataset"]["random_return_mean"] == pytest.approx(2.5, abs=0.8)  # ten steps, paid every fourth
-    assert "Mean return of random play, and in parentheses of the data: two random 2." in out
+    assert table["random_mean"].tolist() == [first["dataset"]["random_return_mean"]] * len(table)
+    assert re.search(r"dataset +data mean +random +BC", out)
     assert first["dataset"]["task"]["roster"]["reward"] == "mean" and "gymnasium" in first["engine"]
     assert first["evaluations"][-1]["lengths"] == [10] * 32 and first["protocol"]["timeout_bootstrap"]
 
@@ -75,6 +76,8 @@ def test_the_other_commands_know_a_task_of_a_file(file, tmp_path, capsys):
         assert main([*words.split(), "--task", "two.py"]) == 0, words
     out = capsys.readouterr().out
     assert "all sound" in out and "unavailable here" not in out and out.count("the same bit for bit") == 3
+    assert main(["bench", "envs", "--task", "two.py", "--seconds", "0.01"]) == 0
+    assert re.search(r"lights/two +Two lights +8 ", capsys.readouterr().out)
     assert main([*["report", "--suite", "all", "--site", "site", "--task", "two.py"]]) == 0
     assert "Two lights" in (tmp_path / "site/index.html").read_text()
     policy = ["--policy", str(tmp_path / "results/runs" / run_id), "--out", "played.npz", "--episodes", "3"]
