@@ -74,6 +74,11 @@ class Entry(ABC):
         """The dataset that must be recorded or downloaded for it: itself."""
         return self
 
+    @property
+    def trained_as(self) -> str:
+        """The quality whose settings a suite trains it with: its own."""
+        return self.quality
+
     def data_missing(self) -> str:
         """Why there are no data and what to do; empty where they are here or can be recorded."""
         return ""

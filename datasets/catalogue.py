@@ -5,7 +5,7 @@ Tables are of a source in SOURCES; the datasets of `tuning` are what settings ar
 
 from collections.abc import Mapping
 
-from offmarl.datasets import own
+from offmarl.datasets import derived, own
 from offmarl.datasets.cache import Entry
 from offmarl.datasets.embedded import recipes as embedded
 from offmarl.datasets.public import releases as public
@@ -18,7 +18,14 @@ ALL_SOURCES = (*SOURCES, TUNING)
 
 
 def catalogue(source: str) -> Mapping[tuple[str, str], Entry]:
-    """The datasets of a source by task and quality."""
+    """The datasets of a source by task and quality, those that were derived from them last."""
+    found = originals(source)
+    made = derived.catalogue(source, found)
+    return {**found, **made} if made else found
+
+
+def originals(source: str) -> Mapping[tuple[str, str], Entry]:
+    """The datasets of a source without derived ones."""
     if source == OWN:
         return own.catalogue()
     return embedded.catalogue(source) if source in RECORDED else public.catalogue(source)

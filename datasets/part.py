@@ -36,6 +36,11 @@ class Part(Entry):
         return cache_dir() / "data" / f"{self.task.name.replace('/', '-')}-{self.quality}-part-{self.key()}.npz"
 
     @property
+    def trained_as(self) -> str:
+        """As the whole."""
+        return self.whole.trained_as
+
+    @property
     def work(self) -> int:
         """One step, once the whole is there."""
         return 1
@@ -61,7 +66,9 @@ class Part(Entry):
         data, card = self.whole.load()
         taken, _ = halves(data, self.share)
         sums = {file.name: sum_ for file, sum_ in self.whole.checksums(card).items()}
-        kept = {key: card[key] for key in ("source", "epsilon", "behaviours", "engine", "note") if key in card}
+        kept = {
+            key: card[key] for key in ("source", "epsilon", "behaviours", "engine", "note", "made_from") if key in card
+        }
         lineage = {"of": sums, "share": self.share, "seed": SEED, "episodes_of_it": len(data.behaviour)}
         made = write(self, taken, {**kept, "lineage": lineage})
         progress(1)

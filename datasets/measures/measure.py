@@ -19,9 +19,10 @@ from offmarl.datasets.measures.conventions import conventions
 from offmarl.datasets.measures.coverage import coverage, overlap
 from offmarl.datasets.measures.dependence import coordination, held_out, memory, nothing
 from offmarl.datasets.measures.likelihood import TooFew, fit, rows_of, sample
+from offmarl.datasets.measures.pictures import pictures
 from offmarl.datasets.measures.returns import distribution, freedom, settled
 
-VERSION = 3  # of the measures: a new one measures every dataset anew
+VERSION = 4  # of the measures: a new one measures every dataset anew
 
 
 def measure(data: Dataset) -> dict[str, Any]:
@@ -88,10 +89,22 @@ def measures(entry: Entry, data: Dataset, card: dict[str, Any]) -> dict[str, Any
 
 
 def relations(entry: Entry, data: Dataset, other: Entry) -> dict[str, float]:
-    """`relation` to another dataset, from the cache or made now and kept there."""
-    theirs, card = other.load()
-    name = " ".join(["relation to", other.quality, *_sums(other, card).values()])
-    return _kept(entry, name, entry.card() or {}, lambda: relation(data, theirs))
+    """`relation` to another dataset, from the cache of either, or made now and kept there."""
+    card, theirs = entry.card() or {}, other.ready() or other.load()[1]
+    there = _read(other).get(_name_of_relation(entry, card))
+    if there is not None:
+        back = {"overlap": there["overlap_back"], "overlap_back": there["overlap"]}
+        return there | back
+    return _kept(entry, _name_of_relation(other, theirs), card, lambda: relation(data, other.load()[0]))
+
+
+def shown(entry: Entry, data: Dataset, card: dict[str, Any]) -> dict[str, Any]:
+    """The numbers of a loaded dataset's figures, from the cache or made now and kept there."""
+    return _kept(entry, "pictures", card, lambda: pictures(data, entry.task))
+
+
+def _name_of_relation(other: Entry, card: dict[str, Any]) -> str:
+    return " ".join(["relation to", other.quality, *_sums(other, card).values()])
 
 
 def _kept(entry: Entry, name: str, card: dict[str, Any], make: Callable[[], Any]) -> Any:

@@ -31,7 +31,7 @@ def modes(values: np.ndarray) -> int:
     """Peaks of a Gaussian kernel density with Silverman's width (1986), by the smaller of deviation and quartiles."""
     spread = np.subtract(*np.quantile(values, [0.75, 0.25])) / 1.349
     scale = min(values.std(), spread) if spread > 0 else values.std()
-    width = 0.9 * scale * len(values) ** -0.2
+    width = max(0.9 * scale * len(values) ** -0.2, np.ptp(values) / 128)  # a grid sees no narrower ones
     grid = np.linspace(values.min() - 3 * width, values.max() + 3 * width, 512)
     density = gaussian_kde(values, width / values.std(ddof=1))(grid)
     return len(find_peaks(density, prominence=LEAST_PEAK * density.max())[0])

@@ -1,6 +1,7 @@
 """`offmarl data card` and `data compare`: what is known of a dataset, and of two beside each other."""
 
 import argparse
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +19,11 @@ FROM = "embedded (default), tuning, og_marl, omiga or omar, or own: of tasks of 
 
 def card_options(add: Callable[..., argparse.ArgumentParser]) -> None:
     """Declare both among the actions of `offmarl data`."""
-    text = "write a dataset's card: facts, measures and a histogram of its returns"
-    one = add("card", text, _card, ("data card smac/3m:good", "into results/cards"))
-    one.add_argument("dataset", help="smac/3m:good")
+    text = "write cards of datasets: facts, measures, a histogram of returns, and what the site shows of them"
+    every = ("data card", "every dataset that is here; the site of these results shows them")
+    one = add("card", text, _card, ("data card smac/3m:good", "into results/cards"), every)
+    text = "smac/3m:good (default: all of the source that are here)"
+    one.add_argument("datasets", nargs="*", metavar="DATASET", help=text)
     one.add_argument("--source", help=FROM)
     task_option(one)
     one.add_argument("--out", type=Path, default=Path("results/cards"), help="folder (default: results/cards)")
@@ -51,24 +54,42 @@ def findings(entry: "Entry", source: str) -> "list[Finding]":
 
 
 def _card(args: argparse.Namespace) -> int:
-    from offmarl.datasets.measures.measure import measures, relations
+    from tqdm import tqdm
+
     from offmarl.experiments.commands.options import writable
+
+    source = source_of(args)
+    named = _entries(args.datasets, source)
+    entries = named or [entry for entry in find_entries(None, source) if entry.card()]
+    if not entries:
+        raise UserError(f"there is no dataset of {source} here; name one, and it is made")
+    names, folder = [f"{entry.task.name}:{entry.quality}" for entry in entries], writable(args.out)
+    with tqdm(names, desc="measuring", unit="dataset", leave=False, disable=True if len(names) == 1 else None) as bar:
+        for name in bar:
+            text, stem = _write(name, source, folder)
+            bar.write((text if len(names) == 1 else "") + f"written: {folder / stem}.md, .png, .json")
+    return 0
+
+
+def _write(name: str, source: str, folder: Path) -> tuple[str, str]:
+    """Write a dataset's card; its text, and the stem of its files."""
+    from offmarl.datasets.measures.measure import measures, relations, shown
     from offmarl.reports import card as page
     from offmarl.reports.measures import related
 
-    source = source_of(args)
-    ((entry, data, card),) = _loaded([args.dataset], source)
-    folder, stem = writable(args.out), f"{args.dataset}-{source}".replace("/", "-").replace(":", "-")
+    ((entry, data, card),) = _loaded([name], source)
+    stem = f"{name}-{source}".replace("/", "-").replace(":", "-")
     checked = [("" if sound else "**Doubtful:** ") + text for sound, text in findings(entry, source)]
-    shared = {}
-    for other in _siblings(entry, source):
-        shared |= related(relations(entry, data, other), entry.quality, other.quality)
-    text = page.markdown(card, checked, f"{stem}.png", measures(entry, data, card), shared)
+    others = {other.quality: relations(entry, data, other) for other in _siblings(entry, source)}
+    facts = {key: card[key] for key in ("dataset", "source", "sha256")} | {"measures": measures(entry, data, card)}
+    facts |= {"relations": others, "pictures": shown(entry, data, card)}
+    told = [related(relation, entry.quality, other) for other, relation in others.items()]
+    shared = {key: text for found in told for key, text in found.items()}
+    text = page.markdown(card, checked, f"{stem}.png", facts["measures"], shared)
     (folder / f"{stem}.md").write_text(text, encoding="utf-8")
+    (folder / f"{stem}.json").write_text(json.dumps(facts), encoding="utf-8")
     page.histogram(data.returns(), card).savefig(folder / f"{stem}.png", dpi=160)
-    print(text)
-    print(f"written: {folder / stem}.md, {folder / stem}.png")
-    return 0
+    return text, stem
 
 
 def _compare(args: argparse.Namespace) -> int:
@@ -87,14 +108,19 @@ def _compare(args: argparse.Namespace) -> int:
 
 def _loaded(names: list[str], source: str) -> "list[tuple[Entry, Dataset, dict[str, Any]]]":
     """Each dataset's entry, itself and its card. Raises UserError where one is unknown or cannot be made."""
-    for name in names:
-        if ":" not in name:
-            raise UserError(f"{name}: must be task:quality, for example smac/3m:good")
-    entries = [find_entries([name], source)[0] for name in names]
+    entries = _entries(names, source)
     try:
         return [(entry, *entry.load()) for entry in entries]
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from error
+
+
+def _entries(names: list[str], source: str) -> "list[Entry]":
+    """The datasets of these names. Raises UserError where one is unknown."""
+    for name in names:
+        if ":" not in name:
+            raise UserError(f"{name}: must be task:quality, for example smac/3m:good")
+    return [find_entries([name], source)[0] for name in names]
 
 
 def _siblings(entry: "Entry", source: str) -> "Iterator[Entry]":

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offmarl.experiments.commands.cards import FROM, card_options, findings, source_of
+from offmarl.experiments.commands.derive import derive_options
 from offmarl.experiments.commands.imports import import_options, one_task
 from offmarl.experiments.commands.options import (
     examples,
@@ -55,6 +56,7 @@ def data_options(parser: argparse.ArgumentParser) -> None:
 
     import_options(add)
     card_options(add)
+    derive_options(add)
     text = "record embedded datasets now, or a policy of your own"
     own = ("data record --tasks smac/3m --policy random --out random.npz", "random play")
     user = ("data record --task my_task.py --policy my_policy.py --out mine.npz", "a script in a task of your own")
@@ -81,6 +83,7 @@ def data_options(parser: argparse.ArgumentParser) -> None:
 def _list(args: argparse.Namespace) -> int:
     from offmarl.datasets.catalogue import ALL_SOURCES, catalogue
     from offmarl.datasets.dataset import is_whole
+    from offmarl.datasets.derived import Derived
     from offmarl.datasets.public.releases import data_dir, sources
 
     chosen = ALL_SOURCES if args.source is None else [check_name("source", args.source, ALL_SOURCES)]
@@ -88,9 +91,11 @@ def _list(args: argparse.Namespace) -> int:
     for source in chosen:
         for (task, quality), entry in catalogue(source).items():
             theirs = "{:.2f} ± {:.2f}".format(*entry.target) if entry.target else "a mix" if entry.mix else ""
+            theirs = "derived" if isinstance(entry, Derived) else theirs
             card = entry.card()
             ours = f"{card['return_mean']:.2f} ± {card['return_std']:.2f}" if card else ""
             state = f"{card['episodes']} episodes, {entry.place()}" if card else entry.state()
+            state = "; ".join([state, *filter(None, [card and card.get("made_from")])])
             if card and not all(map(is_whole, entry.checksums(card))):
                 again = f"offmarl data check {task}:{quality} --source {source}"
                 state = f"damaged: {entry.place()} is not complete; `{again}` makes it anew"
@@ -109,7 +114,7 @@ def _get(args: argparse.Namespace) -> int:
     check_name("source", args.source, sources())
     if args.jobs < 1:
         raise UserError("--jobs: must be at least 1")
-    chosen = find_entries(listed(args.tasks), args.source)
+    chosen = find_entries(listed(args.tasks), args.source, derived=False)
     asked = [(entry, entry.downloads if args.again else entry.to_download()) for entry in chosen]
     entries = [entry for entry, downloads in asked if downloads]
     wanted = list(dict.fromkeys(download for _, downloads in asked for download in downloads))
@@ -182,7 +187,7 @@ def _recipes(wanted: list[str] | None, source: str) -> list:
     """The datasets of a source that is recorded here. Raises UserError for another source or an unknown name."""
     from offmarl.datasets.catalogue import RECORDED
 
-    return find_entries(wanted, check_name("source", source, RECORDED))
+    return find_entries(wanted, check_name("source", source, RECORDED), derived=False)
 
 
 def _record_policy(args: argparse.Namespace) -> int:

@@ -191,9 +191,9 @@ def _cached() -> Found:
 def _embedded(required: list[str]) -> Found:
     if missing := [text for text in required if _package(text)[0] == "missing"]:
         return "missing", f"missing: {', '.join(missing)}", ""
-    from offmarl.datasets.catalogue import catalogue
+    from offmarl.datasets.catalogue import originals
 
-    return "ok", f"ready: {len(catalogue(EMBEDDED))} datasets, recorded on first use", ""
+    return "ok", f"ready: {len(originals(EMBEDDED))} datasets, recorded on first use", ""
 
 
 def _runnable(name: str) -> Found:

@@ -256,10 +256,13 @@ def writable(results: Path, option: str = "--results") -> Path:
     return results
 
 
-def find_entries(wanted: list[str] | None, source: str = "embedded") -> list:
-    """A source's datasets of tasks, or of task:quality; None means all. Raises UserError for an unknown name."""
-    from offmarl.datasets.catalogue import ALL_SOURCES, catalogue
+def find_entries(wanted: list[str] | None, source: str = "embedded", derived: bool = True) -> list:
+    """A source's datasets of tasks, or of task:quality; None means all. Raises UserError for an unknown name.
+
+    Without `derived` they are those that are recorded or downloaded.
+    """
+    from offmarl.datasets.catalogue import ALL_SOURCES, catalogue, originals
     from offmarl.experiments.grid.jobs import select
 
-    found = catalogue(check_name("source", source, ALL_SOURCES))
+    found = (catalogue if derived else originals)(check_name("source", source, ALL_SOURCES))
     return [found[pair] for pair in select(found, wanted)]

@@ -53,7 +53,7 @@ def _report(args: argparse.Namespace) -> int:
     records = _with_reference(args.results) if args.reference else _read(existing(args.results))
     profile = args.profile or (REFERENCE if args.reference else None)
     if args.site:
-        return write_site(records, args.site, suites, profile, args.source)
+        return write_site(records, args.site, suites, profile, args.source, args.results / "cards")
     for suite in suites:
         print_report(records, suite, profile or "quick", source_of(suite, args.source))
     return 0
@@ -108,8 +108,13 @@ def print_report(records: "Records", name: str, profile: str, source: str) -> No
     print("\nwritten: " + ", ".join(str(path) for path in out["paths"]))
 
 
-def write_site(records: "Records", folder: Path, suites: Sequence[str], profile: str | None, source: str | None) -> int:
-    """Write the site; return the exit code. Raises UserError for a folder of other things, or one not writable."""
+def write_site(
+    records: "Records", folder: Path, suites: Sequence[str], profile: str | None, source: str | None, cards: Path
+) -> int:
+    """Write the site, with the datasets' cards in a folder; return the exit code.
+
+    Raises UserError for a folder of other things, or one not writable.
+    """
     from offmarl.datasets.catalogue import EMBEDDED
     from offmarl.experiments.grid import tuned
     from offmarl.experiments.studies import tuning
@@ -123,7 +128,7 @@ def write_site(records: "Records", folder: Path, suites: Sequence[str], profile:
             suite, lambda source, name=name: suite_facts(name, source)[1], elsewhere, paper_settings(name)
         )
     try:
-        out = site.write(records, folder, known, profile, source, tuning.listing(tuned.choices()))
+        out = site.write(records, folder, known, profile, source, tuning.listing(tuned.choices()), cards)
     except ValueError as error:
         raise UserError(f"--site {folder}: {error}") from error
     except OSError as error:

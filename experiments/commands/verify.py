@@ -126,6 +126,7 @@ def check_data(
     source: str, task: str, quality: str, share: float, key: str, sha256: str, run_id: str
 ) -> Iterator[Finding]:
     """The data that runs name, or the share of them, where it is on this machine."""
+    from offmarl.datasets.derived import Derived
     from offmarl.datasets.part import part
 
     name, entry = f"{task}:{quality}", _entry(source, task, quality)
@@ -133,6 +134,8 @@ def check_data(
     if entry is None or entry.key() != key or entry.card() is None:
         yield Finding(f"data {name} ({source})", run_id, "unavailable here, so not compared", wrong=False)
         return
+    if isinstance(entry.recorded, Derived) and (fault := entry.recorded.outdated()):
+        yield Finding(f"data {name} ({source})", run_id, fault, wrong=False)
     with contextlib.redirect_stderr(io.StringIO()):  # nothing is recorded anew here
         card = entry.ready()
     if card is None:

@@ -16,6 +16,7 @@ from offmarl.algorithms import registry
 from offmarl.algorithms.parts.algorithm import OWN, Algorithm
 from offmarl.benchmarks.tasks import tasks
 from offmarl.datasets.catalogue import EMBEDDED, SOURCES, Entry, catalogue
+from offmarl.datasets.derived import Derived
 from offmarl.datasets.part import part
 from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.grid import tuned
@@ -114,8 +115,12 @@ class Job(Group):
 
     @property
     def entry(self) -> Entry:
-        """The dataset in its source's catalogue, or a part of it."""
-        return part(catalogue(self.source)[self.task, self.quality], self.protocol.data_share)
+        """The dataset in its source's catalogue, or a part of it. Raises UserError for a derived one that is gone."""
+        if (entry := catalogue(self.source).get((self.task, self.quality))) is None:
+            raise UserError(
+                f"{self.task}:{self.quality} ({self.source}): is not here any more; derive or import it again"
+            )
+        return part(entry, self.protocol.data_share)
 
     def cells(self) -> list[Cell]:
         """A cell for each seed."""
@@ -154,12 +159,15 @@ def unavailable_methods(suite: Suite) -> dict[str, str]:
     return reasons
 
 
-def unavailable_datasets(suite: Suite, source: str) -> dict[str, str]:
-    """The suite's datasets (task:quality) that a known source cannot offer here, with the reason and what to do."""
-    reasons = {}
-    for pair in suite.datasets if source in SOURCES else ():
-        if pair in catalogue(source):
-            reasons[":".join(pair)] = catalogue(source)[pair].unavailable()
+def unavailable_datasets(suite: Suite, source: str, pairs: Iterable[tuple[str, str]] | None = None) -> dict[str, str]:
+    """The datasets (task:quality) that a known source cannot offer here, with the reason and what to do.
+
+    They are the suite's, or those of these pairs of task and quality.
+    """
+    reasons, known = {}, catalogue(source) if source in SOURCES else {}
+    for pair in (suite.datasets if pairs is None else pairs) if source in SOURCES else ():
+        if pair in known:
+            reasons[":".join(pair)] = known[pair].unavailable()
         else:
             others = [other for other in SOURCES if pair in catalogue(other)]
             reasons[":".join(pair)] = f"not part of {source}; --source {' or '.join(others)} has it"
@@ -169,12 +177,12 @@ def unavailable_datasets(suite: Suite, source: str) -> dict[str, str]:
 def by_suite(request: Request) -> list[Request]:
     """A request for every suite that it means, of what it has. Raises UserError for a task or method that none has."""
     suites = {name: load_suite(name) for name in expand(request.suite)}
-    select([pair for suite in suites.values() for pair in suite.datasets], request.tasks)
+    select([pair for suite in suites.values() for pair in offered(suite, request)], request.tasks)
     for method in request.algorithms or ():
         check_name("algorithm", method, registry())
     found = []
     for name, suite in suites.items():
-        names = {f"{task}:{quality}" for task, quality in suite.datasets} | suite.qualities.keys()
+        names = {f"{task}:{quality}" for task, quality in offered(suite, request)} | suite.qualities.keys()
         wanted = None if request.tasks is None else [dataset for dataset in request.tasks if dataset in names]
         methods = request.algorithms and [m for m in request.algorithms if _fits(registry()[m], suite)]
         if wanted != [] and methods != []:
@@ -200,8 +208,11 @@ def jobs_of(suite: Suite, request: Request) -> list[Job]:
             "variant", name, sorted({"paper", TUNED, *(v for m in registry().values() for v in m.variant_names())})
         )
     variants = {m.name: variant if request.as_named else suite.variant(m.name, variant) for m in methods}
+    selected, known = _selected(suite, profile, request), catalogue(request.source)
+    trained_as = {pair: known[pair].trained_as for pair in selected if pair in known}
     configs = {}
-    for method, (task, quality) in itertools.product(methods, suite.datasets):
+    as_trained = [(task, quality) for (task, _), quality in trained_as.items()]
+    for method, (task, quality) in itertools.product(methods, dict.fromkeys([*suite.datasets, *as_trained])):
         if acts_in(method, task):
             layers, space = (profile.config, suite.settings_of(method.name, task, quality)), tasks()[task].space
             own, chosen = variants[method.name], {}
@@ -210,15 +221,15 @@ def jobs_of(suite: Suite, request: Request) -> list[Job]:
             overrides = profile.fixed, chosen, request.overrides
             configs[method.name, task, quality] = resolve(method, own, space, layers, *overrides)
     seeds = tuple(profile.seeds if request.seeds is None else request.seeds)
-    skipped = unavailable_datasets(suite, request.source)
+    skipped = unavailable_datasets(suite, request.source, selected)
     found = []
-    for task, quality in _selected(suite, profile, request):
+    for task, quality in selected:
         if f"{task}:{quality}" in skipped:
             continue
-        data = part(catalogue(request.source)[task, quality], request.data_share).key()
+        data, own = part(known[task, quality], request.data_share).key(), trained_as[task, quality]
         for name in [m.name for m in methods if acts_in(m, task)]:
-            usual = profile.steps_of(name, task, quality)
-            steps, config, variant = usual, configs[name, task, quality], variants[name]
+            usual = profile.steps_of(name, task, own)
+            steps, config, variant = usual, configs[name, task, own], variants[name]
             if request.steps is not None:
                 steps, variant = request.steps, f"{variant}+steps={request.steps}"
                 if config.decay_steps == usual:  # the learning rate falls until the end
@@ -240,8 +251,7 @@ def unavailable(request: Request) -> dict[str, str]:
     if expand(request.suite) != [request.suite]:
         return {name: reason for one in by_suite(request) for name, reason in unavailable(one).items()}
     suite = load_suite(request.suite)
-    wanted = {f"{task}:{quality}" for task, quality in _selected(suite, suite.profile(request.profile), request)}
-    return {name: reason for name, reason in unavailable_datasets(suite, request.source).items() if name in wanted}
+    return unavailable_datasets(suite, request.source, _selected(suite, suite.profile(request.profile), request))
 
 
 def _fits(method: type[Algorithm], suite: Suite) -> bool:
@@ -278,7 +288,16 @@ def select(known: Iterable[tuple[str, str]], names: Collection[str] | None) -> l
 def _selected(suite: Suite, profile: Profile, request: Request) -> list[tuple[str, str]]:
     if request.tasks is not None and not request.tasks:
         raise UserError("--tasks: names no task; leave it out for all of the suite")
-    return select(suite.datasets, request.tasks or profile.tasks)
+    found = select(offered(suite, request), request.tasks or profile.tasks)
+    named = request.tasks or ()
+    return [pair for pair in found if pair in suite.datasets or ":".join(pair) in named]
+
+
+def offered(suite: Suite, request: Request) -> list[tuple[str, str]]:
+    """The suite's datasets, and what is derived of its tasks' in the request's source, which must be named in full."""
+    known = catalogue(request.source) if request.source in SOURCES else {}
+    made = [pair for pair, entry in known.items() if isinstance(entry, Derived) and pair[0] in suite.qualities]
+    return [*suite.datasets, *(pair for pair in made if pair not in suite.datasets)]
 
 
 def stored_hash(record: Mapping[str, Any]) -> str:

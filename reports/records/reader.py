@@ -198,6 +198,7 @@ def flat(record: Record, play: str = OWN) -> dict[str, Any]:
         "dataset_mean": _number(dataset, "return_mean"),
         "dataset_std": _number(dataset, "return_std"),
         "dataset_sha256": dataset.get("sha256"),
+        "made_from": dataset.get("made_from") or "",
         "random_mean": _number(dataset, "random_return_mean"),
         "device": machine.get("device"),
         "engine": _engine(engine),

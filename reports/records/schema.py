@@ -57,7 +57,7 @@ class Run(
             data=str,
             data_share=Number,
         ),
-        dataset=_part("Dataset", return_mean=Number, return_std=Number, sha256=str),
+        dataset=_part("Dataset", return_mean=Number, return_std=Number, sha256=str, made_from=str),
         value=dict[str, Number],
         latency=_part("Latency", joint_ms=Number),
         time=dict[str, Number | None],

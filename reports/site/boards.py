@@ -10,7 +10,7 @@ from offmarl.reports.records.reader import Records
 from offmarl.reports.records.schema import Record
 from offmarl.reports.site import charts
 from offmarl.reports.tables import aggregates
-from offmarl.reports.tables.build import build, datasets_of
+from offmarl.reports.tables.build import build, datasets_of, with_derived
 from offmarl.reports.tables.table import EXPLAINED, Row, Table, by_dataset
 
 
@@ -96,7 +96,7 @@ def collect(
     found = records.select(profile, source).records
     boards = []
     for name, suite in suites.items():
-        datasets = datasets_of(suite.yaml)
+        datasets = datasets_of(with_derived(suite.yaml, found))
         own = [r for r in found if (r["cell"]["task"], r["cell"]["quality"]) in datasets]
         for place in sorted({(r["cell"]["profile"], r["cell"]["source"]) for r in own}):
             here = [r for r in own if (r["cell"]["profile"], r["cell"]["source"]) == place]

@@ -24,6 +24,7 @@ from offmarl.reports.records.files import replacing
 from offmarl.reports.records.reader import Records
 from offmarl.reports.replays import page as player
 from offmarl.reports.site import boards as site_boards
+from offmarl.reports.site import cards as site_cards
 from offmarl.reports.site import charts as site_charts
 from offmarl.reports.site import pages as site_pages
 from offmarl.reports.site import replays as site_replays
@@ -32,9 +33,9 @@ from offmarl.reports.site.boards import Board, Suite
 MARKER = "offmarl-site.json"
 MADE = {"made by": "offmarl report --site", "layout": 1}
 FOLDERS = ("methods", "datasets", "cells", "watch", "tables", "experiments")
-TUNING = "tuning.html"
+TUNING, PREDICTIONS = "tuning.html", "predictions.html"
 PLAYER = ("player.css", "player.js")
-OURS = {MARKER, "index.html", TUNING, "site.css", "site.js", *PLAYER, *FOLDERS}  # what a new site replaces
+OURS = {MARKER, "index.html", TUNING, PREDICTIONS, "site.css", "site.js", *PLAYER, *FOLDERS}  # what a new site replaces
 
 
 def write(
@@ -44,9 +45,11 @@ def write(
     profile: str | None = None,
     source: str | None = None,
     tuned: Sequence[Mapping[str, Any]] = (),
+    cards: Path | None = None,
 ) -> dict[str, Any]:
     """Write the site of some suites into a folder; None: every profile and source that the store has.
-    `tuned` has what was chosen by tuning, as `tables.tuning` takes it.
+    `tuned` has what was chosen by tuning, as `tables.tuning` takes it; `cards` is the folder of the datasets' cards, by
+    default that in the store.
 
     Returns `index` (its path), `pages` (their number) and `notes` (what it could not read). Files in the folder that
     are no part of a site stay. Raises ValueError where the folder holds something other than an earlier site.
@@ -64,7 +67,8 @@ def write(
             experiments, notes = _experiments(records.root, draft)
             missing = sorted(suites.keys() - {board.name for board in boards})
             replays, unread = site_replays.kept(records.root)
-            pages = _fill(draft, boards, experiments, missing, tuned, replays)
+            shown, left_out = site_cards.kept(cards or records.root / "cards")
+            pages = _fill(draft, boards, experiments, missing, tuned, replays, shown)
             (draft / MARKER).write_text(json.dumps(MADE) + "\n", encoding="utf-8")
             if folder.exists():
                 os.replace(folder, old)
@@ -74,7 +78,7 @@ def write(
         raise
     if old.exists():
         _put_back(old, folder)
-    return {"index": folder / "index.html", "pages": pages, "notes": notes + unread}
+    return {"index": folder / "index.html", "pages": pages, "notes": notes + unread + left_out}
 
 
 def check(folder: Path) -> None:
@@ -102,19 +106,25 @@ def _fill(
     missing: Sequence[str],
     tuned: Sequence[Mapping],
     replays: site_replays.Replays,
+    shown: Mapping[str, dict[str, Any]],
 ) -> int:
-    """Writes every page, styles and scripts; the number of pages. `missing` are the suites without runs."""
+    """Writes every page, styles and scripts; the number of pages. `missing` are the suites without runs.
+
+    `shown` has the cards of data by SHA-256.
+    """
     colours = paint(row.title for board in boards for row in board.rows)
     classes = {title: f"c{number}" for number, title in enumerate(colours)}
     environment = _environment(classes)
     index = site_pages.index(boards)
-    pages: dict[str, tuple[str, dict[str, Any]]] = {
-        "index.html": ("index.html", index | {"experiments": experiments, "missing": missing, "tuned": bool(tuned)})
-    }
+    predicted = site_pages.predictions(boards, shown)
+    links = {"experiments": experiments, "missing": missing, "tuned": bool(tuned), "predicted": bool(predicted)}
+    pages: dict[str, tuple[str, dict[str, Any]]] = {"index.html": ("index.html", index | links)}
+    if predicted:
+        pages[PREDICTIONS] = PREDICTIONS, predicted
     if tuned:
         pages[TUNING] = TUNING, site_pages.tuning(tuned)
     for address in index["datasets"]:
-        pages[address] = "dataset.html", (facts := site_pages.dataset(boards, address, replays))
+        pages[address] = "dataset.html", (facts := site_pages.dataset(boards, address, replays, shown))
         pages |= {duel["page"]: ("watch.html", duel) for ranking in facts["rankings"] if (duel := ranking["duel"])}
     for algorithm in dict.fromkeys(row.algorithm for board in boards for row in board.rows):
         pages[site_boards.method_page(algorithm)] = "method.html", site_pages.method(boards, algorithm)

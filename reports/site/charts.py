@@ -110,12 +110,48 @@ def curve(seeds: dict[int, list[tuple[int, float]]], data: float) -> Mark:
 
 def histogram(values: Sequence[float], ends: tuple[float, float], data: float) -> Mark:
     """Bars of equal bins over a range, the tallest of full height, and where the mean of the data lies."""
-    width, height = 230, 70
-    x = Axis(*ends, 0, width)
-    counts, edges = np.histogram(values, BINS, ends)
-    tall = height / max(counts.max(), 1)
-    bars = [
-        {"x": x.at(float(left)), "height": round(float(count) * tall, 1)} for left, count in zip(edges, counts) if count
+    counts, _ = np.histogram(values, BINS, ends)
+    return bars(counts.tolist(), ends, data)
+
+
+def bars(counts: Sequence[int], ends: tuple[float, float], data: float, width: int = 230, height: int = 70) -> Mark:
+    """The same of counts in equal bins."""
+    x, tall, wide = Axis(*ends, 0, width), height / max(*counts, 1), width / len(counts)
+    marks = [{"x": round(k * wide, 1), "height": round(n * tall, 1)} for k, n in enumerate(counts) if n]
+    level = x.at(data) if finite([data]) and ends[0] <= data <= ends[1] and ends[0] < ends[1] else None
+    return {"width": width, "height": height, "bars": marks, "wide": round(wide - 1, 1), "data": level}
+
+
+def heat(counts: Sequence[Sequence[int]], x: Axis, y: Axis) -> list[Mark]:
+    """The cells of a heat map that are not empty, the first row at the start of y; the root of a count is its depth."""
+    most = max((max(row) for row in counts), default=0) or 1
+    wide, tall = (x.end - x.start) / len(counts[0]), (y.end - y.start) / len(counts)
+    return [
+        {"x": round(x.start + k * wide, 1), "y": round(min(y.start + j * tall, y.start + (j + 1) * tall), 1)}
+        | {"wide": round(wide, 1), "tall": round(abs(tall), 1), "depth": round(0.12 + 0.88 * math.sqrt(n / most), 2)}
+        for j, row in enumerate(counts)
+        for k, n in enumerate(row)
+        if n
     ]
-    level = x.at(data) if finite([data]) and ends[0] <= data <= ends[1] else None
-    return {"width": width, "height": height, "bars": bars, "wide": round(width / BINS - 1, 1), "data": level}
+
+
+def stack(shares: Sequence[Sequence[float]], width: int = 230, height: int = 70) -> Mark:
+    """Columns of shares on top of each other, the first kind at the bottom."""
+    wide, marks = width / len(shares), []
+    for k, column in enumerate(shares):
+        below = 0.0
+        for kind, share in enumerate(column):
+            below += share
+            if share:
+                marks.append({"kind": kind, "x": round(k * wide, 1), "y": round((1 - below) * height, 1)})
+                marks[-1]["height"] = round(share * height, 1)
+    return {"width": width, "height": height, "wide": round(wide - 1, 1), "bars": marks}
+
+
+def cloud(points: Sequence[tuple[str, float, float]]) -> Mark:
+    """Points with names, by two numbers, and where the second one is 0."""
+    width, height = 470, 300
+    x = Axis(*spread((across for _, across, _ in points), 0.08), 64, width - 10)
+    y = Axis(*spread([0.0, *(up for *_, up in points)], 0.1), height - 40, 10)
+    marks = [{"title": title, "x": x.at(across), "y": y.at(up)} for title, across, up in points]
+    return {"width": width, "height": height, "x": x, "y": y, "marks": marks, "zero": y.at(0.0)}

@@ -13,6 +13,7 @@ from offmarl.reports.site.boards import Board, BoardRow, slug
 from offmarl.reports.site.facts import as_json, as_list, counts, listed, part, together
 from offmarl.reports.site.replays import Replays, duels, of_page, of_runs
 from offmarl.reports.tables import aggregates
+from offmarl.reports.tables import predictions as tables_predictions
 from offmarl.reports.tables import tuning as tuning_table
 from offmarl.reports.tables.stats import on_common_datasets
 from offmarl.reports.tables.table import by_dataset, span
@@ -41,9 +42,11 @@ CARD = {  # a dataset's facts, and what they are called
     "published_std": "its standard deviation",
     "epsilon": "random actions, share",
     "behaviours": "behaviours",
+    "made_from": "made from",
     "sha256": "SHA-256",
 }
 CLONING = "bc"  # what every other method is watched beside
+BADGES = {"holds": "good", "does not hold": "bad"}  # of verdicts
 PLACES = [("machine", "machine"), ("simulator", "engine"), ("code", "code"), ("decision", "latency"), ("time", "time")]
 
 
@@ -141,17 +144,25 @@ def method(boards: Sequence[Board], algorithm: str) -> dict[str, Any]:
     }
 
 
-def dataset(boards: Sequence[Board], page: str, replays: Replays) -> dict[str, Any]:
-    """A dataset: its data's facts, the ranking of methods on every board, and the returns that each method got."""
+def dataset(
+    boards: Sequence[Board], page: str, replays: Replays, shown: Mapping[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """A dataset: its data's facts, the ranking of methods on every board, and the returns that each method got.
+
+    `shown` has the cards of data by SHA-256, as `site.cards` reads them.
+    """
     found = [(board, [row for row in board.rows if row.dataset_page == page]) for board in boards]
     found = [(board, rows) for board, rows in found if rows]
     board, (first, *_) = found[0]
     place = first.task, first.quality
     runs = [run for b, _ in found for key, own in b.runs.items() if key[:2] == place for run in own]
     cards = [part(run, "dataset") for run in runs if part(run, "dataset")]
+    sums = [str(card.get("sha256")) for card in cards]
     return {
         "title": " ".join(place),
         "source": board.source,
+        "card": next((shown[sum_] for sum_ in sums if sum_ in shown), None),
+        "command": f"offmarl data card {':'.join(place)}" + f" --source {board.source}" * (board.source != "embedded"),
         "facts": {name: listed(card.get(key) for card in cards) for key, name in CARD.items()}
         | {"simulator": listed(row.engine for _, rows in found for row in rows if row.n_seeds)},
         "note": listed(card.get("note") for card in cards),
@@ -162,6 +173,35 @@ def dataset(boards: Sequence[Board], page: str, replays: Replays) -> dict[str, A
             for board, rows in found
             for cells in by_dataset(rows)
         ],
+    }
+
+
+def predictions(boards: Sequence[Board], shown: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """What measures of data tell of gains, by profile and source; nothing where there are no cards."""
+    places = []
+    for profile, source in dict.fromkeys((board.profile, board.source) for board in boards):
+        here = [board for board in boards if (board.profile, board.source) == (profile, source)]
+        runs = [
+            (place, run) for b in here for (*place, _), own in b.runs.items() for run in own if part(run, "dataset")
+        ]
+        sums = {(task, quality): str(part(run, "dataset").get("sha256")) for (task, quality), run in runs}
+        measures = {place: shown[sum_]["measures"] for place, sum_ in sums.items() if sum_ in shown}
+        if measures:
+            found = tables_predictions.answers([board.table for board in here], measures)
+            places.append({"profile": profile, "source": source, "answers": [_answer(answer) for answer in found]})
+    least = {"least_datasets": tables_predictions.LEAST_DATASETS, "least_tasks": tables_predictions.LEAST_TASKS}
+    return {"places": places, **least} if places else {}
+
+
+def _answer(answer: tables_predictions.Answer) -> dict[str, Any]:
+    points = [(f"{p.task.split('/')[-1]} {p.quality}", p.measure, p.gain) for p in answer.points]
+    return {
+        **vars(answer),
+        "verdict": answer.verdict,
+        "badge": BADGES.get(answer.verdict, "open"),
+        "tasks": len({point.task for point in answer.points}),
+        "pairs": ", ".join(" and ".join(pair) for pair in answer.question.pairs),
+        "chart": charts.cloud(points) if points else None,
     }
 
 
@@ -249,7 +289,7 @@ def experiment(record: Record, name: str) -> dict[str, Any]:
         "title": record["title"],
         "claim": record["claim"],
         "verdict": verdict,
-        "badge": {"holds": "good", "does not hold": "bad"}.get(verdict, "open"),
+        "badge": BADGES.get(verdict, "open"),
         "foot": studies.foot(record),
         "tables": [studies.rules_table(checks), studies.results_table(record)],
         "below": studies.below(record),

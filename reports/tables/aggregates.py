@@ -63,7 +63,7 @@ def build(table: Table, suite: dict) -> Aggregates:
     place = {"profile": table.rows[0].profile, "source": table.rows[0].source}
     for group, play in product(table.groups, table.plays):
         runs, datasets = _members(table, group, play)
-        found = _scales(runs)
+        found = scales_of(runs)
         scores, incomplete = _matrices(runs, datasets, found)
         if scores:
             notes += _notes(
@@ -86,7 +86,7 @@ def scores_of(table: Table, group: str, qualities: Collection[str] = ()) -> dict
     runs, datasets = _members(table, group, table.plays[0])
     datasets = {place: label for place, label in datasets.items() if not qualities or place[1] in qualities}
     runs = [run for run in runs if (run["task"], run["quality"]) in datasets]
-    return _matrices(runs, datasets, _scales(runs))[0]
+    return _matrices(runs, datasets, scales_of(runs))[0]
 
 
 def _members(table: Table, group: str, play: str) -> tuple[list[Run], dict[Dataset, str]]:
@@ -136,7 +136,7 @@ def _number(row: Row, metric: str) -> str:
     return f"{row[metric]:.2f}" + ("" if pd.isna(low) else f" [{low:.2f}, {high:.2f}]")
 
 
-def _scales(runs: list[Run]) -> Scales:
+def scales_of(runs: list[Run]) -> Scales:
     """The scale of every dataset that can be pooled: its task's own if all runs agree on it, else its data's."""
     limits: dict[Dataset, set[tuple[float, ...]]] = defaultdict(set)
     scales: Scales = {}

@@ -12,7 +12,7 @@ from offmarl.reports.records.reader import Records, flat
 from offmarl.reports.records.schema import OWN, Record, by_play
 from offmarl.reports.tables import notes
 from offmarl.reports.tables.stats import estimate, standings
-from offmarl.reports.tables.table import AVERAGE, SCORE, UNFINISHED, Row, Run, Table, by_dataset, listed
+from offmarl.reports.tables.table import AVERAGE, DERIVED, SCORE, UNFINISHED, Row, Run, Table, by_dataset, listed
 
 Cells = dict[tuple[str, str, str, str], list[Run]]  # the runs of a play, task, quality and algorithm, one per seed
 
@@ -37,9 +37,9 @@ def build(
     """
     normalised, paper = suite.get("normalised", ()), suite.get("published", "")
     selection = records.select(profile, source, normalised)
-    datasets = datasets_of(suite)
-    plays, played = _played(selection.records, datasets, suite)
-    runs, variants = _one_variant(_without_guests(played, suite, datasets, elsewhere), elsewhere)
+    usual, suite = datasets_of(suite), with_derived(suite, selection.records)
+    plays, played = _played(selection.records, suite)
+    runs, variants = _one_variant(_without_guests(played, suite, usual, elsewhere), elsewhere)
     cells = _by_cell(runs)
     titles = {run["algorithm"]: run["title"] or run["algorithm"] for run in runs}
     methods = suite["algorithms"] | {key: titles[key] for key in sorted(titles.keys() - suite["algorithms"])}
@@ -79,8 +79,9 @@ def build(
     )
 
 
-def _played(records: list[Record], datasets: set[tuple[str, str]], suite: dict) -> tuple[list[str], list[Run]]:
+def _played(records: list[Record], suite: dict) -> tuple[list[str], list[Run]]:
     """The plays of a suite and of the runs of its datasets, and these in each; a finished one where it was played."""
+    datasets = datasets_of(suite)
     records = [r for r in records if (r["cell"]["task"], r["cell"]["quality"]) in datasets]
     asked = (suite.get("protocol") or {}).get("plays", [OWN])
     plays = list(dict.fromkeys([*asked, *(play for record in records for play in by_play(record))]))
@@ -99,6 +100,18 @@ def datasets_of(suite: dict) -> set[tuple[str, str]]:
     return {(task, q) for tasks in suite["groups"].values() for task, qualities in tasks.items() for q in qualities}
 
 
+def with_derived(suite: dict[str, Any], records: Iterable[Record]) -> dict[str, Any]:
+    """The suite with a group of the datasets that were derived from its tasks' and that runs name."""
+    known, tasks = datasets_of(suite), {task for own in suite["groups"].values() for task in own}
+    found: dict[str, list[str]] = {}
+    for record in records:
+        task, quality = record["cell"]["task"], record["cell"]["quality"]
+        if task in tasks and (task, quality) not in known and (record.get("dataset") or {}).get("made_from"):
+            found.setdefault(task, []).append(quality)
+    groups = {task: sorted(set(found[task])) for task in sorted(found)}
+    return suite | {"groups": suite["groups"] | {DERIVED: groups}} if groups else suite
+
+
 def _without_guests(
     runs: list[Run], suite: dict, datasets: set[tuple[str, str]], elsewhere: Collection[str]
 ) -> list[Run]:
@@ -106,7 +119,7 @@ def _without_guests(
     seen: dict[str, set] = defaultdict(set)
     for run in runs:
         seen[run["algorithm"]].add((run["task"], run["quality"]))
-    guests = {m for m in elsewhere if m not in suite["algorithms"] and seen[m] < datasets} | {
+    guests = {m for m in elsewhere if m not in suite["algorithms"] and not seen[m] >= datasets} | {
         *suite.get("on_boards", ())
     }
     return [run for run in runs if run["algorithm"] not in guests]
@@ -131,11 +144,14 @@ def _one_variant(runs: list[Run], elsewhere: Mapping[str, Collection[str]]) -> t
 
 
 def _add_published(rows: list[Row], runs: list[Run], paper: Mapping[published.Cell, tuple[float, float, str]]) -> None:
-    """Adds to every row the mean returns of its data and of random play, and the published number with its origin."""
+    """Adds to every row the mean returns of its data and of random play, what derived data are made from, and the
+    published number with its origin.
+    """
     done = {(run["task"], run["quality"]): run for run in runs if run["status"] == "done"}
     for row in rows:
         run = done.get((row.task, row.quality), {})
         row.dataset_mean, row.random_mean = run.get("dataset_mean", np.nan), run.get("random_mean", np.nan)
+        row.made_from = run.get("made_from", "")
         numbers = paper.get((row.task, row.quality, row.title), (np.nan, np.nan, ""))
         row.published_mean, row.published_spread, row.published_origin = numbers
 

@@ -30,6 +30,7 @@ def below(rows: list[Row], runs: list[Run], selection: list[str], suite: dict, n
         _caption(rows, runs, suite, name),
         f"Reduced networks and settings (smaller than the paper's): {sizes}." if sizes else "",
         _scores(runs, suite.get("normalised", ())),
+        _derived(rows),
         _agreement(rows),
         *_variants(rows, suite.get("notes", {})),
         _untuned(rows, suite.get("untuned", {})),
@@ -129,6 +130,12 @@ def _scores(runs: list[Run], normalised: Collection[str]) -> str:
         f"{task.split('/')[-1]} 100 (return - {low:g}) / ({high:g} - {low:g})" for task, (low, high) in limits.items()
     ]
     return f"Normalised scores instead of returns: {'; '.join(rules)}." if rules else ""
+
+
+def _derived(rows: list[Row]) -> str:
+    """What derived datasets are made from."""
+    origins = {row.label: row.made_from for row in rows if row.made_from and row.play == rows[0].play}
+    return f"Derived datasets: {'; '.join(f'{label}: {text}' for label, text in origins.items())}." if origins else ""
 
 
 def _strayed(runs: list[Run]) -> list[str]:

@@ -13,6 +13,7 @@ from offmarl.reports.records.schema import ENDED, OWN
 Run = dict[str, Any]  # as `reader.flat` gives it, with `title`, `group`, `unit`, `dataset_mean` and `n_lost` of its row
 NAMES = {"zero": "(zero noise)", "fixed": "(fixed noise)"}  # of plays other than the methods' own
 AVERAGE, SCORE = "AVERAGE ", "normalised score"
+DERIVED = "derived datasets"  # their group
 UNFINISHED = tuple(status for status in ENDED if status != "done")  # of runs without a number
 EXPLAINED = (*UNFINISHED, "partial", "not available")  # the statuses whose reason a reader has to see
 
@@ -24,7 +25,7 @@ class Row:
     `play` says how the trained networks were played: a table shows every dataset once for each, and the first play
     alone has standings and published numbers. `acting` is what a decision draws, `timeouts` what a time-out is to a
     target. `n_lost` counts the seeds that failed or diverged. `reduced` has the sizes that fall short of the paper's,
-    of an average those of all its cells.
+    of an average those of all its cells. `made_from` says of a derived dataset what it is made from.
     `random_mean` is what random play returns, of tasks that no paper gives a scale.
     `published_mean` of an average is recomputed, `published_printed` is what the paper prints. `standing` is "best" or
     "second" by mean, `tied` says that an interval overlaps that of the best.
@@ -62,6 +63,7 @@ class Row:
     published_origin: str = ""
     standing: str = ""
     tied: bool = False
+    made_from: str = ""
     status: str
     reason: str
 

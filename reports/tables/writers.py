@@ -111,7 +111,7 @@ def _shown(table: Table) -> list[list[Row]]:
 
 
 def _rows(table: Table, markup: Markup) -> Iterator[tuple[str, list[str], list[tuple[str, str]]]]:
-    """Label, what gives a scale, and (ours, paper's) for every method, in the words of a format."""
+    """Label (with what derived data are made from), what gives a scale, and (ours, paper's) for every method."""
     marks, reduced = _marks(table), _reduced_methods(table)
     for cells in _shown(table):
         fields = [getattr(cells[0], key) for key in _scales(table).values()]
@@ -121,7 +121,8 @@ def _rows(table: Table, markup: Markup) -> Iterator[tuple[str, list[str], list[t
             paper = _number(row.published_mean, 1, "paper {}") + _number(row.published_spread, 1, " ± {}")
             small = markup.small.format(markup.escape(paper)) if paper else ""
             numbers.append((_ours(row, markup, marks, reduced, table.digits), small))
-        yield markup.escape(cells[0].label), scales, numbers
+        origin = markup.under + markup.small.format(markup.escape(cells[0].made_from)) if cells[0].made_from else ""
+        yield markup.escape(cells[0].label) + origin, scales, numbers
 
 
 def _ours(row: Row, markup: Markup, marks: dict[str, int], reduced_methods: set[str], digits: int) -> str:

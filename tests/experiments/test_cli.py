@@ -55,6 +55,8 @@ BAD = {
     "form of a dataset": (["data", "card", "smac-3m-good"], "smac/3m:good"),
     "dataset to compare": (["data", "compare", "smac/3m:good", "smac/3m"], "smac/3m: must be task:quality"),
     "dataset": (["data", "card", "smac/3m:god"], "'good'"),
+    "derived from nothing": (["data", "derive", "x", "--from", "smac/3m:god"], "'good'"),
+    "weights": (["data", "derive", "x", "--from", "smac/3m:good:0.5,smac/3m:poor:0.6"], "0.5 + 0.6"),
     "dataset without a quality": (["data", "card", "smac/3m:"], "good"),
     "datasets to record": (["data", "record", "--tasks", "smac/9m"], "'smac/8m'"),
     "scripted particles": (["data", "train-behaviour", "mpe/tag"], "scripted"),

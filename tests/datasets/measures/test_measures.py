@@ -36,6 +36,12 @@ def test_modes_are_those_of_the_mixture(centres):
     assert distribution(values)["modes"] == len(centres)
 
 
+def test_values_that_are_nearly_all_equal_have_their_modes():
+    values = np.append(20 + 1e-4 * np.random.default_rng(0).random(190), [18.1, 18.2])
+    assert distribution(values)["modes"] == 1
+    assert distribution(np.append(values, np.full(60, 18.0)))["modes"] == 2
+
+
 def test_skew_and_kurtosis_are_those_of_the_exponential_distribution():
     values = np.random.default_rng(0).exponential(size=200_000)
     facts = distribution(values)

@@ -1,0 +1,65 @@
+"""Cards of datasets on the pages of the site: figures, measures, and what they predict."""
+
+import json
+
+import pytest
+from dial import Dial
+
+from offmarl.benchmarks.tasks import Task
+from offmarl.datasets.measures.measure import measure
+from offmarl.datasets.measures.pictures import pictures
+
+GAME = Task("games/dial", "games", 2, 9, 18, 8, 20, "game")
+
+
+@pytest.fixture(scope="session")
+def card():
+    """A card as `offmarl data card` writes it, but for what names its dataset."""
+    data = Dial(episodes=6, length=8).dataset()
+    grid = [[0] * 24 for _ in range(24)]
+    grid[3][20] = 7
+    places = {"size": 32.0, "ours": {"start": grid, "death": grid}, "theirs": {"start": grid, "death": grid}}
+    found = pictures(data, GAME) | {"places": places}
+    found["lengths"] = {"lengths": [2.0, 9.0], "returns": [0.0, 8.0], "counts": [[0, 3], [2, 1]]}
+    shared = {"medium": {"overlap": 0.25, "overlap_back": 0.5}}
+    return {"dataset": "smac/3m:good", "source": "embedded", "measures": measure(data), "relations": shared} | {
+        "pictures": found
+    }
+
+
+def put(results, card, sha256):
+    (results / "cards").mkdir(exist_ok=True)
+    (results / "cards" / f"{len(sha256)}.json").write_text(json.dumps(card | {"sha256": sha256}))
+
+
+def test_the_page_of_a_dataset_shows_its_card(store, make, card):
+    put(store, card, "smac/3mgood")
+    folder = make(store)
+    shown = (folder / "datasets/smac.3m.good.embedded.html").read_text()
+    for words in ("Actions over time", "action 0", "Agent 1", "Where units start and die", "Our units: deaths, 7"):
+        assert words in shown, words
+    for words in ("joint coverage (SACo)", "pairs of good that medium has", "25.0%", "Episodes by return and length"):
+        assert words in shown, words
+    without = (folder / "datasets/smac.3m.medium.embedded.html").read_text()
+    assert "Actions over time" not in without and "offmarl data card smac/3m:medium" in without
+
+
+def test_what_few_results_predict_cannot_be_told(store, make, card):
+    put(store, card, "smac/3mgood")
+    folder = make(store)
+    shown = (folder / "predictions.html").read_text()
+    assert shown.count("cannot tell") == 3 and "holds</span>" not in shown
+    assert "predictions.html" in (folder / "index.html").read_text()
+
+
+def test_cards_of_other_data_are_not_shown_and_damaged_ones_are_told(store, make, card, tmp_path):
+    from offmarl.reports.site.cards import kept
+
+    put(store, card, "of other data")
+    folder = make(store)
+    assert "Actions over time" not in (folder / "datasets/smac.3m.good.embedded.html").read_text()
+    assert not (folder / "predictions.html").exists()
+    (store / "cards" / "torn.json").write_text(json.dumps(card)[:-40])
+    (store / "cards" / "old.json").write_text('{"sha256": "x"}')
+    found, notes = kept(store / "cards")
+    assert list(found) == ["of other data"] and len(notes) == 2 and "old.json cannot be read" in notes[0]
