@@ -46,7 +46,7 @@ QUESTIONS = (
         "Recurrent methods gain over memoryless ones where an agent’s past tells of its actions.",
         "memory, nats a step",
         lambda found: found["memory"]["nats"],
-        (("bc_rnn", "bc"),),
+        (("bc_rnn", "bc"), ("maicq", "icq"), ("qmix_cql", "macql")),
     ),
     Question(
         "Spread of returns",
