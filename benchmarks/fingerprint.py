@@ -49,9 +49,9 @@ def _locked() -> dict[str, str]:
 def reference(task: Task) -> dict[str, str]:
     """`rollout`: the SHA-256 of fifty steps with random legal actions from a fixed seed, rounded against round-off.
 
-    Nothing for real StarCraft, which takes minutes to start.
+    Nothing for real StarCraft, which takes minutes to start, and for a task without a simulator.
     """
-    return {} if task.simulator.presence else {"rollout": _played(task, repr(task))}
+    return {} if task.simulator.presence or not task.played else {"rollout": _played(task, repr(task))}
 
 
 @cache

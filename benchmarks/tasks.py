@@ -43,6 +43,11 @@ class Task:
         """What plays it."""
         return ENGINES[self.engine]
 
+    @property
+    def played(self) -> bool:
+        """Whether it has a simulator; else there are only data."""
+        return True
+
 
 @dataclass(frozen=True)
 class UserTask(Task):
@@ -55,6 +60,11 @@ class UserTask(Task):
         """What its file makes."""
         own_task = own.find(self.name)
         return Engine(own_task.title, "own.pettingzoo:env_of", tuple(own_task.packages))
+
+    @property
+    def played(self) -> bool:
+        """Whether its file makes one."""
+        return own.find(self.name).played
 
 
 @dataclass(frozen=True)
@@ -167,17 +177,23 @@ def make_env(task: Task, seeds: int, episodes: int = 1) -> BatchEnv:
     """The task's environment, with one lane for each of `episodes` episodes of `seeds` seeds.
 
     Simulators that are too heavy for that have fewer lanes: `episodes_at_once` for each seed.
+    Raises TaskError for a task without a simulator.
     """
-    module, name = task.simulator.adapter.split(":")
-    adapter = getattr(adapter_module(module), name)
+    adapter = _adapter(task)
     return adapter(task, seeds * min(episodes, getattr(adapter, "episodes_at_once", episodes)))
 
 
 def make_single(task: Task) -> BatchEnv:
     """The task's environment with one lane that steps alone, to time it: others may step lanes in larger chunks."""
-    module, name = task.simulator.adapter.split(":")
-    adapter = getattr(adapter_module(module), name)
+    adapter = _adapter(task)
     return getattr(adapter, "single", lambda task: adapter(task, 1))(task)
+
+
+def _adapter(task: Task) -> Any:
+    if not task.played:
+        raise own.TaskError(f"{task.name}: has no environment, only data: nothing can be played")
+    module, name = task.simulator.adapter.split(":")
+    return getattr(adapter_module(module), name)
 
 
 def adapter_module(name: str) -> Any:

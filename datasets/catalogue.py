@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from offmarl.datasets import derived, own
 from offmarl.datasets.cache import Entry
 from offmarl.datasets.embedded import recipes as embedded
+from offmarl.datasets.imported.offered import offered
 from offmarl.datasets.public import releases as public
 from offmarl.datasets.public.sources import sources
 
@@ -27,5 +28,5 @@ def catalogue(source: str) -> Mapping[tuple[str, str], Entry]:
 def originals(source: str) -> Mapping[tuple[str, str], Entry]:
     """The datasets of a source without derived ones."""
     if source == OWN:
-        return own.catalogue()
+        return offered() | own.catalogue()
     return embedded.catalogue(source) if source in RECORDED else public.catalogue(source)

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -56,39 +56,49 @@ class OwnData(Entry):
         """Whether there is no such file, and how to record one."""
         if self.file.is_file():
             return ""
-        record = f"offmarl data record --task {registry()[self.task.name].place} --policy random --out {self.file}"
-        return f"there is no file {self.file}; `{record}` records one"
+        own_task = registry().get(self.task.name)
+        record = f"offmarl data record --task {own_task.place} --policy random --out {self.file}" if own_task else ""
+        return f"there is no file {self.file}" + (f"; `{record}` records one" if record else "")
 
     def unavailable(self) -> str:
         """Nothing but its file may be missing: the task itself is here."""
         return self.data_missing()
 
     def make(self, progress: Progress = no_progress) -> dict[str, Any]:
-        """Read, check and settle the file, and write it into the cache; returns its card."""
-        own_task, data = registry().get(self.task.name), read(self.file, self.task)
-        try:
-            data, clocked = settled(data, self.task)
-        except ValueError as error:
-            raise ValueError(f"{self.file}: {error}") from error
-        card = write(
-            self,
-            data,
-            {
-                "source": SOURCE,
-                "file": str(self.file),
-                "file_sha256": self._sum(),
-                "ends_at_the_limit_taken_as_time_outs": clocked,
-                "random_return_mean": self._random_return(),
-                "task_file": own_task and str(own_task.file),
-                "task": dataclasses.asdict(self.task),
-                **self._imported(),
-            },
-        )
+        """Read, check and settle the data, and write them into the cache; returns their card."""
+        own_task = registry().get(self.task.name)
+        with self.arrays() as (data, facts, notes):
+            try:
+                data, clocked = settled(data, self.task)
+            except ValueError as error:
+                raise ValueError(f"{self.file}: {error}") from error
+            card = write(
+                self,
+                data,
+                {
+                    "source": SOURCE,
+                    "file": str(self.file),
+                    "file_sha256": self._sum(),
+                    "ends_at_the_limit_taken_as_time_outs": clocked,
+                    "random_return_mean": self._random_return(),
+                    "task_file": own_task and str(own_task.file),
+                    "task": dataclasses.asdict(self.task),
+                    "settled": notes,
+                    **facts,
+                },
+            )
         progress(1)
         return card
 
-    def _random_return(self) -> float:
+    def arrays(self) -> AbstractContextManager[tuple[Dataset, dict[str, Any], list[str]]]:
+        """The dataset, what its import tells of its files and ends, and what was settled, a line each."""
+        facts = self._imported()
+        return nullcontext((read(self.file, self.task), facts, facts.pop("settled", [])))
+
+    def _random_return(self) -> float | None:
         """The mean return of random play: without published numbers, what a result is to be compared with."""
+        if not self.task.played:
+            return None
         env = make_env(self.task, 1, LANES)
         played = play(self.task, env, np.arange(env.lanes) + FIRST_SEED)
         env.close()

@@ -15,7 +15,7 @@ from offmarl.reports.figures import curves as figures
 from offmarl.reports.figures import speed as speed_figures
 from offmarl.reports.records.files import replacing, write_text
 from offmarl.reports.records.reader import Records
-from offmarl.reports.tables import aggregates, claims, speed, writers
+from offmarl.reports.tables import aggregates, claims, held_out, speed, writers
 from offmarl.reports.tables.build import build
 
 EMBEDDED = "embedded"  # the source whose folder is named after the suite alone
@@ -45,7 +45,9 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     table = build(records, suite, name, profile, source, unavailable, elsewhere)
     pooled, verdicts = aggregates.build(table, suite), claims.judge(table, suite)
+    agreement = held_out.markdown(table)
     texts = {
+        "held_out.md": agreement,
         "table.md": writers.markdown(table),
         "table.csv": table.frame().to_csv(index=False),
         "table.tex": writers.latex(table),
@@ -76,7 +78,7 @@ def write(
     paths = save(folder, texts, drawn | speeds)
     notes = [f"{stem}: not drawn, {NOTHING[stem]}" for stem, figure in drawn.items() if figure is None]
     notes += [f"{verdict.claim}: {verdict.outcome} (at {profile})" for verdict in verdicts]
-    return {"paths": paths, "text": writers.plain(table), "notes": notes}
+    return {"paths": paths, "text": "\n".join(filter(None, [writers.plain(table), agreement])), "notes": notes}
 
 
 def save(folder: Path, texts: dict[str, str | None], drawn: dict[str, Figure | None]) -> list[Path]:

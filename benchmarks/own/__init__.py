@@ -26,6 +26,7 @@ from offmarl.benchmarks.yaml_files import FileError, Strict, unknown, validated
 PATHS, GROUP = "OFFMARL_TASKS", "offmarl.tasks"
 FAMILIES = ("foraging", "warehouse")  # modules of this folder with tasks that come with offmarl
 HOOKS = ("make", "batch", "legal", "state", "won")
+NO_SIMULATOR = "write make() or batch(lanes); or, of data alone, sizes = dict(agents=…, obs=…, state=…, actions=…)"
 WORD = r"[a-z0-9][A-Za-z0-9_-]*"
 
 
@@ -39,7 +40,7 @@ class TaskError(ValueError):
 
 
 class OwnTask:
-    """A task: its facts are class attributes, `make` or `batch` is its simulator.
+    """A task: its facts are class attributes, `make` or `batch` is its simulator; with neither there are only data.
 
     Facts that are not in this class are refused, but for names with a leading underscore.
     """
@@ -53,7 +54,7 @@ class OwnTask:
     packages: Sequence[str] = ()  # distributions whose versions decide the numbers
     datasets: Mapping[str, str] = {}  # quality to a file, from the folder of the task's file
     score: tuple[float, float] | None = None  # returns that count as 0 and 100, as a random and an expert policy's
-    sizes: Mapping[str, int] | None = None  # agents, obs, state, actions, discrete; None: asked of the environment
+    sizes: Mapping[str, int] | None = None  # as `Sizes` has them; None: asked of the environment
 
     def make(self) -> Any:
         """An environment: PettingZoo's ParallelEnv, or Gymnasium's with Tuple spaces."""
@@ -85,6 +86,11 @@ class OwnTask:
     def batched(self) -> bool:
         """Whether it has `batch`."""
         return type(self).batch is not OwnTask.batch
+
+    @property
+    def played(self) -> bool:
+        """Whether it has a simulator."""
+        return self.batched or type(self).make is not OwnTask.make
 
     @property
     def code(self) -> str:
@@ -178,8 +184,10 @@ def _check(place: str, task: OwnTask) -> None:
         validated(Facts, place, facts)
     except FileError as error:
         raise TaskError(str(error)) from error
-    if task.batched == (kind.make is not OwnTask.make):
+    if task.batched and kind.make is not OwnTask.make:
         raise TaskError(f"{place}: {task.name}: write either make() or batch(lanes)")
+    if not task.played and task.sizes is None:
+        raise TaskError(f"{place}: {task.name}: {NO_SIMULATOR}")
     if task.batched and (task.reward, task.clock, task.fresh) != ("apart", "limit", False):
         raise TaskError(f"{place}: {task.name}: batch() itself decides: leave out reward, clock and fresh")
     if reason := missing(task.packages):

@@ -7,7 +7,8 @@ they come from and what was settled.
 import json
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -56,7 +57,8 @@ def import_files(
     recordings = [one for file in files for one in open_files(file, task, keys)]
     if trust_flags:
         recordings = [replace(one, whole=True) for one in recordings]
-    return _convert(name, task, recordings, ends, sums)
+    with converted(recordings, task, ends, imported_file(task, name).parent) as (data, facts, notes):
+        return _store(name, task, data, facts, notes, sums)
 
 
 def import_episodes(name: str, task: Task, episodes: Iterable[Episode], replace_it: bool = False) -> dict[str, Any]:
@@ -65,17 +67,25 @@ def import_episodes(name: str, task: Task, episodes: Iterable[Episode], replace_
     Raises ValueError naming the episode at fault, or the row of all episodes' rows together; nothing is stored then.
     """
     _refuse_name(name, task, replace_it)
+    with converted_episodes(episodes, task, imported_file(task, name).parent) as (data, facts, notes):
+        return _store(name, task, data, facts, notes, {})
+
+
+@contextmanager
+def converted_episodes(
+    episodes: Iterable[Episode], task: Task, folder: Path, where: str = "episodes"
+) -> Iterator[tuple[Dataset, dict[str, Any], list[str]]]:
+    """As `converted`, of episodes, which also say who recorded them (`behaviour`)."""
     authors: list[int] = []
 
-    def noted() -> Iterable[Episode]:
+    def noted() -> Iterator[Episode]:
         for episode in episodes:
             authors.append(int(episode.get("behaviour", 0)))
             yield episode
 
-    recording = recording_of(noted(), task)
-    return _convert(
-        name, task, [recording], "detect", {}, lambda data: replace(data, behaviour=np.array(authors, np.int16))
-    )
+    recording = recording_of(noted(), task, where)
+    with converted([recording], task, "detect", folder) as (data, facts, notes):
+        yield replace(data, behaviour=np.array(authors, np.int16)), facts, notes
 
 
 def _refuse_name(name: str, task: Task, replace_it: bool) -> None:
@@ -89,15 +99,15 @@ def _refuse_name(name: str, task: Task, replace_it: bool) -> None:
         raise ValueError(f"{task.name}:{name}: was imported already; choose another name, or --replace")
 
 
-def _convert(
-    name: str,
-    task: Task,
-    recordings: Sequence[Recording],
-    ends: Ends,
-    sums: Mapping[str, str],
-    finish: Callable[[Dataset], Dataset] = lambda data: data,
-) -> dict[str, Any]:
-    """Through the conversion of public data, which is stricter with the user's own: no episode is left out."""
+@contextmanager
+def converted(
+    recordings: Sequence[Recording], task: Task, ends: Ends, folder: Path
+) -> Iterator[tuple[Dataset, dict[str, Any], list[str]]]:
+    """A dataset by the conversion of public data, what its card says of ends, and what was settled; gone afterwards.
+
+    It is stricter with the user's own: no episode is left out. `folder` is where it lies meanwhile.
+    Raises ValueError naming file, key and row of what cannot be settled.
+    """
     layouts = {"last" if "next_obs" in one.columns and one.ends == "detect" else one.ends for one in recordings}
     if len(layouts) > 1:
         raise ValueError(f"{recordings[-1].where}: is laid out unlike {recordings[0].where}; import them one by one")
@@ -110,25 +120,22 @@ def _convert(
         found, told = fitted(one, task)
         prepared.append((found, 1.0))
         notes += told
-    place = imported_file(task, name)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=place.parent, prefix=".") as draft:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as draft:
         card = convert(prepared, task, ends, Path(draft) / "arrays", {})
         if card["left_out"]:
             raise ValueError(f"{card['left_out'][0]} ({len(card['left_out'])} such episodes)")
-        if ends == "detect":
-            notes.append(f"ends are read as '{card['ends']}': {card['boundaries']['reason']}")
-        data = finish(read_folder(Path(draft) / "arrays"))
         if 2 * card["broken_off"] > card["episodes"]:
             few = f"only {card['episodes'] - card['broken_off']} ends are flagged, but the state jumps more often"
-            raise ValueError(f"{prepared[0][0].where}: {few}; give truncations too, or --trust-flags")
-        if card["broken_off"]:
-            notes.append(f"{card['broken_off']:,} episodes had no flagged end, and are cut where the state jumps")
-        if card["rows_without_an_end"]:
-            notes.append(f"{card['rows_without_an_end']:,} rows after the last end are left out")
-        if card["ends_at_the_limit_taken_as_time_outs"]:
-            notes.append(_clocked(card["ends_at_the_limit_taken_as_time_outs"], task))
-        return _store(name, task, data, {key: card[key] for key in KEPT}, notes, sums)
+            raise ValueError(f"{recordings[0].where}: {few}; give truncations too, or --trust-flags")
+        notes += [f"ends are read as '{card['ends']}': {card['boundaries']['reason']}"] * (ends == "detect")
+        told_of = {
+            "episodes had no flagged end, and are cut where the state jumps": card["broken_off"],
+            "rows after the last end are left out": card["rows_without_an_end"],
+            _clocked(task): card["ends_at_the_limit_taken_as_time_outs"],
+        }
+        notes += [f"{count:,} {what}" for what, count in told_of.items() if count]
+        yield read_folder(Path(draft) / "arrays"), {key: card[key] for key in KEPT}, notes
 
 
 def _store(
@@ -137,7 +144,7 @@ def _store(
     """Settle what the task's rules decide, write the arrays and what is told of them; returns the latter."""
     data.check(task)
     data, clocked = settled(data, task)
-    notes += [_clocked(clocked, task)] if clocked else []
+    notes += [f"{clocked:,} {_clocked(task)}"] if clocked else []
     if blind := int((~data.successors).sum()):
         notes.append(f"after {blind:,} time-outs the last observation stands twice: what follows is not learnt")
     place = imported_file(task, name)
@@ -150,5 +157,5 @@ def _store(
     return {**data.statistics(), **told}
 
 
-def _clocked(count: int, task: Task) -> str:
-    return f"{count:,} ends at the limit of {task.limit} steps are the clock's: time-outs"
+def _clocked(task: Task) -> str:
+    return f"ends at the limit of {task.limit} steps are the clock's: time-outs"

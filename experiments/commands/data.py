@@ -161,13 +161,18 @@ def _check(args: argparse.Namespace) -> int:
 def _check_file(files: list[str], names: list[str]) -> int:
     """Check files of arrays against the one task of these names."""
     from offmarl.datasets.dataset import read
+    from offmarl.datasets.own import settled
 
     task = one_task(names, files[0] if files else "data check")
     for name in files:
         try:
-            facts = read(Path(name), task).statistics()
+            data = read(Path(name), task)
         except (OSError, ValueError) as error:
             raise UserError(str(error)) from error
+        try:
+            facts = settled(data, task)[0].statistics()
+        except ValueError as error:
+            raise UserError(f"{name}: {error}") from error
         print(f"{name}: valid data of {task.name}; " + ", ".join(f"{key} {value}" for key, value in facts.items()))
     return 0
 

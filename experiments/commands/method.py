@@ -154,7 +154,7 @@ def _task_findings(task: "Task") -> Iterator[tuple[bool, str]]:
             continue
         for sound, text in findings(entry, SOURCE):
             yield sound, f"{quality}: {text}"
-        if entry.card():
+        if played and entry.card():
             strange = strange_features(entry.load()[0], np.concatenate(played))
             text = f"{strange} of {task.obs} features are outside what the task shows"
             doubt = strange > STRANGE * task.obs

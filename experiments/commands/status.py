@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from offmarl.experiments.commands.options import examples, existing, results_option, task_option
 from offmarl.experiments.grid import estimate
-from offmarl.reports.records.schema import strayed
+from offmarl.reports.records.schema import FINISHED, strayed
 
 if TYPE_CHECKING:
     from offmarl.experiments.grid.jobs import Job, Request
@@ -64,7 +64,7 @@ def survey(store: "Store") -> Record:
     from offmarl.experiments.store.reading import readable
 
     (records, left_out), running = readable(store), _running(store)
-    states = {run_id: record["status"] for run_id, record in records.items()}
+    states = {i: "done" if record["status"] in FINISHED else record["status"] for i, record in records.items()}
     methods = {run_id: record["cell"]["algorithm"] for run_id, record in records.items()}
     grids, unfinished = {}, {}
     for path in sorted((store.root / "grids").glob("[!.]*.json")):
@@ -82,7 +82,7 @@ def survey(store: "Store") -> Record:
     by_method = {
         name: _count(states[i] for i in states if methods[i] == name) for name in dict.fromkeys(methods.values())
     }
-    failed = [(run_id, record) for run_id, record in records.items() if record["status"] != "done"]
+    failed = [(run_id, record) for run_id, record in records.items() if record["status"] not in FINISHED]
     return {
         "grids": grids,
         "methods": by_method,
@@ -132,7 +132,7 @@ def time_left(unfinished: Iterable[Record], running: Mapping[str, Record], recor
     paces: dict[str, list[float]] = defaultdict(list)
     for record in records:
         times, steps = record.get("time"), (record.get("protocol") or {}).get("steps")
-        if record["status"] == "done" and times and steps:
+        if record["status"] in FINISHED and times and steps:
             spent = sum(times.get(part) or 0.0 for part in ("data_s", "update_s", "evaluate_s"))
             paces[record["cell"]["algorithm"]].append(spent / steps)
     pace = {name: mean(found) for name, found in paces.items()}

@@ -12,7 +12,8 @@ from offmarl.algorithms.parts.algorithm import OWN, PLAYS
 from offmarl.benchmarks import own
 from offmarl.benchmarks.tasks import tasks
 from offmarl.benchmarks.yaml_files import Strict, known_name, packaged, parse
-from offmarl.datasets import own as own_data
+from offmarl.datasets.catalogue import OWN as OWN_DATA
+from offmarl.datasets.catalogue import originals
 from offmarl.experiments.errors import UserError, check_name
 
 ALL = "all"  # every suite
@@ -284,7 +285,7 @@ def _own_suite(family: str) -> Suite:
     groups: dict[str, dict[str, list[str]]] = {}
     for name, task in own.registry().items():
         if task.family == family:
-            groups.setdefault(task.title, {})[name] = [quality for of, quality in own_data.catalogue() if of == name]
+            groups.setdefault(task.title, {})[name] = [quality for of, quality in originals(OWN_DATA) if of == name]
     spaces = {tasks()[name].space for group in groups.values() for name in group}
     methods = {method.name: method.title for method in registry().values() if method.actions & spaces}
     protocol = SuiteProtocol(timeout_bootstrap=True)  # a task's clock is no end of its game

@@ -27,6 +27,8 @@ def outcome(store: Store, run_id: str) -> dict[str, dict[str, np.ndarray]]:
     """
     folder, record = store.runs / run_id, store.peek(run_id) or {"evaluations": []}
     found = {"returns": {f"step {e['step']}, {e['play']}": np.asarray(e["returns"]) for e in record["evaluations"]}}
+    if held_out := record.get("held_out"):
+        found = {"agreement": {f"step {e['step']}, {e['play']}": np.asarray(e["agreement"]) for e in held_out}}
     if (curves := folder / "curves.parquet").exists():
         found["curves"] = {str(name): column.to_numpy() for name, column in pd.read_parquet(curves).items()}
     if (checkpoint := folder / "checkpoint.pt").exists():

@@ -33,7 +33,7 @@ from offmarl.reports.records.reader import read_record
 from offmarl.reports.records.schema import Record
 
 SCHEMA = 1
-WITH_RESULT = ("done", "diverged")  # the statuses of a run that needs no more training
+WITH_RESULT = ("done", "diverged", "trained")  # the statuses of a run that needs no more training
 LONGEST = 150  # characters of a name, to which others add; file systems take 255 bytes
 
 

@@ -56,10 +56,10 @@ def evaluation_seconds(job: Job, host: Host) -> float:
     """All evaluations of a job, from the pace of a few steps of its episodes by an untrained policy.
 
     Episodes count as long as those of the data, where these are there, else as the task's limit. 0 for StarCraft, which
-    is not started for an estimate.
+    is not started for an estimate, and where there is no environment.
     """
     task, protocol, groups = job.entry.task, job.protocol, (len(job.seeds), -1)
-    if task.simulator.presence:
+    if task.simulator.presence or not task.played:
         return 0.0
     algorithm, env = build(job, job.seeds, host.device), make_env(task, len(job.seeds), protocol.eval_episodes)
     view, memory, began = env.reset(lane_seeds(list(job.seeds), env.lanes // len(job.seeds))), None, 0.0

@@ -19,7 +19,6 @@ from offmarl.algorithms.parts.algorithm import LARGEST_Q, OWN
 from offmarl.benchmarks.fingerprint import fingerprint, reference
 from offmarl.benchmarks.frames.film import Film, is_watched, watched_or_not
 from offmarl.benchmarks.latency import Decisions, time_decisions
-from offmarl.benchmarks.rollout import Episodes, lane_seeds, waves
 from offmarl.benchmarks.tasks import make_env
 from offmarl.experiments.errors import first_line
 from offmarl.experiments.grid.code import code_sums
@@ -29,6 +28,7 @@ from offmarl.experiments.store.store import WITH_RESULT, Store
 from offmarl.experiments.training import matmul
 from offmarl.experiments.training.curve import Since, Values, of_seed
 from offmarl.experiments.training.data import load
+from offmarl.experiments.training.looks import look_of
 from offmarl.experiments.training.machine import Host, provenance
 from offmarl.experiments.training.method import Updates, build, describe, job_trainer
 from offmarl.experiments.training.online import OnlineSampler
@@ -67,14 +67,14 @@ class Run:
         self.clock, self.started = Clock(), datetime.now(UTC)
         with self.clock.spend("data_s"):
             data, self.card = load(job.entry)
+            self.look = look_of(job, data, watched_or_not if host.replays else make_env)
+            data = self.look.data
             self.algorithm, self.sampler, self.update = job_trainer(job, data, host)
-            make = watched_or_not if host.replays else make_env
-            self.env = make(self.task, len(job.seeds), self.protocol.eval_episodes)
         self.largest_q = Q_MARGIN * float(abs(data.rewards).max()) / max(1.0 - job.config.discount, 1e-3)
         self.step = 0
         self.since, self.values = Since(), Values(self.sampler, job)
         self.curves: list[tuple[int, dict[str, list[float]]]] = []  # step, and metrics by seed
-        self.evaluations: list[tuple[int, str, list[Episodes]]] = []  # step, play, and episodes by seed
+        self.evaluations: list[tuple[int, str, list[Any]]] = []  # step, play, and the look's outcome by seed
         self.kept: list[Files] = [{} for _ in job.seeds]  # replays of the last evaluation
         self.diverged: dict[int, str] = {}  # index of a seed -> reason
         self.online: OnlineSampler | None = None
@@ -128,10 +128,10 @@ class Run:
         self.update = Updates(self.algorithm, self.online)
 
     def evaluate(self) -> Iterator[None]:
-        """Where it is due, play the evaluation episodes of every seed: at the end in each of the plays that differ.
+        """Where it is due, look at every seed: at the end in each of the plays that differ.
 
         Earlier looks are in the first play alone, which has the standing.
-        Yields between waves of episodes; closed there, it leaves the run as it was, so that all are played again.
+        Yields in between, as between waves of episodes; closed there, it leaves the run as it was, to begin it anew.
         """
         if not self.evaluation_due:
             return
@@ -142,8 +142,7 @@ class Run:
                 for play in self.protocol.plays if self.over else self.protocol.plays[:1]:
                     if not drew_nothing:
                         self.algorithm.play, camera = play, self.camera()
-                        episodes, env = self.protocol.eval_episodes, camera or self.env
-                        rows = yield from waves(self.algorithm, env, seeds, self.host.device, episodes)
+                        rows = yield from self.look.look(self.algorithm, seeds, self.host.device, camera)
                         self.keep(camera, rows)
                     found.append((self.step, play, rows))
                     # What draws nothing in its own play would play the same episodes again.
@@ -155,14 +154,15 @@ class Run:
             self.algorithm.play = OWN
         self.evaluations += found
         self.note_values()
-        if not self.over and (release := getattr(self.env, "release", None)):
-            release()  # games take about a gigabyte each
+        if not self.over:
+            self.look.pause()
 
     def camera(self) -> Film | None:
         """What films the last evaluation, where replays are kept and the task has pictures."""
-        return Film(self.env, careful=True) if self.over and self.host.replays and is_watched(self.env) else None
+        env = self.look.env
+        return Film(env, careful=True) if self.over and self.host.replays and is_watched(env) else None
 
-    def keep(self, camera: Film | None, rows: Sequence[Episodes]) -> None:
+    def keep(self, camera: Film | None, rows: Sequence[Any]) -> None:
         """Keep replays of an evaluation; what goes wrong with pictures costs no run."""
         if camera is None:
             return
@@ -197,7 +197,7 @@ class Run:
             "since": self.since.state_dict(),
             "diverged": self.diverged,
             "evaluations": [
-                (step, play, [asdict(episodes) for episodes in rows]) for step, play, rows in self.evaluations
+                (step, play, [asdict(outcome) for outcome in rows]) for step, play, rows in self.evaluations
             ],
             "kept": self.kept,
             "clock": asdict(self.clock),
@@ -223,7 +223,8 @@ class Run:
         self.algorithm.load_state_dict(state["algorithm"])
         self.sampler.streams.load_state_dict(state["batches"])
         self.evaluations = [
-            (step, play, [Episodes(**episodes) for episodes in rows]) for step, play, rows in state["evaluations"]
+            (step, play, [self.look.outcome(**outcome) for outcome in rows])
+            for step, play, rows in state["evaluations"]
         ]
         self.step, self.curves, self.clock = state["step"], state["curves"], Clock(**state["clock"])
         self.diverged, self.kept = state["diverged"], state["kept"]
@@ -238,13 +239,14 @@ class Run:
                 continue
             record = {
                 **origin(self.job, run_id, self.host),
-                "status": "diverged" if k in self.diverged else "done",
+                "status": "diverged" if k in self.diverged else self.look.status,
                 "reason": self.diverged.get(k),
                 "algorithm": facts,
                 "dataset": self.card,
                 "engine": fingerprint(self.task) | reference(self.task),
                 "score": self.task.score,
-                "evaluations": [
+                "evaluations": [],
+                self.look.field: [
                     {"step": step, "play": play, **asdict(rows[k])} for step, play, rows in self.evaluations
                 ],
                 "value": of_seed(last, k),
@@ -266,15 +268,12 @@ class Run:
         """A first timing of the first seed's joint decisions; `offmarl latency` takes more care."""
         single = build(self.job, self.job.seeds[:1], self.host.device)
         single.load_nets(self.algorithm.seed_state(0))
-        view = self.env.reset(lane_seeds([0], self.env.lanes))
-        legal = [None] * len(view.obs) if view.legal is None else view.legal
-        observations = list(zip(view.obs, legal))
-        timing = asdict(time_decisions(Decisions(single, self.host.device), observations, LATENCY_SECONDS))
+        timing = asdict(time_decisions(Decisions(single, self.host.device), self.look.views(), LATENCY_SECONDS))
         return {"joint_ms": timing.pop("median_ms"), **timing, "what": "joint decisions, batch 1, host to host, eager"}
 
     def close(self) -> None:
         """Release the simulators."""
-        self.env.close()
+        self.look.close()
         if self.online:
             self.online.close()
 

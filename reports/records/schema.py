@@ -8,7 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 Record = dict[str, Any]
 OWN = "own"  # the play in which a method samples as its authors do
 PLAY_OF_NOISE = {"fresh": OWN, "zero": "zero", "fixed": "fixed"}  # older records name the noise of evaluation
-ENDED = ("done", "failed", "diverged")  # the statuses of a stored run
+TRAINED = "trained"  # without an environment: there is a policy, and no return
+FINISHED = ("done", TRAINED)  # of them, those of a run that came to its end
+ENDED = ("done", "failed", "diverged", TRAINED)  # the statuses of a stored run
 LARGEST = 1e15  # no number of a run is larger
 Number = Annotated[float, Field(gt=-LARGEST, lt=LARGEST)]
 Numbers = list[Number]
@@ -46,6 +48,7 @@ class Run(
         config=dict,
         code_sums=dict[str, str],
         evaluations=list[_part("Evaluation", step=Number, play=str, returns=Numbers, won=list[bool], lengths=Numbers)],
+        held_out=list[_part("HeldOut", step=Number, play=str, agreement=Number)],
         algorithm=_part("Algorithm", title=str, reduced=dict, acting_rule=str),
         protocol=_part(
             "Protocol",

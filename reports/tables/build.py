@@ -9,7 +9,7 @@ import numpy as np
 
 from offmarl.reports.published import numbers as published
 from offmarl.reports.records.reader import Records, flat
-from offmarl.reports.records.schema import OWN, Record, by_play
+from offmarl.reports.records.schema import FINISHED, OWN, TRAINED, Record, by_play
 from offmarl.reports.tables import notes
 from offmarl.reports.tables.stats import estimate, standings
 from offmarl.reports.tables.table import AVERAGE, DERIVED, SCORE, UNFINISHED, Row, Run, Table, by_dataset, listed
@@ -129,7 +129,7 @@ def _one_variant(runs: list[Run], elsewhere: Mapping[str, Collection[str]]) -> t
     """Per algorithm the variant with most finished runs: a column must mean the same in every row."""
     finished: dict[str, Counter] = defaultdict(Counter)
     for run in runs:
-        finished[run["algorithm"]][run["variant"]] += run["status"] == "done"
+        finished[run["algorithm"]][run["variant"]] += run["status"] in FINISHED
     for algorithm, count in finished.items():
         own = Counter({variant: n for variant, n in count.items() if variant not in elsewhere.get(algorithm, ())})
         finished[algorithm] = own or count
@@ -161,6 +161,11 @@ def _numbers(runs: list[Run], wanted: int, unavailable: str | None) -> dict[str,
     done = [run for run in runs if run["status"] == "done"]
     unfinished = [run for run in runs if run["status"] in UNFINISHED]
     reasons = "; ".join(dict.fromkeys(run["reason"] or "no reason recorded" for run in unfinished))
+    trained = [run for run in runs if run["status"] == TRAINED]
+    if not done and trained:
+        facts = {key: trained[0][key] for key in ("variant", "config_hash", "engine", "reduced")}
+        facts |= {"agreement": float(np.mean([run["agreement"] for run in trained])), "n_seeds": len(trained)}
+        return {**facts, "status": TRAINED, "reason": "there is no environment to play in", "n_lost": len(unfinished)}
     if not done and unfinished:
         return {"status": unfinished[0]["status"], "reason": reasons, "n_lost": len(unfinished)}
     if not done and unavailable:
@@ -192,8 +197,8 @@ def _average(members: Sequence[Row], algorithm: str, cells: Cells, printed: Mapp
     }
     numbers = [_episodes(cells[cell.play, cell.task, cell.quality, cell.algorithm]) for cell in own if cell.has_mean]
     statuses, lost = {cell.status for cell in own}, [cell.label for cell in own if cell.n_lost]
-    if statuses == {"not available"}:
-        status, reason = "not available", own[0].reason
+    if statuses in ({"not available"}, {TRAINED}):
+        status, reason = own[0].status, own[0].reason
     elif lost:
         status, reason = "partial", f"no average: a seed was lost on {', '.join(lost)}"
     elif len(numbers) < len(own):

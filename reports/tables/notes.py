@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from offmarl.reports.published import numbers as published
-from offmarl.reports.records.schema import strayed
+from offmarl.reports.records.schema import TRAINED, strayed
 from offmarl.reports.tables.stats import MIN_SEEDS, estimate, rank_agreement
 from offmarl.reports.tables.table import AVERAGE, Row, Run, listed, reduced_networks, span
 
@@ -208,6 +208,8 @@ def _caption(rows: list[Row], runs: list[Run], suite: dict, name: str) -> str:
         if timeouts := listed(run["timeouts"] for run in done):
             caption += f"Time-outs are {timeouts}. "
         caption += f"{_plays(rows)} Numbers are {_intervals(rows)}"
+    elif any(run["status"] == TRAINED for run in runs):
+        caption += ": there is no environment, so nothing was played; held_out.md has agreement with the data."
     else:
         caption += f": no finished run yet (`offmarl run --suite {name}`)."
     caption += " " + note if (note := suite.get("profile_notes", {}).get(rows[0].profile)) else ""

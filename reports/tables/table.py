@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from offmarl.reports.records.schema import ENDED, OWN
+from offmarl.reports.records.schema import ENDED, FINISHED, OWN
 
 Run = dict[str, Any]  # as `reader.flat` gives it, with `title`, `group`, `unit`, `dataset_mean` and `n_lost` of its row
 NAMES = {"zero": "(zero noise)", "fixed": "(fixed noise)"}  # of plays other than the methods' own
 AVERAGE, SCORE = "AVERAGE ", "normalised score"
 DERIVED = "derived datasets"  # their group
-UNFINISHED = tuple(status for status in ENDED if status != "done")  # of runs without a number
+UNFINISHED = tuple(status for status in ENDED if status not in FINISHED)  # of runs without a number
 EXPLAINED = (*UNFINISHED, "partial", "not available")  # the statuses whose reason a reader has to see
 
 
@@ -26,6 +26,7 @@ class Row:
     alone has standings and published numbers. `acting` is what a decision draws, `timeouts` what a time-out is to a
     target. `n_lost` counts the seeds that failed or diverged. `reduced` has the sizes that fall short of the paper's,
     of an average those of all its cells. `made_from` says of a derived dataset what it is made from.
+    `agreement` is that with held-out actions, where there is no environment.
     `random_mean` is what random play returns, of tasks that no paper gives a scale.
     `published_mean` of an average is recomputed, `published_printed` is what the paper prints. `standing` is "best" or
     "second" by mean, `tied` says that an interval overlaps that of the best.
@@ -57,6 +58,7 @@ class Row:
     latency_ms: float = math.nan
     dataset_mean: float = math.nan
     random_mean: float = math.nan
+    agreement: float = math.nan
     published_mean: float = math.nan
     published_spread: float = math.nan
     published_printed: float = math.nan

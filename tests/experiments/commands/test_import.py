@@ -69,6 +69,13 @@ def test_a_dataset_of_a_task_of_ours(tmp_path, capsys, forge):
     assert re.search(r"smac/3m:mine +own", capsys.readouterr().out)
 
 
+def test_a_file_with_an_illegal_action_is_no_valid_data(recorded, capsys):
+    recorded["legal"][recorded["rows"][12], 1, recorded["actions"][12, 1]] = False
+    np.savez("illegal.npz", **recorded)
+    assert main(["data", "check", "illegal.npz", "--task", "two.py"]) == 2
+    assert re.search(r"illegal.npz: episode 1, step 2, agent 1: action \d is not legal", capsys.readouterr().err)
+
+
 WRONG = {
     "no such file": (["nothing.h5"], "nothing.h5: there is no such file or folder"),
     "no layout": (["two.py"], "two.py: is no .npz, .hdf5, Minari dataset or vault"),

@@ -62,13 +62,13 @@ def test_playing_without_noise_changes_nothing_else(small, played, tmp_path):
 def test_what_draws_nothing_is_played_once(small, battles, tmp_path):
     job = small("macql")
     run, waves = Run(job, Store(tmp_path), Host()), []
-    reset, run.step = run.env.reset, job.protocol.steps
-    run.env.reset = lambda seeds: (waves.append(len(seeds)), reset(seeds))[1]
+    reset, run.step = run.look.env.reset, job.protocol.steps
+    run.look.env.reset = lambda seeds: (waves.append(len(seeds)), reset(seeds))[1]
     list(run.evaluate())
     (_, one, own), (_, other, zero) = run.evaluations
     assert ([one, other], len(waves), own) == (["own", "zero"], 1, zero)
     run.algorithm.play = "zero"
-    assert evaluate(run.algorithm, run.env, list(job.seeds)) == zero
+    assert evaluate(run.algorithm, run.look.env, list(job.seeds)) == zero
 
 
 def test_every_program_is_told_the_play(played):
