@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from string import ascii_letters
 from typing import NamedTuple
 
+from offmarl.reports.records.schema import TRAINED
 from offmarl.reports.tables import markdown as markdown_tables
 from offmarl.reports.tables.table import EXPLAINED, UNFINISHED, Row, Table, by_dataset
 
@@ -130,7 +131,7 @@ def _ours(row: Row, markup: Markup, marks: dict[str, int], reduced_methods: set[
     note = markup.note.format(marks[row.reason]) if row.reason in marks else ""
     reduced = _reduced_mark(bool(row.reduced) and row.algorithm not in reduced_methods, markup)
     if not row.has_mean:
-        return markup.escape(row.status if row.status in UNFINISHED else "–") + note + reduced
+        return markup.escape(row.status if row.status in (*UNFINISHED, TRAINED) else "–") + note + reduced
     pattern = {"best": markup.best, "second": markup.second}.get(row.standing, "{}")
     mean = ("partial " if row.n_lost else "") + pattern.format(_number(row.mean, digits))
     mean += markup.tied if row.tied else ""

@@ -61,6 +61,8 @@ def test_it_trains_and_says_how_far_it_agrees_with_held_out_actions(tmp_path, ca
     assert set(done["status"]) == {"trained"} and done["mean"].isna().all() and done["standing"].isna().all()
     assert done.loc["bc", "agreement"] == 1.0  # the light says it all
     assert "could not be read" not in out and "Trained without an environment" in out and "nothing is ranked" in out
+    row = next(line for line in out.splitlines() if line.startswith("told clear"))
+    assert row.split().count("trained°") == 2
     assert "told clear | 1.000" in (tmp_path / "results/reports/lights-own/held_out.md").read_text()
     records = [json.loads(path.read_text()) for path in tmp_path.glob("results/runs/*/run.json")]
     assert len(records) == 4 and {record["status"] for record in records} == {"trained"}
