@@ -30,6 +30,7 @@ ENGINES = {  # what the labels mean that runs carry
 PROFILES = {
     "smoke": "A few updates on two tasks: it shows that the machinery works, and nothing about methods.",
     "quick": "Small networks and a short training on every dataset: a first ranking of methods, not one to cite.",
+    "standard": "Small networks, five seeds, methods tuned alike, training until most curves are flat: a comparison.",
     "paper": "The papers’ networks, updates and seeds.",
 }
 CARD = {  # a dataset's facts, and what they are called

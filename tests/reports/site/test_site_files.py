@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offmarl.experiments.cli import main
+from offmarl.experiments.grid.suite import profiles
 from offmarl.reports.records import replay
 from offmarl.reports.records.reader import Records
 from offmarl.reports.site import build as site
@@ -155,3 +156,7 @@ def test_an_experiments_page_escapes_what_comes_from_the_store(store, tmp_path, 
         "A|&lt;b&gt;" in page and "Missing: &lt;script&gt;." in page and '<span class="badge open">cannot tell' in page
     )
     assert not {"<script>", "<b>", "<i>", "<u>", "<s>"} & set(re.findall("<[^>]*>", page))
+
+
+def test_the_site_says_what_every_profile_is():
+    assert set(site_pages.PROFILES) == set(profiles())
