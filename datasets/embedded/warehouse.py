@@ -73,10 +73,10 @@ class Robots:
     def _blocked(obs: np.ndarray) -> np.ndarray:
         """Whether another robot stands in front of each and looks at it: [E,I]."""
         heading = obs[..., 3:7].argmax(-1)
-        front = np.take(list(map(AROUND.get, range(4))), heading)
+        front = np.take([AROUND[way] for way in range(4)], heading)
         cells = obs[..., SELF:].reshape(*obs.shape[:-1], 9, CELL)
         ahead = np.take_along_axis(cells, front[..., None, None], -2)[..., 0, :]
-        facing = ahead[..., 1:5].argmax(-1) == np.take(list(map(OPPOSITE.get, range(4))), heading)
+        facing = ahead[..., 1:5].argmax(-1) == np.take([OPPOSITE[way] for way in range(4)], heading)
         return (ahead[..., 0] > 0) & facing
 
 

@@ -95,7 +95,7 @@ def _list(args: argparse.Namespace) -> int:
             card = entry.card()
             ours = f"{card['return_mean']:.2f} ± {card['return_std']:.2f}" if card else ""
             state = f"{card['episodes']} episodes, {entry.place()}" if card else entry.state()
-            state = "; ".join([state, *filter(None, [card and card.get("made_from")])])
+            state += f"; {card['made_from']}" if card and card.get("made_from") else ""
             if card and not all(map(is_whole, entry.checksums(card))):
                 again = f"offmarl data check {task}:{quality} --source {source}"
                 state = f"damaged: {entry.place()} is not complete; `{again}` makes it anew"

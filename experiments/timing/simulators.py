@@ -26,10 +26,10 @@ def bench_envs(names: Sequence[str], seconds: float) -> str:
     for name in tqdm(names, desc="measuring", unit="task", leave=False):
         task, known = tasks()[name], catalogue().items()
         recipe = next((one for (of, _), one in known if of == name and not one.mix), None)
-        team, *how = (recipe.team(), recipe.epsilon, recipe.seed()) if recipe else ([uniform(task)], 0.0, 0)
+        team, epsilon, seed = (recipe.team(), recipe.epsilon, recipe.seed()) if recipe else ([uniform(task)], 0.0, 0)
         env = make_env(task, recipe.lanes if recipe else LANES)
         random, began = random_pace(env, task, seconds), time.perf_counter()
-        data = record(env, team, env.lanes, *how)
+        data = record(env, team, env.lanes, epsilon, seed)
         recorded = len(data) / (time.perf_counter() - began)
         env.close()
         row = {"task": name, "engine": task.simulator.label, "episodes at once": f"{env.lanes:,}"}
