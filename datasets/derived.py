@@ -235,7 +235,7 @@ def new(name: str, source: str, recipe: Recipe, known: Mapping[tuple[str, str], 
     of = {}
     for other, entry in parents.items():
         of[other] = {"key": entry.key(), "sums": _sums(entry, entry.card() or {})}
-    lineage = json.loads(json.dumps({"recipe": asdict(recipe), "of": of}))
+    lineage = json.loads(json.dumps({"how": asdict(recipe), "of": of}))
     return _entry(parents[recipe.parents[0]], name, source, lineage, parents)
 
 
@@ -263,7 +263,7 @@ def catalogue(source: str, base: Mapping[tuple[str, str], Entry]) -> dict[tuple[
 def recipe_of(lineage: Mapping[str, Any]) -> Recipe:
     """The recipe in a lineage."""
     lists = ("parents", "weights", "behaviours")
-    facts: dict[str, Any] = {key: tuple(v) if key in lists else v for key, v in lineage["recipe"].items()}
+    facts: dict[str, Any] = {key: tuple(v) if key in lists else v for key, v in lineage["how"].items()}
     return Recipe(**facts)
 
 

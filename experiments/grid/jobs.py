@@ -118,7 +118,8 @@ class Job(Group):
         """The dataset in its source's catalogue, or a part of it. Raises UserError for a derived one that is gone."""
         if (entry := catalogue(self.source).get((self.task, self.quality))) is None:
             raise UserError(
-                f"{self.task}:{self.quality} ({self.source}): is not here any more; derive or import it again"
+                f"{self.task}:{self.quality} ({self.source}): is not here; derive or import it again, or name the "
+                "file of a task of your own: --task FILE"
             )
         return part(entry, self.protocol.data_share)
 

@@ -68,7 +68,16 @@ ORDER = (
         "after_update",
         "step_variant",
     ),
-    *("critic_loss", "critic_losses", "value_loss", "flow_loss", "denoiser_loss", "score_loss", "inverse_loss"),
+    *(
+        "critic_loss",
+        "critic_losses",
+        "conservative_loss",
+        "value_loss",
+        "flow_loss",
+        "denoiser_loss",
+        "score_loss",
+        "inverse_loss",
+    ),
     *("policy_loss", "policy_losses"),
 )
 

@@ -235,7 +235,7 @@ def test_a_check_that_fails_is_a_warning_in_one_line(monkeypatch, capsys):
     item = check("GPU")
     assert (item.state, item.found) == ("warning", "OSError: libcudart.so: cannot open")
     assert run(capsys)[0] == 0  # the default needs none
-    monkeypatch.setattr("offmarl.datasets.catalogue.catalogue", lambda source: broken())
+    monkeypatch.setattr("offmarl.datasets.catalogue.originals", lambda source: broken())
     assert run(capsys)[0] == 1
 
 

@@ -188,7 +188,7 @@ FACTS = 'name = "lights/two"\n    title = "T"\n    limit = 3\n    make = lambda 
         (f"class A(OwnTask):\n    {FACTS}packages = 'torch'", "packages: "),
         (f"class A(OwnTask):\n    {FACTS}packages = ['no-such-thing']", "pip install no-such-thing"),
         ("class A(OwnTask):\n    name = 'lights/two'\n    limit = 3", "lacks title"),
-        ("class A(OwnTask):\n    name = 'lights/two'\n    title = 'T'\n    limit = 3", "write either make() or batch"),
+        ("class A(OwnTask):\n    name = 'lights/two'\n    title = 'T'\n    limit = 3", "write make() or batch"),
         (f"class A(OwnTask):\n    {FACTS}", "int: neither a ParallelEnv"),
         (f"class A(OwnTask):\n    {FACTS}make = lambda self: 1 / 0", "cannot be made (ZeroDivisionError"),
         (f"class A(OwnTask):\n    {FACTS}batch = lambda self, lanes: 1", "write either make() or batch"),
