@@ -114,7 +114,7 @@ def test_a_parent_that_changed_is_noticed_by_every_command(tmp_path, capsys):
     (tmp_path / "data/derived/own/lights-two-few.json").unlink()
     run_id = next((tmp_path / "results/runs").iterdir()).name
     assert main(["rerun", run_id, "--task", "two.py"]) == 2
-    assert "lights/two:few (own): is not here any more" in capsys.readouterr().err
+    assert "lights/two:few (own): is not here; derive or import it again" in capsys.readouterr().err
     assert derive("few --from lights/two:a --episodes 2") == 0 and train("lights/two:few") == 0
 
 
