@@ -227,7 +227,7 @@ class Run:
             for step, play, rows in state["evaluations"]
         ]
         self.step, self.curves, self.clock = state["step"], state["curves"], Clock(**state["clock"])
-        self.diverged, self.kept = state["diverged"], state["kept"]
+        self.diverged, self.kept = state["diverged"], state.get("kept", self.kept)  # older ones keep no replays
         self.since.load_state_dict(state["since"], self.algorithm.device)
 
     def finish(self) -> None:
