@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from offmarl.experiments.grid.jobs import Job, Request
+    from offmarl.experiments.training.machine import Host
 
 VARIANT = "paper, released, tuned, or several: released+tuned (default: the profile's)"
 SUITES = "smac, continuous, om2p, coordination, frontier, all, the family of tasks of your own, or a file.yaml"
@@ -191,6 +192,21 @@ def matmul_of(args: argparse.Namespace, device: str, threads: int, jobs: "Iterab
     if device.startswith("cuda") or getattr(args, "deterministic", False):
         return matmul.MKL
     return matmul.choose(matmul.shapes_of(jobs), threads)
+
+
+def host_of(args: argparse.Namespace, device: str, jobs: "Iterable[Job]", **facts: Any) -> "Host":
+    """How all jobs of a command train: by the options of `host_options`, and `facts`, other fields of the host."""
+    from offmarl.experiments.training import machine
+
+    library = matmul_of(args, device, args.threads, jobs)
+    return machine.Host(device, args.threads, args.tf32, args.eager, matmul=library, **facts)
+
+
+def data_share(args: argparse.Namespace) -> float:
+    """The share of --data-fraction. Raises UserError for none."""
+    if not 0 < args.data_fraction <= 1:
+        raise UserError(f"--data-fraction {args.data_fraction:g}: write a share above 0 and at most 1")
+    return args.data_fraction
 
 
 def listed(text: str | None) -> list[str] | None:

@@ -52,7 +52,6 @@ def _run(args: argparse.Namespace) -> int:
     from offmarl.experiments.launch.workers import bounded_by_games, check_cluster
     from offmarl.experiments.store.leftovers import clear_leftovers
     from offmarl.experiments.store.store import Store
-    from offmarl.experiments.training.machine import Host
     from offmarl.reports.records.reader import Records
 
     _check(args)
@@ -66,8 +65,7 @@ def _run(args: argparse.Namespace) -> int:
         _print_unavailable(request)
         return 3
     workers = bounded_by_games(min(workers, len(jobs)), jobs)
-    library = options.matmul_of(args, device, args.threads, jobs)
-    host = Host(device, args.threads, args.tf32, args.eager, args.deterministic, library, args.replays)
+    host = options.host_of(args, device, jobs, deterministic=args.deterministic, replays=args.replays)
     results = options.writable(args.results)
     if not args.dry_run:
         clear_leftovers(results)
@@ -107,8 +105,7 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError(f"--steps {args.steps}: write a number of updates of at least 1")
     if not 0 <= args.replays <= MOST_REPLAYS:
         raise UserError(f"--replays {args.replays}: write a number from 0 to {MOST_REPLAYS}")
-    if not 0 < args.data_fraction <= 1:
-        raise UserError(f"--data-fraction {args.data_fraction:g}: write a share above 0 and at most 1")
+    options.data_share(args)
     if args.method_file and args.algorithms is None:
         raise UserError("--method-file: choose what runs as well, for example --algorithms my_method,mac_flow")
     if args.log:

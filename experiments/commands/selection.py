@@ -53,14 +53,13 @@ def _select(args: argparse.Namespace) -> int:
     check_name("profile", args.profile, profiles())
     if args.budget not in BUDGETS:
         raise UserError(f"--budget {args.budget}: choose one of {', '.join(map(str, BUDGETS))}")
-    if not 0 < args.data_fraction <= 1:
-        raise UserError(f"--data-fraction {args.data_fraction:g}: write a share above 0 and at most 1")
+    share = options.data_share(args)
     results = options.writable(args.results) if args.train else options.existing(args.results)
     codes = []
     for suite in expand(args.suite):
         source = options.source_of(suite, args.source and check_name("source", args.source, ALL_SOURCES))
         methods, names = options.listed(args.algorithms), options.listed(args.tasks)
-        asked = Request(suite, args.profile, source, methods, names, data_share=args.data_fraction)
+        asked = Request(suite, args.profile, source, methods, names, data_share=share)
         codes.append(_select_suite(args, asked, results))
     return max(codes)
 
@@ -122,13 +121,10 @@ def _offline(asked: "Request", found: list, records: list, results: Path) -> str
 def _train(args: argparse.Namespace, asked: "Request", jobs: list, store: "Store") -> list[str]:
     """Train what a store lacks; the failures, one line each."""
     from offmarl.experiments.studies import tuning
-    from offmarl.experiments.training.machine import Host
 
     device = options.find_device(args.device)
     workers = min(options.workers_of(args, device), len(jobs))
-    library = options.matmul_of(args, device, args.threads, jobs)
-    host = Host(device, args.threads, args.tf32, args.eager, matmul=library)
-    return tuning.train(jobs, asked.source, store, host, workers)
+    return tuning.train(jobs, asked.source, store, options.host_of(args, device, jobs), workers)
 
 
 def judge_options(parser: argparse.ArgumentParser) -> None:

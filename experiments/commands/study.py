@@ -61,7 +61,6 @@ def _tune(args: argparse.Namespace) -> int:
     from offmarl.experiments.grid import tuned
     from offmarl.experiments.store.store import Store
     from offmarl.experiments.studies import tuning
-    from offmarl.experiments.training.machine import Host
     from offmarl.reports.tables.tuning import text
 
     if args.file and args.show and not args.file.is_file():
@@ -80,8 +79,7 @@ def _tune(args: argparse.Namespace) -> int:
         return 0
     device, jobs = options.find_device(args.device), tuning.unique(found)
     workers = min(options.workers_of(args, device), len(jobs))
-    library = options.matmul_of(args, device, args.threads, jobs)
-    host = Host(device, args.threads, args.tf32, args.eager, matmul=library)
+    host = options.host_of(args, device, jobs)
     store = Store(options.writable(args.results) / "tuning")
     if args.dry_run:
         from offmarl.experiments.timing.throughput import dry_run
@@ -106,7 +104,6 @@ def _experiment(args: argparse.Namespace) -> int:
     from offmarl.experiments.store.store import Store
     from offmarl.experiments.studies.comparisons import Comparison, comparisons
     from offmarl.experiments.studies.toy_games import toy_games
-    from offmarl.experiments.training.machine import Host
     from offmarl.reports.site.boards import slug
     from offmarl.reports.studies import write
 
@@ -127,8 +124,7 @@ def _experiment(args: argparse.Namespace) -> int:
     workers = options.workers_of(args, device)
     trained = [study for name in names if isinstance(study := known[name], Comparison)]
     arms = [arm for study in trained for arm in study.jobs(args.profile, args.source).values()]
-    library = options.matmul_of(args, device, args.threads, chain(*arms))
-    host = Host(device, args.threads, args.tf32, args.eager, matmul=library)
+    host = options.host_of(args, device, chain(*arms))
     results, verdicts = options.writable(args.results), []
     for name in names:
         record = known[name].run(args.profile, args.source, host, results, workers, args.again)
