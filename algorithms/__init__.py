@@ -4,20 +4,15 @@ Methods may also be in files named by OFFMARL_ALGORITHMS (separated as in PATH; 
 installed packages, as modules named by entry points of the group `offmarl.algorithms`.
 """
 
-import hashlib
-import importlib
-import importlib.util
-import os
 import pkgutil
 import re
-import sys
 from collections.abc import Iterator
-from functools import cache
-from importlib.metadata import entry_points
-from pathlib import Path
+from functools import cache, partial
+from importlib import import_module
 from types import ModuleType
 
 from offmarl.algorithms.parts.algorithm import Algorithm
+from offmarl.benchmarks.source import imported, modules_from_elsewhere
 
 PATHS, GROUP = "OFFMARL_ALGORITHMS", "offmarl.algorithms"
 
@@ -60,42 +55,10 @@ def _check(where: str, method: type[Algorithm]) -> None:
 
 def _modules() -> Iterator[tuple[str, ModuleType]]:
     """The modules that may have methods, each with the place that messages name."""
-    for module in pkgutil.iter_modules(__path__):
-        yield __name__, _imported(f"algorithms/{module.name}.py", f"{__name__}.{module.name}")
-    for path in filter(None, os.environ.get(PATHS, "").split(os.pathsep)):
-        yield path, _import_file(path)
-    for entry in entry_points(group=GROUP):
-        try:
-            module = entry.load()
-        except (Exception, SystemExit) as error:
-            raise MethodError(f"entry point {entry.value}: cannot be imported ({_first_line(error)})") from error
-        yield f"entry point {entry.value}", module
-
-
-def _imported(where: str, name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except (Exception, SystemExit) as error:
-        raise MethodError(f"{where}: cannot be imported ({_first_line(error)})") from error
-
-
-def _import_file(name: str) -> ModuleType:
-    """Import a file by its path."""
-    path = Path(name)
-    folder = hashlib.sha256(str(path.parent).encode()).hexdigest()[:8]  # two folders may have files of one name
-    spec = importlib.util.spec_from_file_location(f"{__name__}.elsewhere_{folder}.{path.stem}", path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise MethodError(f"{name}: is not a Python file")
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look it up there
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise MethodError(f"{name}: cannot be imported ({_first_line(error)})") from error
-    return module
-
-
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+    for name in (module.name for module in pkgutil.iter_modules(__path__)):
+        load = partial(import_module, f"{__name__}.{name}")
+        yield __name__, imported(f"algorithms/{name}.py", load, MethodError)
+    yield from modules_from_elsewhere(PATHS, GROUP, MethodError)
 
 
 def _is_method(item: object, module: ModuleType) -> bool:

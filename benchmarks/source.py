@@ -1,17 +1,63 @@
-"""The form of source files: their syntax trees, without comments, docstrings and layout.
+"""Source files: modules from files and packages of the user's, and the form of a file, which sums are made of.
 
-It is the same for every version of Python. Files of ours, or of a file's own package or folder, are followed.
+The form is the syntax tree without comments, docstrings and layout, the same for every version of Python. Files of
+ours, or of a file's own package or folder, are followed.
 """
 
 import ast
 import hashlib
-from collections.abc import Iterator
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Iterator
 from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 FOLDERS = {f"offmarl.{name}": Path(__file__).parents[1] / name for name in ("algorithms", "benchmarks")}
 NOT_FOLLOWED = {"offmarl.benchmarks.tasks", "offmarl.benchmarks.own"}  # a task's own entry or file counts instead
+
+
+def first_line(error: BaseException) -> str:
+    """The error's type and the first line of its message."""
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
+
+
+def modules_from_elsewhere(
+    variable: str, group: str, fault: Callable[[str], Exception]
+) -> Iterator[tuple[str, ModuleType]]:
+    """The modules of files that an environment variable names and of entry points, each with its place in messages.
+
+    Raises what `fault` makes of a message, where one cannot be imported.
+    """
+    for path in filter(None, os.environ.get(variable, "").split(os.pathsep)):
+        yield path, _import_file(path, group, fault)
+    for entry in entry_points(group=group):
+        place = f"entry point {entry.value}"
+        yield place, imported(place, entry.load, fault)
+
+
+def imported(place: str, load: Callable[[], ModuleType], fault: Callable[[str], Exception]) -> ModuleType:
+    """What `load` imports. Raises what `fault` makes of a message that names the place and the reason."""
+    try:
+        return load()
+    except (Exception, SystemExit) as error:
+        raise fault(f"{place}: cannot be imported ({first_line(error)})") from error
+
+
+def _import_file(name: str, group: str, fault: Callable[[str], Exception]) -> ModuleType:
+    """Import a file by its path."""
+    path = Path(name)
+    folder = hashlib.sha256(str(path.parent).encode()).hexdigest()[:8]  # two folders may have files of one name
+    spec = importlib.util.spec_from_file_location(f"{group}.elsewhere_{folder}.{path.stem}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise fault(f"{name}: is not a Python file")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look it up there
+    loader = spec.loader
+    imported(name, lambda: loader.exec_module(module), fault)
+    return module
 
 
 def sum_of(parts: list[str]) -> str:

@@ -15,11 +15,6 @@ class UserError(ValueError):
         super().__init__(" ".join(message.splitlines()))
 
 
-def first_line(error: BaseException) -> str:
-    """The error's type and the first line of its message."""
-    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
-
-
 @contextmanager
 def refusing(fault: str) -> Iterator[None]:
     """Raise any exception of the block, which reads what others may have written, as a UserError of this fault."""

@@ -28,7 +28,8 @@ LISTS = {
 DATA = {"algorithms.parts.batch", "algorithms.parts.streams", "benchmarks", "datasets"}  # and what data may use
 BELOW = {"algorithms", "benchmarks", "datasets", "experiments.environment", "experiments.errors"}
 MAY_IMPORT = {
-    "algorithms": {"algorithms"},
+    "benchmarks.source": set(),  # how files and packages of the user's are found, for methods as for tasks
+    "algorithms": {"algorithms", "benchmarks.source"},
     "algorithms.parts": {"algorithms.parts"},
     "benchmarks": {"benchmarks"},
     "datasets": DATA,

@@ -4,14 +4,10 @@ Files are named by OFFMARL_TASKS (separated as in PATH; `--task FILE` adds one);
 entry points of the group `offmarl.tasks`.
 """
 
-import hashlib
-import importlib.util
-import os
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, entry_points, version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal
@@ -20,7 +16,8 @@ import numpy as np
 from pydantic import Field, PositiveInt
 
 from offmarl.benchmarks.env import BatchEnv
-from offmarl.benchmarks.source import sources, sum_of
+from offmarl.benchmarks.source import first_line as first_line  # for those who run a task of the user's
+from offmarl.benchmarks.source import modules_from_elsewhere, sources, sum_of
 from offmarl.benchmarks.yaml_files import FileError, Strict, unknown, validated
 
 PATHS, GROUP = "OFFMARL_TASKS", "offmarl.tasks"
@@ -155,7 +152,7 @@ def registry() -> dict[str, OwnTask]:
         TaskError: if two tasks have one name, or one cannot be used.
     """
     found: dict[str, OwnTask] = {}
-    for place, module in _modules():
+    for place, module in modules_from_elsewhere(PATHS, GROUP, TaskError):
         if not (kinds := _kinds(module)):
             raise TaskError(f"{place}: has no subclass of OwnTask with a name")
         for kind in kinds:
@@ -165,11 +162,6 @@ def registry() -> dict[str, OwnTask]:
                 raise TaskError(f"{place}: the name '{task.name}' is taken by {found[task.name].place}")
             found[task.name] = task
     return found
-
-
-def first_line(error: BaseException) -> str:
-    """The error's type and the first line of its message."""
-    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
 
 
 def _check(place: str, task: OwnTask) -> None:
@@ -205,33 +197,6 @@ def _kinds(module: ModuleType) -> list[type[OwnTask]]:
     """The tasks that a module defines: subclasses of OwnTask with a name."""
     classes = (item for item in vars(module).values() if isinstance(item, type) and issubclass(item, OwnTask))
     return [item for item in classes if item.__module__ == module.__name__ and hasattr(item, "name")]
-
-
-def _modules() -> Iterator[tuple[str, ModuleType]]:
-    """The modules that have tasks, each with the place that messages name."""
-    for path in filter(None, os.environ.get(PATHS, "").split(os.pathsep)):
-        yield path, _import_file(path)
-    for entry in entry_points(group=GROUP):
-        try:
-            module = entry.load()
-        except (Exception, SystemExit) as error:
-            raise TaskError(f"entry point {entry.value}: cannot be imported ({first_line(error)})") from error
-        yield f"entry point {entry.value}", module
-
-
-def _import_file(name: str) -> ModuleType:
-    """Import a file by its path."""
-    path = Path(name)
-    folder = hashlib.sha256(str(path.parent).encode()).hexdigest()[:8]  # two folders may have files of one name
-    spec = importlib.util.spec_from_file_location(f"{__name__}.elsewhere_{folder}.{path.stem}", path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise TaskError(f"{name}: is not a Python file")
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look it up there
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise TaskError(f"{name}: cannot be imported ({first_line(error)})") from error
-    return module
 
 
 def sizes(env: BatchEnv) -> dict[str, Any]:

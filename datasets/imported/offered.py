@@ -13,8 +13,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from offmarl.benchmarks.own import WORD, TaskError, first_line
-from offmarl.benchmarks.source import sources, sum_of
+from offmarl.benchmarks.own import WORD, TaskError
+from offmarl.benchmarks.source import imported, sources, sum_of
 from offmarl.benchmarks.tasks import tasks
 from offmarl.datasets.dataset import Dataset
 from offmarl.datasets.imported.episodes import Episode
@@ -72,10 +72,7 @@ def _modules() -> list[tuple[str, Path, str, dict[str, Any]]]:
     found = []
     for entry in entry_points(group=GROUP):
         place = f"entry point {entry.value}"
-        try:
-            module = entry.load()
-        except (Exception, SystemExit) as error:
-            raise TaskError(f"{place}: cannot be imported ({first_line(error)})") from error
+        module = imported(place, entry.load, TaskError)
         datasets, file = getattr(module, "DATASETS", None), getattr(module, "__file__", None)
         if not isinstance(datasets, dict) or not file:
             raise TaskError(f"{place}: has no DATASETS, a dict of 'family/task:name' to a file or a function")

@@ -17,9 +17,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from offmarl.benchmarks.source import first_line
 from offmarl.datasets.public.sources import sources
 from offmarl.experiments.commands.options import examples
-from offmarl.experiments.errors import first_line
 from offmarl.experiments.launch.workers import core_count
 
 EMBEDDED = "embedded"

@@ -29,8 +29,8 @@ import torch
 from ray import tune
 from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig
 
+from offmarl.benchmarks.source import first_line
 from offmarl.experiments.environment import chosen_paths, settle
-from offmarl.experiments.errors import first_line
 from offmarl.experiments.grid.jobs import Job, pending
 from offmarl.experiments.launch.exclusive import train_alone
 from offmarl.experiments.launch.interrupt import interruptible

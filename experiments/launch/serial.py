@@ -4,8 +4,8 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from offmarl.benchmarks.source import first_line
 from offmarl.benchmarks.tasks import tasks
-from offmarl.experiments.errors import first_line
 from offmarl.experiments.grid.jobs import Job
 from offmarl.experiments.launch.exclusive import train_alone
 from offmarl.experiments.launch.interrupt import interruptible

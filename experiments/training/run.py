@@ -19,8 +19,8 @@ from offmarl.algorithms.parts.algorithm import LARGEST_Q, OWN
 from offmarl.benchmarks.fingerprint import fingerprint, reference
 from offmarl.benchmarks.frames.film import Film, is_watched, watched_or_not
 from offmarl.benchmarks.latency import Decisions, time_decisions
+from offmarl.benchmarks.source import first_line
 from offmarl.benchmarks.tasks import make_env
-from offmarl.experiments.errors import first_line
 from offmarl.experiments.grid.code import code_sums
 from offmarl.experiments.grid.jobs import REPEATED, Job, OnlinePhase
 from offmarl.experiments.store.leftovers import write_seeds

@@ -5,7 +5,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
-from offmarl.benchmarks import own
+from offmarl.benchmarks import own, source
 from offmarl.benchmarks.env import Step, View
 from offmarl.benchmarks.own import OwnTask, TaskError
 from offmarl.benchmarks.tasks import make_env, tasks
@@ -53,7 +53,7 @@ def installed(monkeypatch):
         for name, facts in kinds.items():
             setattr(module, name, type(name, (Pointed,), {"__module__": "their_tasks", **facts}))
         entry = SimpleNamespace(value="their_tasks", load=lambda: module)
-        monkeypatch.setattr(own, "entry_points", lambda group: [entry] if group == "offmarl.tasks" else [])
+        monkeypatch.setattr(source, "entry_points", lambda group: [entry] if group == "offmarl.tasks" else [])
         own.registry.cache_clear()
 
     yield install

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from offmarl.algorithms import _import_file, registry
+from offmarl.algorithms import registry
 from offmarl.benchmarks import source
 from offmarl.experiments.grid import code
 
@@ -35,7 +35,7 @@ def sum_of(tmp_path, monkeypatch):
         (tmp_path / "helpers.py").write_text(helpers)
         monkeypatch.syspath_prepend(tmp_path)
         monkeypatch.delitem(sys.modules, "helpers", raising=False)
-        method = _import_file(str(tmp_path / "mine.py")).Mine
+        method = source._import_file(str(tmp_path / "mine.py"), "offmarl.algorithms", ValueError).Mine
         monkeypatch.setitem(registry(), "mine", method)
         return code.code_sums("mine", "smac/3m")["method"]
 
