@@ -22,14 +22,16 @@ def select_options(parser: argparse.ArgumentParser) -> None:
         ("select --suite smac --budget 10", "the board in the order of ten episodes"),
         ("select --suite smac --source tuning --offline", "of the trials of `tune`; which selector needs no episode"),
         ("select --suite om2p --train --jobs 2", "first train what the pool lacks: eight settings of each method"),
+        ("select --suite smac --reference", "among the runs of the results that ship with offmarl"),
     )
     parser.add_argument("--suite", help=options.SUITES)
-    parser.add_argument("--profile", default="quick", help="of the runs: smoke, quick (default), standard or paper")
+    parser.add_argument("--profile", help="of the runs: smoke, quick (default), standard or paper")
     parser.add_argument("--source", help=f"{options.SOURCES}; tuning: what settings are chosen on")
     parser.add_argument("--algorithms", help="comma-separated methods (default: those of the suite)")
     options.method_file_option(parser)
     options.task_option(parser)
     parser.add_argument("--tasks", help="comma-separated tasks or datasets: smac/3m,smac/8m:good (default: all)")
+    parser.add_argument("--seeds", help="0-2 or 0,2,4 (default: the profile's)")
     parser.add_argument("--budget", type=int, default=0, metavar="N", help="order the board by N episodes (default: 0)")
     text = "of policies trained on a share of the episodes (0.9), so that the others can judge them (default: 1)"
     parser.add_argument("--data-fraction", type=float, default=1.0, metavar="SHARE", help=text)
@@ -38,6 +40,10 @@ def select_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--train", action="store_true", help="train what the pool lacks first; the same command continues"
     )
+    text = "print the pool, what it lacks, the estimated time and disk of --train, and stop"
+    parser.add_argument("--dry-run", action="store_true", help=text)
+    text = "choose also among the results that ship with offmarl (profile standard), whose policies do not"
+    parser.add_argument("--reference", action="store_true", help=text)
     options.jobs_option(parser)
     options.host_options(parser)
     options.results_option(parser)
@@ -47,21 +53,38 @@ def select_options(parser: argparse.ArgumentParser) -> None:
 def _select(args: argparse.Namespace) -> int:
     from offmarl.datasets.catalogue import ALL_SOURCES
     from offmarl.experiments.grid.jobs import Request
-    from offmarl.experiments.grid.suite import expand, profiles
+    from offmarl.experiments.grid.suite import REFERENCE, profiles
+    from offmarl.experiments.studies import selection
     from offmarl.reports.selection.budgets import BUDGETS
 
-    check_name("profile", args.profile, profiles())
+    profile = check_name("profile", args.profile or (REFERENCE if args.reference else "quick"), profiles())
     if args.budget not in BUDGETS:
         raise UserError(f"--budget {args.budget}: choose one of {', '.join(map(str, BUDGETS))}")
-    share = options.data_share(args)
-    results = options.writable(args.results) if args.train else options.existing(args.results)
-    codes = []
-    for suite in expand(args.suite):
-        source = options.source_of(suite, args.source and check_name("source", args.source, ALL_SOURCES))
-        methods, names = options.listed(args.algorithms), options.listed(args.tasks)
-        asked = Request(suite, args.profile, source, methods, names, data_share=share)
-        codes.append(_select_suite(args, asked, results))
-    return max(codes)
+    if args.reference and args.offline:
+        raise UserError("--reference and --offline: the policies of the reference are not shipped; leave one out")
+    makes = args.train or args.reference or args.dry_run
+    results = options.writable(args.results) if makes else options.existing(args.results)
+    source = options.source_of(args.suite, args.source and check_name("source", args.source, ALL_SOURCES))
+    methods, names = options.listed(args.algorithms), options.listed(args.tasks)
+    seeds, share = options.parse_seeds(args.seeds), options.data_share(args)
+    asked = selection.by_suite(Request(args.suite, profile, source, methods, names, seeds, data_share=share))
+    if args.dry_run:
+        return _dry_run(args, asked, results)
+    return max(_select_suite(args, one, results) for one in asked)
+
+
+def _dry_run(args: argparse.Namespace, asked: "list[Request]", results: Path) -> int:
+    from offmarl.experiments.grid import jobs as grid
+    from offmarl.experiments.studies import selection
+    from offmarl.experiments.timing.throughput import dry_run
+
+    pools = [(selection.pool_jobs(one), selection.pool_store(results, one.source)) for one in asked]
+    jobs = [job for own, _ in pools for job in own]
+    left = [job for own, store in pools for job in grid.pending(own, store)]
+    device = options.find_device(args.device)
+    host = options.host_of(args, device, jobs)
+    print(dry_run([replace(job, variant="all trials") for job in jobs], left, host, options.workers_of(args, device)))
+    return 0
 
 
 def _select_suite(args: argparse.Namespace, asked: "Request", results: Path) -> int:
@@ -74,19 +97,19 @@ def _select_suite(args: argparse.Namespace, asked: "Request", results: Path) -> 
     jobs = selection.pool_jobs(asked)
     store = selection.pool_store(results, asked.source)
     failures = _train(args, asked, jobs, store) if args.train else []
-    records, gaps = selection.pool_records(asked, jobs, results)
+    records, gaps = selection.pool_records(asked, jobs, results, args.reference)
     if not records:
         print(f"offmarl: {asked.suite}: the pool is empty; --train trains it, or `offmarl run` a part", file=sys.stderr)
         return 3
     found, rows = pools(records), []
     for number, pool in enumerate(found, 1):
-        print(f"[{number}/{len(found)}] {pool.label}: {len(pool.policies)} policies", file=sys.stderr)
+        print(f"[{number}/{len(found)}] {pool.label}: {board.counted_once(pool)}", file=sys.stderr)
         rows += board.rows_of(pool)
     said = _offline(asked, found, records, results) if args.offline else ""
     text = board.markdown(load_suite(asked.suite).title, found, rows, gaps, args.budget, said)
     share = "" if asked.data_share == 1 else f"-data={asked.data_share!r}"
     name = (asked.suite if asked.source == EMBEDDED else f"{asked.suite}-{asked.source}") + share
-    paths = board.write(results / "reports" / name, text, rows)
+    paths = board.write((results / "reference" if args.reference else results) / "reports" / name, text, rows)
     print(text)
     print("written: " + ", ".join(map(str, paths)))
     for failure in failures:

@@ -1,7 +1,8 @@
 """The pool of `offmarl select`: every method's trials, as `tune` declares them, on each dataset of a suite.
 
 A trial is an ordinary job, in a store of its own: `<results>/pool/`, on tuning datasets `<results>/tuning/`, which
-`tune` fills. Runs of the suite itself in `<results>` belong to the pool too.
+`tune` fills. Runs of the suite itself in `<results>` belong to the pool too, and, where they are asked for, those that
+ship with offmarl.
 """
 
 from collections import Counter
@@ -16,7 +17,8 @@ from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.grid import jobs as grid
 from offmarl.experiments.grid.code import why_stale
 from offmarl.experiments.grid.jobs import Job, Request
-from offmarl.experiments.grid.suite import load_suite, suite_names
+from offmarl.experiments.grid.suite import expand, load_suite, suite_names
+from offmarl.experiments.store.archive import shipped, unpacked
 from offmarl.experiments.store.reading import has_returns, told
 from offmarl.experiments.store.store import Record, Store
 from offmarl.experiments.studies.tuning import on_tuning_data, trials_of
@@ -24,10 +26,17 @@ from offmarl.experiments.studies.tuning import on_tuning_data, trials_of
 TRAINED = 0.9  # of the episodes, where the others judge
 
 
+def by_suite(asked: Request) -> list[Request]:
+    """A request for every suite that it means, of what it has. Raises UserError for an unknown name."""
+    if asked.source != TUNING:
+        return grid.by_suite(asked)
+    return [replace(asked, suite=name) for name in expand(asked.suite)]
+
+
 def pool_jobs(asked: Request) -> list[Job]:
     """Every trial of every method on the datasets of a request; on tuning datasets where that is its source.
 
-    Raises UserError for an unknown name, and where no method acts in any dataset.
+    Raises UserError for an unknown name, and where no method acts in any dataset, or nothing can be played.
     """
     suite = load_suite(asked.suite)
     if asked.source == TUNING:
@@ -39,9 +48,10 @@ def pool_jobs(asked: Request) -> list[Job]:
     for method in (check_name("algorithm", name, registry()) for name in methods):
         if any(grid.acts_in(registry()[method], task) for task in suite.qualities):
             found += [job for _, jobs in trials_of(suite, method, replace(asked, tasks=names)) for job in jobs]
+    found = [job for job in found if tasks()[job.task].played]
     if not found:
         reasons = "; ".join(dict.fromkeys(grid.unavailable_datasets(suite, asked.source).values()))
-        raise UserError(f"no pool: {reasons or 'none of these methods acts in any of these datasets'}")
+        raise UserError(f"no pool: {reasons or 'none of these methods can play any of these tasks'}")
     return found
 
 
@@ -50,11 +60,20 @@ def pool_store(results: Path, source: str) -> Store:
     return Store(results / ("tuning" if source == TUNING else "pool"))
 
 
-def pool_records(asked: Request, jobs: Sequence[Job], results: Path) -> tuple[list[Record], list[str]]:
-    """The finished runs of a pool by today's code, trials first; and a line for each gap, by dataset and method."""
+def pool_records(
+    asked: Request, jobs: Sequence[Job], results: Path, reference: bool = False
+) -> tuple[list[Record], list[str]]:
+    """The finished runs of a pool by today's code, trials first; and a line for each gap, by dataset and method.
+
+    With `reference` those that ship with offmarl are in it too.
+    """
     trials = finished(pool_store(results, asked.source), jobs)
-    usual = finished(Store(results), grid.jobs(asked)) if asked.source != TUNING else {}
-    return [*trials.values(), *usual.values()], _gaps(jobs, trials)
+    runs, usual = list(trials.values()), grid.jobs(asked) if asked.source != TUNING else []
+    runs += finished(Store(results), usual).values()
+    if reference:
+        with unpacked(*shipped()) as place:
+            runs += finished(Store(place), usual).values()
+    return runs, _gaps(jobs, trials)
 
 
 def folders(asked: Request, run_ids: Sequence[str], results: Path) -> dict[str, Path]:

@@ -19,11 +19,12 @@ BANDIT = "ucb"  # the rule of the board
 COMPARED = (0, 10, 100)  # budgets between which pairs of methods are counted
 NOTE = (
     "The expected return of the policy that is chosen after playing so many episodes, among all that were trained "
-    "(settings × seeds): 0 episodes is a policy at random. An episode is drawn from a policy's stored ones, it is "
-    "worth the mean of its own, and regret is against the best mean of all methods. Brackets: 95 %, a bootstrap over "
-    "the stored episodes that value them; policies are not resampled. The best of many noisy means is too high by "
-    "chance, so regrets are rather too large. Score: 0 and 1 are the task's own scale, or a return of 0 and the mean "
-    "return of the data."
+    "(settings × seeds, at the end of training: earlier policies are not kept): 0 episodes is a policy at random. "
+    "Policies of a method and seed that played the very same episodes count once. An episode is drawn from a policy's "
+    "stored ones, it is worth the mean of its own, and regret is against the best mean of all methods. Brackets: 95 %, "
+    "a bootstrap over the stored episodes that value them, each policy's by itself; policies are not resampled. The "
+    "best of many noisy means is too high by chance, so regrets are rather too large. Score: 0 and 1 are the task's "
+    "own scale, or a return of 0 and the mean return of the data."
 )
 Row = dict[str, Any]
 
@@ -97,9 +98,16 @@ def markdown(
             for row in rows
             if (row["task"], row["quality"], row["source"]) == (pool.task, pool.quality, pool.source)
         ]
-        parts += [f"## {escape(pool.label)} ({pool.source})", _dataset(own, by)]
+        parts += [f"## {escape(pool.label)} ({pool.source})", counted_once(pool), _dataset(own, by)]
     parts += [NOTE, *(["Missing from the pool: " + "; ".join(missing) + "."] if missing else [])]
     return "\n\n".join(parts) + "\n"
+
+
+def counted_once(pool: Pool) -> str:
+    """How many policies there are to choose from, and how many were left out."""
+    return f"{len(pool.policies)} policies" + (
+        f"; {pool.equal} more are equal to one of them." * (pool.equal > 0) or "."
+    )
 
 
 def _dataset(rows: list[Row], by: int) -> str:

@@ -80,8 +80,9 @@ def one_pool(
         numbers = np.array([np.nan if (v := values.get(p.run_id)) is None else v for p in pool.policies], dtype=float)
         known = np.isfinite(numbers)
         if known.sum() >= FEWEST:
-            chosen = np.flatnonzero(known)[numbers[known].argmax()]
-            found[name] = int(known.sum()), spearman(numbers[known], means[known]), (best - means[chosen]) / unit
+            liked = known & (numbers == numbers[known].max())  # any of them, where several are liked alike
+            regret = (best - means[liked].mean(0)) / unit
+            found[name] = int(known.sum()), spearman(numbers[known], means[known]), regret
     return found
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from offmarl.reports.records.schema import Record, by_play, plays_of
+from offmarl.reports.records.schema import FINISHED, Record, by_play, plays_of
 
 
 class Policy(NamedTuple):
@@ -17,7 +17,7 @@ class Policy(NamedTuple):
     title: str
     variant: str
     seed: int
-    episodes: np.ndarray  # [E] returns of its last evaluation, in the play that has the standing
+    episodes: np.ndarray  # [E] returns of its last evaluation, in the play that has the standing; none: never played
 
 
 class Pool(NamedTuple):
@@ -30,6 +30,7 @@ class Pool(NamedTuple):
     deviation: float  # of the returns of the data's episodes, which is known before any is played
     low: float  # the return that counts as 0: the task's own, or 0
     high: float  # as 1: the task's own, or the mean return of the data
+    equal: int = 0  # trained policies that are left out, as each is equal to one of these
 
     @property
     def label(self) -> str:
@@ -47,27 +48,44 @@ class Pool(NamedTuple):
 def pools(records: Iterable[Record]) -> list[Pool]:
     """A pool for every dataset with finished runs, in the order of the records.
 
-    What was trained twice, with the same settings, updates and seed, counts once.
+    Equal policies count once: those of a method and seed that were trained with the same settings, or whose last
+    episodes are the same, one by one, as where settings have no effect (how BC draws, where actions are continuous).
     """
-    found: dict[tuple[str, str, str], dict[str, Record]] = {}
-    for record in (record for record in records if record["status"] == "done"):
-        cell, protocol = record["cell"], record["protocol"]
-        trained = cell["algorithm"], record["config"], protocol.get("steps"), protocol.get("data"), cell["seed"]
-        place = cell["task"], cell["quality"], cell["source"]
-        found.setdefault(place, {}).setdefault(json.dumps(trained, sort_keys=True, default=str), record)
-    return [_pool(place, list(own.values())) for place, own in found.items()]
+    found: dict[tuple[str, str, str], list[Record]] = {}
+    for record in (record for record in records if record["status"] in FINISHED):
+        cell = record["cell"]
+        found.setdefault((cell["task"], cell["quality"], cell["source"]), []).append(record)
+    return [_pool(place, own) for place, own in found.items()]
 
 
-def _pool(place: tuple[str, str, str], records: list[Record]) -> Pool:
+def _pool(place: tuple[str, str, str], trained: list[Record]) -> Pool:
+    records, seen = [], set()
+    for record in trained:
+        names = _names(record)
+        records += [] if names & seen else [record]
+        seen |= names
     data, score = records[0].get("dataset") or {}, records[0].get("score")
     low, high = score or (0.0, data.get("return_mean") or 1.0)
     policies = [_policy(record) for record in records]
     deviation = data.get("return_std") or float(np.concatenate([own.episodes for own in policies]).std())
-    return Pool(*place, policies, deviation, low, high)
+    return Pool(*place, policies, deviation, low, high, len(trained) - len(records))
+
+
+def _names(record: Record) -> set[str]:
+    """What an equal policy has in common with this one: either name is enough."""
+    cell, protocol, last = record["cell"], record["protocol"], _last(record)
+    trained = record["config"], protocol.get("steps"), protocol.get("data")
+    played = [last.get(key) for key in ("play", "returns", "lengths", "won")] if last else trained
+    both = ([cell["algorithm"], cell["seed"], facts] for facts in (trained, played))
+    return {json.dumps(facts, sort_keys=True, default=str) for facts in both}
+
+
+def _last(record: Record) -> Record:
+    """The last evaluation in the play that has the standing; empty where nothing was played."""
+    return by_play(record).get(plays_of(record["protocol"])[0], [{}])[-1]
 
 
 def _policy(record: Record) -> Policy:
-    cell, first = record["cell"], plays_of(record["protocol"])[0]
-    episodes = np.array(by_play(record)[first][-1]["returns"], dtype=float)
+    cell, episodes = record["cell"], np.array(_last(record).get("returns", []), dtype=float)
     title = (record.get("algorithm") or {}).get("title") or cell["algorithm"]
     return Policy(record["run_id"], cell["algorithm"], title, cell["variant"], int(cell["seed"]), episodes)

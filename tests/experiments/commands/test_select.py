@@ -29,7 +29,8 @@ def fill(results):
     for k, job in enumerate(selection.pool_jobs(ASKED)):
         for seed in job.seeds:
             good = "alpha" in job.variant and k // 2 % 8 == 3
-            store_run(store, job, seed, [5.0, 5.0] if job.algorithm == "bc" else [9.0, 9.0] if good else [1.0, 1.0])
+            poor = [1.0 - k / 1e6, 1.0 + k / 1e6]
+            store_run(store, job, seed, [5.0, 5.0] if job.algorithm == "bc" else [9.0, 9.0] if good else poor)
 
 
 def test_the_pool_is_every_trial_on_every_dataset_and_that_of_tune_on_its_data():
@@ -48,12 +49,16 @@ def test_the_board_is_ordered_by_the_budget_that_is_asked_for(tmp_path, capsys):
     text = capsys.readouterr().out
     board = [line.split("|")[1].strip() for line in text.split("\n## ")[1].splitlines() if line[:1] == "|"][2:]
     assert board == ["BC", "all together", "MATD3BC"] and "Missing" not in text
+    assert text.count("18 policies; 14 more are equal to one of them.") == 2
     assert "0 and 10 episodes: 2 of 2, 0 and 100 episodes: 2 of 2, 10 and 100 episodes: 0 of 2" in text
     assert main([*WORDS, "--results", str(tmp_path), "--budget", "100"]) == 0
     text = capsys.readouterr().out
     board = [line.split("|")[1].strip() for line in text.split("\n## ")[1].splitlines() if line[:1] == "|"][2:]
     assert board[-1] == "BC"
     rows = pd.read_csv(tmp_path / "reports" / "om2p" / "select.csv")
+    assert set(rows.query("method == 'BC'")["policies"]) == {2} and set(
+        rows.query("method == 'MATD3BC'")["policies"]
+    ) == {16}
     own = rows.query("task == 'mpe/tag' and method == 'MATD3BC' and rule == 'ucb'").set_index("budget")
     assert own.loc[0, "mean"] == pytest.approx(2.0) and own.loc[0, "score"] == pytest.approx(0.2)
     assert own.loc[0, "regret"] == pytest.approx(7.0) and own.loc[100, "regret"] == pytest.approx(0.0, abs=1e-9)
@@ -86,6 +91,48 @@ def test_what_cannot_be_chosen_from_is_said_in_a_line(tmp_path, capsys):
         (["--tasks", "mpe/spred"], "unknown task 'mpe/spred'"),
         (["--source", "elsewhere"], "unknown source 'elsewhere'"),
         (["--results", str(tmp_path / "none")], "there is no such directory"),
+        (["--seeds", "2-0"], "'2-0' is neither a number nor a rising range"),
+        (["--reference", "--offline"], "the policies of the reference are not shipped"),
     ):
         assert main([*WORDS, "--results", str(tmp_path), *words]) == 2
         assert answer in capsys.readouterr().err
+
+
+def test_the_dry_run_tells_the_pool_and_trains_nothing(tmp_path, capsys):
+    words = [
+        *WORDS,
+        "--tasks",
+        NAMES[0],
+        "--seeds",
+        "0-2",
+        "--jobs",
+        "2",
+        "--matmul",
+        "mkl",
+        "--results",
+        str(tmp_path),
+    ]
+    assert main([*words, "--dry-run"]) == 0
+    text = capsys.readouterr().out
+    assert "48 cells: 0 done, 48 pending; 2 jobs at once" in text and "time: about" in text
+    assert [line.split()[:5] for line in text.splitlines()[1:3]] == [
+        [method, "all", "trials", "8", "24"] for method in ("bc", "matd3bc")
+    ]
+    assert not (tmp_path / "pool").exists()
+
+
+def test_a_board_is_asked_for_as_one_and_each_part_takes_its_own(tmp_path):
+    asked = Request("frontier", "smoke", algorithms=["bc", "matd3bc"], tasks=["smac/3m:poor", "mpe/spread:expert"])
+    parts = [(one.suite, one.tasks, one.algorithms) for one in selection.by_suite(asked)]
+    assert parts == [
+        ("frontier_smac", ["smac/3m:poor"], ["bc"]),
+        ("frontier_continuous", ["mpe/spread:expert"], ["bc", "matd3bc"]),
+    ]
+
+
+def test_the_shipped_results_are_a_pool_by_themselves(tmp_path, capsys):
+    words = ["select", "--suite", "smac", "--tasks", "smac/3m:good", "--algorithms", "bc,mac_flow", "--reference"]
+    assert main([*words, "--results", str(tmp_path)]) == 0
+    rows = pd.read_csv(tmp_path / "reference" / "reports" / "smac" / "select.csv")
+    assert dict(rows.groupby("method")["policies"].max()) == {"BC": 5, "MAC-Flow": 5, "all together": 10}
+    assert "bc: 0 of 40 runs on 3m:good" in capsys.readouterr().out
