@@ -163,16 +163,15 @@ def flat(record: Record, play: str = OWN) -> dict[str, Any]:
     """A run in one play as a flat row: cell, status, returns, latency, provenance; None or NaN for what it lacks.
 
     `final` is the mean return over the episodes of the last evaluation (`episodes`), `best` the highest mean of any
-    evaluation, `agreement` that with held-out actions where there is no environment, `samples` the transitions or
-    windows of all updates, `latency_ms` milliseconds per joint decision, `train_s` seconds spent in updates, `reduced`
-    the sizes that fall short of the paper's, in words (empty for a network of the paper's size, or an older record).
+    evaluation, `agreement` that with held-out actions where there is no environment, `transitions` how many all updates
+    drew, `latency_ms` milliseconds per joint decision, `train_s` seconds spent in updates, `reduced` the sizes that
+    fall short of the paper's, in words (empty for a network of the paper's size, or an older record).
     """
     evaluations = by_play(record).get(play, [])
     means = [float(np.mean(evaluation["returns"])) for evaluation in evaluations]
     won = evaluations[-1].get("won") if evaluations else None
     looks = record.get("held_out") or []
     parts = ("algorithm", "protocol", "latency", "time", "dataset", "machine", "engine")
-    batch = (record.get("config") or {}).get("batch_size")
     algorithm, protocol, latency, time, dataset, machine, engine = (record.get(part) or {} for part in parts)
     return {
         **record["cell"],
@@ -189,7 +188,7 @@ def flat(record: Record, play: str = OWN) -> dict[str, Any]:
         "win_rate": float(np.mean(won)) if won else math.nan,
         "agreement": next((look["agreement"] for look in looks[::-1] if look["play"] == play), math.nan),
         "steps": _number(protocol, "steps"),
-        "samples": _number(protocol, "steps") * (batch if isinstance(batch, int) else math.nan),
+        "transitions": _number(protocol, "steps") * _in_a_batch(record.get("config") or {}),
         "eval_episodes": _number(protocol, "eval_episodes"),
         "play": play,
         "timeouts": TIMEOUTS.get(protocol.get("timeout_bootstrap")),
@@ -208,6 +207,14 @@ def flat(record: Record, play: str = OWN) -> dict[str, Any]:
         "rollout": engine.get("rollout"),
         "score": record.get("score"),
     }
+
+
+def _in_a_batch(config: dict[str, Any]) -> float:
+    """Transitions in a batch: of windows (settings `history` and `horizon`) every row counts, padded ones too, but not
+    those that only fill a memory (`burn_in`). NaN where a record does not say."""
+    batch, *window = (config.get(key) for key in ("batch_size", "history", "horizon"))
+    rows = sum(value for value in window if isinstance(value, int))
+    return batch * max(rows, 1) if isinstance(batch, int) else math.nan
 
 
 def _first(names: list[str]) -> str:

@@ -19,8 +19,8 @@ SHARED = {  # what the runs of a dataset should share
 }
 ALL = "all"  # variants, in the notes of a suite
 TUNED = "tuned"  # the variant whose settings `offmarl tune` chose
-PROTOCOL = {"steps": "gradient steps", "samples": "samples in its updates", "eval_episodes": "evaluation episodes"}
-PROTOCOL |= {"timeouts": "treatment of time-outs"}
+PROTOCOL = {"steps": "gradient steps", "transitions": "transitions in its updates (windows by their rows)"}
+PROTOCOL |= {"eval_episodes": "evaluation episodes", "timeouts": "treatment of time-outs"}
 
 
 def below(rows: list[Row], runs: list[Run], selection: list[str], suite: dict, name: str) -> list[str]:
@@ -200,8 +200,8 @@ def _caption(rows: list[Row], runs: list[Run], suite: dict, name: str) -> str:
     if done:
         seeds = span((row.n_seeds for row in rows if row.n_seeds), "seed")
         steps = span((run["steps"] for run in done), "gradient step")
-        samples = [run["samples"] for run in done if not math.isnan(run["samples"])]  # older runs do not say
-        steps += f" ({span(samples, 'sample')})" if samples else ""
+        seen = [run["transitions"] for run in done if not math.isnan(run["transitions"])]  # older runs do not say
+        steps += f" ({span(seen, 'transition')})" if seen else ""
         episodes = span((run["eval_episodes"] for run in done), "evaluation episode")
         variant, engine = (listed(run[key] for run in done) or "unknown" for key in ("variant", "engine"))
         caption += f", variant {variant}, on {engine}; {seeds}, {steps}, {episodes} per seed. "

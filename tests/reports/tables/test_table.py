@@ -288,16 +288,32 @@ def test_methods_and_datasets_of_another_protocol_are_pointed_out(store, write_r
     ]
 
 
-def test_samples_are_told_beside_steps(store, write_run, build):
-    """Updates times the batch; where methods differ, which."""
-    assert "sample" not in below(build(store))  # older runs do not say their batch
+WINDOWS = {  # settings beside a batch of 16, and the transitions of 300 updates
+    "one transition": ({}, 4_800),
+    "a setting of another meaning": ({"horizon": "long"}, 4_800),
+    "planner": ({"history": 4, "horizon": 4}, 38_400),
+    "recurrent": ({"horizon": 20, "burn_in": 5}, 96_000),
+}
+
+
+def test_transitions_are_told_beside_steps(store, write_run, build):
+    """Updates times the batch, of windows times their rows; where methods differ, which."""
+    assert "transitions in" not in below(build(store))  # older runs do not say their batch
     steps = {"steps": 300, "eval_episodes": 4, "eval_noise": "zero"}
-    for method, batch in (("bc", 16), ("flow_bc", 64)):
+    for method, (window, _) in zip(("bc", "flow_bc", "mac_flow"), [*WINDOWS.values()][1:]):
         for seed in (0, 1):
-            write_run(store, "smac/3m", "good", method, seed, 9, protocol=steps, config={"batch_size": batch})
+            config = {"batch_size": 16, **window}
+            write_run(store, "smac/3m", "good", method, seed, 9, protocol=steps, config=config)
     text = below(build(store))
-    assert "(4,800 to 19,200 samples)" in text
-    assert "BC does not have the same samples in its updates on all datasets" in text
+    assert "(4,800 to 96,000 transitions)" in text
+    assert "BC does not have the same transitions in its updates (windows by their rows) on all datasets" in text
+
+
+@pytest.mark.parametrize("window, transitions", WINDOWS.values(), ids=WINDOWS)
+def test_the_rows_of_windows_are_counted(store, window, transitions):
+    record = Records.read(store).select().records[0]
+    record |= {"config": {"batch_size": 16, **window}, "protocol": record["protocol"] | {"steps": 300}}
+    assert flat(record)["transitions"] == transitions
 
 
 def test_a_method_of_ones_own_gets_a_column_without_published_numbers(store, write_run, build):
