@@ -125,9 +125,11 @@ def unique(found: Iterable[Search]) -> list[Job]:
 
 
 def planned(found: Sequence[Search], store: Store) -> tuple[list[Job], list[Job]]:
-    """All jobs, with suite and family in the place of their variants, and those that are pending."""
-    shown = [replace(job, variant=f"{search.suite}/{search.family}") for search in found for job in search.jobs]
-    return shown, grid.pending(unique(found), store)
+    """All jobs, and those that are pending, with suite and family in the place of their variants."""
+    shown = {
+        job.key: replace(job, variant=f"{search.suite}/{search.family}") for search in found for job in search.jobs
+    }
+    return list(shown.values()), [shown[job.key] for job in grid.pending(unique(found), store)]
 
 
 def train(jobs: list[Job], source: str, store: Store, host: Host, workers: int) -> list[str]:

@@ -81,6 +81,8 @@ def test_tuning_a_board_can_be_planned(tmp_path, capsys):
     assert main([*words, "--results", str(tmp_path)]) == 0
     told = capsys.readouterr().out
     assert "continuous/mpe" in told and "cfcql" in told and "frontier" not in told
+    rows = [line.split() for line in told.splitlines() if line.startswith(("cfcql", "b3c"))]
+    assert len(rows) == 2 and all(row[4] != "none" for row in rows), told  # what trains takes time
 
 
 def test_the_papers_table_stays_the_papers_and_says_where_the_others_are():
