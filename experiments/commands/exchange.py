@@ -2,15 +2,16 @@
 
 import argparse
 import json
-import shutil
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offmarl.experiments.commands.options import examples, existing, results_option, writable
 from offmarl.experiments.errors import UserError, check_name
+from offmarl.reports.records.checksums import POLICY
 from offmarl.reports.records.files import replacing
 from offmarl.reports.records.schema import OWN, by_play
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 SAME = ("evaluations", "status", "config", "protocol")  # what makes two runs of one cell the same run
 TAKEN, THERE = "taken", "there already"
-RECORDS = "records"  # the format that keeps whole records
+RECORDS, POLICIES = "records", "policies"  # the formats that keep whole records
 
 
 def export_options(parser: argparse.ArgumentParser) -> None:
@@ -31,8 +32,14 @@ def export_options(parser: argparse.ArgumentParser) -> None:
         ("export --format marl-eval --out runs.json", "for marl-eval's plots"),
         ("export --format records --out runs.tar.xz", "every record in one small file, which `merge` reads"),
     )
-    text = "csv (default), parquet or marl-eval (its JSON): episodes; records: all of every run but curves and weights"
+    text = (
+        "csv (default), parquet or marl-eval (its JSON): episodes; records: all of every run but curves and weights; "
+        "policies: records with the networks that act"
+    )
     parser.add_argument("--format", default="csv", help=text)
+    parser.add_argument(
+        "--runs", nargs="+", metavar="PATTERN", help="only runs of such names, in which * is any text (default: all)"
+    )
     parser.add_argument("--profile", help="smoke, quick, standard or paper (default: all that ran)")
     parser.add_argument("--out", type=Path, required=True, help="the file to write")
     results_option(parser)
@@ -59,15 +66,17 @@ def _export(args: argparse.Namespace) -> int:
     from offmarl.experiments.store.store import Store
     from offmarl.reports.records.reader import newest
 
-    check_name("format", args.format, [*FORMATS, RECORDS])
+    check_name("format", args.format, [*FORMATS, RECORDS, POLICIES])
     if args.profile is not None:
         check_name("profile", args.profile, profiles())
     store = Store(existing(args.results))
     records = told(store)
     found = list(records.values()) if args.format == RECORDS else _finished(store, records)
+    found = [record for record in found if any(fnmatch(record["run_id"], one) for one in args.runs or "*")]
     chosen, notes = newest([record for record in found if args.profile in (None, record["cell"]["profile"])])
     if not chosen:
-        raise UserError(f"export: {args.results} holds no finished run{f' of {args.profile}' if args.profile else ''}")
+        asked = f" of {args.profile}" * bool(args.profile) + f" named {' or '.join(args.runs or ())}" * bool(args.runs)
+        raise UserError(f"export: {args.results} holds no finished run{asked}")
     if stale := sum(why_stale(record) is not None for record in chosen):
         notes.append(f"Stale: {stale} of these runs were made by other code of their method or task.")
     for note in notes:
@@ -78,14 +87,23 @@ def _export(args: argparse.Namespace) -> int:
         print(f"left out: {partial} runs of cells that lost a seed (failed or diverged), as in our aggregates")
     try:
         with replacing(args.out) as draft:
-            if args.format == RECORDS:
-                pack([store.runs / record["run_id"] for record in chosen], draft)
+            if args.format in (RECORDS, POLICIES):
+                pack([store.runs / record["run_id"] for record in chosen], draft, _policy(args.format))
             else:
                 FORMATS[args.format](chosen, draft)
     except OSError as error:
         raise UserError(f"--out {args.out}: cannot be written ({error.strerror})") from error
     print(f"written: {args.out} ({len(chosen)} runs)")
     return 0
+
+
+def _policy(kind: str) -> "Callable[[Path], bytes] | None":
+    """What gives a run's policy to a format that keeps it."""
+    if kind != POLICIES:
+        return None
+    from offmarl.experiments.training.policy import acting_policy
+
+    return acting_policy
 
 
 def _finished(store: "Store", records: dict[str, Record]) -> list[Record]:
@@ -183,7 +201,10 @@ def _take_all(sources: Sequence[Path], store: "Store") -> int:
 
 
 def take(folder: Path, store: "Store") -> str:
-    """Copy a run's folder into a store, unless the run is there; returns TAKEN, THERE, or why it is refused."""
+    """Copy a run's folder into a store, unless the run is there; returns TAKEN, THERE, or why it is refused.
+
+    A run that came without its policy is replaced by the same one with it.
+    """
     from offmarl.experiments.store.reading import why_not
     from offmarl.experiments.store.store import Store
 
@@ -193,10 +214,10 @@ def take(folder: Path, store: "Store") -> str:
     if theirs is None:
         return why_not(folder)
     ours = store.read(folder.name, all_files=True)  # a damaged one is set aside
-    if ours is None:
-        store.runs.mkdir(parents=True, exist_ok=True)
-        with replacing(store.runs / folder.name) as draft:
-            shutil.copytree(folder, draft)
-        return TAKEN
-    differ = [key for key in SAME if ours.get(key) != theirs.get(key)]
-    return f"conflicts with the stored run: {', '.join(differ)} differ" if differ else THERE
+    if ours and (differ := [key for key in SAME if ours.get(key) != theirs.get(key)]):
+        return f"conflicts with the stored run: {', '.join(differ)} differ"
+    has_policy = [(place / POLICY).exists() for place in (folder, store.runs / folder.name)]
+    if ours and has_policy != [True, False]:
+        return THERE
+    store.take(folder)
+    return TAKEN

@@ -2,7 +2,8 @@
 
 import argparse
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from offmarl.experiments.commands.options import (
 from offmarl.experiments.errors import UserError, check_name
 
 if TYPE_CHECKING:
+    from offmarl.experiments.store.store import Store
     from offmarl.experiments.training.replay import Stored
     from offmarl.reports.records.replay import Replay
 
@@ -30,6 +32,7 @@ def watch_options(parser: argparse.ArgumentParser) -> None:
         ("watch RUN_ID", "its worst, median and best evaluation episode, as a page"),
         ("watch smac/3m:poor bc --beside mac_flow", "the newest runs of two methods, on the same starts"),
         ("watch RUN_ID --episode 7 --out seven.gif", "one episode as a moving picture"),
+        ("watch smac/3m:poor bc --beside mac_flow --reference", "policies that ship with offmarl"),
         ("watch --data smac/3m:poor", "episodes of a dataset: lowest, median and highest return"),
     )
     text = "a run's name in <results>/runs, a dataset (task:quality) with METHOD, or a file.replay"
@@ -45,6 +48,8 @@ def watch_options(parser: argparse.ArgumentParser) -> None:
     text = "an .html page, or of one episode a .gif, .mp4 or .replay (default: a page in <results>/replays)"
     parser.add_argument("--out", type=Path, metavar="FILE", help=text)
     method_file_option(parser)
+    text = "show the policies that ship with offmarl; the first of the reference results' seeds, on some datasets"
+    parser.add_argument("--reference", action="store_true", help=text)
     results_option(parser)
     parser.set_defaults(command=_watch)
 
@@ -67,7 +72,8 @@ def _watch(args: argparse.Namespace) -> int:
             raise UserError(f"{args.what}: cannot be read ({error.strerror})") from error
         name = Path(args.what).stem
     else:
-        name, scenes = _of_runs(args)
+        with _store(args) as store:
+            name, scenes = _of_runs(args, store)
     _tell(scenes)
     out = args.out or args.results / "replays" / f"{re.sub(r'[^a-zA-Z0-9_.+-]+', '-', name)}.html"
     writable(out.parent, "--out")
@@ -91,11 +97,21 @@ def _of_data(args: argparse.Namespace) -> "tuple[str, dict[str, list[Replay]]]":
     return f"data-{args.data}", {k: [one] for k, one in replay_data(entry, args.source, episodes).items()}
 
 
-def _of_runs(args: argparse.Namespace) -> "tuple[str, dict[str, list[Replay]]]":
+@contextmanager
+def _store(args: argparse.Namespace) -> "Iterator[Store]":
+    """The store that is meant: the person's own, or within the block what ships."""
+    from offmarl.experiments.store.archive import shipped, unpacked
+    from offmarl.experiments.store.store import Store
+
+    with unpacked(*shipped()) if args.reference else nullcontext(args.results) as results:
+        yield Store(existing(results))
+
+
+def _of_runs(args: argparse.Namespace, store: "Store") -> "tuple[str, dict[str, list[Replay]]]":
     """The episodes of a run, those of another method beside them."""
     from offmarl.experiments.training.replay import Stored, replay_run
 
-    runs = [_find(args)]
+    runs = [_find(args, store)]
     if args.beside:
         cell = runs[0].record["cell"]
         like = {key: cell[key] for key in ("task", "quality", "source", "profile", "seed")}
@@ -106,12 +122,10 @@ def _of_runs(args: argparse.Namespace) -> "tuple[str, dict[str, list[Replay]]]":
     return name, {label: list(replays) for label, replays in zip(chosen, zip(*columns, strict=True))}
 
 
-def _find(args: argparse.Namespace) -> "Stored":
+def _find(args: argparse.Namespace, store: "Store") -> "Stored":
     """The run that is meant."""
-    from offmarl.experiments.store.store import Store
     from offmarl.experiments.training.replay import Stored
 
-    store = Store(existing(args.results))
     if args.method is None:
         name = Path(args.what).name  # a folder's name is that of its run
         if ":" in args.what:
@@ -134,7 +148,7 @@ def _newest(store, cell: Mapping[str, object]) -> tuple[str, dict]:
     records = [record for record in readable(store)[0].values() if record["status"] != "failed"]
     for key in ("task", "quality", "source", "algorithm", "profile", "seed"):  # the first part that nothing fits
         if key in cell:
-            check_name(f"{key} among the runs in {store.root}:", str(cell[key]), {str(r["cell"][key]) for r in records})
+            check_name(f"{key} among the stored runs:", str(cell[key]), {str(r["cell"][key]) for r in records})
             records = [record for record in records if record["cell"][key] == cell[key]]
     last = max(records, key=lambda record: record.get("finished") or "")
     same = [record for record in records if record["run_id"].rsplit(".s", 1)[0] == last["run_id"].rsplit(".s", 1)[0]]

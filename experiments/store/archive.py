@@ -1,7 +1,8 @@
 """The records of many runs in one file, without curves and weights: small enough to commit and to ship.
 
-The file is an xz-compressed tar archive of `<run id>/run.json` and `<run id>/SHA256SUMS`. The same runs give the same
-bytes. Unpacked it is a store, in which every run is done that was done.
+The file is an xz-compressed tar archive of `<run id>/run.json` and `<run id>/SHA256SUMS`, and of the networks that act
+(`checkpoint.pt`) where policies are kept. The same runs give the same bytes. Unpacked it is a store, in which every run
+is done that was done.
 """
 
 import io
@@ -9,7 +10,7 @@ import lzma
 import re
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -18,15 +19,17 @@ from offmarl.experiments.errors import UserError
 from offmarl.reports.records import checksums
 
 SUFFIX = ".tar.xz"
-MEMBER = re.compile(rf"[^/.][^/]*/({re.escape(checksums.RECORD)}|{checksums.SUMS})")
+MEMBER = re.compile(rf"[^/.][^/]*/({'|'.join(map(re.escape, (checksums.RECORD, checksums.POLICY, checksums.SUMS)))})")
 
 
-def pack(folders: Iterable[Path], path: Path) -> None:
-    """Write the records in the folders of some runs to an archive."""
+def pack(folders: Iterable[Path], path: Path, policy: Callable[[Path], bytes] | None = None) -> None:
+    """Write the records in the folders of some runs to an archive, with the `policy` of each where that is given."""
     with lzma.open(path, "wb", preset=9) as file, tarfile.open(fileobj=file, mode="w") as archive:
         for folder in sorted(folders):
-            _add(archive, f"{folder.name}/{checksums.RECORD}", (folder / checksums.RECORD).read_bytes())
-            _add(archive, f"{folder.name}/{checksums.SUMS}", checksums.sums(folder, [checksums.RECORD]).encode())
+            files = {checksums.RECORD: (folder / checksums.RECORD).read_bytes()}
+            files |= {checksums.POLICY: policy(folder)} if policy else {}
+            for name, content in (files | {checksums.SUMS: checksums.sums_of(files).encode()}).items():
+                _add(archive, f"{folder.name}/{name}", content)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -131,23 +131,34 @@ class Store:
         replays: Mapping[str, bytes] | None = None,
     ) -> Path:
         """Store one run that has ended, with its replays by name; an earlier directory of the same id is replaced."""
-        place = self.runs / record["run_id"]
-        draft = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}")
-        draft.mkdir(parents=True)
-        try:
+        with self._drafting(record["run_id"]) as draft:
             (draft / "run.json").write_text(json.dumps({"schema": SCHEMA, "cell": asdict(cell), **record}, indent=1))
             if curves is not None:
                 curves.to_parquet(draft / "curves.parquet", index=False)
             if checkpoint is not None:
-                (draft / "checkpoint.pt").write_bytes(checkpoint)
+                (draft / checksums.POLICY).write_bytes(checkpoint)
             for name, content in (replays or {}).items():
                 (draft / name).write_bytes(content)
             (draft / checksums.SUMS).write_text(checksums.sums(draft, os.listdir(draft)))
+        return self.runs / record["run_id"]
+
+    def take(self, folder: Path) -> None:
+        """Copy a run from the folder of another store; one of the same id is replaced."""
+        with self._drafting(folder.name) as draft:
+            shutil.copytree(folder, draft, dirs_exist_ok=True)
+
+    @contextlib.contextmanager
+    def _drafting(self, run_id: str) -> Iterator[Path]:
+        """A hidden folder to write a run to, which takes the run's place at the end and is removed after an error."""
+        place = self.runs / run_id
+        draft = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}")
+        draft.mkdir(parents=True)
+        try:
+            yield draft
             self._replace(place, draft)
         except BaseException:
             shutil.rmtree(draft, ignore_errors=True)
             raise
-        return place
 
     def _replace(self, place: Path, draft: Path) -> None:
         """Put a new run in the place of an old one; killed here, `clear_leftovers` puts the old one back."""

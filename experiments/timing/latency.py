@@ -29,7 +29,7 @@ from offmarl.experiments.store.store import Store
 from offmarl.experiments.timing.isolated import isolated, job_facts, measure_all, one_each, text_table
 from offmarl.experiments.training.cuda_graphs import Captured
 from offmarl.experiments.training.machine import Host, provenance
-from offmarl.experiments.training.method import build, describe
+from offmarl.experiments.training.method import build, describe, load_networks
 
 OBSERVATIONS = 256
 DDIM_CALLS = 15
@@ -119,7 +119,7 @@ def measure(row: Row, plan: Plan, observed: Observed, weights: Path | None) -> d
     before = host.peak_mb()
     method = build(job, job.seeds[:1], host.device)
     if weights is not None:
-        method.load_nets(torch.load(weights, map_location=host.device, weights_only=True))
+        load_networks(method, torch.load(weights, map_location=host.device, weights_only=True))
     joint, cut = time_method(method, row, plan, observed.moments)
     peak = host.peak_mb() - before
     return {
@@ -152,7 +152,7 @@ def agents_costs(
     shorter = plan._replace(seconds=plan.seconds / method.spec.agents)
     for agent in range(method.spec.agents):
         single = build(row.job, row.job.seeds[:1], row.host.device)
-        single.load_nets(state)
+        load_networks(single, state)
         single.keep_agent(agent)
         own = [(obs[agent : agent + 1], None if legal is None else legal[agent : agent + 1]) for obs, legal in moments]
         alone.append(time_method(single, row, shorter, own)[0])

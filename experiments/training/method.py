@@ -1,6 +1,6 @@
 """From a job and its data to what trains: the method, its batches and its updates."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -69,6 +69,30 @@ def make_trainer(algorithm: Algorithm, data: Dataset, host: Host, timeout_bootst
 def job_trainer(job: Job, data: Dataset, host: Host) -> Trainer:
     """The job's method, batches and updates, for all its seeds."""
     return make_trainer(build(job, job.seeds, host.device), data, host, job.protocol.timeout_bootstrap)
+
+
+def load_networks(method: Algorithm, state: Mapping[str, Tensor]) -> None:
+    """Load networks. What the state has nothing of is dropped: the policies that ship have only what acts."""
+    for name in method.nets.keys() - {key.partition(".")[0] for key in state}:
+        del method.nets[name]
+    method.load_nets(state)
+
+
+@torch.no_grad()
+def acting_networks(method: Algorithm) -> dict[str, Tensor]:
+    """The networks without which the method cannot decide: no critics of actors, no targets."""
+    spec, kept = method.spec, set()
+    obs = torch.zeros(len(method.seeds), 1, spec.agents, spec.obs)
+    legal = torch.ones(*obs.shape[:3], spec.actions, dtype=torch.bool) if spec.discrete else None
+    for name in list(method.nets):
+        net = method.nets.pop(name)
+        try:
+            _, memory = method.act(obs, legal)
+            method.act(obs, legal, memory)
+        except KeyError:
+            kept.add(name)
+        method.nets[name] = net
+    return {key: value for key, value in method.nets.state_dict().items() if key.partition(".")[0] in kept}
 
 
 def spec_of(task: Task) -> TaskSpec:

@@ -1,6 +1,7 @@
 """Stored policies: load one, let it play, record what it plays."""
 
 import contextlib
+import io
 import runpy
 import sys
 from collections.abc import Callable
@@ -23,7 +24,8 @@ from offmarl.experiments.grid.code import why_stale
 from offmarl.experiments.grid.config import config_from
 from offmarl.experiments.store.reading import read_folder
 from offmarl.experiments.store.store import Store
-from offmarl.experiments.training.method import spec_of
+from offmarl.experiments.training.method import acting_networks, load_networks, spec_of
+from offmarl.reports.records.checksums import POLICY
 from offmarl.reports.records.files import replacing
 from offmarl.reports.records.schema import plays_of
 
@@ -63,10 +65,20 @@ def load_policy(folder: Path, task: Task, name: str = "") -> Algorithm:
         kind = registry()[check_name("algorithm", cell["algorithm"], registry())]
         method = kind(spec_of(task), config_from(kind, stored["config"]), [cell["seed"]], "cpu")
         method.play = plays_of(stored["protocol"])[0]
+        if not (folder / POLICY).exists():
+            raise UserError(f"{name}: its policy was not kept with its record; `offmarl rerun` trains it again")
         if reason := why_stale(stored):
             print(f"offmarl: {folder.name}: stale: {reason}; it plays by today's", file=sys.stderr)
-        method.load_nets(torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True))
+        load_networks(method, torch.load(folder / POLICY, map_location="cpu", weights_only=True))
     return method
+
+
+def acting_policy(folder: Path) -> bytes:
+    """The checkpoint of a finished run with no more than what acts. Raises UserError as `load_policy`."""
+    task = tasks()[check_name("task", read_folder(folder)["cell"]["task"], tasks())]
+    content = io.BytesIO()
+    torch.save(acting_networks(load_policy(folder, task, folder.name)), content)
+    return content.getvalue()
 
 
 def stored_policy(store: Store, run_id: str) -> tuple[Algorithm, Task]:

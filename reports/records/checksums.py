@@ -1,12 +1,12 @@
 """The SHA-256 checksums of a run's files, stored beside them: whether a run is still what was written."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 SUMS = "SHA256SUMS"  # `sha256sum --check` reads it, too
-RECORD = "run.json"
-WRITTEN = {RECORD, "curves.parquet", "checkpoint.pt"}
+RECORD, POLICY = "run.json", "checkpoint.pt"
+WRITTEN = {RECORD, "curves.parquet", POLICY}
 
 
 def sums(folder: Path, names: Iterable[str]) -> str:
@@ -16,6 +16,11 @@ def sums(folder: Path, names: Iterable[str]) -> str:
         with (folder / name).open("rb") as file:
             lines.append(_line(name, hashlib.file_digest(file, "sha256").hexdigest()))
     return "".join(lines)
+
+
+def sums_of(files: Mapping[str, bytes]) -> str:
+    """The same of contents by name."""
+    return "".join(_line(name, hashlib.sha256(files[name]).hexdigest()) for name in sorted(files))
 
 
 def has_sums(folder: Path) -> bool:

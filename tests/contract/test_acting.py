@@ -7,6 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from offmarl.algorithms.parts.nets import MLP, AgentNet
+from offmarl.experiments.training.method import acting_networks, load_networks
 
 SEEDS = (3, 5)
 
@@ -180,3 +181,17 @@ def test_an_agent_kept_alone_acts_as_it_does_in_the_team(case, build, batch, spe
         other, _ = alone.act(own.flip(1), mask, memory)
         assert_close(one, first[:, :, [agent]], rtol=0, atol=1e-4)  # round-off, which a chain of calls enlarges
         assert_close(other, second[:, :, [agent]], rtol=0, atol=1e-4)
+
+
+def test_the_networks_that_act_are_enough_to_decide(build, batch, spec, look, train):
+    """A policy that ships has no others; what is no network's own, such as a normaliser, goes along."""
+    whole, obs = train(build(play="zero"), [batch(draw) for draw in range(2)]), look(spec, episodes=8)
+    acting = acting_networks(whole)
+    first, memory = whole.act(*obs)
+    second, _ = whole.act(*obs, memory)
+    alone = build(play="zero")
+    load_networks(alone, acting)
+    again, memory = alone.act(*obs)
+    assert torch.equal(again, first) and torch.equal(alone.act(*obs, memory)[0], second)
+    assert set(alone.nets) == {name.partition(".")[0] for name in acting}
+    assert not any(name.startswith("target_") for name in alone.nets)

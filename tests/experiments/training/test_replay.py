@@ -12,7 +12,10 @@ from offmarl.datasets.embedded.recipes import catalogue
 from offmarl.experiments.cli import main
 from offmarl.experiments.commands import watch
 from offmarl.experiments.errors import UserError
+from offmarl.experiments.store import archive
+from offmarl.experiments.store.compare import compare
 from offmarl.experiments.store.store import Store
+from offmarl.experiments.training.policy import load_policy
 from offmarl.experiments.training.replay import Stored, replay_data, replay_run, spread
 from offmarl.experiments.training.run import train
 from offmarl.reports.records.replay import pack, read, unpack
@@ -54,6 +57,29 @@ def test_what_is_not_the_stored_episode_says_so(played, tmp_path):
     for replay in replay_run(run, [0, 1]):
         exact = replay.header.return_ == run.returns[replay.header.episode]
         assert replay.header.same == (exact and replay.header.steps == run.lengths[replay.header.episode])
+
+
+def test_policies_that_ship_play_the_stored_episodes(played, tmp_path, monkeypatch, capsys):
+    """MAC-Flow's without its critics and its flow; BC's record ships alone."""
+    store, (first, _), (bc, _) = played
+    records, policies = tmp_path / "a.tar.xz", tmp_path / "b.tar.xz"
+    words = ["export", "--results", str(store.root), "--format"]
+    assert main([*words, "records", "--out", str(records)]) == 0
+    assert main([*words, "policies", "--runs", "*.mac_flow.*.s0.*", "no*", "--out", str(policies)]) == 0
+    monkeypatch.setattr(archive, "shipped", lambda: [records, policies])
+    command = ["watch", "smac/3m:good", "--reference", "--results", str(tmp_path), "--play", "zero"]
+    assert main([*command[:2], "mac_flow", *command[2:], "--episode", "4", "--out", str(tmp_path / "4.replay")]) == 0
+    assert read(tmp_path / "4.replay").header.same and "(the stored episode)" in capsys.readouterr().out
+    assert main([*command[:2], "bc", *command[2:]]) == 2
+    assert f"{bc}: its policy was not kept with its record" in capsys.readouterr().err
+    joined = Store(tmp_path / "joined")
+    for source, taken in ((records, "4 runs taken"), (policies, "1 runs taken"), (records, "0 runs taken")):
+        assert main(["merge", str(source), "--results", str(joined.root)]) == 0
+        assert taken in capsys.readouterr().out
+    assert set(load_policy(joined.runs / first, tasks()["smac/3m"]).nets) == {"policy"}
+    assert all(row.same for row in compare(joined, store, first))
+    assert main([*words, "policies", "--runs", "nothing*", "--out", str(policies)]) == 2
+    assert "holds no finished run named nothing*" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["smac/3m", "mpe/tag", "mamujoco/3hopper"])
@@ -116,8 +142,8 @@ WRONG = {
     "pip install imageio-ffmpeg": ["smac/3m:good", "bc", "--out", "film.mp4"],
     "unknown run 'smoc': known: ": ["smoc"],
     "name a method, too": ["smac/3m:good"],
-    "unknown algorithm among the runs": ["smac/3m:good", "mac_flaw"],
-    "unknown quality among the runs": ["smac/3m:god", "bc"],
+    "unknown algorithm among the stored runs": ["smac/3m:good", "mac_flaw"],
+    "unknown quality among the stored runs": ["smac/3m:god", "bc"],
     "must be task:quality": ["smac/3m", "bc"],
     "unknown play 'fixed'": ["smac/3m:good", "bc", "--play", "fixed"],
     "was evaluated on episodes 0 to 31": ["smac/3m:good", "bc", "--episode", "32"],
