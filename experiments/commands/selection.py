@@ -83,7 +83,8 @@ def _dry_run(args: argparse.Namespace, asked: "list[Request]", results: Path) ->
     left = [job for own, store in pools for job in grid.pending(own, store)]
     device = options.find_device(args.device)
     host = options.host_of(args, device, jobs)
-    print(dry_run([replace(job, variant="all trials") for job in jobs], left, host, options.workers_of(args, device)))
+    named = [[replace(job, variant="all trials") for job in own] for own in (jobs, left)]
+    print(dry_run(*named, host, options.workers_of(args, device)))
     return 0
 
 
@@ -127,7 +128,8 @@ def _offline(asked: "Request", found: list, records: list, results: Path) -> str
     for number, pool in enumerate(found, 1):
         print(f"[{number}/{len(found)}] {pool.label}: asking the data", file=sys.stderr)
         own = {policy.run_id: by_id[policy.run_id] for policy in pool.policies}
-        record = next((one for one in known if one["runs"] == sorted(own)), None)
+        made = {run_id: run["finished"] for run_id, run in own.items()}
+        record = next((one for one in known if one["runs"] == made), None)
         if record is None:
             record = selectors.measure(selection.folders(asked, list(own), results), own, asked.data_share)
             name = f"{pool.task}-{pool.quality}-{asked.source}-{asked.profile}-{asked.data_share!r}"

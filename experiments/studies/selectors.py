@@ -1,7 +1,8 @@
 """Choosing without an episode: what data alone say of trained policies.
 
 Where a pool was trained on a share of the data (`--data-fraction 0.9`), policies are compared with the data's actions
-on the whole episodes that were left out; otherwise on data that they were trained on, which is said.
+on the whole episodes that were left out; otherwise on data that they were trained on, which is said. A policy with a
+memory remembers the data's episode so far, whoever acted in it.
 """
 
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from offmarl.datasets.part import halves, take
 from offmarl.datasets.sampler import Sampler
 from offmarl.experiments.store.store import Record
 from offmarl.experiments.training.fitted_q import Settings, fitted_q
+from offmarl.experiments.training.looks import along
 from offmarl.experiments.training.method import spec_of
 from offmarl.experiments.training.policy import load_policy
 
@@ -32,8 +34,7 @@ MOST = {"fit": 20_000, "compare": 5_000}  # transitions that are looked at, of w
 def measure(folders: Mapping[str, Path], records: Mapping[str, Record], share: float) -> dict[str, Any]:
     """What every selector says of policies that were trained on a share of one dataset.
 
-    By run id, the higher the better, or None: a policy that acts by its memory has no numbers, as what it does depends
-    on what came before. `folders` and `records` are by run id.
+    By run id, the higher the better, or None where it says nothing. `folders` and `records` are by run id.
     """
     cell = next(iter(records.values()))["cell"]
     task = tasks()[cell["task"]]
@@ -41,15 +42,15 @@ def measure(folders: Mapping[str, Path], records: Mapping[str, Record], share: f
     seen, unseen = halves(whole, share)
     compared = some_episodes(unseen or seen, MOST["compare"])
     best = some_episodes(best_episodes(unseen or seen), MOST["compare"])
-    fitted = Sampler(some_episodes(seen, MOST["fit"]), [0]).data
+    fitted = some_episodes(seen, MOST["fit"])
     policies = {run_id: load_policy(folder, task, f"run {run_id}") for run_id, folder in folders.items()}
     said: dict[str, dict[str, float | None]] = {
         "agreement": {run_id: agreement(policy, compared) for run_id, policy in policies.items()},
         "best": {run_id: agreement(policy, best) for run_id, policy in policies.items()},
-        "critic": {run_id: own_value(policy, fitted) for run_id, policy in policies.items()},
-        "fitted_q": fitted_values(policies, fitted, task),
+        **values_of(policies, fitted, task),
     }
-    return {"task": task.name, "runs": sorted(records), "held_out": unseen is not None, "selectors": said}
+    made = {run_id: record["finished"] for run_id, record in sorted(records.items())}
+    return {"task": task.name, "runs": made, "share": share, "held_out": unseen is not None, "selectors": said}
 
 
 def some_episodes(data: Dataset, transitions: int) -> Dataset:
@@ -66,60 +67,62 @@ def best_episodes(data: Dataset) -> Dataset:
 
 
 @torch.no_grad()
-def choices(policy: Algorithm, obs: Tensor, legal: Tensor | None) -> Tensor | None:
-    """What a policy does at observations [R,I,O]: [R,I] or [R,I,A]; None where it acts by its memory."""
+def choices(policy: Algorithm, data: Dataset) -> Tensor:
+    """What a policy does at every observation of a dataset's episodes, the last ones too: [R,I] or [R,I,A]."""
+    obs, legal = torch.from_numpy(data.obs), None if data.legal is None else torch.from_numpy(data.legal)
     found = []
     for k in range(0, len(obs), LANES):
         masks = None if legal is None else legal[None, k : k + LANES]
         actions, memory = policy.act(obs[None, k : k + LANES], masks)
         if memory is not None:
-            return None
+            return _remembering(policy, data)
         found.append(actions[0])
     return torch.cat(found)
 
 
-def agreement(policy: Algorithm, data: Dataset) -> float | None:
+def _remembering(policy: Algorithm, data: Dataset) -> Tensor:
+    """The same of a policy whose actions depend on what came before."""
+    found, first = torch.empty(0), data.rows[np.flatnonzero(np.diff(data.episode, prepend=-1))]
+    for t, (_, alive, actions) in enumerate(along(policy, data, ends=True)):
+        found = found if t else actions.new_empty(len(data.obs), *actions.shape[2:])
+        found[torch.from_numpy(first[alive] + t)] = actions[0, torch.from_numpy(alive)]
+    return found
+
+
+def agreement(policy: Algorithm, data: Dataset) -> float:
     """The share of the data's actions that a policy would take; of continuous ones minus their mean square error."""
-    rows = torch.from_numpy(data.rows)
-    legal = None if data.legal is None else torch.from_numpy(data.legal)[rows]
-    own, actions = choices(policy, torch.from_numpy(data.obs)[rows], legal), torch.from_numpy(data.actions)
-    if own is None:
-        return None
+    own, actions = choices(policy, data)[torch.from_numpy(data.rows)], torch.from_numpy(data.actions)
     return float((own == actions).float().mean() if policy.spec.discrete else -(own - actions).pow(2).mean())
 
 
-def own_value(policy: Algorithm, data: Data) -> float | None:
-    """What a policy's own critic says of what it does at the first observations of episodes; None without a critic."""
+def values_of(policies: Mapping[str, Algorithm], data: Dataset, task: Task) -> dict[str, dict[str, float | None]]:
+    """What the policies' own critics and fitted Q evaluation say of them, from the same choices. A time-out is an end.
+
+    Fitted by a joint critic where the team's observation is small, as one agent's own says little of a shared reward;
+    else by the mean of the agents' values.
+    """
+    own, rows = {run_id: choices(policy, data) for run_id, policy in policies.items()}, Sampler(data, [0]).data
+    spec, names, values = spec_of(task), list(own), []
+    settings = Settings(joint=spec.agents * (spec.obs + spec.actions) <= SMALL)
+    for k in range(0, len(names), TOGETHER):
+        values += fitted_q(rows, torch.stack([own[name] for name in names[k : k + TOGETHER]]), spec, settings).tolist()
+    critics = {name: own_value(policy, rows, own[name]) for name, policy in policies.items()}
+    return {"critic": critics, "fitted_q": dict(zip(names, values))}
+
+
+def own_value(policy: Algorithm, data: Data, choices: Tensor) -> float | None:
+    """What a policy's own critic says of its choices [R,...] at the first observations of episodes.
+
+    A critic with a memory says it of the windows that begin there. None without a critic, or one that values nothing.
+    """
     if "critic" not in policy.nets:
         return None
-    policy.prepare(data)  # some take the scale of their values from the data
-    first = data.rows[torch.cat([data.last.new_ones(1), data.last[:-1]])]
-    obs, legal = data.obs[first], None if data.legal is None else data.legal[first]
-    own = choices(policy, obs, legal)
-    if own is None:
-        return None
-    facts = dict.fromkeys(Batch._fields) | {
-        "obs": obs[None],
-        "actions": own[None],
-        "legal": None if legal is None else legal[None],
-    }
-    facts["state"] = data.state[first][None]
-    value = policy.mean_value(Batch(**facts))  # type: ignore[arg-type]
+    own = data._replace(actions=choices[data.rows])
+    policy.prepare(own)  # some take the scale of their values from the data, others keep its episodes
+    number = torch.cat([data.last.new_ones(1), data.last[:-1]]).nonzero()[:, 0]
+    first = data.rows[number]
+    facts = {"obs": data.obs[first], "actions": own.actions[number], "state": data.state[first], "number": number}
+    facts |= {} if data.legal is None else {"legal": data.legal[first]}
+    batch = Batch(**dict.fromkeys(Batch._fields) | {name: values[None] for name, values in facts.items()})  # type: ignore[arg-type]
+    value = policy.mean_value(batch)
     return None if value is None else float(value)
-
-
-def fitted_values(policies: Mapping[str, Algorithm], data: Data, task: Task) -> dict[str, float | None]:
-    """Fitted Q evaluation of every policy, None for one that acts by its memory.
-
-    By a joint critic where the team's observation is small, as one agent's own says little of a shared reward; else by
-    the mean of the agents' values.
-    """
-    spec = spec_of(task)
-    joint = spec.agents * (spec.obs + spec.actions) <= SMALL
-    own = {run_id: choices(policy, data.obs, data.legal) for run_id, policy in policies.items()}
-    known = {run_id: actions for run_id, actions in own.items() if actions is not None}
-    names, values = list(known), []
-    for k in range(0, len(names), TOGETHER):
-        together = torch.stack([known[name] for name in names[k : k + TOGETHER]])
-        values += fitted_q(data, together, spec, Settings(joint=joint)).tolist()
-    return {**dict.fromkeys(own), **dict(zip(names, values))}

@@ -126,10 +126,11 @@ def unique(found: Iterable[Search]) -> list[Job]:
 
 def planned(found: Sequence[Search], store: Store) -> tuple[list[Job], list[Job]]:
     """All jobs, and those that are pending, with suite and family in the place of their variants."""
-    shown = {
-        job.key: replace(job, variant=f"{search.suite}/{search.family}") for search in found for job in search.jobs
-    }
-    return list(shown.values()), [shown[job.key] for job in grid.pending(unique(found), store)]
+    places = {job.lock_name: f"{search.suite}/{search.family}" for search in found for job in search.jobs}
+    jobs = unique(found)
+    both = jobs, grid.pending(jobs, store)  # of which some may be left with fewer seeds
+    shown, left = ([replace(job, variant=places[job.lock_name]) for job in own] for own in both)
+    return shown, left
 
 
 def train(jobs: list[Job], source: str, store: Store, host: Host, workers: int) -> list[str]:

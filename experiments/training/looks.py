@@ -4,7 +4,7 @@
 seed, and where and with which status they stand in a record.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,29 +80,16 @@ class HeldOut:
         self, method: Algorithm, seeds: Sequence[int], device: torch.device | str, camera: BatchEnv | None = None
     ) -> Generator[None, None, list[Agreement]]:
         """The outcome of every seed; yields in between, where it may be given up."""
-        held, memory = self.held, None
-        lengths = np.bincount(held.episode)
-        start, E = np.cumsum(lengths) - lengths, len(lengths)
-        lanes, total = torch.arange(E, device=device).expand(len(seeds), E), torch.zeros(len(seeds))
-        for t in range(lengths.max()):
-            step = start + np.minimum(t, lengths - 1)  # of an episode that is over, the last one
-            obs, legal = (
-                None if rows is None else self._of_all(rows[held.rows[step]], len(seeds), device)
-                for rows in (held.obs, held.legal)
-            )
-            assert obs is not None
-            with method.acting_for(lanes, E):
-                chosen, memory = method.act(obs, legal, memory)
-            theirs = self._of_all(held.actions[step], len(seeds), device)
-            memory = method.rewarded(memory, self._of_all(held.rewards[step], len(seeds), device))
+        total = torch.zeros(len(seeds))
+        for step, alive, chosen in along(method, self.held, device):
+            theirs = torch.from_numpy(self.held.actions[step[alive]]).to(device)
             # Other actions are clipped by simulators, and NaN of a seed that diverged is played as 0.
-            found = (
-                (chosen == theirs).float() if self.discrete else (chosen.nan_to_num().clamp(-1, 1) - theirs).square()
-            )
-            total += found[:, torch.from_numpy(t < lengths).to(device)].flatten(2).mean(2).sum(1).cpu()
+            own = chosen[:, torch.from_numpy(alive).to(device)]
+            found = (own == theirs).float() if self.discrete else (own.nan_to_num().clamp(-1, 1) - theirs).square()
+            total += found.flatten(2).mean(2).sum(1).cpu()
             yield
-        mean = total / len(held)
-        return [Agreement(round(value, 6), len(held)) for value in (mean if self.discrete else mean.sqrt()).tolist()]
+        mean, count = total / len(self.held), len(self.held)
+        return [Agreement(round(value, 6), count) for value in (mean if self.discrete else mean.sqrt()).tolist()]
 
     def views(self) -> list[View]:
         """What a team sees at the start of episodes."""
@@ -116,10 +103,30 @@ class HeldOut:
     def close(self) -> None:
         """Nothing is open."""
 
-    @staticmethod
-    def _of_all(rows: np.ndarray, seeds: int, device: Any) -> torch.Tensor:
-        """The same rows for every seed: [S, E, ...]."""
-        return torch.from_numpy(np.ascontiguousarray(rows)).to(device).expand(seeds, *rows.shape)
+
+def along(
+    method: Algorithm, data: Dataset, device: torch.device | str = "cpu", ends: bool = False
+) -> Iterator[tuple[np.ndarray, np.ndarray, torch.Tensor]]:
+    """What a method does along the episodes of a dataset, side by side, with the memory that they leave.
+
+    At each step: the transition of every episode [E] and whether it is still going [E], and actions [S,E,I] or
+    [S,E,I,A]. Of an episode that is over the last one stays. With `ends` each has one step more, at the observation
+    that its last transition led to.
+    """
+    lengths, seeds, memory = np.bincount(data.episode), len(method.seeds), None
+    start, E = np.cumsum(lengths) - lengths, len(lengths)
+    lanes = torch.arange(E, device=device).expand(seeds, E)
+
+    def of_all(values: np.ndarray, rows: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values[rows])).to(device).expand(seeds, E, *values.shape[1:])
+
+    for t in range(lengths.max() + ends):
+        step, row = (start + np.minimum(t, lengths - 1), data.rows[start] + np.minimum(t, lengths - 1 + ends))
+        with method.acting_for(lanes, E), torch.no_grad():
+            legal = None if data.legal is None else of_all(data.legal, row)
+            actions, memory = method.act(of_all(data.obs, row), legal, memory)
+            memory = method.rewarded(memory, of_all(data.rewards, step))
+        yield step, t < lengths + ends, actions
 
 
 def look_of(job: Job, data: Dataset, make: Make = make_env) -> Played | HeldOut:
