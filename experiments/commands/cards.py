@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offmarl.experiments.commands.options import find_entries, task_option
+from offmarl.experiments.commands.options import declare, find_entries
 from offmarl.experiments.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,14 +25,14 @@ def card_options(add: Callable[..., argparse.ArgumentParser]) -> None:
     text = "smac/3m:good (default: all of the source that are here)"
     one.add_argument("datasets", nargs="*", metavar="DATASET", help=text)
     one.add_argument("--source", help=FROM)
-    task_option(one)
+    declare(one, "--task")
     one.add_argument("--out", type=Path, default=Path("results/cards"), help="folder (default: results/cards)")
 
     text = "set the measures of two datasets beside each other, and what they have in common"
     one = add("compare", text, _compare, ("data compare smac/3m:good smac/3m:poor", "a minute or two the first time"))
     one.add_argument("datasets", nargs=2, metavar="DATASET", help="smac/3m:good")
     one.add_argument("--source", help=FROM)
-    task_option(one)
+    declare(one, "--task")
 
 
 def source_of(args: argparse.Namespace) -> str:

@@ -9,14 +9,7 @@ from typing import TYPE_CHECKING
 from offmarl.experiments.commands.cards import FROM, card_options, findings, source_of
 from offmarl.experiments.commands.derive import derive_options
 from offmarl.experiments.commands.imports import import_options, one_task
-from offmarl.experiments.commands.options import (
-    examples,
-    find_entries,
-    listed,
-    method_file_option,
-    subcommand,
-    task_option,
-)
+from offmarl.experiments.commands.options import METHOD_FILE, declare, examples, find_entries, listed, subcommand
 from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.launch.workers import core_count
 
@@ -36,7 +29,7 @@ def data_options(parser: argparse.ArgumentParser) -> None:
     all_sources, one_source = ("data list", "all sources"), ("data list --source omiga", "one source")
     one = add("list", "list every dataset of every source and where it is", _list, all_sources, one_source)
     one.add_argument("--source", help="embedded, tuning, og_marl, omiga, omar or own (default: all)")
-    task_option(one)
+    declare(one, "--task")
 
     text = "download public datasets that are missing or damaged into $OFFMARL_DATA; resumes what was interrupted"
     one_task = ("data get --source omiga --tasks mamujoco/3hopper", "one task")
@@ -66,8 +59,7 @@ def data_options(parser: argparse.ArgumentParser) -> None:
     one.add_argument("--jobs", type=int, default=core_count(), help="parallel recordings (default: number of cores)")
     text = "random, the folder of a run (results/runs/...), or a file.py with a function act(view, rng): record this "
     one.add_argument("--policy", help=text + "policy on one task")
-    method_file_option(one)
-    task_option(one)
+    declare(one, *METHOD_FILE, "--task")
     text = "with --policy, in discrete tasks: the share of actions replaced by random legal ones (default: 0)"
     one.add_argument("--epsilon", type=float, default=0.0, help=text)
     one.add_argument("--episodes", type=int, default=100, help="with --policy (default: 100)")

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from offmarl.experiments.commands.options import find_entries, task_option
+from offmarl.experiments.commands.options import declare, find_entries
 from offmarl.experiments.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def derive_options(add: Callable[..., argparse.ArgumentParser]) -> None:
     one.add_argument("--returns-like", dest="like", metavar="DATASET", help=text)
     one.add_argument("--seed", type=int, default=0, help="of the draw of episodes (default: 0)")
     one.add_argument("--source", help="embedded (default), og_marl, omiga, omar, or own (default with --task)")
-    task_option(one)
+    declare(one, "--task")
 
 
 def _derive(args: argparse.Namespace) -> int:

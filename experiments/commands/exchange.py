@@ -9,7 +9,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offmarl.experiments.commands.options import examples, existing, results_option, writable
+from offmarl.experiments.commands.options import declare, examples, existing, writable
 from offmarl.experiments.errors import UserError, check_name
 from offmarl.reports.records.checksums import POLICY
 from offmarl.reports.records.files import replacing
@@ -42,7 +42,7 @@ def export_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--profile", help="smoke, quick, standard or paper (default: all that ran)")
     parser.add_argument("--out", type=Path, required=True, help="the file to write")
-    results_option(parser)
+    declare(parser, "--results")
     parser.set_defaults(command=_export)
 
 
@@ -54,7 +54,7 @@ def merge_options(parser: argparse.ArgumentParser) -> None:
     )
     text = "results directories, or files of records, to take runs from"
     parser.add_argument("sources", nargs="+", type=Path, metavar="DIR", help=text)
-    results_option(parser, "results directory to write to")
+    declare(parser, "--results", help="results directory to write to (default: results)")
     parser.set_defaults(command=_merge)
 
 

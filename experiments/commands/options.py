@@ -14,10 +14,55 @@ if TYPE_CHECKING:
     from offmarl.experiments.grid.jobs import Job, Request
     from offmarl.experiments.training.machine import Host
 
-VARIANT = "paper, released, tuned, or several: released+tuned (default: the profile's)"
+TASKS = "comma-separated tasks or datasets: smac/3m,smac/8m:good"
+REPEATABLE = {"action": "append", "default": []}
 SUITES = "smac, continuous, om2p, coordination, frontier, all, the family of tasks of your own, or a file.yaml"
 SOURCES = "where data and simulator come from: embedded (default), og_marl, omiga, omar: public data, or own"
 MOST_SEEDS = 10_000  # of a command
+
+
+def _python_file(name: str) -> str:
+    if not name.endswith(".py"):
+        raise argparse.ArgumentTypeError(f"{name}: write a file.py; --tasks chooses tasks by their names")
+    return name
+
+
+SHARED: dict[str, dict[str, Any]] = {  # by name, as argparse declares them
+    "--suite": {"help": SUITES},
+    "--profile": {"default": "quick", "help": "how much work: smoke, quick, standard or paper (default: %(default)s)"},
+    "--source": {"help": SOURCES},
+    "--algorithms": {"help": "comma-separated methods (default: those of the suite)"},
+    "--method-file": {"help": "a file with a method of your own; repeatable", "metavar": "FILE", **REPEATABLE},
+    "--algorithm": {"help": argparse.SUPPRESS, "action": "append", "dest": "method_file"},  # its old name
+    "--task": {
+        "help": "a file.py with a task of your own; repeatable",
+        **{"dest": "task_file", "type": _python_file, "metavar": "FILE", **REPEATABLE},
+    },
+    "--tasks": {"help": f"{TASKS} (default: all)"},
+    "--variant": {"help": "paper, released, tuned, or several: released+tuned (default: the profile's)"},
+    "--set": {"help": "change a setting; repeatable", "metavar": "METHOD.KEY=VALUE", **REPEATABLE},
+    "--jobs": {"help": "jobs that train at once; 1 runs without Ray (default: cores)", "type": int},
+    "--device": {"help": "cpu, cuda or auto: cuda where there is one (default)", "default": "auto"},
+    "--tf32": {"help": "on CUDA, multiply in TF32: faster, ten bits of mantissa", "action": "store_true"},
+    "--matmul": {
+        "help": "on a CPU, the library of matrix products: mkl, onednn or auto: onednn where it is faster (default)",
+        **{"default": "auto", "metavar": "LIBRARY"},
+    },
+    "--threads": {"help": "CPU threads of each job (default: 1)", "type": int, "default": 1},
+    "--eager": {"help": "on CUDA, use no CUDA graphs: slower, same numbers", "action": "store_true"},
+    "--again": {"help": "train finished runs anew whose method or task was changed since", "action": "store_true"},
+    "--results": {"help": "results directory (default: results)", "type": Path, "default": Path("results")},
+}
+METHOD_FILE = ("--method-file", "--algorithm")
+DEVICE = ("--device", "--tf32", "--matmul")
+HOST = (*DEVICE, "--threads", "--eager")
+TRAINING = ("--jobs", *HOST)
+
+
+def declare(parser: argparse.ArgumentParser, *names: str, **changes: Any) -> None:
+    """Declare shared options, with these changes of what argparse is told."""
+    for name in names:
+        parser.add_argument(name, **SHARED[name] | changes)
 
 
 def examples(*lines: tuple[str, str]) -> str:
@@ -32,32 +77,6 @@ def subcommand(commands, name: str, text: str, function, *shown: tuple[str, str]
     sub = commands.add_parser(name, help=text, description=text, epilog=examples(*shown), formatter_class=formatter)
     sub.set_defaults(command=function)
     return sub
-
-
-def results_option(options: argparse.ArgumentParser, text: str = "results directory") -> None:
-    """--results: the directory of the store."""
-    options.add_argument("--results", type=Path, default=Path("results"), help=f"{text} (default: results)")
-
-
-def method_file_option(options: argparse.ArgumentParser) -> None:
-    """--method-file: the user's own methods. --algorithm is its old name."""
-    text = "a file with a method of your own; repeatable"
-    options.add_argument("--method-file", action="append", default=[], metavar="FILE", help=text)
-    options.add_argument("--algorithm", action="append", dest="method_file", help=argparse.SUPPRESS)
-
-
-def task_option(options: argparse.ArgumentParser) -> None:
-    """--task: the user's own tasks."""
-    text = "a file.py with a task of your own; repeatable"
-    options.add_argument(
-        "--task", action="append", dest="task_file", type=_python_file, default=[], metavar="FILE", help=text
-    )
-
-
-def _python_file(name: str) -> str:
-    if not name.endswith(".py"):
-        raise argparse.ArgumentTypeError(f"{name}: write a file.py; --tasks chooses tasks by their names")
-    return name
 
 
 def register(args: argparse.Namespace) -> None:
@@ -109,47 +128,13 @@ def source_of(suite: str, asked: str | None = None) -> str:
     return asked or (OWN if mine and all(load_suite(s).qualities.keys() <= mine for s in expand(suite)) else EMBEDDED)
 
 
-def jobs_option(options: argparse.ArgumentParser) -> None:
-    """--jobs: how many jobs train at once."""
-    text = "jobs that train at once; 1 runs without Ray (default: cores)"
-    options.add_argument("--jobs", type=int, default=None, help=text)
-
-
-def again_option(options: argparse.ArgumentParser) -> None:
-    """--again: whether stale runs are set aside."""
-    text = "train finished runs anew whose method or task was changed since"
-    options.add_argument("--again", action="store_true", help=text)
-
-
-def device_options(options: argparse.ArgumentParser) -> None:
-    """--device, --tf32 and --matmul: where to compute, and who multiplies."""
-    options.add_argument("--device", default="auto", help="cpu, cuda or auto: cuda where there is one (default)")
-    options.add_argument("--tf32", action="store_true", help="on CUDA, multiply in TF32: faster, ten bits of mantissa")
-    text = "on a CPU, the library of matrix products: mkl, onednn or auto: onednn where it is faster (default)"
-    options.add_argument("--matmul", default="auto", metavar="LIBRARY", help=text)
-
-
-def host_options(options: argparse.ArgumentParser) -> None:
-    """The device, its threads, and whether updates are captured as CUDA graphs."""
-    device_options(options)
-    options.add_argument("--threads", type=int, default=1, help="CPU threads of each job (default: 1)")
-    options.add_argument("--eager", action="store_true", help="on CUDA, use no CUDA graphs: slower, same numbers")
-
-
-def selection_options(options: argparse.ArgumentParser, profile: str, tasks: str) -> None:
-    """The suite, and what is chosen and changed of it; help names `profile` and `tasks` as the defaults."""
-    options.add_argument("--suite", help=SUITES)
-    text = f"how much work: smoke, quick, standard or paper (default: {profile})"
-    options.add_argument("--profile", default=profile, help=text)
-    options.add_argument("--algorithms", help="comma-separated methods (default: those of the suite)")
-    method_file_option(options)
-    task_option(options)
-    text = f"comma-separated tasks or datasets: smac/3m,smac/8m:good (default: {tasks})"
-    options.add_argument("--tasks", help=text)
-    options.add_argument("--variant", help=VARIANT)
-    text = "change a setting; repeatable"
-    options.add_argument("--set", action="append", default=[], metavar="METHOD.KEY=VALUE", help=text)
-    results_option(options)
+def selection_options(parser: argparse.ArgumentParser, profile: str, tasks: str) -> None:
+    """The suite, and what is chosen and changed of it, with this profile as the default; help names that of `tasks`."""
+    declare(parser, "--suite")
+    declare(parser, "--profile", default=profile)
+    declare(parser, "--algorithms", *METHOD_FILE, "--task")
+    declare(parser, "--tasks", help=f"{TASKS} (default: {tasks})")
+    declare(parser, "--variant", "--set", "--results")
 
 
 def request_of(args: argparse.Namespace, **others: Any) -> "Request":
@@ -195,7 +180,7 @@ def matmul_of(args: argparse.Namespace, device: str, threads: int, jobs: "Iterab
 
 
 def host_of(args: argparse.Namespace, device: str, jobs: "Iterable[Job]", **facts: Any) -> "Host":
-    """How all jobs of a command train: by the options of `host_options`, and `facts`, other fields of the host."""
+    """How all jobs of a command train: by the options of HOST, and `facts`, other fields of the host."""
     from offmarl.experiments.training import machine
 
     library = matmul_of(args, device, args.threads, jobs)

@@ -4,7 +4,7 @@ import argparse
 
 import numpy as np
 
-from offmarl.experiments.commands.options import examples, method_file_option, results_option, task_option
+from offmarl.experiments.commands.options import METHOD_FILE, declare, examples
 from offmarl.experiments.errors import UserError
 
 
@@ -22,9 +22,7 @@ def play_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--play", help="own or zero: with the method's own noise, or none (default: as it was evaluated)"
     )
-    method_file_option(parser)
-    task_option(parser)
-    results_option(parser)
+    declare(parser, *METHOD_FILE, "--task", "--results")
     parser.set_defaults(command=_play)
 
 

@@ -6,16 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offmarl.experiments.commands.options import (
-    SOURCES,
-    SUITES,
-    examples,
-    existing,
-    results_option,
-    source_of,
-    task_option,
-    writable,
-)
+from offmarl.experiments.commands.options import SOURCES, declare, examples, existing, source_of, writable
 from offmarl.experiments.errors import UserError, check_name
 
 if TYPE_CHECKING:
@@ -30,11 +21,10 @@ def report_options(parser: argparse.ArgumentParser) -> None:
         ("report --suite all --site site", "the leaderboard, a folder of pages"),
         ("report --suite smac --reference", "the results that ship with offmarl, and yours beside them"),
     )
-    parser.add_argument("--suite", help=SUITES)
-    task_option(parser)
+    declare(parser, "--suite", "--task")
     parser.add_argument("--profile", help="smoke, quick (default; for a site: all that ran), standard or paper")
     parser.add_argument("--source", help=f"{SOURCES} (for a site: all that ran)")
-    results_option(parser)
+    declare(parser, "--results")
     parser.add_argument("--site", type=Path, metavar="DIR", help="write the leaderboard, a folder of pages, instead")
     text = "show the results that ship with offmarl, and yours of the same profile beside them"
     parser.add_argument("--reference", action="store_true", help=text)

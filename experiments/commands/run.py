@@ -23,17 +23,15 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         ("run --task my_task.py", "a task of your own, on all its datasets, every method that acts there"),
     )
     options.selection_options(parser, profile="quick", tasks="all of the suite")
-    parser.add_argument("--source", help=options.SOURCES)
+    options.declare(parser, "--source")
     parser.add_argument("--seeds", help="0-5 or 0,2,4, up to 4294967295 (default: the profile's)")
     text = "updates of every method, named in its row (default: the profile's)"
     parser.add_argument("--steps", type=int, metavar="N", help=text)
     text = "train on this share of every dataset's episodes, named in its row: 0.1 (default: 1, all of them)"
     parser.add_argument("--data-fraction", type=float, default=1.0, metavar="SHARE", help=text)
-    options.jobs_option(parser)
-    options.host_options(parser)
+    options.declare(parser, *options.TRAINING, "--again")
     text = "the same bits from the same seed on the same machine; slower"
     parser.add_argument("--deterministic", action="store_true", help=text)
-    options.again_option(parser)
     text = "episodes of the last evaluation that each run keeps to be watched, from worst to best; 0: none (default: 3)"
     parser.add_argument("--replays", type=int, default=3, metavar="N", help=text)
     parser.add_argument("--log", default=None, help="write curves there too: tensorboard")

@@ -18,35 +18,28 @@ def select_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
     parser.description = "What playing 0 to 100 episodes before choosing buys, among all policies that were trained."
     parser.epilog = options.examples(
-        ("select --suite smac", "from the store alone; says what the pool lacks"),
-        ("select --suite smac --budget 10", "the board in the order of ten episodes"),
+        ("select --suite smac --budget 10", "the board in the order of ten episodes; says what the pool lacks"),
         ("select --suite smac --source tuning --offline", "of the trials of `tune`; which selector needs no episode"),
         ("select --suite om2p --train --jobs 2", "first train what the pool lacks: eight settings of each method"),
         ("select --suite smac --reference", "among the runs of the results that ship with offmarl"),
     )
-    parser.add_argument("--suite", help=options.SUITES)
+    options.declare(parser, "--suite")
     parser.add_argument("--profile", help="of the runs: smoke, quick (default), standard or paper")
-    parser.add_argument("--source", help=f"{options.SOURCES}; tuning: what settings are chosen on")
-    parser.add_argument("--algorithms", help="comma-separated methods (default: those of the suite)")
-    options.method_file_option(parser)
-    options.task_option(parser)
-    parser.add_argument("--tasks", help="comma-separated tasks or datasets: smac/3m,smac/8m:good (default: all)")
+    options.declare(parser, "--source", help=f"{options.SOURCES}; tuning: what settings are chosen on")
+    options.declare(parser, "--algorithms", *options.METHOD_FILE, "--task", "--tasks")
     parser.add_argument("--seeds", help="0-2 or 0,2,4 (default: the profile's)")
     parser.add_argument("--budget", type=int, default=0, metavar="N", help="order the board by N episodes (default: 0)")
     text = "of policies trained on a share of the episodes (0.9), so that the others can judge them (default: 1)"
     parser.add_argument("--data-fraction", type=float, default=1.0, metavar="SHARE", help=text)
     text = "also ask what data alone say of each policy: agreement, critics, fitted Q evaluation; takes minutes"
     parser.add_argument("--offline", action="store_true", help=text)
-    parser.add_argument(
-        "--train", action="store_true", help="train what the pool lacks first; the same command continues"
-    )
+    text = "train what the pool lacks first; the same command continues"
+    parser.add_argument("--train", action="store_true", help=text)
     text = "print the pool, what it lacks, the estimated time and disk of --train, and stop"
     parser.add_argument("--dry-run", action="store_true", help=text)
     text = "choose also among the results that ship with offmarl (profile standard), whose policies do not"
     parser.add_argument("--reference", action="store_true", help=text)
-    options.jobs_option(parser)
-    options.host_options(parser)
-    options.results_option(parser)
+    options.declare(parser, *options.TRAINING, "--results")
     parser.set_defaults(command=_select)
 
 
@@ -161,14 +154,8 @@ def judge_options(parser: argparse.ArgumentParser) -> None:
         ("judge lbf/8x8:mine --task lbf.py", "on data of your own"),
     )
     parser.add_argument("dataset", help="smac/3m:good")
-    parser.add_argument("--profile", default="quick", help="how much work: smoke, quick (default), standard or paper")
-    parser.add_argument("--source", help=options.SOURCES)
-    parser.add_argument("--algorithms", help="comma-separated methods (default: those of the dataset's suite)")
-    options.method_file_option(parser)
-    options.task_option(parser)
-    options.jobs_option(parser)
-    options.host_options(parser)
-    options.results_option(parser)
+    options.declare(parser, "--profile", "--source", "--algorithms", *options.METHOD_FILE, "--task")
+    options.declare(parser, *options.TRAINING, "--results")
     parser.set_defaults(command=_judge)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from offmarl.experiments.commands.options import examples, existing, results_option, task_option
+from offmarl.experiments.commands.options import declare, examples, existing
 from offmarl.experiments.grid import estimate
 from offmarl.reports.records.schema import FINISHED, strayed
 
@@ -24,8 +24,7 @@ STATES = ("done", "failed", "diverged", "running", "pending")
 def status_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
     parser.epilog = examples(("status", "for a person"), ("status --json", "for a program"))
-    results_option(parser)
-    task_option(parser)
+    declare(parser, "--results", "--task")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(command=_status)
 

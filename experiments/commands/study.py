@@ -18,13 +18,10 @@ def experiment_options(parser: argparse.ArgumentParser) -> None:
         ("experiment all --profile smoke", "every one, in a few minutes"),
     )
     parser.add_argument("name", help="names with commas (fig3, …, fig16, om2p-fig2, …); list: show all names; all")
-    parser.add_argument("--profile", default="quick", help="how much work: smoke, quick (default), standard or paper")
+    options.declare(parser, "--profile")
     parser.add_argument("--tasks", help="train on these datasets instead: task or task:quality, with commas")
     parser.add_argument("--source", default="embedded", help="of the suites' data: embedded (default), og_marl, …")
-    options.jobs_option(parser)
-    options.host_options(parser)
-    options.again_option(parser)
-    options.results_option(parser)
+    options.declare(parser, *options.TRAINING, "--again", "--results")
     parser.set_defaults(command=_experiment)
 
 
@@ -37,12 +34,8 @@ def tune_options(parser: argparse.ArgumentParser) -> None:
         ("tune --suite smac --algorithms bc,mac_flow --families smac", "a part of it"),
         ("tune --show", "what tuning brought each method"),
     )
-    parser.add_argument("--suite", default="all", help=f"{options.SUITES} (default)")
-    parser.add_argument(
-        "--profile", default="quick", help="length of the trials: smoke, quick (default), standard or paper"
-    )
-    parser.add_argument("--algorithms", help="comma-separated methods (default: those of the suite)")
-    options.method_file_option(parser)
+    options.declare(parser, "--suite", default="all", help=f"{options.SUITES} (default: all)")
+    options.declare(parser, "--profile", "--algorithms", *options.METHOD_FILE)
     parser.add_argument("--families", help="smac,smacv2,mamujoco,mpe (default: those of the suite)")
     text = "what was chosen is written there (default: the package's own, which the variant `tuned` trains)"
     parser.add_argument("--file", type=Path, metavar="FILE", help=text)
@@ -50,9 +43,7 @@ def tune_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="print the trials, the estimated time and disk, and stop"
     )
-    options.jobs_option(parser)
-    options.host_options(parser)
-    options.results_option(parser)
+    options.declare(parser, *options.TRAINING, "--results")
     parser.set_defaults(command=_tune)
 
 

@@ -27,7 +27,7 @@ def bench_options(parser: argparse.ArgumentParser) -> None:
     shown = ("bench envs --tasks mpe/spread", "one task"), ("bench envs --task my_task.py", "a task of your own")
     envs = options.subcommand(subjects, "envs", text, _bench_envs, *shown)
     envs.add_argument("--tasks", help="mpe/spread,mamujoco/2ant (default: all)")
-    options.task_option(envs)
+    options.declare(envs, "--task")
     envs.add_argument("--seconds", type=float, default=2.0, help="of random steps on each task (default: 2)")
     text = "measure seed-steps per second of every method, and predict the time of the whole table"
     shown = ("bench train --suite smac --tasks smac/3m", "one task"), ("bench train --suite om2p --seeds 1,5", "")
@@ -35,7 +35,7 @@ def bench_options(parser: argparse.ArgumentParser) -> None:
     options.selection_options(train, profile="paper", tasks=FIRST)
     train.add_argument("--seeds", default="1,2,6", help="numbers of seeds in lock step (default: 1,2,6)")
     train.add_argument("--seconds", type=float, default=2.0, help="of updates, for each row (default: 2)")
-    options.host_options(train)
+    options.declare(train, *options.HOST)
 
 
 def latency_options(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +45,7 @@ def latency_options(parser: argparse.ArgumentParser) -> None:
         ("latency --suite smac --scaling", "the same by the number of agents and denoising steps"),
     )
     options.selection_options(parser, profile="paper", tasks=FIRST)
-    options.device_options(parser)
+    options.declare(parser, *options.DEVICE)
     parser.add_argument("--threads", default="1,all", help="CPU threads to measure with (default: 1,all)")
     parser.add_argument("--seconds", type=float, default=2.0, help="of decisions, for each row (default: 2)")
     text = "of a denoising chain too slow for that, to extrapolate from (default: 8)"

@@ -8,14 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offmarl.experiments.commands.options import (
-    examples,
-    existing,
-    find_entries,
-    method_file_option,
-    results_option,
-    writable,
-)
+from offmarl.experiments.commands.options import METHOD_FILE, declare, examples, existing, find_entries, writable
 from offmarl.experiments.errors import UserError, check_name
 
 if TYPE_CHECKING:
@@ -47,10 +40,9 @@ def watch_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--play", help="own or zero: with the method's own noise, or none (default: the first)")
     text = "an .html page, or of one episode a .gif, .mp4 or .replay (default: a page in <results>/replays)"
     parser.add_argument("--out", type=Path, metavar="FILE", help=text)
-    method_file_option(parser)
     text = "show the policies that ship with offmarl; the first of the reference results' seeds, on some datasets"
     parser.add_argument("--reference", action="store_true", help=text)
-    results_option(parser)
+    declare(parser, *METHOD_FILE, "--results")
     parser.set_defaults(command=_watch)
 
 
