@@ -38,7 +38,8 @@ class Scene(NamedTuple):
     """What stays the same in an episode.
 
     `kind` says how it is drawn: "units", "particles", "robot" (segments), or "cells" (a board whose cells have whole
-    numbers `x`, `y` in their middle; `there` is 0 of a body that is gone). `area` is (left, bottom, right, top).
+    numbers `x`, `y` in their middle; it may have columns `there`: 0 of a body that is gone, `mark`: 1 of one that
+    stands out, and `heading`: quarter turns from north to where it looks, or -1). `area` is (left, bottom, right, top).
     `columns` are what a frame has of every body, each with the step to which it may be rounded.
     """
 
@@ -64,12 +65,13 @@ class Watched(BatchEnv, Protocol):
 
 def watched(task: Task, lanes: int) -> Watched:
     """The task's environment, to be watched. Raises ValueError for one that has no pictures."""
-    if task.engine in WATCHED or task.engine not in ENGINES:  # the user's own may have pictures
+    if task.engine in WATCHED or task.engine not in ENGINES:  # tasks by a file may have pictures
         env: Any = watched_or_not(task, 1, lanes)
         if is_watched(env):
             return env
         env.close()
-    raise ValueError(f"{task.name}: {task.engine} has no pictures")
+    who = task.engine if task.engine in ENGINES else "its file, without scene() and frame(),"
+    raise ValueError(f"{task.name}: {who} has no pictures")
 
 
 def watched_or_not(task: Task, seeds: int, episodes: int) -> BatchEnv:

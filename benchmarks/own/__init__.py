@@ -22,7 +22,7 @@ from offmarl.benchmarks.yaml_files import FileError, Strict, unknown, validated
 
 PATHS, GROUP = "OFFMARL_TASKS", "offmarl.tasks"
 FAMILIES = ("foraging", "warehouse")  # modules of this folder with tasks that come with offmarl
-HOOKS = ("make", "batch", "legal", "state", "won")
+HOOKS = ("make", "batch", "legal", "state", "won", "scene", "frame")
 NO_SIMULATOR = "write make() or batch(lanes); or, of data alone, sizes = dict(agents=…, obs=…, state=…, actions=…)"
 WORD = r"[a-z0-9][A-Za-z0-9_-]*"
 
@@ -76,6 +76,14 @@ class OwnTask:
         """At the end of an episode, whether it was won. None where the task cannot be won."""
         return None
 
+    def scene(self, env: Any) -> Any:
+        """Of the episode that has just begun, what stays the same: a `Scene` of benchmarks/frames/film.py."""
+        raise NotImplementedError
+
+    def frame(self, env: Any) -> Any:
+        """What it looks like now: a row of numbers for each body of the scene. Asked only where it is watched."""
+        raise NotImplementedError
+
     def __init__(self, place: str = "", file: Path = Path()):
         self.place, self.file = place, file  # as messages call it; its source
 
@@ -88,6 +96,11 @@ class OwnTask:
     def played(self) -> bool:
         """Whether it has a simulator."""
         return self.batched or type(self).make is not OwnTask.make
+
+    @property
+    def pictured(self) -> bool:
+        """Whether it has pictures of what `make` returns."""
+        return type(self).frame is not OwnTask.frame
 
     @property
     def code(self) -> str:
@@ -178,6 +191,8 @@ def _check(place: str, task: OwnTask) -> None:
         raise TaskError(str(error)) from error
     if task.batched and kind.make is not OwnTask.make:
         raise TaskError(f"{place}: {task.name}: write either make() or batch(lanes)")
+    if task.pictured != (kind.scene is not OwnTask.scene):
+        raise TaskError(f"{place}: {task.name}: pictures need both scene(env) and frame(env)")
     if not task.played and task.sizes is None:
         raise TaskError(f"{place}: {task.name}: {NO_SIMULATOR}")
     if task.batched and (task.reward, task.clock, task.fresh) != ("apart", "limit", False):

@@ -3,6 +3,7 @@
 Environment: lbforaging 2.0.0 (Papoudakis et al., NeurIPS 2021 Datasets and Benchmarks). Its clock is a time-out here.
 """
 
+from offmarl.benchmarks.frames import foraging
 from offmarl.benchmarks.own import OwnTask
 
 
@@ -14,6 +15,7 @@ class Foraging(OwnTask):
     fresh = True  # its reset(seed) looks where the players of the last episode stood
     reward = "sum"
     packages = ("lbforaging",)
+    scene, frame = staticmethod(foraging.scene), staticmethod(foraging.frame)  # no part of what makes a run stale
 
     def make(self):
         """One field."""

@@ -36,7 +36,7 @@ def env_of(task: Task, lanes: int) -> BatchEnv:
 
 def envs(user: OwnTask, lanes: int) -> BatchEnv:
     """So many lanes of what a file makes. Raises TaskError for what cannot be used, and why."""
-    return user.batch(lanes) if user.batched else ParallelEnvs(user, lanes)
+    return user.batch(lanes) if user.batched else (PicturedEnvs if user.pictured else ParallelEnvs)(user, lanes)
 
 
 class ParallelEnvs:
@@ -83,6 +83,18 @@ class ParallelEnvs:
         except Exception as error:
             told = str(error) if isinstance(error, TaskError) else f"{function.__name__}() failed: {first_line(error)}"
             raise TaskError(f"{self.place}: {told}") from error
+
+
+class PicturedEnvs(ParallelEnvs):
+    """Lanes that can be watched: their task's file has pictures."""
+
+    def scene(self, lane: int) -> Any:
+        """What stays the same in an episode."""
+        return self._told(self._lanes[lane].user.scene, self._lanes[lane].made)
+
+    def frame(self, lane: int) -> np.ndarray:
+        """What it looks like now: [K,C]."""
+        return np.asarray(self._told(self._lanes[lane].user.frame, self._lanes[lane].made), float)
 
 
 class Lane:

@@ -3,6 +3,7 @@
 Environment: rware 2.0.0 (Papoudakis et al., NeurIPS 2021 Datasets and Benchmarks). Its clock is a time-out here.
 """
 
+from offmarl.benchmarks.frames import warehouse
 from offmarl.benchmarks.own import OwnTask
 
 
@@ -13,6 +14,7 @@ class Warehouse(OwnTask):
     limit = 500
     reward = "sum"
     packages = ("rware",)
+    scene, frame = staticmethod(warehouse.scene), staticmethod(warehouse.frame)  # no part of what makes a run stale
 
     def make(self):
         """One warehouse."""

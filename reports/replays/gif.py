@@ -157,12 +157,26 @@ def _cells(pen, replay, columns, unit, at, steps, smooth) -> None:
     for y in np.arange(bottom, top + 0.01):
         pen.line((*at(np.array([left, y])), *at(np.array([right, y]))), LINE, FINE)
     for k in sorted(range(len(smooth)), key=lambda k: -replay.header.bodies[k].side):
-        body, spot = replay.header.bodies[k], at(smooth[k, :2])
-        if "there" not in columns or replay.frames[steps[1]][k, columns["there"]]:
-            nobodys = body.side == 2
-            _disc(pen, spot, 0.38 * unit, PAPER if nobodys else SIDES[body.side], SIDES[body.side])
-            text = body.name if body.side else f"{body.agent}"
-            _say(pen, text, spot, INK if nobodys else PAPER, min(0.4 * unit, 13 * FINE))
+        now = {name: replay.frames[steps[1]][k, column] for name, column in columns.items()}
+        if now.get("there", 1):
+            _cell(pen, replay.header.bodies[k], at(smooth[k, :2]), 0.4 * unit, now)
+
+
+def _cell(pen, body, spot, radius, now) -> None:
+    colour, ink, box = SIDES[body.side], INK if body.side == 2 else PAPER, (*(spot - radius), *(spot + radius))
+    if (heading := now.get("heading", -1)) >= 0:
+        turn = np.pi / 2 * heading
+        pen.line((*spot, *(spot + 1.3 * radius * np.array([np.sin(turn), -np.cos(turn)]))), colour, 4 * FINE)
+    edge, width = (HIT, 4 * FINE) if now.get("mark") else (colour, 2 * FINE)
+    if body.side == 2:
+        pen.rectangle(box, PAPER, edge, width)
+    else:
+        pen.ellipse(box, colour, edge, width)
+    size = min(radius, 13 * FINE)
+    if body.agent >= 0:
+        _say(pen, f"{body.agent}", spot - [0, 0.3 * radius * bool(body.name)], ink, size)
+        spot = spot + [0, 0.45 * radius]
+    _say(pen, body.name, spot, ink, min(size, 3 * radius / max(len(body.name), 1)))
 
 
 def _robot(pen, replay, columns, unit, at, steps, smooth) -> None:

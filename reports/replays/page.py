@@ -15,7 +15,8 @@ WHAT = {
     "units": "Filled: the agents; open: their enemies. Thick lines are shots, dotted ones orders; a ring is a hit, a "
     "cross a death. Bars are health and, above, shields.",
     "particles": "Filled: agents, with their last ten steps; dashed: landmarks that nobody runs into.",
-    "cells": "Filled: the agents; open: what lies on the board.",
+    "cells": "Discs: the agents, and where they look; squares: what lies on the board. A yellow rim marks agents that "
+    "carry something, and what is asked for.",
     "robot": "Segments have the colour of the agent that moves them; a rim marks those on the ground.",
 }
 

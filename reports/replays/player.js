@@ -130,10 +130,11 @@ class Picture {
     this.pen.setLineDash([]);
   }
 
-  disc([x, y], radius, fill, stroke, width = 1.5, dash = []) {
+  disc([x, y], radius, fill, stroke, width = 1.5, dash = [], square = false) {
     this.pen.setLineDash(dash);
     this.pen.beginPath();
-    this.pen.arc(x, y, Math.max(radius, 0.5), 0, 2 * Math.PI);
+    if (square) this.pen.rect(x - radius, y - radius, 2 * radius, 2 * radius);
+    else this.pen.arc(x, y, Math.max(radius, 0.5), 0, 2 * Math.PI);
     if (fill) { this.pen.fillStyle = fill; this.pen.fill(); }
     if (stroke) { this.pen.strokeStyle = stroke; this.pen.lineWidth = width; this.pen.stroke(); }
     this.pen.setLineDash([]);
@@ -216,11 +217,21 @@ class Picture {
     for (let x = left; x <= right + 0.01; x++) this.line(this.at(x, bottom), this.at(x, top), this.ink("line"), 1);
     for (let y = bottom; y <= top + 0.01; y++) this.line(this.at(left, y), this.at(right, y), this.ink("line"), 1);
     for (const body of [...this.replay.bodies].sort((a, b) => b.side - a.side)) {
-      if (body.$there && !body.$there[step]) continue;
-      const spot = this.at(between(body.$x, t), between(body.$y, t)), colour = this.ink(["ours", "theirs", "nobody"][body.side]);
-      this.disc(spot, 0.38 * this.unit, body.side === 2 ? this.ink("paper") : colour, colour, 2);
-      this.label(body.side === 0 ? String(body.agent) : body.name, spot, body.side === 2 ? this.ink("ink") : this.ink("paper"), Math.min(0.4 * this.unit, 13));
+      if (!body.$there || body.$there[step]) this.cell(body, this.at(between(body.$x, t), between(body.$y, t)), step);
     }
+  }
+
+  cell(body, [x, y], step) {
+    const radius = 0.4 * this.unit, nobodys = body.side === 2, size = Math.min(radius, 13);
+    const colour = this.ink(["ours", "theirs", "nobody"][body.side]), ink = this.ink(nobodys ? "ink" : "paper");
+    const marked = body.$mark && body.$mark[step], edge = marked ? this.ink("hit") : colour;
+    if (body.$heading && body.$heading[step] >= 0) {
+      const turn = body.$heading[step] * Math.PI / 2;
+      this.line([x, y], [x + 1.3 * radius * Math.sin(turn), y - 1.3 * radius * Math.cos(turn)], colour, 4);
+    }
+    this.disc([x, y], radius, nobodys ? this.ink("paper") : colour, edge, marked ? 4 : 2, [], nobodys);
+    if (body.agent >= 0) this.label(String(body.agent), [x, y - (body.name ? 0.3 * radius : 0)], ink, size);
+    this.label(body.name, [x, y + (body.agent >= 0 ? 0.45 * radius : 0)], ink, Math.min(size, 3 * radius / Math.max(body.name.length, 1)));
   }
 
   robot(t, step) {

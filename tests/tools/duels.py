@@ -8,7 +8,7 @@ from offmarl.reports.records.replay import Header, Replay
 COLUMNS = {
     "units": {"x": 0.02, "y": 0.02, "health": 0.1, "shield": 0.1, "target": 1.0, "fires": 1.0},
     "particles": {"x": 0.002, "y": 0.002},
-    "cells": {"x": 1.0, "y": 1.0, "there": 1.0},
+    "cells": {"x": 1.0, "y": 1.0, "there": 1.0, "mark": 1.0, "heading": 1.0},
     "robot": {"x0": 0.02, "y0": 0.02, "z0": 0.02, "x1": 0.02, "y1": 0.02, "z1": 0.02, "ground": 1.0},
 }
 
@@ -28,6 +28,7 @@ def duel():
             frames[1::2, 0, 5] = 1
         if kind == "cells":
             frames[..., 0], frames[..., 1], frames[..., 2] = frames[..., 0].round() - 8, [1, 2, 3], 1.0
+            frames[..., 3], frames[..., 4] = t[:, None] > 0.5, [-1, 2, 1]
             frames[-1, 2, 2], facts = 0.0, {"area": [-0.5, -0.5, 9.5, 4.5], **facts}
         if kind == "robot":
             frames[..., 3:6], frames[..., -1] = frames[..., :3] + [0.5, 0, 0.5], t[:, None] > 0.5

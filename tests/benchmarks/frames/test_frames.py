@@ -97,6 +97,46 @@ def test_segments_keep_their_length_and_rest_on_the_ground(name, segments, ends)
     assert sorted({body.agent for body in take.scene.bodies} - {NOBODY}) == list(range(task.agents))
 
 
+def test_foragers_are_where_they_see_themselves_and_what_they_eat_is_gone():
+    task = tasks()["lbf/8x8-2p-3f-coop"]
+    film = Film(watched(task, 4), range(4))
+    last = play(film, catalogue()[task.name, "good"].team()[0], range(4))[-1]
+    for lane, take in film.takes.items():
+        me, food = last.view.obs[lane, 0, 9:12], last.view.obs[lane, 0, :9].reshape(3, 3)
+        row, column, level = me
+        assert take.frames[-1][0].tolist() == [column, 7 - row, 1] and take.scene.bodies[0].name == f"level {level:.0f}"
+        assert take.frames[-1][2:, 2].sum() == (food[:, 2] > 0).sum()
+        left = {(column, 7 - row) for row, column, level in food if level}
+        assert {tuple(place[:2]) for place in take.frames[-1][2:] if place[2]} == left
+        assert (take.end == "won") == (not left) and take.frames[0][:, 2].all()
+        paid = np.flatnonzero(take.rewards)
+        assert {t + 1 for t in paid} == {
+            t for t in range(1, len(take.frames)) if np.ptp([f[2:, 2].sum() for f in take.frames[t - 1 : t + 1]])
+        }
+    film.close()
+
+
+def test_robots_are_where_they_see_themselves_and_shelves_are_asked_for():
+    task = tasks()["rware/tiny-2ag"]
+    film, act, rng = (
+        Film(watched(task, 1), [0]),
+        catalogue()["rware/tiny-2ag", "good"].team()[0],
+        np.random.default_rng(0),
+    )
+    view, carried = film.reset(np.array([3])), 0
+    for _ in range(60):
+        shown = film.takes[0].frames[-1]
+        x, y, carries, _, down, left, right = view.obs[0, :, :7].T
+        assert np.array_equal(shown[:2], np.stack([x, 10 - y, carries, right + 2 * down + 3 * left], 1))
+        carried += int(carries.sum())
+        assert shown[2:, 2].sum() == 2 and (shown[2:, 3] == -1).all()  # two requests at a time
+        for robot in shown[:2][carries > 0]:
+            assert (shown[2:, :2] == robot[:2]).all(1).any()  # a shelf moves along
+        view = film.step(act(view, rng)).view
+    assert carried > 10 and [body.name for body in film.takes[0].scene.bodies[-2:]] == ["counter", "counter"]
+    film.close()
+
+
 class Clock:
     """What `Countdown` looks like: one body at the time of the episode."""
 
@@ -135,7 +175,7 @@ def test_a_task_of_ones_own_is_watched_where_its_adapter_has_pictures(countdown,
 
     own = dataclasses.replace(marines, engine="own")
     monkeypatch.setattr(film, "make_env", lambda task, seeds, episodes: countdown(episodes))
-    with pytest.raises(ValueError, match="smac/3m: own has no pictures"):
+    with pytest.raises(ValueError, match=r"smac/3m: its file, without scene\(\) and frame\(\), has no pictures"):
         watched(own, 2)
     monkeypatch.setattr(film, "make_env", lambda task, seeds, episodes: type("Own", (Clock, type(countdown(1))), {})(2))
     assert watched(own, 2).lanes == 2

@@ -5,8 +5,11 @@ import pytest
 from gymnasium import spaces
 from trap import Trap
 
+from offmarl.benchmarks import own
+from offmarl.benchmarks.frames.film import is_watched
 from offmarl.benchmarks.own import OwnTask, TaskError, sizes
 from offmarl.benchmarks.own.pettingzoo import envs
+from offmarl.benchmarks.source import sources
 
 FIRST = np.zeros((1, 3), int)
 
@@ -32,6 +35,21 @@ def test_unequal_agents_are_padded_with_zeros_and_illegal_actions():
     assert view.obs.dtype == np.float32 and view.obs[0, 1].tolist() == [0.5, 0.5, 0, 0, 0]
     assert view.obs[0, 2].tolist() == [0, 1, 0, 0, 1]  # two choices as one-hot
     assert view.legal[0].astype(int).tolist() == [[1, 1, 1, 0], [1, 1, 1, 0], [0, 1, 0, 0]]
+
+
+def test_a_file_may_have_pictures_of_each_lane():
+    env, _ = begun(2, scene=lambda self, env: env.possible_agents, frame=lambda self, env: [[env.t, 1.0 / env.t]])
+    play(env, 2)
+    assert is_watched(env) and env.scene(1)[0] == "scout" and env.frame(1).tolist() == [[2, 0.5]]
+    env.reset(np.arange(2))
+    with pytest.raises(TaskError, match=r"trap.py: .*failed: ZeroDivisionError"):
+        env.frame(0)
+    assert not is_watched(lanes())
+
+
+def test_pictures_of_ours_are_no_part_of_what_makes_a_run_stale():
+    for task in own.house().values():
+        assert {line.split()[0] for line in sources(task.file)} == {task.file.name}
 
 
 def test_actions_reach_the_environment_in_its_own_spaces():

@@ -192,6 +192,7 @@ FACTS = 'name = "lights/two"\n    title = "T"\n    limit = 3\n    make = lambda 
         (f"class A(OwnTask):\n    {FACTS}", "int: neither a ParallelEnv"),
         (f"class A(OwnTask):\n    {FACTS}make = lambda self: 1 / 0", "cannot be made (ZeroDivisionError"),
         (f"class A(OwnTask):\n    {FACTS}batch = lambda self, lanes: 1", "write either make() or batch"),
+        (f"class A(OwnTask):\n    {FACTS}frame = lambda self, env: 1", "pictures need both scene(env) and frame(env)"),
     ],
 )
 def test_a_file_that_is_no_task_is_refused_in_one_line(tmp_path, text, reason, capsys):

@@ -103,7 +103,9 @@ def test_every_kind_is_drawn_in_both_schemes_and_fits_a_phone(watch, kind, schem
     for step in range(9):
         page.get_by_label("Step of the episode").first.fill(str(step))
         seen.add(page.locator("canvas").first.evaluate(DRAWN))
-    least = {"robot": 5, "cells": 4}.get(kind, 9)  # it walks four steps to the metre; a board has whole places
+    least = {"robot": 5, "cells": 5}.get(
+        kind, 9
+    )  # it walks four steps to the metre; a board has whole places, and marks
     assert len(seen) >= least
     ground = "getComputedStyle(document.querySelector('canvas')).backgroundColor"
     assert page.evaluate(ground) == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 26)"}[scheme]
