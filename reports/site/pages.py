@@ -16,7 +16,7 @@ from offmarl.reports.tables import aggregates
 from offmarl.reports.tables import predictions as tables_predictions
 from offmarl.reports.tables import tuning as tuning_table
 from offmarl.reports.tables.stats import on_common_datasets
-from offmarl.reports.tables.table import by_dataset, span
+from offmarl.reports.tables.table import NAMES, by_dataset, span
 
 ENGINES = {  # what the labels mean that runs carry
     "SMAX": "JaxMARL’s battle simulator with StarCraft II’s unit values. It stands in for the game, which is why no "
@@ -63,9 +63,12 @@ def index(boards: Sequence[Board]) -> dict[str, Any]:
     finished = max((str(run.get("finished") or "") for run in runs), default="")[:10]
     rows = [row for board in boards for row in board.rows]
     datasets = [row for row in rows if not row.is_average]
+    done = {run["run_id"]: run["cell"] for run in runs if run["status"] == "done"}.values()
     return {
         "boards": [leaderboard(board) for board in boards],
-        "runs": len({run["run_id"] for run in runs if run["status"] == "done"}),
+        "runs": len(done),
+        "ran": span([len({cell["algorithm"] for cell in done})], "method"),
+        "on": span([len({tuple(cell[key] for key in ("task", "quality", "source")) for cell in done})], "dataset"),
         "finished": finished,
         "engines": engines(runs),
         "profiles": {name: PROFILES.get(name, "") for name in dict.fromkeys(board.profile for board in boards)},
@@ -94,6 +97,7 @@ def _group(board: Board, name: str) -> dict[str, Any]:
     (*datasets, average), *others = (by_dataset(row for row in own if row.play == play) for play in board.table.plays)
     has_average = any(row.rank for row in average)
     played = [cells for block in others for cells in block if any(row.rank for row in cells)]
+    idle = [cells for cells in datasets if not any(row.n_seeds or row.page for row in cells)]
     timed = [run for run in board.table.main_runs if run["group"] == name and run["latency_ms"] > 0]
     found, common = on_common_datasets(timed)
     points = [{"title": title, **point} for title, point in found.items()]
@@ -104,7 +108,8 @@ def _group(board: Board, name: str) -> dict[str, Any]:
         "started": any(row.n_seeds or row.page for row in own),
         "averages": _ranked(average) if has_average else [],
         "datasets": len(datasets),
-        "rows": ([*datasets, average] if has_average else datasets) + played,
+        "rows": [cells for cells in datasets if cells not in idle] + [average] * has_average + played,
+        "idle": idle,
         "points": points,
         "common": span([common], "dataset"),
         "scatter": charts.scatter(points) if points else None,
@@ -171,10 +176,22 @@ def dataset(
         "replays": of_page(replays.get(":".join([*place, board.source]), [])),
         "rankings": [
             _ranking(board, cells) | {"duel": duel(board, cells, replays)}
-            for board, rows in found
-            for cells in by_dataset(rows)
+            for board, cells in _widest([(board, cells) for board, rows in found for cells in by_dataset(rows)])
         ],
     }
+
+
+def _widest(rankings: list[tuple[Board, list[BoardRow]]]) -> list[tuple[Board, list[BoardRow]]]:
+    """Without rankings of a dataset all of whose runs stand in another one, in the same play, with more methods."""
+    runs = [
+        {(row.play, run["run_id"]) for row in rows for run in board.runs.get(row.key, ())} for board, rows in rankings
+    ]
+    sizes = [len(rows) for _, rows in rankings]
+    return [
+        ranking
+        for ranking, own, size in zip(rankings, runs, sizes)
+        if not any(own <= others and size < more for others, more in zip(runs, sizes))
+    ]
 
 
 def predictions(boards: Sequence[Board], shown: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
@@ -216,7 +233,8 @@ def _ranking(board: Board, rows: list[BoardRow]) -> dict[str, Any]:
         for row in ranked
         if (values := returns[row.algorithm])
     ]
-    return {"board": board, "rows": ranked, "histograms": drawn, "scale": ends}
+    played = NAMES.get(rows[0].play, "")
+    return {"board": board, "rows": ranked, "played": played, "histograms": drawn, "scale": ends}
 
 
 def duel(board: Board, rows: Sequence[BoardRow], replays: Replays) -> dict[str, Any] | None:

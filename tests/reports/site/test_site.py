@@ -54,7 +54,7 @@ def test_every_link_leads_to_a_file_and_a_place_in_it(pages, whole_site):
     assert files == seen  # nothing lies there that no page shows
 
 
-def test_pages_have_no_inline_code_and_their_tables_say_what_is_what(pages):
+def test_pages_have_no_inline_code_and_their_foundsay_what_is_what(pages):
     for path, page in pages.items():
         scripts = [attrs for tag, attrs in page.tags if tag == "script"]
         assert [set(attrs) for attrs in scripts] == [{"src", "defer"}], path
@@ -132,6 +132,24 @@ def test_missing_cells_say_why(tmp_path, fill, write_run, make, suite):
     assert "not run" in text and "2 of 3 datasets" not in text and "1 of 3 datasets" in text
     cell = (folder / "cells" / "smac.3m.good.bc.smac.quick.embedded.html").read_text()
     assert cell.count("out of memory") == 3 and "<h2>Evaluations</h2>" not in cell  # the cell's, and each seed's
+
+
+def test_the_index_counts_what_ran_and_folds_what_did_not(tmp_path, fill, make):
+    fill(tmp_path, [("smac/3m", "good", method) for method in ("bc", "flow_bc", "mac_flow")])
+    folder = make(tmp_path)
+    text, found = (folder / "index.html").read_text(), Page(folder / "index.html").tables
+    assert "18 finished runs of 3 methods on 3 datasets" in text
+    assert "Not run yet: 1 of 3 datasets, and what the papers print" in text
+    rows = [[row[0][0] for row in table[1:]] for table in found]
+    assert ["3m good"] in rows
+
+
+def test_a_datasets_page_has_the_widest_ranking_of_its_runs(store, suite, tmp_path):
+    wider = suite | {"title": "Board", "algorithms": suite["algorithms"] | {"dof": "DoF"}}
+    known = {name: Suite(facts, elsewhere={"dof": ()}) for name, facts in {"smac": suite, "board": wider}.items()}
+    site.write(Records.read(store), tmp_path / "both", known)
+    text = (tmp_path / "both" / "datasets" / "smac.3m.good.embedded.html").read_text()
+    assert text.count('<h2 id="board-') == 1 and '<h2 id="board-1">Board' in text
 
 
 def test_an_empty_store_gives_an_index(tmp_path, make):
@@ -233,7 +251,7 @@ def test_ties_notes_and_findings_about_published_columns_are_shown(tmp_path, wri
         assert "copied from MADiff&#39;s README in 11 of 18 cells" in page and "11 of 18 cells" in page
 
 
-def test_long_tables_can_be_had_as_csv(store, make, build):
+def test_long_foundcan_be_had_as_csv(store, make, build):
     table = pd.read_csv(make(store) / "tables" / "smac.quick.embedded.csv")
     assert table["mean"].tolist() == pytest.approx([row.mean for row in build(store).rows])
 
