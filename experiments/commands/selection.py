@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from offmarl.experiments.store.store import Store
 
 
+REPLAYS = 3  # that `judge` keeps of each policy
+
+
 def select_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
     parser.description = "What playing 0 to 100 episodes before choosing buys, among all policies that were trained."
@@ -84,6 +87,7 @@ def _dry_run(args: argparse.Namespace, asked: "list[Request]", results: Path) ->
 def _select_suite(args: argparse.Namespace, asked: "Request", results: Path) -> int:
     from offmarl.datasets.catalogue import EMBEDDED
     from offmarl.experiments.grid.suite import load_suite
+    from offmarl.experiments.store.store import Store
     from offmarl.experiments.studies import selection
     from offmarl.reports.selection import board
     from offmarl.reports.selection.pool import pools
@@ -100,10 +104,15 @@ def _select_suite(args: argparse.Namespace, asked: "Request", results: Path) -> 
         print(f"[{number}/{len(found)}] {pool.label}: {board.counted_once(pool)}", file=sys.stderr)
         rows += board.rows_of(pool)
     said = _offline(asked, found, records, results) if args.offline else ""
-    text = board.markdown(load_suite(asked.suite).title, found, rows, gaps, args.budget, said)
+    title, root = load_suite(asked.suite).title, results / "reference" if args.reference else results
+    text = board.markdown(title, found, rows, gaps, args.budget, said)
     share = "" if asked.data_share == 1 else f"-data={asked.data_share!r}"
     name = (asked.suite if asked.source == EMBEDDED else f"{asked.suite}-{asked.source}") + share
-    paths = board.write((results / "reference" if args.reference else results) / "reports" / name, text, rows)
+    paths = board.write(root / "reports" / name, text, rows)
+    counted = {f"{pool.task}:{pool.quality}:{pool.source}": board.counted_once(pool) for pool in found}
+    facts = {name: getattr(asked, name) for name in ("suite", "profile", "source", "data_share")}
+    facts |= {"title": title, "rows": rows, "pools": counted, "missing": gaps}
+    Store(root).write_measurement("select", _name(asked), facts)
     print(text)
     print("written: " + ", ".join(map(str, paths)))
     for failure in failures:
@@ -129,27 +138,30 @@ def _offline(asked: "Request", found: list, records: list, results: Path) -> str
             Store(results).write_measurement("selectors", name, record)
         answers.append((pool, record))
     judged = offline.judge(answers)
-    name = f"{asked.suite}-{asked.source}-{asked.profile}-{asked.data_share!r}"
-    Store(results).write_measurement(
-        "trust", name, {"profile": asked.profile, "judged": [one._asdict() for one in judged]}
-    )
+    facts = {"profile": asked.profile, "judged": [one._asdict() for one in judged]}
+    Store(results).write_measurement("trust", _name(asked), facts)
     return offline.markdown(judged, all(record["held_out"] for _, record in answers))
 
 
-def _train(args: argparse.Namespace, asked: "Request", jobs: list, store: "Store") -> list[str]:
+def _name(asked: "Request") -> str:
+    """Of the measurements of a pool."""
+    return f"{asked.suite}-{asked.source}-{asked.profile}-{asked.data_share!r}"
+
+
+def _train(args: argparse.Namespace, asked: "Request", jobs: list, store: "Store", replays: int = 0) -> list[str]:
     """Train what a store lacks; the failures, one line each."""
     from offmarl.experiments.studies import tuning
 
     device = options.find_device(args.device)
     workers = min(options.workers_of(args, device), len(jobs))
-    return tuning.train(jobs, asked.source, store, options.host_of(args, device, jobs), workers)
+    return tuning.train(jobs, asked.source, store, options.host_of(args, device, jobs, replays=replays), workers)
 
 
 def judge_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
     parser.description = "Train methods on nine tenths of one dataset, and say which policy to take without playing."
     parser.epilog = options.examples(
-        ("judge mpe/spread:expert", "the page, and the policy's file"),
+        ("judge mpe/spread:expert", "a page with replays, and the policy's file"),
         ("judge smac/3m:good --algorithms bc,mac_flow --jobs 2", "of these methods"),
         ("judge lbf/8x8:mine --task lbf.py", "on data of your own"),
     )
@@ -168,6 +180,7 @@ def _judge(args: argparse.Namespace) -> int:
     from offmarl.reports.records.files import write_text
     from offmarl.reports.selection import verdict
     from offmarl.reports.selection.pool import pools
+    from offmarl.reports.site.verdict import write as write_page
 
     check_name("profile", args.profile, profiles())
     asked = selection.on_one(args.dataset, args.profile, args.source or ("own" if args.task_file else "embedded"))
@@ -176,7 +189,7 @@ def _judge(args: argparse.Namespace) -> int:
     store, jobs = Store(results / "judge"), grid.jobs(asked)
     if not jobs:
         raise UserError(f"{args.dataset}: {'; '.join(grid.unavailable(asked).values()) or 'no method acts there'}")
-    failures = _train(args, asked, jobs, store)
+    failures = _train(args, asked, jobs, store, REPLAYS)
     records = selection.finished(store, jobs)
     if not records:
         print(f"offmarl: {args.dataset}: nothing was trained to the end: {'; '.join(failures)}", file=sys.stderr)
@@ -184,12 +197,18 @@ def _judge(args: argparse.Namespace) -> int:
     (pool,), entry = pools(records.values()), options.find_entries([args.dataset], asked.source)[0]
     folders = {run_id: store.runs / run_id for run_id in records}
     said = selectors.measure(folders, records, asked.data_share)["selectors"]
-    by = verdict.evidence(results, entry.task.family, asked.profile)
-    text = verdict.markdown(pool, said, by, measures(entry, *entry.load()), folders, asked.suite)
+    more = "".join(f" --task {file}" for file in args.task_file)
+    more += "".join(f" --method-file {file}" for file in args.method_file)
+    facts = verdict.Asked(asked.suite, asked.profile, asked.data_share, store.root, more, entry.task.played)
+    lost = [run_id for job in jobs for run_id in job.run_ids() if run_id not in records]
+    trusted = verdict.evidence(results, asked.profile)
+    shown = verdict.facts(pool, said, trusted, measures(entry, *entry.load()), facts, lost)
     page = results / "reports" / "judge" / f"{args.dataset}-{asked.source}.md".replace("/", "-").replace(":", "-")
     page.parent.mkdir(parents=True, exist_ok=True)
-    write_text(page, text)
-    print(f"{text}\nwritten: {page}")
+    write_text(page, text := verdict.markdown(shown))
+    as_html = page.with_suffix(".html")
+    write_page(as_html, shown, store.root)
+    print(f"{text}\nwritten: {page}, {as_html}")
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
     return 1 if failures else 0

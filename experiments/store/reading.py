@@ -8,6 +8,7 @@ from pathlib import Path
 from offmarl.experiments.store.store import Store
 from offmarl.reports.records import checksums
 from offmarl.reports.records.reader import stored_record
+from offmarl.reports.records.schema import FINISHED as FINISHED
 from offmarl.reports.records.schema import Record
 from offmarl.reports.records.schema import by_play as by_play
 from offmarl.reports.records.schema import has_returns as has_returns

@@ -19,11 +19,11 @@ from offmarl.experiments.grid.code import why_stale
 from offmarl.experiments.grid.jobs import Job, Request
 from offmarl.experiments.grid.suite import expand, load_suite, suite_names
 from offmarl.experiments.store.archive import shipped, unpacked
-from offmarl.experiments.store.reading import has_returns, told
+from offmarl.experiments.store.reading import FINISHED, has_returns, told
 from offmarl.experiments.store.store import Record, Store
 from offmarl.experiments.studies.tuning import on_tuning_data, trials_of
 
-TRAINED = 0.9  # of the episodes, where the others judge
+SHARE = 0.9  # of the episodes, where the others judge
 
 
 def by_suite(asked: Request) -> list[Request]:
@@ -96,8 +96,9 @@ def _gaps(jobs: Sequence[Job], trials: Mapping[str, Record]) -> list[str]:
 
 
 def finished(store: Store, jobs: Sequence[Job]) -> dict[str, Record]:
-    """The finished runs of some jobs by today's code, in their order."""
-    sound = {k: own for k, own in told(store).items() if own["status"] == "done" and has_returns(own)}
+    """The finished runs of some jobs by today's code, in their order, with episodes where these could be played."""
+    ended = ((k, own) for k, own in told(store).items() if own["status"] in FINISHED)
+    sound = {k: own for k, own in ended if own["status"] != "done" or has_returns(own)}
     runs = {run_id: sound[run_id] for job in jobs for run_id in job.run_ids() if run_id in sound}
     return {run_id: record for run_id, record in runs.items() if not why_stale(record)}
 
@@ -116,4 +117,4 @@ def on_one(dataset: str, profile: str, source: str) -> Request:
     suites = [name for name in suite_names() if (task, quality) in load_suite(name).datasets]
     if not suites:
         raise UserError(f"{dataset}: is in no suite; choose one that is: `offmarl data list`")
-    return Request(suites[0], profile, source, tasks=[dataset], data_share=TRAINED)
+    return Request(suites[0], profile, source, tasks=[dataset], data_share=SHARE)

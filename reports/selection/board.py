@@ -89,8 +89,7 @@ def markdown(
     parts = [f"# {escape(title)}: return against episodes spent", f"## Mean score, ordered by {by} episodes"]
     lines = [[escape(method), str(count), *(f"{s[n]:.3f}" for n in budgets)] for method, count, s in board(rows, by)]
     parts.append(markdown_table(["method", "policies", *(f"{n} ep." for n in budgets)], lines, numbers=True))
-    counted = [f"{a} and {b} episodes: {n} of {total}" for (a, b), (n, total) in changes(rows).items()]
-    parts.append("Pairs of methods on a dataset that change order between " + ", ".join(counted) + ".")
+    parts.append(told_changes(rows))
     parts += [f"## Without an episode\n\n{offline}"] if offline else []
     for pool in pools:
         own = [
@@ -98,7 +97,13 @@ def markdown(
             for row in rows
             if (row["task"], row["quality"], row["source"]) == (pool.task, pool.quality, pool.source)
         ]
-        parts += [f"## {escape(pool.label)} ({pool.source})", counted_once(pool), _dataset(own, by)]
+        head, cells = dataset(own, by)
+        lines = [[escape(name), *others] for name, *others in cells]
+        parts += [
+            f"## {escape(pool.label)} ({pool.source})",
+            counted_once(pool),
+            markdown_table(head, lines, numbers=True),
+        ]
     parts += [NOTE, *(["Missing from the pool: " + "; ".join(missing) + "."] if missing else [])]
     return "\n\n".join(parts) + "\n"
 
@@ -110,8 +115,14 @@ def counted_once(pool: Pool) -> str:
     )
 
 
-def _dataset(rows: list[Row], by: int) -> str:
-    """A dataset's table: what the bandit chooses at each budget, the other rules below it for all together."""
+def told_changes(rows: Iterable[Row]) -> str:
+    """How many pairs of methods change order, in a sentence."""
+    counted = [f"{a} and {b} episodes: {n} of {total}" for (a, b), (n, total) in changes(rows).items()]
+    return "Pairs of methods on a dataset that change order between " + ", ".join(counted) + "."
+
+
+def dataset(rows: Sequence[Row], by: int) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of a dataset's table: what the bandit chooses, then all together by every rule."""
     lines: dict[tuple[str, str], dict[int, Row]] = {}
     for row in rows:
         if row["rule"] == BANDIT or row["method"] == EVERYONE:
@@ -120,11 +131,11 @@ def _dataset(rows: list[Row], by: int) -> str:
     budgets = sorted(next(iter(lines.values())))
     names = {key: key[0] if key[1] == BANDIT else f"{key[0]}, {RULE_NAMES[key[1]]}" for key in order}
     cells = [
-        [escape(names[key]), *(_cell(lines[key][n]) for n in budgets), f"{lines[key][budgets[-1]]['regret']:.4g}"]
+        [names[key], *(_cell(lines[key][n]) for n in budgets), f"{lines[key][budgets[-1]]['regret']:.4g}"]
         for key in order
     ]
     head = ["method", *(f"{n} ep." for n in budgets), f"regret at {budgets[-1]}"]
-    return markdown_table(head, cells, numbers=True)
+    return head, cells
 
 
 def _cell(row: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import rankdata
 
-from offmarl.reports.selection.budgets import resampled_means
+from offmarl.reports.selection.budgets import REPLICATES, resampled_means
 from offmarl.reports.selection.pool import Pool
 from offmarl.reports.tables.markdown import table as markdown_table
 
@@ -27,8 +27,9 @@ NAMES = {
 NOTE = (
     "Spearman: the rank correlation of what a selector says with the played mean returns of a pool's policies, "
     "averaged over datasets. Regret@1: how far the policy that it likes best stays below the pool's best, in scores. "
-    "Brackets: 95 %, a bootstrap over stored episodes. One is trusted in a family if, over two datasets or more, "
-    "its rank correlation is above 0 and its regret below that of a policy at random, both with their intervals."
+    "Brackets: 95 %, a bootstrap over policies and their stored episodes, not over datasets. One is trusted in a "
+    "family if, over two datasets or more, its rank correlation is above 0 and its regret below that of a policy at "
+    "random, both with their intervals."
 )
 
 
@@ -49,6 +50,11 @@ class Judged(NamedTuple):
         return self.datasets >= DATASETS and self.rho[1] > 0 and self.regret[2] < self.random
 
 
+def judged_from(stored: Mapping[str, Any]) -> Judged:
+    """As it was stored. Raises TypeError or KeyError for another form."""
+    return Judged(**stored | {name: tuple(stored[name]) for name in ("rho", "regret")})
+
+
 def measured(results: Path) -> list[dict[str, Any]]:
     """Every stored measurement of selectors; files that cannot be read are left out."""
     found = []
@@ -61,8 +67,10 @@ def measured(results: Path) -> list[dict[str, Any]]:
 
 
 def spearman(one: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """The rank correlation of values [K] with each column of others [K, R]: [R]; 0 where one side is constant."""
-    a, b = (ranks - ranks.mean(0) for ranks in (rankdata(one)[:, None], rankdata(others, axis=0)))
+    """The rank correlation of columns of values [K, R], NaN for none, with those of others: [R]; 0 for a constant."""
+    known = np.isfinite(one)
+    ranks = (rankdata(np.where(known, values, np.nan), axis=0, nan_policy="omit") for values in (one, others))
+    a, b = (np.where(known, each - np.nansum(each, 0) / np.maximum(known.sum(0), 1), 0.0) for each in ranks)
     size = np.sqrt((a**2).sum(0) * (b**2).sum(0))
     return np.where(size > 0, (a * b).sum(0) / np.where(size > 0, size, 1), 0.0)
 
@@ -70,19 +78,24 @@ def spearman(one: np.ndarray, others: np.ndarray) -> np.ndarray:
 def one_pool(
     pool: Pool, said: Mapping[str, Mapping[str, float | None]]
 ) -> dict[str, tuple[int, np.ndarray, np.ndarray]]:
-    """Selector to its number of policies, and rank correlation and regret@1 [1 + REPLICATES], the first as played."""
-    everyone = [policy.episodes for policy in pool.policies]
-    played = np.array([own.mean() for own in everyone])
-    means = np.column_stack([played, resampled_means(everyone, np.random.default_rng(0))])
-    best, unit = means[played.argmax()], pool.high - pool.low
-    found = {RANDOM: (len(everyone), np.zeros(means.shape[1]), (best - means.mean(0)) / unit)}
+    """Selector to its number of policies, and rank correlation and regret@1 [1 + REPLICATES].
+
+    The first column is as played, each other one has as many policies, drawn with replacement, and so their episodes.
+    """
+    rng, everyone = np.random.default_rng(0), [policy.episodes for policy in pool.policies]
+    means, count = np.array([own.mean() for own in everyone]), len(everyone)
+    drawn = np.column_stack([np.arange(count), rng.integers(count, size=(count, REPLICATES))])
+    played = np.take_along_axis(np.column_stack([means, resampled_means(everyone, rng)]), drawn, 0)
+    best, unit = np.take_along_axis(played, means[drawn].argmax(0)[None], 0)[0], pool.high - pool.low
+    found = {RANDOM: (count, np.zeros(1 + REPLICATES), (best - played.mean(0)) / unit)}
     for name, values in said.items():
         numbers = np.array([np.nan if (v := values.get(p.run_id)) is None else v for p in pool.policies], dtype=float)
-        known = np.isfinite(numbers)
-        if known.sum() >= FEWEST:
-            liked = known & (numbers == numbers[known].max())  # any of them, where several are liked alike
-            regret = (best - means[liked].mean(0)) / unit
-            found[name] = int(known.sum()), spearman(numbers[known], means[known]), regret
+        if np.isfinite(numbers).sum() >= FEWEST:
+            said_of = numbers[drawn]
+            liked = said_of == np.fmax.reduce(said_of)  # any of them, where several are liked alike
+            chosen = np.where(liked, played, 0.0).sum(0) / np.maximum(liked.sum(0), 1)
+            chosen = np.where(liked.any(0), chosen, played.mean(0))  # it knows none of those drawn
+            found[name] = int(np.isfinite(numbers).sum()), spearman(said_of, played), (best - chosen) / unit
     return found
 
 
@@ -120,19 +133,28 @@ def trusted(judged: Iterable[Judged], family: str) -> Judged | None:
 
 def markdown(judged: Sequence[Judged], held_out: bool) -> str:
     """A row for each family and selector, and which can be trusted."""
+    split = "on episodes that were not trained on" if held_out else "on the data that were trained on"
+    about = f"Agreement is measured {split}."
+    return "\n\n".join([markdown_table(*rows(judged)), f"**Without an episode:** {verdicts(judged)}", about, NOTE])
+
+
+def rows(judged: Sequence[Judged]) -> tuple[list[str], list[list[str]]]:
+    """Head, and a row for each family and selector; none where nothing was asked."""
     head = ["family", "selector", "datasets", "policies", "Spearman", "regret@1", "trusted"]
-    rows = [
+    return head, [
         [one.family, NAMES.get(one.selector, one.selector), str(one.datasets), str(one.policies),
          "–" if one.selector == RANDOM else _text(one.rho), _text(one.regret), "yes" if one.trusted else "no"]
         for one in judged
     ]  # fmt: skip
+
+
+def verdicts(judged: Sequence[Judged]) -> str:
+    """Whom to trust in each family, in a sentence."""
     words = []
     for family in dict.fromkeys(one.family for one in judged):
         best = trusted(judged, family)
         words.append(f"{family}: " + (NAMES[best.selector] if best else "none can be trusted"))
-    split = "on episodes that were not trained on" if held_out else "on the data that were trained on"
-    about = f"Agreement is measured {split}."
-    return "\n\n".join([markdown_table(head, rows), f"**Without an episode:** {'; '.join(words)}.", about, NOTE])
+    return "; ".join(words) + "."
 
 
 def _text(numbers: tuple[float, float, float]) -> str:

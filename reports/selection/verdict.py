@@ -1,39 +1,44 @@
-"""The page of `offmarl judge`: which trained policy to take, and how sure that is."""
+"""What `offmarl judge` says: which trained policy to take, how sure that is, or what would help to tell."""
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from offmarl.reports.measures import described
-from offmarl.reports.selection.offline import NAMES, RANDOM, Judged
+from offmarl.reports.selection.offline import NAMES, RANDOM, Judged, judged_from
 from offmarl.reports.selection.pool import Policy, Pool
 from offmarl.reports.tables.markdown import escape
 from offmarl.reports.tables.markdown import table as markdown_table
 
-HELP = (
-    "What would help: `offmarl select --suite {suite} --source tuning --offline` on a pool of this family tells which "
-    "selectors can be trusted; ten episodes of the task tell more than any of them (`offmarl select`)."
-)
+Said = Mapping[str, Mapping[str, float | None]]  # by selector, then by run
 
 
-def evidence(results: Path, family: str, profile: str) -> Judged | None:
-    """The trusted selector with the least regret in a family that `select --offline` found at a profile, if any."""
-    found = []
+class Asked(NamedTuple):
+    """What was judged, for the commands on the page."""
+
+    suite: str
+    profile: str
+    share: float  # of the episodes that were trained on
+    results: Path  # with the runs
+    more: str  # options that every command needs
+    played: bool  # whether the task has an environment
+
+
+def evidence(results: Path, profile: str) -> dict[str, Judged]:
+    """Family to the trusted selector with the least regret that `select --offline` found at a profile."""
+    found: list[Judged] = []
     for path in sorted((results / "measurements" / "trust").glob("[!.]*.json")):
         try:
             record = json.loads(path.read_bytes())
-            rows = record["judged"] if record["profile"] == profile else []
-            found += [Judged(**row | {name: tuple(row[name]) for name in ("rho", "regret")}) for row in rows]
+            found += [judged_from(row) for row in record["judged"] if record["profile"] == profile]
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    own = [one for one in found if one.family == family and one.selector != RANDOM and one.trusted]
-    return min(own, key=lambda one: one.regret[0], default=None)
+    sound = [one for one in found if one.selector != RANDOM and one.trusted]
+    return {one.family: one for one in sorted(sound, key=lambda one: -one.regret[0])}
 
 
-def choose(pool: Pool, said: Mapping[str, Mapping[str, float | None]], by: Judged | None) -> Policy | None:
+def choose(pool: Pool, said: Said, by: Judged | None) -> Policy | None:
     """The policy that the trusted selector likes best; None without one, or where it says nothing of any."""
     if by is None:
         return None
@@ -42,47 +47,94 @@ def choose(pool: Pool, said: Mapping[str, Mapping[str, float | None]], by: Judge
     return max(known, key=lambda policy: numbers[policy.run_id], default=None)
 
 
-def markdown(
+def facts(
     pool: Pool,
-    said: Mapping[str, Mapping[str, float | None]],
-    by: Judged | None,
+    said: Said,
+    trusted: Mapping[str, Judged],
     measures: Mapping[str, Any],
-    folders: Mapping[str, Path],
-    suite: str,
-) -> str:
-    """Verdict, what was trained with what every selector says of it, and the data's measures."""
+    asked: Asked,
+    lost: Sequence[str],
+) -> dict[str, Any]:
+    """What the page shows, as plain values; `lost` names what was not trained to the end."""
+    by = trusted.get(pool.task.split("/")[0])
     chosen = choose(pool, said, by)
-    parts = [f"# {escape(pool.task)}:{escape(pool.quality)} ({pool.source}): which policy to take"]
-    parts += [_verdict(pool, chosen, by, folders, suite)]
-    parts += ["## What was trained", _trained(pool, said, chosen), "## The data"]
-    parts += [markdown_table(["", ""], [[name, escape(text)] for name, text in described(measures).items()])]
+    return {
+        "title": f"{pool.task}:{pool.quality} ({pool.source})",
+        "chosen": chosen,
+        "sure": _sure(chosen, by) if chosen and by else _unsure(pool, trusted, asked.profile),
+        "lines": _uses(chosen, pool, asked) if chosen else _help(pool, asked),
+        "file": str(asked.results / "runs" / chosen.run_id / "checkpoint.pt") if chosen else "",
+        "how": f"{len(pool.policies)} policies at the profile {asked.profile}, trained on {asked.share:.0%} of the "
+        "episodes; the others, whole episodes drawn once for all, are what agreement is measured on.",
+        "lost": list(lost),
+        "trained": _trained(pool, said, chosen),
+        "told": described(measures),
+    }
+
+
+def markdown(shown: Mapping[str, Any]) -> str:
+    """The page in Markdown."""
+    chosen, (head, rows) = shown["chosen"], shown["trained"]
+    parts = [f"# {escape(shown['title'])}: which policy to take"]
+    parts += [f"**{escape(chosen.title)}**, seed {chosen.seed}." if chosen else "**Cannot tell.**"]
+    parts += [" ".join(shown["sure"]), *([f"The policy: `{shown['file']}`"] if chosen else ["What would help:"])]
+    parts += ["\n".join(f"* {text}" + f": `{command}`" * bool(command) for text, command in shown["lines"])]
+    cells = [[escape(row[0]), *row[1:]] for row in rows]
+    parts += ["## What was trained", shown["how"], markdown_table(head, cells, numbers=True)]
+    parts += [f"Not trained to the end: {escape('; '.join(shown['lost']))}."] if shown["lost"] else []
+    parts += ["## The data", markdown_table(["", ""], [[name, escape(text)] for name, text in shown["told"].items()])]
     return "\n\n".join(parts) + "\n"
 
 
-def _verdict(pool: Pool, chosen: Policy | None, by: Judged | None, folders: Mapping[str, Path], suite: str) -> str:
-    if chosen is None or by is None:
-        return f"**Cannot tell.** No selector can be trusted on {pool.task.split('/')[0]}. {HELP.format(suite=suite)}"
-    folder, (low, high) = folders[chosen.run_id], by.regret[1:]
-    lines = [
-        f"**{escape(chosen.title)}**, seed {chosen.seed}, by {NAMES[by.selector]}.",
+def _sure(chosen: Policy, by: Judged) -> list[str]:
+    low, high = by.regret[1:]
+    return [
+        f"Chosen by {NAMES[by.selector]}, without playing.",
         f"How sure: on {by.datasets} datasets of the family its rank correlation with played returns was "
         f"{by.rho[0]:.2f}, and what it chose stayed {by.regret[0]:.2f} [{low:.2f}, {high:.2f}] below the best, in "
         f"scores; a policy at random {by.random:.2f}.",
-        f"The policy: `{folder / 'checkpoint.pt'}`; `offmarl watch {folder.name} --results {folder.parents[1]}` shows "
-        "it.",
     ]
-    return "\n\n".join(lines)
 
 
-def _trained(pool: Pool, said: Mapping[str, Mapping[str, float | None]], chosen: Policy | None) -> str:
-    """A row for each policy: selectors, then what it returned when it was played, which chose nothing."""
-    names: Sequence[str] = list(said)
+def _unsure(pool: Pool, trusted: Mapping[str, Judged], profile: str) -> list[str]:
+    others = "; ".join(f"{family}: {NAMES[one.selector]}" for family, one in sorted(trusted.items()))
+    family = pool.task.split("/")[0]
+    found = [f"No selector can be trusted on {family} at the profile {profile}."]
+    return found + ([f"Trusted elsewhere, which says little here: {others}."] if others else [])
+
+
+def _uses(chosen: Policy, pool: Pool, asked: Asked) -> list[tuple[str, str]]:
+    """What can be done with the chosen policy: a few words, and a command."""
+    place = f"{chosen.run_id} --results {asked.results}"
+    load = f'offmarl.experiments.api.load_policy("{chosen.run_id}", "{asked.results}")'
+    plays = [("It plays", f"offmarl play {place}{asked.more}"), ("To be watched", f"offmarl watch {place}")]
+    sizes = f"--suite {asked.suite} --tasks {pool.task} --algorithms {chosen.algorithm} --profile {asked.profile}"
+    timed = ("The time of its decisions", f"offmarl latency {sizes}{asked.more}")
+    return [*(plays if asked.played else []), timed, ("From Python", load)]
+
+
+def _help(pool: Pool, asked: Asked) -> list[tuple[str, str]]:
+    """What would tell more: a few words, and a command where there is one."""
+    select = f"offmarl select --suite {asked.suite} --profile {asked.profile} --data-fraction {asked.share} --train"
+    trust = "Two datasets of the family or more, on which it is found which selectors can be trusted"
+    if not asked.played:
+        load = f'offmarl.experiments.api.load_policy(RUN_ID, "{asked.results}")'
+        simulator = "A simulator of the task, even a rough one (`make` in its file), in which selectors are tried"
+        return [(simulator, ""), ("A few episodes of each policy in the real system; from Python", load)]
+    play = f"offmarl play RUN_ID --episodes 10 --results {asked.results}{asked.more}"
+    return [(trust, f"{select} --offline{asked.more}"), ("Ten episodes of each policy, more than any selector", play)]
+
+
+def _trained(pool: Pool, said: Said, chosen: Policy | None) -> tuple[list[str], list[list[str]]]:
+    """Head, and a row for each policy: selectors, then what it returned when it was played, which chose nothing."""
     rows = []
-    for policy in sorted(pool.policies, key=lambda policy: -float(np.mean(policy.episodes))):
-        values = [said[name].get(policy.run_id) for name in names]
+    for policy in sorted(
+        pool.policies, key=lambda policy: -float(policy.episodes.sum() / max(1, len(policy.episodes)))
+    ):
+        values = [said[name].get(policy.run_id) for name in said]
         mark = " (chosen)" if chosen and policy.run_id == chosen.run_id else ""
-        played = f"{np.mean(policy.episodes):.4g} ({len(policy.episodes)} episodes)"
-        rows.append(
-            [escape(policy.title) + mark, str(policy.seed), *("–" if v is None else f"{v:.4g}" for v in values), played]
-        )
-    return markdown_table(["method", "seed", *(NAMES[name] for name in names), "played return"], rows, numbers=True)
+        count = len(policy.episodes)
+        played = f"{policy.episodes.mean():.4g} ({count} episodes)" if count else "never played"
+        numbers = ["–" if v is None else f"{v:.4g}" for v in values]
+        rows.append([policy.title + mark, str(policy.seed), *numbers, played, policy.run_id])
+    return ["method", "seed", *(NAMES[name] for name in said), "played return", "run"], rows

@@ -23,19 +23,22 @@ from offmarl.reports.figures.style import paint
 from offmarl.reports.records.files import replacing
 from offmarl.reports.records.reader import Records
 from offmarl.reports.replays import page as player
+from offmarl.reports.selection.board import EVERYONE
 from offmarl.reports.site import boards as site_boards
 from offmarl.reports.site import cards as site_cards
 from offmarl.reports.site import charts as site_charts
 from offmarl.reports.site import pages as site_pages
 from offmarl.reports.site import replays as site_replays
+from offmarl.reports.site import selection as site_selection
 from offmarl.reports.site.boards import Board, Suite
 
 MARKER = "offmarl-site.json"
 MADE = {"made by": "offmarl report --site", "layout": 1}
 FOLDERS = ("methods", "datasets", "cells", "watch", "tables", "experiments")
-TUNING, PREDICTIONS = "tuning.html", "predictions.html"
+TUNING, PREDICTIONS, SELECTION = "tuning.html", "predictions.html", "selection.html"
 PLAYER = ("player.css", "player.js")
-OURS = {MARKER, "index.html", TUNING, PREDICTIONS, "site.css", "site.js", *PLAYER, *FOLDERS}  # what a new site replaces
+PAGES = ("index.html", TUNING, PREDICTIONS, SELECTION)
+OURS = {MARKER, *PAGES, "site.css", "site.js", *PLAYER, *FOLDERS}  # what a new site replaces
 
 
 def write(
@@ -68,7 +71,8 @@ def write(
             missing = sorted(suites.keys() - {board.name for board in boards})
             replays, unread = site_replays.kept(records.root)
             shown, left_out = site_cards.kept(cards or records.root / "cards")
-            pages = _fill(draft, boards, experiments, missing, tuned, replays, shown)
+            selected, undrawn = site_selection.kept(records.root)
+            pages = _fill(draft, boards, experiments, missing, tuned, replays, shown, selected)
             (draft / MARKER).write_text(json.dumps(MADE) + "\n", encoding="utf-8")
             if folder.exists():
                 os.replace(folder, old)
@@ -78,7 +82,7 @@ def write(
         raise
     if old.exists():
         _put_back(old, folder)
-    return {"index": folder / "index.html", "pages": pages, "notes": notes + unread + left_out}
+    return {"index": folder / "index.html", "pages": pages, "notes": notes + unread + left_out + undrawn}
 
 
 def check(folder: Path) -> None:
@@ -107,20 +111,26 @@ def _fill(
     tuned: Sequence[Mapping],
     replays: site_replays.Replays,
     shown: Mapping[str, dict[str, Any]],
+    selected: Sequence[dict[str, Any]],
 ) -> int:
     """Writes every page, styles and scripts; the number of pages. `missing` are the suites without runs.
 
-    `shown` has the cards of data by SHA-256.
+    `shown` has the cards of data by SHA-256, `selected` what choosing policies brought.
     """
-    colours = paint(row.title for board in boards for row in board.rows)
+    chosen = [method for one in selected for group in one["groups"] for method, *_ in group["ranked"]]
+    titles = [*(row.title for board in boards for row in board.rows), *chosen]
+    colours = paint(title for title in titles if title != EVERYONE)
     classes = {title: f"c{number}" for number, title in enumerate(colours)}
-    environment = _environment(classes)
+    jinja = environment(classes)
     index = site_pages.index(boards)
     predicted = site_pages.predictions(boards, shown)
-    links = {"experiments": experiments, "missing": missing, "tuned": bool(tuned), "predicted": bool(predicted)}
+    links: dict[str, Any] = {"experiments": experiments, "missing": missing, "tuned": bool(tuned)}
+    links |= {"predicted": bool(predicted), "selected": bool(selected)}
     pages: dict[str, tuple[str, dict[str, Any]]] = {"index.html": ("index.html", index | links)}
     if predicted:
         pages[PREDICTIONS] = PREDICTIONS, predicted
+    if selected:
+        pages[SELECTION] = SELECTION, site_selection.page(selected)
     if tuned:
         pages[TUNING] = TUNING, site_pages.tuning(tuned)
     for address in index["datasets"]:
@@ -139,7 +149,7 @@ def _fill(
             (draft / row.page).with_suffix(".csv").write_text(text.getvalue(), encoding="utf-8")
     for address, (template, facts) in pages.items():
         root = "../" * address.count("/")
-        text = environment.get_template(template).render(root=root, **facts)
+        text = jinja.get_template(template).render(root=root, **facts)
         (draft / address).write_text(text, encoding="utf-8")
     templates = resources.files("offmarl.reports.site") / "templates"
     style = "".join(f".{name} {{ --c: {colours[title]} }}\n" for title, name in classes.items())
@@ -150,20 +160,20 @@ def _fill(
     return len(pages)
 
 
-def _environment(classes: Mapping[str, str]) -> Environment:
-    """Jinja with everything escaped and what the templates use."""
-    environment = Environment(
+def environment(classes: Mapping[str, str]) -> Environment:
+    """Jinja with everything escaped and what the templates use; `classes` name the colours of methods by title."""
+    made = Environment(
         loader=PackageLoader("offmarl.reports.site", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "signed": signed, "figures": figures}
-    environment.tests["number_there"] = lambda value: bool(site_charts.finite([value]))
-    environment.tests["web"] = lambda text: bool(re.fullmatch(r"https?://[^\s\"'<>]+", text))
-    environment.globals |= {"bar": site_charts.bar, "bar_width": site_charts.BAR, "classes": classes}
-    return environment
+    made.filters |= {"number": number, "signed": signed, "figures": figures}
+    made.tests["number_there"] = lambda value: bool(site_charts.finite([value]))
+    made.tests["web"] = lambda text: bool(re.fullmatch(r"https?://[^\s\"'<>]+", text))
+    made.globals |= {"bar": site_charts.bar, "bar_width": site_charts.BAR, "classes": classes}
+    return made
 
 
 def number(value: Any, places: int = 1) -> str:

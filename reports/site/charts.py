@@ -50,6 +50,22 @@ class Axis(NamedTuple):
         return [{"at": self.at(value), "text": text} for value, text in zip(inside, texts)]
 
 
+class Places(NamedTuple):
+    """Names at even distances, from end to end."""
+
+    names: Sequence[str]
+    start: float
+    end: float
+
+    def at(self, k: int) -> float:
+        """Where the k-th one lies."""
+        return round(self.start + k * (self.end - self.start) / max(1, len(self.names) - 1), 1)
+
+    def ticks(self) -> list[Mark]:
+        """Each name and where it lies."""
+        return [{"at": self.at(k), "text": name} for k, name in enumerate(self.names)]
+
+
 def finite(values: Iterable[Any]) -> list[float]:
     """Those that are numbers."""
     return [float(value) for value in values if isinstance(value, (int, float)) and math.isfinite(value)]
@@ -155,3 +171,12 @@ def cloud(points: Sequence[tuple[str, float, float]]) -> Mark:
     y = Axis(*spread([0.0, *(up for *_, up in points)], 0.1), height - 40, 10)
     marks = [{"title": title, "x": x.at(across), "y": y.at(up)} for title, across, up in points]
     return {"width": width, "height": height, "x": x, "y": y, "marks": marks, "zero": y.at(0.0)}
+
+
+def by_budget(budgets: Sequence[str], lines: Sequence[tuple[str, Sequence[float]]]) -> Mark:
+    """A line for each title, of a number at every budget; budgets lie at even distances."""
+    width, height = 470, 300
+    x = Places(budgets, 64, width - 14)
+    y = Axis(*spread(value for _, values in lines for value in values), height - 40, 10)
+    drawn = [{"title": title, "points": [(x.at(k), y.at(v)) for k, v in enumerate(values)]} for title, values in lines]
+    return {"width": width, "height": height, "x": x, "y": y, "lines": drawn}

@@ -6,10 +6,19 @@ from importlib import resources
 import pytest
 
 from offmarl.experiments.cli import main
+from offmarl.reports.selection.verdict import evidence
 
 pytestmark = pytest.mark.usefixtures("no_leftovers")
 EXAMPLE = resources.files("offmarl.benchmarks.own").joinpath("example.py").read_text()
 TASK = EXAMPLE.replace("FAMILY/template", "lights/two").replace("TITLE", "Two lights").replace("template-", "")
+TOLD = """from offmarl.benchmarks.own import OwnTask
+
+
+class Told(OwnTask):
+    name, title, limit = "lights/told", "Lights", 30
+    sizes = dict(agents=2, obs=2, state=4, actions=2)
+    datasets = {"random": "random.npz"}
+"""
 LINE = "judge lights/two:random --task two.py --profile smoke --algorithms bc,macql --jobs 1 --matmul mkl"
 
 
@@ -35,19 +44,19 @@ def trust(folder, family, regret, profile="smoke"):
 def test_a_policy_is_chosen_by_what_is_trusted_in_its_family_and_by_nothing_else(folder, capsys):
     assert main(LINE.split()) == 0
     text = capsys.readouterr().out
-    assert "**Cannot tell.** No selector can be trusted on lights." in text and "(chosen)" not in text
-    assert (folder / "results/reports/judge/lights-two-random-own.md").read_text() in text
+    assert "No selector can be trusted on lights at the profile smoke." in text and "(chosen)" not in text
+    page = folder / "results/reports/judge/lights-two-random-own.md"
+    assert page.read_text() in text and "What would help" in page.with_suffix(".html").read_text()
     runs = [json.loads(path.read_text()) for path in folder.glob("results/judge/runs/*/run.json")]
     assert len(runs) == 4 and {run["protocol"]["data_share"] for run in runs} == {0.9}
     for family, regret, profile in (("mpe", 0.2, "smoke"), ("lights", 0.5, "smoke"), ("lights", 0.2, "quick")):
         trust(folder, family, regret, profile)
-        assert main(LINE.split()) == 0
-        assert "Cannot tell" in capsys.readouterr().out
+        assert "lights" not in evidence(folder / "results", "smoke")
     trust(folder, "lights", 0.2)
     assert main(LINE.split()) == 0
     text = capsys.readouterr().out
-    assert "by fitted Q evaluation" in text and "rank correlation with played returns was 0.80" in text
-    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ") and line.count("|") == 8]
+    assert "Chosen by fitted Q evaluation" in text and "rank correlation with played returns was 0.80" in text
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ") and line.count("|") == 9]
     said = {tuple(cells[:2]): float(cells[5]) for cells in rows if cells[5].lstrip("-")[:1].isdigit()}
     assert max(said.values()) == next(value for name, value in said.items() if "(chosen)" in name[0])
     chosen = next(line for line in text.splitlines() if line.startswith("The policy: "))
@@ -64,3 +73,12 @@ def test_what_cannot_be_judged_is_said_in_a_line(tmp_path, capsys):
         assert answer in capsys.readouterr().err
     assert main(["judge", "smac/3m:good", "--algorithms", "matd3bc", "--results", str(tmp_path)]) == 2
     assert "matd3bc: acts in continuous spaces" in capsys.readouterr().err
+
+
+def test_data_without_an_environment_are_judged_but_for_play(tmp_path, folder, capsys):
+    (tmp_path / "told.py").write_text(TOLD)
+    line = "judge lights/told:random --task told.py --profile smoke --algorithms bc,bc_rnn --jobs 1 --matmul mkl"
+    assert main(line.split()) == 0
+    text = capsys.readouterr().out
+    assert "A simulator of the task" in text and text.count("never played") == 4
+    assert "never played" in (folder / "results/reports/judge/lights-told-random-own.html").read_text()

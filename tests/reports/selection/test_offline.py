@@ -28,8 +28,13 @@ def test_rank_correlation_is_scipys_for_every_column_with_ties_and_none_for_a_co
     rng = np.random.default_rng(0)
     one, others = rng.integers(0, 4, 9).astype(float), rng.integers(0, 4, (9, 5)).astype(float)
     wanted = [spearmanr(one, column).statistic for column in others.T]
-    assert offline.spearman(one, others) == pytest.approx(wanted, abs=1e-9)
-    assert offline.spearman(np.ones(9), others).tolist() == [0.0] * 5
+    columns = np.repeat(one[:, None], 5, 1)
+    assert offline.spearman(columns, others) == pytest.approx(wanted, abs=1e-9)
+    assert offline.spearman(np.ones((9, 5)), others).tolist() == [0.0] * 5
+    columns[[2, 5]] = np.nan
+    known = np.isfinite(columns[:, 0])
+    wanted = [spearmanr(one[known], column[known]).statistic for column in others.T]
+    assert offline.spearman(columns, others) == pytest.approx(wanted, abs=1e-9)
 
 
 def test_a_selector_is_trusted_where_it_is_right_on_two_datasets():
@@ -67,3 +72,13 @@ def test_a_selector_that_likes_several_alike_chooses_any_of_them():
     own = pool("mpe/spread", [1, 2, 3, 9])
     found = offline.one_pool(own, said(own, critic=[0.0, 5.0, 5.0, 5.0])["selectors"])
     assert found["critic"][2][0] == pytest.approx((0.7 + 0.6 + 0.0) / 3, abs=0.02)
+
+
+def test_an_interval_is_over_policies_too_so_that_chance_earns_no_trust():
+    """Episodes without noise: all that is uncertain is which policies were trained."""
+    rng, trusted = np.random.default_rng(3), 0
+    for _ in range(40):
+        own = [pool(name, rng.permutation(12).astype(float), spread=0.0) for name in ("mpe/spread", "mpe/tag")]
+        judged = offline.judge([(one, said(one, critic=rng.permutation(12).astype(float))) for one in own])
+        trusted += offline.trusted(judged, "mpe") is not None
+    assert trusted <= 4  # one in forty is expected by the correlation alone; by episodes alone it was one in three

@@ -31,8 +31,8 @@ PALE = """() => {
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, fill, write_run, suite, duel):
-    """The site of known numbers: two profiles, two sources, a failure, a note, an interval.
+def folder(tmp_path_factory, fill, write_run, write_selection, suite, duel):
+    """The site of known numbers: two profiles, two sources, a failure, a note, an interval, a selection.
 
     The failure takes a seed of MAC-Flow's and with it MAC-Flow's average, which would be the best.
     """
@@ -52,6 +52,7 @@ def folder(tmp_path_factory, fill, write_run, suite, duel):
     keep(f"runs/{other}", "own-7.replay", "MAC-Flow", steps=5, run=other, episode=7)
     keep("replays/smac-3m.good.embedded", "data-3.replay", "data, behaviour 1", None, steps=6, episode=3)
     (results / "replays" / run / "damaged.replay").write_bytes(b"GIF89a")
+    write_selection(results)
     place = tmp_path_factory.mktemp("site") / "a folder"
     site.write(Records.read(results), place, {"smac": Suite(suite, paper={("smac/3m", "bc"): {"hidden": [512]}})})
     return place

@@ -1,0 +1,63 @@
+"""What `offmarl select` stored, as the site's page shows it: return against episodes spent, and whom to trust."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from offmarl.reports.selection import board, offline
+from offmarl.reports.site import charts
+
+
+def kept(results: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """Every stored selection of a store, and a line for each that cannot be read."""
+    found, notes = [], []
+    for path in sorted((results / "measurements" / "select").glob("[!.]*.json")):
+        try:
+            trust = path.parent.with_name("trust") / path.name  # of the same pool, where it was asked
+            judged = json.loads(trust.read_bytes())["judged"] if trust.is_file() else []
+            found.append(_shown(json.loads(path.read_bytes()), judged))
+        except Exception as error:  # a damaged record raises whatever its missing part does
+            reason = f"cannot be read ({type(error).__name__}: {error})"
+            notes.append(f"left out: {path} {reason}; `offmarl select` writes it anew")
+    return found, notes
+
+
+def page(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the template takes."""
+    return {"found": found, "note": board.NOTE, "trust": offline.NOTE, "everyone": board.EVERYONE}
+
+
+def _shown(record: Mapping[str, Any], trust: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    rows, places = record["rows"], {}
+    for row in rows:
+        places.setdefault((row["task"], row["quality"], row["source"]), []).append(row)
+    families = dict.fromkeys(task.split("/")[0] for task, *_ in places)
+    groups = [_group(name, [row for row in rows if row["task"].split("/")[0] == name]) for name in families]
+    judged = [offline.judged_from(one) for one in trust]
+    return {
+        **{key: record[key] for key in ("title", "suite", "profile", "source", "missing")},
+        "share": record["data_share"],
+        "groups": groups if len(groups) == 1 else [_group("all together", rows), *groups],
+        "datasets": [
+            {"name": f"{task.split('/')[-1]} {quality}", "pool": record["pools"][f"{task}:{quality}:{source}"]}
+            | dict(zip(("head", "rows"), board.dataset(own, 0)))
+            for (task, quality, source), own in places.items()
+        ],
+        "selectors": offline.rows(judged) if judged else None,
+        "verdicts": offline.verdicts(judged),
+    }
+
+
+def _group(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Methods in the order of 0 episodes, their curves, and how many pairs change order."""
+    ranked, budgets = board.board(rows), sorted({row["budget"] for row in rows})
+    lines = [(method, [scores[budget] for budget in budgets]) for method, _, scores in ranked]
+    return {
+        "name": name,
+        "datasets": len({(row["task"], row["quality"], row["source"]) for row in rows}),
+        "budgets": budgets,
+        "ranked": ranked,
+        "chart": charts.by_budget([str(budget) for budget in budgets], lines),
+        "changes": board.told_changes(rows),
+    }
