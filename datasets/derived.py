@@ -76,11 +76,6 @@ class Derived(Entry):
         """The .npz file in the data folder."""
         return _folder(self.source) / f"{self.task.name.replace('/', '-')}-{self.quality}.npz"
 
-    @property
-    def work(self) -> int:
-        """One step."""
-        return 1
-
     def disk(self) -> int:
         """That of its parents."""
         return sum(parent.disk() for parent in self.parents.values() if parent)

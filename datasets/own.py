@@ -39,11 +39,6 @@ class OwnData(Entry):
         """The .npz file in the cache."""
         return cache_dir() / "data" / f"{self.task.name.replace('/', '-')}-{self.quality}-{SOURCE}-{self.key()}.npz"
 
-    @property
-    def work(self) -> int:
-        """One file."""
-        return 1
-
     def disk(self) -> int:
         """As the file itself, unless that is compressed."""
         return self.file.stat().st_size

@@ -40,11 +40,6 @@ class Part(Entry):
         """As the whole."""
         return self.whole.trained_as
 
-    @property
-    def work(self) -> int:
-        """One step, once the whole is there."""
-        return 1
-
     def disk(self) -> int:
         """Its share."""
         return round(self.whole.disk() * self.share)

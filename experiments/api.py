@@ -18,7 +18,7 @@ from offmarl.experiments.commands.options import find_entries, register_files, s
 from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.grid import jobs as grid
 from offmarl.experiments.grid.code import why_stale
-from offmarl.experiments.grid.suite import load_suite, suite_names
+from offmarl.experiments.grid.suite import suite_of
 from offmarl.experiments.launch.prepare_data import prepare
 from offmarl.experiments.launch.serial import launch
 from offmarl.experiments.store.store import Store
@@ -65,7 +65,7 @@ def train(
     "argmax"}}. More than one worker needs Ray. Raises RuntimeError with a line for each cell that failed.
     """
     request = grid.Request(
-        suite=_suite(name),
+        suite=suite_of(name),
         profile=profile,
         source=source or _source(name),
         algorithms=[algorithms] if isinstance(algorithms, str) else list(algorithms),
@@ -102,14 +102,6 @@ def evaluate(method: Algorithm, task: Task, episodes: int = 32, seed: int = 0, p
     return policy.evaluate_stored(method, task, episodes, seed, play)
 
 
-def _suite(name: str) -> str:
-    """The first suite that has a dataset."""
-    for suite in suite_names():
-        if any(":".join(pair) == name for pair in load_suite(suite).datasets):
-            return suite
-    raise UserError(f"{name}: is in no suite; write task:quality, as mpe/spread:medium")
-
-
 def _source(name: str) -> str:
     """Where a dataset comes from, where nobody says: the user's own, or recorded here."""
-    return source_of(_suite(name))
+    return source_of(suite_of(name))

@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -185,6 +186,13 @@ def host_of(args: argparse.Namespace, device: str, jobs: "Iterable[Job]", **fact
 
     library = matmul_of(args, device, args.threads, jobs)
     return machine.Host(device, args.threads, args.tf32, args.eager, matmul=library, **facts)
+
+
+def exit_code(failures: list[str]) -> int:
+    """Say what failed, a line each; 1 where anything did, else 0."""
+    for failure in failures:
+        print(f"failed: {failure}", file=sys.stderr)
+    return 1 if failures else 0
 
 
 def data_share(args: argparse.Namespace) -> float:

@@ -91,10 +91,9 @@ def _run(args: argparse.Namespace) -> int:
     records = Records.read(results, why_stale)
     for suite in expand(args.suite):
         print_report(records, suite, args.profile, request.source)
-    for failure in failures:
-        print(f"failed: {failure}", file=sys.stderr)
+    code = options.exit_code(failures)
     _print_unavailable(request)
-    return 1 if failures else 0
+    return code
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -115,9 +115,7 @@ def _select_suite(args: argparse.Namespace, asked: "Request", results: Path) -> 
     Store(root).write_measurement("select", _name(asked), facts)
     print(text)
     print("written: " + ", ".join(map(str, paths)))
-    for failure in failures:
-        print(f"failed: {failure}", file=sys.stderr)
-    return 1 if failures else 0
+    return options.exit_code(failures)
 
 
 def _offline(asked: "Request", found: list, records: list, results: Path) -> str:
@@ -150,11 +148,11 @@ def _name(asked: "Request") -> str:
 
 def _train(args: argparse.Namespace, asked: "Request", jobs: list, store: "Store", replays: int = 0) -> list[str]:
     """Train what a store lacks; the failures, one line each."""
-    from offmarl.experiments.studies import tuning
+    from offmarl.experiments.launch.serial import train_pending
 
     device = options.find_device(args.device)
-    workers = min(options.workers_of(args, device), len(jobs))
-    return tuning.train(jobs, asked.source, store, options.host_of(args, device, jobs, replays=replays), workers)
+    host, workers = options.host_of(args, device, jobs, replays=replays), options.workers_of(args, device)
+    return train_pending(jobs, asked.source, store, host, workers, again=True)[0]
 
 
 def judge_options(parser: argparse.ArgumentParser) -> None:
@@ -209,6 +207,4 @@ def _judge(args: argparse.Namespace) -> int:
     as_html = page.with_suffix(".html")
     write_page(as_html, shown, store.root)
     print(f"{text}\nwritten: {page}, {as_html}")
-    for failure in failures:
-        print(f"failed: {failure}", file=sys.stderr)
-    return 1 if failures else 0
+    return options.exit_code(failures)

@@ -1,7 +1,6 @@
 """The commands `offmarl experiment`, the papers' other experiments, and `offmarl tune`, settings with equal budgets."""
 
 import argparse
-import sys
 from itertools import chain
 from pathlib import Path
 
@@ -50,6 +49,7 @@ def tune_options(parser: argparse.ArgumentParser) -> None:
 def _tune(args: argparse.Namespace) -> int:
     from offmarl.datasets.catalogue import TUNING
     from offmarl.experiments.grid import tuned
+    from offmarl.experiments.launch.serial import train_pending
     from offmarl.experiments.store.store import Store
     from offmarl.experiments.studies import tuning
     from offmarl.reports.tables.tuning import text
@@ -79,15 +79,13 @@ def _tune(args: argparse.Namespace) -> int:
         return 0
     options.writable(file.parent, "--file")
     try:
-        failures = tuning.train(jobs, TUNING, store, host, workers)
+        failures, _ = train_pending(jobs, TUNING, store, host, workers, again=True)
     finally:  # Ctrl-C too leaves what is complete
         chosen = [(search, choice) for search in found if (choice := tuning.choose(search, store))]
         tuning.write(file, chosen)
     print(text(tuning.listing(tuned.choices(file))))
     print(f"\nwritten: {file}: {len(asked) - len(found) + len(chosen)} of {len(asked)} searches are complete")
-    for failure in failures:
-        print(f"failed: {failure}", file=sys.stderr)
-    return 1 if failures else 0
+    return options.exit_code(failures)
 
 
 def _experiment(args: argparse.Namespace) -> int:

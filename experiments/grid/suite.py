@@ -280,6 +280,14 @@ def load_suite(name: str) -> Suite:
     return packaged(Suite, PACKAGE, "suites", f"{name}.yaml")
 
 
+def suite_of(dataset: str) -> str:
+    """The first suite that has a dataset (task:quality). Raises UserError where none has."""
+    found = (name for name in suite_names() if dataset in map(":".join, load_suite(name).datasets))
+    if name := next(found, None):
+        return name
+    raise UserError(f"{dataset}: is in no suite; write task:quality, as mpe/spread:medium; `offmarl data list` has all")
+
+
 def _own_suite(family: str) -> Suite:
     """All datasets of a family of the user's own tasks, and every method that acts in one of them."""
     groups: dict[str, dict[str, list[str]]] = {}

@@ -1,4 +1,4 @@
-"""Train the jobs of a grid: one after the other in this process, or several at once by Ray."""
+"""Train the jobs of a grid: what a store lacks, one after the other in this process, or several at once by Ray."""
 
 import contextlib
 from collections.abc import Sequence
@@ -6,12 +6,34 @@ from pathlib import Path
 
 from offmarl.benchmarks.source import first_line
 from offmarl.benchmarks.tasks import tasks
-from offmarl.experiments.grid.jobs import Job
+from offmarl.experiments.grid.code import treat_stale
+from offmarl.experiments.grid.jobs import Job, left, stored
 from offmarl.experiments.launch.exclusive import train_alone
 from offmarl.experiments.launch.interrupt import interruptible
+from offmarl.experiments.launch.prepare_data import prepare
 from offmarl.experiments.launch.progress import ProgressBar
+from offmarl.experiments.launch.workers import bounded_by_games, check_cluster
+from offmarl.experiments.store.leftovers import clear_leftovers
 from offmarl.experiments.store.lock import Busy
+from offmarl.experiments.store.store import Store
 from offmarl.experiments.training.machine import Host
+
+
+def train_pending(
+    grid: Sequence[Job], source: str, store: Store, host: Host, workers: int, again: bool
+) -> tuple[list[str], int]:
+    """Train in this order what a store lacks, `again` what it has of other code too.
+
+    Returns the failures, a line each, and how many runs of other code stay.
+    """
+    clear_leftovers(store.root)
+    runs = stored(grid, store)
+    stale = treat_stale(store, runs, again)
+    pending = left(grid, runs)
+    workers = bounded_by_games(min(workers, len(pending)), pending)
+    check_cluster(workers)
+    failures = prepare([job.entry.recorded for job in pending], source, min(workers, 2))
+    return failures + launch(pending, store.root, host, workers), stale
 
 
 def launch(grid: Sequence[Job], results: Path, host: Host, workers: int) -> list[str]:

@@ -20,14 +20,11 @@ from offmarl.benchmarks.yaml_files import Strict, packaged
 from offmarl.datasets.catalogue import EMBEDDED, catalogue
 from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.grid import jobs as grid
-from offmarl.experiments.grid.code import treat_stale, why_stale
+from offmarl.experiments.grid.code import why_stale
 from offmarl.experiments.grid.config import resolve
 from offmarl.experiments.grid.jobs import Job, OnlinePhase, Request
 from offmarl.experiments.grid.suite import load_suite, profiles, suite_names
-from offmarl.experiments.launch.prepare_data import prepare
-from offmarl.experiments.launch.serial import largest_first, launch
-from offmarl.experiments.launch.workers import bounded_by_games, check_cluster
-from offmarl.experiments.store.leftovers import clear_leftovers
+from offmarl.experiments.launch.serial import largest_first, train_pending
 from offmarl.experiments.store.reading import by_play, finished, told
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.studies.experiment import Experiment, File, Row, Seeds
@@ -172,16 +169,9 @@ class Comparison(Experiment):
     ) -> tuple[list[Row], list[str]]:
         """Train what is pending. Returns a row for every evaluation, and what is missing and why, a line each."""
         arms = self.jobs(profile, source)
-        jobs = list({job.key: job for found in arms.values() for job in found}.values())
-        clear_leftovers(store.root)
-        runs = grid.stored(jobs, store)
-        stale = treat_stale(store, runs, again)
-        pending = grid.left(jobs, runs)
-        workers = bounded_by_games(min(workers, len(pending)), pending)
-        check_cluster(workers)
-        missing = prepare([job.entry for job in pending], source, min(workers, 2))
+        jobs = largest_first(list({job.key: job for found in arms.values() for job in found}.values()))
+        missing, stale = train_pending(jobs, source, store, host, workers, again)
         missing += [f"{stale} runs by today's code (stale; --again trains them anew)"] if stale else []
-        missing += launch(largest_first(pending), store.root, host, workers)
         missing += [f"{job.title} ({job.variant}): not done yet" for job in grid.pending(jobs, store, False)]
         rows, failed = [], set()
         for label, job in ((label, job) for label, found in arms.items() for job in found):

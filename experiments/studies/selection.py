@@ -17,7 +17,7 @@ from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.grid import jobs as grid
 from offmarl.experiments.grid.code import why_stale
 from offmarl.experiments.grid.jobs import Job, Request
-from offmarl.experiments.grid.suite import expand, load_suite, suite_names
+from offmarl.experiments.grid.suite import expand, load_suite, suite_of
 from offmarl.experiments.store.archive import shipped, unpacked
 from offmarl.experiments.store.reading import FINISHED, has_returns, told
 from offmarl.experiments.store.store import Record, Store
@@ -114,7 +114,4 @@ def on_one(dataset: str, profile: str, source: str) -> Request:
         raise UserError(f"{dataset}: must be task:quality, for example smac/3m:good")
     check_name("source", source, SOURCES)
     check_name(f"quality of {task}", quality, sorted(q for t, q in catalogue(source) if t == task))
-    suites = [name for name in suite_names() if (task, quality) in load_suite(name).datasets]
-    if not suites:
-        raise UserError(f"{dataset}: is in no suite; choose one that is: `offmarl data list`")
-    return Request(suites[0], profile, source, tasks=[dataset], data_share=SHARE)
+    return Request(suite_of(dataset), profile, source, tasks=[dataset], data_share=SHARE)

@@ -21,16 +21,11 @@ from offmarl.datasets.catalogue import EMBEDDED, TUNING, catalogue
 from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.grid import jobs as grid
 from offmarl.experiments.grid import tuned
-from offmarl.experiments.grid.code import code_sums, treat_stale
+from offmarl.experiments.grid.code import code_sums
 from offmarl.experiments.grid.jobs import Job, Request
 from offmarl.experiments.grid.suite import TUNED, Settings, Suite, expand, load_suite
-from offmarl.experiments.launch.prepare_data import prepare
-from offmarl.experiments.launch.serial import launch
-from offmarl.experiments.launch.workers import check_cluster
-from offmarl.experiments.store.leftovers import clear_leftovers
 from offmarl.experiments.store.reading import by_play
 from offmarl.experiments.store.store import WITH_RESULT, Store, config_hash
-from offmarl.experiments.training.machine import Host
 
 HEAD = """# What `offmarl tune` chose, by suite, family and method: the settings that the variant `tuned` trains, the
 # paper's, and every trial with its scores. The command writes this file.
@@ -131,17 +126,6 @@ def planned(found: Sequence[Search], store: Store) -> tuple[list[Job], list[Job]
     both = jobs, grid.pending(jobs, store)  # of which some may be left with fewer seeds
     shown, left = ([replace(job, variant=places[job.lock_name]) for job in own] for own in both)
     return shown, left
-
-
-def train(jobs: list[Job], source: str, store: Store, host: Host, workers: int) -> list[str]:
-    """Train what the store does not hold, or holds of other code; return the failures, one line each."""
-    clear_leftovers(store.root)
-    runs = grid.stored(jobs, store)
-    treat_stale(store, runs, again=True)
-    pending = grid.left(jobs, runs)
-    check_cluster(min(workers, len(pending)))
-    failures = prepare([job.entry for job in pending], source, min(workers, 2))
-    return failures + launch(pending, store.root, host, workers)
 
 
 def choose(search: Search, store: Store) -> tuned.Choice | None:

@@ -90,12 +90,7 @@ def _text(path: str) -> str:
 def processor() -> str:
     """The processor's name, as the system reports it."""
     with contextlib.suppress(OSError):
-        found = re.search(
-            r"^model name\s*:\s*(.+)$",
-            _text("/proc/cpuinfo"),
-            re.MULTILINE,
-        )
-        if found:
+        if found := re.search(r"^model name\s*:\s*(.+)$", _text("/proc/cpuinfo"), re.MULTILINE):
             return found[1].strip()
     return platform.processor() or platform.machine()
 
