@@ -87,7 +87,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.log:
         from offmarl.experiments.store import loggers
 
-        loggers.write(args.log, results, [run_id for job in jobs for run_id in job.run_ids()])
+        loggers.write(results, [run_id for job in jobs for run_id in job.run_ids()])
     records = Records.read(results, why_stale)
     for suite in expand(args.suite):
         print_report(records, suite, args.profile, request.source)

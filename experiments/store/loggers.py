@@ -18,30 +18,33 @@ from offmarl.experiments.store.store import Store
 from offmarl.reports.records.files import replacing
 from offmarl.reports.records.schema import OWN
 
-PACKAGES = {"tensorboard": "tensorboardX"}
+TENSORBOARD, PACKAGE = "tensorboard", "tensorboardX"
 
 
 def check(name: str) -> None:
     """Refuse an unknown logger, and one whose package is missing, with the command that installs it."""
-    package = PACKAGES[check_name("logger of --log", name, PACKAGES)]
+    check_name("logger of --log", name, [TENSORBOARD])
     try:
-        importlib.import_module(package)
+        importlib.import_module(PACKAGE)
     except ImportError as error:
-        raise UserError(f"--log {name}: {package} is missing; .venv/bin/pip install {package}") from error
+        raise UserError(f"--log {name}: {PACKAGE} is missing; .venv/bin/pip install {PACKAGE}") from error
 
 
-def write(name: str, results: Path, run_ids: Sequence[str]) -> None:
-    """Write the finished ones of these runs to `<results>/<name>/<run id>`, where that is missing, or older."""
+def write(results: Path, run_ids: Sequence[str]) -> None:
+    """Write the finished ones of these runs to `<results>/tensorboard/<run id>`, where that is missing, or older."""
+    from tensorboardX import SummaryWriter
+
     store = Store(results)
     for run_id in run_ids:
-        record, folder, run = store.peek(run_id), store.root / name / run_id, store.runs / run_id
+        record, folder, run = store.peek(run_id), store.root / TENSORBOARD / run_id, store.runs / run_id
         if not record or record["status"] != "done":
             continue
         if folder.exists() and folder.stat().st_mtime < run.stat().st_mtime:
             shutil.rmtree(folder)
         if not folder.exists():
-            with replacing(folder) as draft:
-                LOGGERS[name](draft, list(scalars(record, run)))
+            with replacing(folder) as draft, SummaryWriter(str(draft)) as writer:
+                for step, name, value in scalars(record, run):
+                    writer.add_scalar(name, value, step)
 
 
 def scalars(record: dict[str, Any], folder: Path) -> Iterator[tuple[int, str, float]]:
@@ -54,14 +57,3 @@ def scalars(record: dict[str, Any], folder: Path) -> Iterator[tuple[int, str, fl
         yield evaluation["step"], f"{what}/return", float(np.mean(evaluation["returns"]))
         if evaluation.get("won"):
             yield evaluation["step"], f"{what}/win_rate", float(np.mean(evaluation["won"]))
-
-
-def _tensorboard(folder: Path, found: list[tuple[int, str, float]]) -> None:
-    from tensorboardX import SummaryWriter
-
-    with SummaryWriter(str(folder)) as writer:
-        for step, name, value in found:
-            writer.add_scalar(name, value, step)
-
-
-LOGGERS = {"tensorboard": _tensorboard}

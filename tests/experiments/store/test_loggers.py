@@ -41,14 +41,14 @@ def test_a_run_whose_writing_was_killed_is_written_by_the_next(tmp_path, monkeyp
     kills.train(tmp_path)
     run_ids = Store(tmp_path).run_ids()
 
-    def killed(folder, *_):
-        folder.mkdir(parents=True)
+    def killed(*_):
+        yield 1, "training/loss", 0.0
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setitem(loggers.LOGGERS, "tensorboard", killed)
-        loggers.write("tensorboard", tmp_path, run_ids)
-    loggers.write("tensorboard", tmp_path, run_ids)
+        patch.setattr(loggers, "scalars", killed)
+        loggers.write(tmp_path, run_ids)
+    loggers.write(tmp_path, run_ids)
     assert all(list(events(tmp_path / "tensorboard" / run_id)) for run_id in run_ids)
     monkeypatch.setattr(leftovers, "STALE_SECONDS", -1.0)
     leftovers.clear_leftovers(tmp_path)
@@ -58,14 +58,14 @@ def test_a_run_whose_writing_was_killed_is_written_by_the_next(tmp_path, monkeyp
 def test_a_run_that_was_trained_anew_is_written_anew(tmp_path):
     kills.train(tmp_path)
     run_id = Store(tmp_path).run_ids()[0]
-    loggers.write("tensorboard", tmp_path, [run_id])
+    loggers.write(tmp_path, [run_id])
     (file,) = (tmp_path / "tensorboard" / run_id).iterdir()
     written = file.stat().st_mtime_ns
-    loggers.write("tensorboard", tmp_path, [run_id])
+    loggers.write(tmp_path, [run_id])
     assert file.stat().st_mtime_ns == written
     Store(tmp_path).set_aside(run_id, "stale")
     kills.train(tmp_path)
-    loggers.write("tensorboard", tmp_path, [run_id])
+    loggers.write(tmp_path, [run_id])
     (anew,) = file.parent.iterdir()  # its name is the same within a second
     assert anew.stat().st_mtime_ns > written and list(events(file.parent))
 
@@ -74,7 +74,7 @@ def test_a_run_that_was_trained_anew_is_written_anew(tmp_path):
     ("name", "reason"), [("tensorbord", "'tensorboard'"), ("tensorboard", "pip install no_such_package")]
 )
 def test_an_unknown_or_missing_logger_is_refused_before_anything_runs(tmp_path, name, reason, capsys, monkeypatch):
-    monkeypatch.setitem(loggers.PACKAGES, "tensorboard", "no_such_package")
+    monkeypatch.setattr(loggers, "PACKAGE", "no_such_package")
     assert main([*RUN, "--log", name, "--results", str(tmp_path / "r")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert reason in line and not (tmp_path / "r").exists()
