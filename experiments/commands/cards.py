@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offmarl.experiments.commands.options import declare, find_entries
+from offmarl.experiments.commands.options import data_source, declare, find_entries, writable
 from offmarl.experiments.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,11 +35,6 @@ def card_options(add: Callable[..., argparse.ArgumentParser]) -> None:
     declare(one, "--task")
 
 
-def source_of(args: argparse.Namespace) -> str:
-    """The source that is asked for; else the embedded one, or the user's own where he names a file."""
-    return args.source or ("own" if args.task_file else "embedded")
-
-
 def findings(entry: "Entry", source: str) -> "list[Finding]":
     """The findings on a dataset, alone and compared with the others of its task."""
     from offmarl.datasets.check import Finding, inspect_dataset, shared_episodes
@@ -56,9 +51,7 @@ def findings(entry: "Entry", source: str) -> "list[Finding]":
 def _card(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from offmarl.experiments.commands.options import writable
-
-    source = source_of(args)
+    source = data_source(args)
     named = _entries(args.datasets, source)
     entries = named or [entry for entry in find_entries(None, source) if entry.card()]
     if not entries:
@@ -97,7 +90,7 @@ def _compare(args: argparse.Namespace) -> int:
     from offmarl.reports.measures import described, related
     from offmarl.reports.tables.markdown import table
 
-    (one, ours, card), (other, theirs, their_card) = _loaded(args.datasets, source_of(args))
+    (one, ours, card), (other, theirs, their_card) = _loaded(args.datasets, data_source(args))
     columns = described(measures(one, ours, card)), described(measures(other, theirs, their_card))
     print(table(["", *args.datasets], [[name, text, columns[1].get(name, "")] for name, text in columns[0].items()]))
     if one.task == other.task and one.quality != other.quality:

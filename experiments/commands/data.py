@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offmarl.experiments.commands.cards import FROM, card_options, findings, source_of
+from offmarl.experiments.commands import options
+from offmarl.experiments.commands.cards import FROM, card_options, findings
 from offmarl.experiments.commands.derive import derive_options
 from offmarl.experiments.commands.imports import import_options, one_task
-from offmarl.experiments.commands.options import METHOD_FILE, declare, examples, find_entries, listed, subcommand
 from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.launch.workers import core_count
 
@@ -22,14 +22,14 @@ RECORDED_HERE = "embedded (default), or tuning: what `offmarl tune` chooses sett
 
 def data_options(parser: argparse.ArgumentParser) -> None:
     """Declare the actions and their options."""
-    parser.epilog = examples(
+    parser.epilog = options.examples(
         ("data list", "every dataset and where it is"), ("data get --help", "examples of an action")
     )
-    add = partial(subcommand, parser.add_subparsers(title="actions", required=True, metavar="ACTION"))
+    add = partial(options.subcommand, parser.add_subparsers(title="actions", required=True, metavar="ACTION"))
     all_sources, one_source = ("data list", "all sources"), ("data list --source omiga", "one source")
     one = add("list", "list every dataset of every source and where it is", _list, all_sources, one_source)
     one.add_argument("--source", help="embedded, tuning, og_marl, omiga, omar or own (default: all)")
-    declare(one, "--task")
+    options.declare(one, "--task")
 
     text = "download public datasets that are missing or damaged into $OFFMARL_DATA; resumes what was interrupted"
     one_task = ("data get --source omiga --tasks mamujoco/3hopper", "one task")
@@ -59,7 +59,7 @@ def data_options(parser: argparse.ArgumentParser) -> None:
     one.add_argument("--jobs", type=int, default=core_count(), help="parallel recordings (default: number of cores)")
     text = "random, the folder of a run (results/runs/...), or a file.py with a function act(view, rng): record this "
     one.add_argument("--policy", help=text + "policy on one task")
-    declare(one, *METHOD_FILE, "--task")
+    options.declare(one, *options.METHOD_FILE, "--task")
     text = "with --policy, in discrete tasks: the share of actions replaced by random legal ones (default: 0)"
     one.add_argument("--epsilon", type=float, default=0.0, help=text)
     one.add_argument("--episodes", type=int, default=100, help="with --policy (default: 100)")
@@ -106,7 +106,7 @@ def _get(args: argparse.Namespace) -> int:
     check_name("source", args.source, sources())
     if args.jobs < 1:
         raise UserError("--jobs: must be at least 1")
-    chosen = find_entries(listed(args.tasks), args.source, derived=False)
+    chosen = options.find_entries(options.listed(args.tasks), args.source, derived=False)
     asked = [(entry, entry.downloads if args.again else entry.to_download()) for entry in chosen]
     entries = [entry for entry, downloads in asked if downloads]
     wanted = list(dict.fromkeys(download for _, downloads in asked for download in downloads))
@@ -134,8 +134,8 @@ def _check(args: argparse.Namespace) -> int:
 
     if any(not name.endswith(".py") for name in args.task_file) or any(name.endswith(".npz") for name in args.what):
         return _check_file(args.what, args.task_file)
-    source = source_of(args)
-    found = find_entries(args.what or None, source)
+    source = options.data_source(args)
+    found = options.find_entries(args.what or None, source)
     entries = [e for e in found if args.what or e.card() or (source not in RECORDED and not e.data_missing())]
     if not entries:
         print(f"offmarl: nothing to check: there is no dataset of {source} here", file=sys.stderr)
@@ -174,7 +174,7 @@ def _record(args: argparse.Namespace) -> int:
         return _record_policy(args)
     from offmarl.experiments.launch.prepare_data import prepare
 
-    failures = prepare(_recipes(listed(args.tasks), args.source), args.source, max(1, args.jobs))
+    failures = prepare(_recipes(options.listed(args.tasks), args.source), args.source, max(1, args.jobs))
     for failure in failures:
         print(f"offmarl: {failure}", file=sys.stderr)
     return 1 if failures else 0
@@ -184,7 +184,7 @@ def _recipes(wanted: list[str] | None, source: str) -> list:
     """The datasets of a source that is recorded here. Raises UserError for another source or an unknown name."""
     from offmarl.datasets.catalogue import RECORDED
 
-    return find_entries(wanted, check_name("source", source, RECORDED), derived=False)
+    return options.find_entries(wanted, check_name("source", source, RECORDED), derived=False)
 
 
 def _record_policy(args: argparse.Namespace) -> int:
@@ -192,10 +192,10 @@ def _record_policy(args: argparse.Namespace) -> int:
     from offmarl.benchmarks.tasks import tasks
     from offmarl.experiments.training.policy import record_policy
 
-    names = listed(args.tasks) or list(own.registry())
+    names = options.listed(args.tasks) or list(own.registry())
     if len(names) != 1 or args.out is None or args.out.suffix != ".npz":
         raise UserError("--policy: needs one task and a file, for example --tasks smac/3m --out mine.npz")
-    task = tasks()[names[0]] if names[0] in own.registry() else find_entries(names)[0].task
+    task = tasks()[names[0]] if names[0] in own.registry() else options.find_entries(names)[0].task
     if args.episodes < 1:
         raise UserError(f"--episodes {args.episodes}: write a number of at least 1")
     if not 0.0 <= args.epsilon <= 1.0:

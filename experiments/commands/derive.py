@@ -5,8 +5,8 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from offmarl.experiments.commands.options import declare, find_entries
-from offmarl.experiments.errors import UserError
+from offmarl.experiments.commands.options import data_source, declare, find_entries
+from offmarl.experiments.errors import UserError, check_name
 
 if TYPE_CHECKING:
     from offmarl.datasets.cache import Entry
@@ -45,10 +45,8 @@ def derive_options(add: Callable[..., argparse.ArgumentParser]) -> None:
 def _derive(args: argparse.Namespace) -> int:
     from offmarl.datasets.catalogue import SOURCES, catalogue
     from offmarl.datasets.derived import new
-    from offmarl.experiments.commands.cards import source_of
-    from offmarl.experiments.errors import check_name
 
-    recipe, source = _recipe(args), check_name("source", source_of(args), SOURCES)
+    recipe, source = _recipe(args), check_name("source", data_source(args), SOURCES)
     parents = [*(find_entries([name], source)[0] for name in recipe.parents)]
     others = find_entries([recipe.like], source) if recipe.like else []
     if strange := [entry.task.name for entry in parents if entry.task != parents[0].task]:

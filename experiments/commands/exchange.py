@@ -13,12 +13,11 @@ from offmarl.experiments.commands.options import declare, examples, existing, wr
 from offmarl.experiments.errors import UserError, check_name
 from offmarl.reports.records.checksums import POLICY
 from offmarl.reports.records.files import replacing
-from offmarl.reports.records.schema import OWN, by_play
+from offmarl.reports.records.schema import OWN, Record, by_play
 
 if TYPE_CHECKING:
     from offmarl.experiments.store.store import Store
 
-Record = dict[str, Any]
 SAME = ("evaluations", "status", "config", "protocol")  # what makes two runs of one cell the same run
 TAKEN, THERE = "taken", "there already"
 RECORDS, POLICIES = "records", "policies"  # the formats that keep whole records

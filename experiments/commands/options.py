@@ -138,6 +138,11 @@ def selection_options(parser: argparse.ArgumentParser, profile: str, tasks: str)
     declare(parser, "--variant", "--set", "--results")
 
 
+def data_source(args: argparse.Namespace) -> str:
+    """The source that is asked for; else the embedded one, or the user's own where he names a file."""
+    return args.source or ("own" if args.task_file else "embedded")
+
+
 def request_of(args: argparse.Namespace, **others: Any) -> "Request":
     """What `selection_options` ask for; `others` are parts of the request that they do not decide."""
     from offmarl.experiments.grid.config import parse_overrides

@@ -181,7 +181,7 @@ def _judge(args: argparse.Namespace) -> int:
     from offmarl.reports.site.verdict import write as write_page
 
     check_name("profile", args.profile, profiles())
-    asked = selection.on_one(args.dataset, args.profile, args.source or ("own" if args.task_file else "embedded"))
+    asked = selection.on_one(args.dataset, args.profile, options.data_source(args))
     asked = replace(asked, algorithms=options.listed(args.algorithms))
     results = options.writable(args.results)
     store, jobs = Store(results / "judge"), grid.jobs(asked)

@@ -7,17 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from offmarl.experiments.commands.options import declare, examples, existing
 from offmarl.experiments.grid import estimate
-from offmarl.reports.records.schema import FINISHED, strayed
+from offmarl.reports.records.schema import FINISHED, Record, strayed
 
 if TYPE_CHECKING:
     from offmarl.experiments.grid.jobs import Job, Request
     from offmarl.experiments.store.store import Store
 
-Record = dict[str, Any]
 STATES = ("done", "failed", "diverged", "running", "pending")
 
 

@@ -5,16 +5,16 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from datetime import UTC, datetime
 from multiprocessing import get_context
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tqdm import tqdm
 
 from offmarl.experiments.grid.code import code_sums
 from offmarl.experiments.grid.jobs import Job
 from offmarl.experiments.store.store import Store
+from offmarl.reports.records.schema import Record
 
 T = TypeVar("T")
-Record = dict[str, Any]
 
 
 class Killed(Exception):
