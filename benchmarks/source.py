@@ -14,8 +14,9 @@ from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 FOLDERS = {f"offmarl.{name}": Path(__file__).parents[1] / name for name in ("algorithms", "benchmarks")}
 # A task's own entry or file counts instead of the first two; pictures change no result.
 NOT_FOLLOWED = {f"offmarl.benchmarks.{name}" for name in ("tasks", "own", "frames", "frames.film")}
@@ -40,7 +41,7 @@ def modules_from_elsewhere(
         yield place, imported(place, entry.load, fault)
 
 
-def imported(place: str, load: Callable[[], ModuleType], fault: Callable[[str], Exception]) -> ModuleType:
+def imported(place: str, load: Callable[[], T], fault: Callable[[str], Exception]) -> T:
     """What `load` imports. Raises what `fault` makes of a message that names the place and the reason."""
     try:
         return load()

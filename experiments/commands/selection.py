@@ -79,8 +79,8 @@ def _dry_run(args: argparse.Namespace, asked: "list[Request]", results: Path) ->
     left = [job for own, store in pools for job in grid.pending(own, store)]
     device = options.find_device(args.device)
     host = options.host_of(args, device, jobs)
-    named = [[replace(job, variant="all trials") for job in own] for own in (jobs, left)]
-    print(dry_run(*named, host, options.workers_of(args, device)))
+    shown, pending = ([replace(job, variant="all trials") for job in own] for own in (jobs, left))
+    print(dry_run(shown, pending, host, options.workers_of(args, device)))
     return 0
 
 
