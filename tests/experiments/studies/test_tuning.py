@@ -14,6 +14,7 @@ from offmarl.experiments.cli import main
 from offmarl.experiments.grid import tuned
 from offmarl.experiments.grid.jobs import Request, jobs
 from offmarl.experiments.grid.suite import load_suite, suite_names
+from offmarl.experiments.launch import serial
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.studies import tuning
 
@@ -248,10 +249,10 @@ def test_what_is_complete_is_written_also_when_the_rest_is_interrupted(search, t
 
     fill(Store(tmp_path / "tuning"), search, lambda number: number)
 
-    def interrupted(*_):
+    def interrupted(*_, again):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tuning, "train", interrupted)
+    monkeypatch.setattr(serial, "train_pending", interrupted)
     words = ["--families", "mpe", "--algorithms", "bc,icq", "--results", str(tmp_path), "--jobs", "1"]
     assert main(["tune", "--suite", "continuous", *words, "--file", str(tmp_path / "mine.yaml")]) == 130
     assert tuned.choices(tmp_path / "mine.yaml")["continuous"]["mpe"].keys() == {"bc"}
