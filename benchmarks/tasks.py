@@ -159,7 +159,7 @@ def _user_task(user: own.OwnTask) -> UserTask:
             env.close()
     except Exception as error:
         told = str(error) if isinstance(error, own.TaskError) else f"cannot be made ({own.first_line(error)})"
-        raise own.TaskError(f"{user.place}: {user.name}: {told}") from error
+        raise own.TaskError(f"{user.place}: {user.name}: {told.removeprefix(f'{user.place}: ')}") from error
     score = None if user.score is None else list(user.score)
     facts = {"limit": user.limit, "engine": "own", "roster": rules, "score": score, "code": user.code}
     return UserTask(user.name, user.family, **sizes, **facts)

@@ -43,7 +43,8 @@ def known_name(what: str, known: Collection[str]) -> AfterValidator:
 
 def unknown(what: str, name: str, known: Collection[str]) -> str:
     """`unknown task 'smac/3n': did you mean 'smac/3m'? known: ...`."""
-    return f"unknown {what} '{name}': {nearest(name, known)}known: {', '.join(known)}"
+    by_file = "; of a task of your own, name the file: --task FILE" if what in ("task", "suite") else ""
+    return f"unknown {what} '{name}': {nearest(name, known)}known: {', '.join(known) or 'none'}{by_file}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, PositiveInt
+from pydantic import AfterValidator, Field, FiniteFloat, PositiveInt
 
 from offmarl.benchmarks.env import BatchEnv
 from offmarl.benchmarks.source import first_line as first_line  # for those who run a task of the user's
@@ -24,6 +24,7 @@ PATHS, GROUP = "OFFMARL_TASKS", "offmarl.tasks"
 FAMILIES = ("foraging", "warehouse")  # modules of this folder with tasks that come with offmarl
 HOOKS = ("make", "batch", "legal", "state", "won", "scene", "frame")
 NO_SIMULATOR = "write make() or batch(lanes); or, of data alone, sizes = dict(agents=…, obs=…, state=…, actions=…)"
+LONGEST = 10**6  # actions of an episode
 WORD = r"[a-z0-9][A-Za-z0-9_-]*"
 
 
@@ -123,18 +124,24 @@ class Sizes(Strict):
     discrete: bool = True
 
 
+def _apart(score: tuple[float, float]) -> tuple[float, float]:
+    if score[0] == score[1]:
+        raise ValueError("the returns that count as 0 and 100 must differ")
+    return score
+
+
 class Facts(Strict):
     """The facts of a task, for their check."""
 
     name: Annotated[str, Field(pattern=f"^{WORD}/{WORD}$")]
-    title: Annotated[str, Field(min_length=1)]
-    limit: PositiveInt
+    title: Annotated[str, Field(pattern=r"^[^\n|]+$")]  # a cell of tables
+    limit: Annotated[int, Field(gt=0, le=LONGEST)]
     reward: Literal["apart", "sum", "mean"]
     clock: Literal["limit", "env"]
     fresh: bool
     packages: Sequence[str]
     datasets: Mapping[Annotated[str, Field(pattern=f"^{WORD}$")], str]
-    score: tuple[float, float] | None
+    score: Annotated[tuple[FiniteFloat, FiniteFloat], AfterValidator(_apart)] | None
     sizes: Sizes | None
 
 

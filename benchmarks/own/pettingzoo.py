@@ -103,7 +103,8 @@ class Lane:
     def __init__(self, user: OwnTask):
         self.user = user
         self._make()
-        names = list(self.env.possible_agents)
+        if not (names := list(self.env.possible_agents)):
+            raise TaskError("its possible_agents are none")
         self.agents = [Agent(a, self.env.observation_space(a), self.env.action_space(a)) for a in names]
         if len({agent.discrete for agent in self.agents}) > 1:
             raise TaskError("some agents act in discrete, others in continuous spaces; methods need one kind")
@@ -137,6 +138,8 @@ class Lane:
         if self.over:
             self.won = self.user.won(self.made, infos)
         living = [name for name in acting if name not in ended] if self.over else list(self.env.agents)
+        if unpaid := [name for name in acting if name not in rewards]:
+            raise TaskError(f"step {self.t}: {unpaid[0]} acted, but has no reward")
         return self._view(obs, infos, living), self._rewards(rewards)
 
     def _note_end(self, acting: list[str], ended: set[str], cut: set[str]) -> None:
@@ -201,6 +204,8 @@ class Lane:
     def _legal(self, obs: Mapping[str, Any], infos: Mapping[str, Any], living: list[str]) -> np.ndarray:
         """[I, A]. What follows a time-out is seen by living agents, though they act no more."""
         given = self.user.legal(self.made)
+        if given is not None and len(given) != len(self.agents):
+            raise TaskError(f"step {self.t}: legal() gives {len(given)} masks for {len(self.agents)} agents")
         masks = {} if given is None else dict(zip((agent.name for agent in self.agents), given))
         legal = np.zeros((len(self.agents), self.actions), bool)
         for row, agent in zip(legal, self.agents):

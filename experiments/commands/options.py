@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from offmarl.experiments.errors import UserError, check_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from offmarl.experiments.grid.jobs import Job, Request
     from offmarl.experiments.training.machine import Host
 
 TASKS = "comma-separated tasks or datasets: smac/3m,smac/8m:good"
 REPEATABLE = {"action": "append", "default": []}
-SUITES = "smac, continuous, om2p, coordination, frontier, all, the family of tasks of your own, or a file.yaml"
+SUITES = "smac, continuous, om2p, coordination, frontier, all, the family of tasks of your own (--task), or a file.yaml"
 SOURCES = "where data and simulator come from: embedded (default), og_marl, omiga, omar: public data, or own"
 MOST_SEEDS = 10_000  # of a command
 
@@ -106,6 +106,14 @@ def register(args: argparse.Namespace) -> None:
         from offmarl.experiments.grid.suite import add_file
 
         args.suite = add_file(Path(args.suite))
+
+
+def strangers(records: "Iterable[Mapping[str, Any] | None]") -> list[str]:
+    """A line for each task of stored runs that no file here has, which says how to name it."""
+    from offmarl.benchmarks.tasks import tasks
+
+    names = {record["cell"]["task"] for record in records if record} - tasks().keys()
+    return [f"{name}: a task that is not known here; name its file: --task FILE" for name in sorted(names)]
 
 
 def register_files(home: Any, paths: "Iterable[str]") -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offmarl.experiments.commands.options import SOURCES, declare, examples, existing, source_of, writable
+from offmarl.experiments.commands.options import SOURCES, declare, examples, existing, source_of, strangers, writable
 from offmarl.experiments.errors import UserError, check_name
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def write_site(
         raise UserError(f"--site {folder}: {error}") from error
     except OSError as error:
         raise UserError(f"--site {folder}: cannot be written ({error.strerror}); choose another folder") from error
-    for note in out["notes"]:
+    for note in [*out["notes"], *(f"left out: {line}" for line in strangers(records.by_run.values()))]:
         print(note)
     print(f"written: {out['pages']} pages; open {out['index']}")
     return 0

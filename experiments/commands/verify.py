@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from offmarl.experiments.commands.options import declare, examples, existing
+from offmarl.experiments.commands.options import declare, examples, existing, strangers
 from offmarl.experiments.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MACHINES = ("status", "reason")  # columns that say why something is not available on the machine of the report
 MISSING = "not available"
+UNCOMPARED = "unavailable here, so not compared"
 
 
 class Finding(NamedTuple):
@@ -55,10 +56,12 @@ def _verify(args: argparse.Namespace) -> int:
             for finding in check():
                 found.append(finding)
                 bar.write(("! " if finding.wrong else "  ") + ": ".join(finding[:3]))
+    for line in strangers(records.by_run.values()):
+        print(f"  {line}")
     for run_id, reason in records.stale.items():
         print(f"  runs/{run_id}: stale: {reason}")
-    wrong = sum(finding.wrong for finding in found)
-    verdict = f"{wrong} do not match" if wrong else "all sound"
+    wrong, left = sum(finding.wrong for finding in found), sum(UNCOMPARED in finding.reason for finding in found)
+    verdict = (f"{wrong} do not match" if wrong else "all sound") + (f", {left} not compared" if left else "")
     stale = f", {len(records.stale)} stale (`offmarl run --again` trains them anew)" if records.stale else ""
     print(f"{len(run_ids)} runs, {len(checks)} checks: {verdict}{stale}")
     return 1 if wrong else 0
@@ -131,7 +134,7 @@ def check_data(
     name, entry = f"{task}:{quality}", _entry(source, task, quality)
     entry = entry and part(entry, share)
     if entry is None or entry.key() != key or entry.card() is None:
-        yield Finding(f"data {name} ({source})", run_id, "unavailable here, so not compared", wrong=False)
+        yield Finding(f"data {name} ({source})", run_id, UNCOMPARED, wrong=False)
         return
     if isinstance(entry.recorded, Derived) and (fault := entry.recorded.outdated()):
         yield Finding(f"data {name} ({source})", run_id, fault, wrong=False)
@@ -151,7 +154,7 @@ def check_rollout(
 
     entry = _entry(source, task, quality)
     if entry is None or entry.unavailable() or (key and entry.key() != key):
-        yield Finding(f"simulator of {task} ({source})", run_id, "unavailable here, so not compared", wrong=False)
+        yield Finding(f"simulator of {task} ({source})", run_id, UNCOMPARED, wrong=False)
     elif (here := reference(entry.task).get("rollout")) != rollout:
         reason = f"its reference rollout is {here} here, {rollout} in {run_id}: another simulator or processor"
         yield Finding(f"simulator of {task} ({source})", "rollout", reason)
@@ -166,6 +169,7 @@ def _entry(source: str, task: str, quality: str) -> "Entry | None":
 def check_table(records: "Records", path: Path) -> Iterator[Finding]:
     """Every cell of a written table, computed again from the episodes in the store."""
     from offmarl.experiments.commands.report import suite_facts
+    from offmarl.experiments.grid.suite import suite_names
     from offmarl.reports.records.files import read_text
     from offmarl.reports.tables.build import build
 
@@ -174,6 +178,10 @@ def check_table(records: "Records", path: Path) -> Iterator[Finding]:
     try:
         profile, source = written[0]["profile"], written[0]["source"]
         suite = path.parent.name.removesuffix(f"-{source}")
+        if suite not in suite_names():
+            reason = f"its suite '{suite}' is {UNCOMPARED}; name its file: --task or --suite FILE"
+            yield Finding(name, "table", reason, wrong=False)
+            return
         facts = suite_facts(suite, source)
     except (IndexError, KeyError, UserError, ValueError) as error:
         yield Finding(name, "table", f"is not a table of this store ({error})")

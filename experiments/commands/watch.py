@@ -33,7 +33,7 @@ def watch_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("method", nargs="?", metavar="METHOD", help="the method that learnt from the dataset")
     parser.add_argument("--beside", metavar="METHOD", help="another method, on the same starts")
     parser.add_argument("--data", metavar="DATASET", help="show recorded episodes of a dataset instead")
-    parser.add_argument("--source", default="embedded", help="of the dataset (default: embedded)")
+    parser.add_argument("--source", help="of the dataset (default: embedded, or what its runs have)")
     text = "the episode's number (default: those of the lowest, the median and the highest return)"
     parser.add_argument("--episode", type=int, help=text)
     parser.add_argument("--seed", type=int, help="of the run (default: the lowest one)")
@@ -42,7 +42,7 @@ def watch_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help=text)
     text = "show the policies that ship with offmarl; the first of the reference results' seeds, on some datasets"
     parser.add_argument("--reference", action="store_true", help=text)
-    declare(parser, *METHOD_FILE, "--results")
+    declare(parser, *METHOD_FILE, "--task", "--results")
     parser.set_defaults(command=_watch)
 
 
@@ -78,15 +78,16 @@ def _watch(args: argparse.Namespace) -> int:
 
 def _of_data(args: argparse.Namespace) -> "tuple[str, dict[str, list[Replay]]]":
     """Recorded episodes."""
+    from offmarl.experiments.commands.cards import source_of
     from offmarl.experiments.training.replay import replay_data
 
     if ":" not in args.data:
         raise UserError(f"--data {args.data}: must be task:quality, for example smac/3m:good")
     if args.method or args.beside or args.play:
         raise UserError("--data: shows what was recorded, so no method, --beside or --play")
-    (entry,) = find_entries([args.data], args.source)
+    (entry,) = find_entries([args.data], source := source_of(args))
     episodes = None if args.episode is None else {f"episode {args.episode}": args.episode}
-    return f"data-{args.data}", {k: [one] for k, one in replay_data(entry, args.source, episodes).items()}
+    return f"data-{args.data}", {k: [one] for k, one in replay_data(entry, source, episodes).items()}
 
 
 @contextmanager
@@ -128,9 +129,8 @@ def _find(args: argparse.Namespace, store: "Store") -> "Stored":
     task, colon, quality = args.what.partition(":")
     if not colon:
         raise UserError(f"{args.what}: must be task:quality, for example smac/3m:good")
-    cell = {"task": task, "quality": quality, "source": args.source, "algorithm": args.method}
-    cell |= {} if args.seed is None else {"seed": args.seed}
-    return Stored(store, *_newest(store, cell), args.play)
+    cell = {"task": task, "quality": quality, "source": args.source, "algorithm": args.method, "seed": args.seed}
+    return Stored(store, *_newest(store, {key: part for key, part in cell.items() if part is not None}), args.play)
 
 
 def _newest(store, cell: Mapping[str, object]) -> tuple[str, dict]:
@@ -142,7 +142,7 @@ def _newest(store, cell: Mapping[str, object]) -> tuple[str, dict]:
         if key in cell:
             check_name(f"{key} among the stored runs:", str(cell[key]), {str(r["cell"][key]) for r in records})
             records = [record for record in records if record["cell"][key] == cell[key]]
-    last = max(records, key=lambda record: record.get("finished") or "")
+    last = max(records, key=lambda one: (one["cell"]["source"] == "embedded", one.get("finished") or ""))
     same = [record for record in records if record["run_id"].rsplit(".s", 1)[0] == last["run_id"].rsplit(".s", 1)[0]]
     found = min(same, key=lambda record: record["cell"]["seed"])
     return found["run_id"], found

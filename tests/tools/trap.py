@@ -4,6 +4,27 @@ import numpy as np
 from gymnasium import spaces
 
 NAMES = ("scout", "tank", "flyer")
+FAULTS = {  # to what is said of each
+    "unbounded": "scout acts in Box.*without bounds",
+    "mixed": "some agents act in discrete, others in continuous",
+    "text": "scout acts in Text.*can be used",
+    "joint": "tank acts in .* 729 joint choices",
+    "image": "30,000 numbers looks like an image",
+    "graph": "scout observes Sequence.*no fixed number",
+    "aec": "AEC environment",
+    "reset": r"reset\(\) failed: RuntimeError: no screen$",
+    "crash": r"step\(\) failed: ZeroDivisionError",
+    "vanishes": "step 3: flyer vanished",
+    "returns": r"step 3: scout came \(back\)",
+    "reward": "step 1: tank's reward is no number",
+    "state grows": "the state has 4 numbers at first, 5 at step 1",
+    "state error": "no state today",
+    "NaN": "step 1: scout's observation has something that is no number",
+    "grows": "step 1: scout",
+    "no action": "step 1: tank's mask allows no action",
+    "short mask": "step 1: tank's mask has 2 entries for 4 actions",
+    "blind": "step 1: flyer plays, but has no observation",
+}
 
 
 class Trap:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from gymnasium import spaces
-from trap import Trap
+from trap import FAULTS, Trap
 
 from offmarl.benchmarks import own
 from offmarl.benchmarks.frames.film import is_watched
@@ -158,30 +158,7 @@ def test_a_gymnasium_environment_with_tuples_plays_and_boxes_are_scaled():
     assert first.reward.tolist() == [[1, 2]] and (first.done[0], last.done[0], last.timeout[0]) == (False, True, False)
 
 
-@pytest.mark.parametrize(
-    ("fault", "reason"),
-    [
-        ("unbounded", "scout acts in Box.*without bounds"),
-        ("mixed", "some agents act in discrete, others in continuous"),
-        ("text", "scout acts in Text.*can be used"),
-        ("joint", "tank acts in .* 729 joint choices"),
-        ("image", "30,000 numbers looks like an image"),
-        ("graph", "scout observes Sequence.*no fixed number"),
-        ("aec", "AEC environment"),
-        ("reset", r"reset\(\) failed: RuntimeError: no screen$"),
-        ("crash", r"step\(\) failed: ZeroDivisionError"),
-        ("vanishes", "step 3: flyer vanished"),
-        ("returns", r"step 3: scout came \(back\)"),
-        ("reward", "step 1: tank's reward is no number"),
-        ("state grows", "the state has 4 numbers at first, 5 at step 1"),
-        ("state error", "no state today"),
-        ("NaN", "step 1: scout's observation has something that is no number"),
-        ("grows", "step 1: scout"),
-        ("no action", "step 1: tank's mask allows no action"),
-        ("short mask", "step 1: tank's mask has 2 entries for 4 actions"),
-        ("blind", "step 1: flyer plays, but has no observation"),
-    ],
-)
+@pytest.mark.parametrize(("fault", "reason"), FAULTS.items())
 def test_what_cannot_be_used_is_refused_in_a_line(fault, reason):
     with pytest.raises(TaskError, match=reason) as refusal:
         play(begun(made=lambda: Trap(fault), limit=9)[0], 4)

@@ -10,6 +10,7 @@ from importlib import resources
 import numpy as np
 import pandas as pd
 import pytest
+from trap import FAULTS
 
 from offmarl.benchmarks import own, source
 from offmarl.experiments.cli import main
@@ -193,6 +194,11 @@ FACTS = 'name = "lights/two"\n    title = "T"\n    limit = 3\n    make = lambda 
         (f"class A(OwnTask):\n    {FACTS}make = lambda self: 1 / 0", "cannot be made (ZeroDivisionError"),
         (f"class A(OwnTask):\n    {FACTS}batch = lambda self, lanes: 1", "write either make() or batch"),
         (f"class A(OwnTask):\n    {FACTS}frame = lambda self, env: 1", "pictures need both scene(env) and frame(env)"),
+        (f"class A(OwnTask):\n    {FACTS}score = (3, 3)", "score: the returns that count as 0 and 100 must differ"),
+        (f"class A(OwnTask):\n    {FACTS}score = (float('nan'), 1)", "score.0: input should be a finite number"),
+        (f"class A(OwnTask):\n    {FACTS}title = 'a\\nb'", "title: "),
+        (f"class A(OwnTask):\n    {FACTS}limit = 10**30", "limit: input should be less than or equal to 1000000"),
+        (f"class A(OwnTask):\n    {FACTS}datasets = ['a.npz']", "datasets: input should be a valid dictionary"),
     ],
 )
 def test_a_file_that_is_no_task_is_refused_in_one_line(tmp_path, text, reason, capsys):
@@ -202,6 +208,69 @@ def test_a_file_that_is_no_task_is_refused_in_one_line(tmp_path, text, reason, c
     assert main(["run", "--task", str(file), "--results", str(tmp_path / "results")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert str(file) in line and reason in line and not (tmp_path / "results").exists()
+
+
+TRAPPED = """from trap import Trap
+from offmarl.benchmarks.own import OwnTask
+
+
+class Trapped(OwnTask):
+    name, title, limit = "trap/one", "Trap", 9
+    make = lambda self: Trap()
+    MADE
+"""
+SPOILT = {
+    **{name: f"make = lambda self: Trap('{name}')" for name in FAULTS},
+    "masks of one agent": "legal = lambda self, env: [[True] * 4]",
+    "a state of words": "state = lambda self, env: 'abc'",
+    "a hook that fails": "won = lambda self, env, info: 1 / 0",
+    "nobody": "make = lambda self: type('Nobody', (Trap,), {'possible_agents': []})()",
+    "nobody is paid": "make = lambda self: type('Free', (Trap,), {'step': lambda env, a: ({}, {}, {}, {}, {})})()",
+}
+
+
+@pytest.mark.parametrize("fault", SPOILT)
+def test_an_environment_at_fault_is_one_line_that_names_the_file_and_leaves_nothing(
+    fault, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "trapped.py").write_text(TRAPPED.replace("MADE", SPOILT[fault]))
+    words = "data record --task trapped.py --policy random --episodes 2 --out x.npz"
+    assert main(words.split()) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"offmarl: {tmp_path / 'trapped.py'}: ") and line.count("trapped.py") == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["trapped.py"]
+
+
+def test_without_its_file_a_store_says_what_is_missing_and_how_to_name_it(file, tmp_path, monkeypatch, capsys):
+    assert run("--algorithms", "bc") == 0
+    (run_id,) = records(tmp_path)
+    monkeypatch.setenv(own.PATHS, "")
+    own.registry.cache_clear()
+    capsys.readouterr()
+    assert main(["verify"]) == 0
+    out = capsys.readouterr().out
+    assert "  lights/two: a task that is not known here; name its file: --task FILE" in out
+    assert "all sound, 3 not compared" in out and "its suite 'lights' is unavailable here" in out
+    assert main(["report", "--suite", "all", "--site", "site"]) == 0
+    assert "left out: lights/two: a task that is not known here; name its file: --task FILE" in capsys.readouterr().out
+    assert main(["status"]) == 0
+    capsys.readouterr()
+    for words in (
+        "report --suite lights",
+        f"rerun {run_id}",
+        f"watch {run_id}",
+        "watch lights/two:random bc",
+        f"play {run_id}",
+        "latency --suite lights",
+        "data card lights/two:random",
+        "bench envs --tasks lights/two",
+        "select --suite lights",
+        "judge lights/two:random",
+    ):
+        assert main(words.split()) == 2, words
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "--task FILE" in line, words
 
 
 def test_a_word_that_is_no_file_and_a_missing_suite_are_told(tmp_path, capsys):
