@@ -115,6 +115,16 @@ def test_many_episodes_find_the_best_and_its_regret_is_against_rivals_too(name):
     assert all(np.array_equal(one, other) for one, other in zip(found, again))
 
 
+@pytest.mark.parametrize("name", RULES)
+def test_without_luck_there_is_no_interval_and_without_a_choice_no_regret(name):
+    alone = curve([np.full(3, 2.0)], RULES[name], [0, 1, 100], 0.0)
+    for values in (alone.mean, alone.low, alone.high):
+        assert values.tolist() == [2.0] * 3
+    assert alone.regret.tolist() == [0.0] * 3
+    found = curve([np.full(4, 1.0), np.full(2, 3.0)], RULES[name], [0, 2, 100], 1.0)
+    assert found.mean.tolist() == found.low.tolist() == found.high.tolist() == pytest.approx([2.0, 3.0, 3.0])
+
+
 def test_the_interval_without_episodes_is_that_of_the_mean():
     pool = [np.random.default_rng(k).normal(0, 1, 50) for k in range(4)]
     found = curve(pool, RULES["in_turn"], [0], 1.0)
