@@ -28,13 +28,8 @@ LONGEST = 10**6  # actions of an episode
 WORD = r"[a-z0-9][A-Za-z0-9_-]*"
 
 
-class TaskError(ValueError):
+class TaskError(FileError):
     """A task of the user's cannot be used; the message says where, why and how to mend it."""
-
-    in_a_line = True  # the command line prints the message without a traceback
-
-    def __init__(self, message: str):
-        super().__init__(" ".join(message.splitlines()))
 
 
 class OwnTask:

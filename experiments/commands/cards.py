@@ -56,22 +56,22 @@ def _card(args: argparse.Namespace) -> int:
     entries = named or [entry for entry in find_entries(None, source) if entry.card()]
     if not entries:
         raise UserError(f"there is no dataset of {source} here; name one, and it is made")
-    names, folder = [f"{entry.task.name}:{entry.quality}" for entry in entries], writable(args.out)
-    with tqdm(names, desc="measuring", unit="dataset", leave=False, disable=True if len(names) == 1 else None) as bar:
-        for name in bar:
-            text, stem = _write(name, source, folder)
-            bar.write((text if len(names) == 1 else "") + f"written: {folder / stem}.md, .png, .json")
+    folder, alone = writable(args.out), len(entries) == 1
+    with tqdm(entries, desc="measuring", unit="dataset", leave=False, disable=True if alone else None) as bar:
+        for entry in bar:
+            text, stem = _write(entry, source, folder)
+            bar.write((text if alone else "") + f"written: {folder / stem}.md, .png, .json")
     return 0
 
 
-def _write(name: str, source: str, folder: Path) -> tuple[str, str]:
+def _write(entry: "Entry", source: str, folder: Path) -> tuple[str, str]:
     """Write a dataset's card; its text, and the stem of its files."""
     from offmarl.datasets.measures.measure import measures, relations, shown
     from offmarl.reports import card as page
     from offmarl.reports.measures import related
 
-    ((entry, data, card),) = _loaded([name], source)
-    stem = f"{name}-{source}".replace("/", "-").replace(":", "-")
+    data, card = _loaded(entry)
+    stem = f"{entry.task.name}-{entry.quality}-{source}".replace("/", "-")
     checked = [("" if sound else "**Doubtful:** ") + text for sound, text in findings(entry, source)]
     others = {other.quality: relations(entry, data, other) for other in _siblings(entry, source)}
     facts = {key: card[key] for key in ("dataset", "source", "sha256")} | {"measures": measures(entry, data, card)}
@@ -90,7 +90,8 @@ def _compare(args: argparse.Namespace) -> int:
     from offmarl.reports.measures import described, related
     from offmarl.reports.tables.markdown import table
 
-    (one, ours, card), (other, theirs, their_card) = _loaded(args.datasets, data_source(args))
+    one, other = _entries(args.datasets, data_source(args))
+    (ours, card), (theirs, their_card) = _loaded(one), _loaded(other)
     columns = described(measures(one, ours, card)), described(measures(other, theirs, their_card))
     print(table(["", *args.datasets], [[name, text, columns[1].get(name, "")] for name, text in columns[0].items()]))
     if one.task == other.task and one.quality != other.quality:
@@ -99,11 +100,10 @@ def _compare(args: argparse.Namespace) -> int:
     return 0
 
 
-def _loaded(names: list[str], source: str) -> "list[tuple[Entry, Dataset, dict[str, Any]]]":
-    """Each dataset's entry, itself and its card. Raises UserError where one is unknown or cannot be made."""
-    entries = _entries(names, source)
+def _loaded(entry: "Entry") -> "tuple[Dataset, dict[str, Any]]":
+    """A dataset and its card. Raises UserError where it cannot be made."""
     try:
-        return [(entry, *entry.load()) for entry in entries]
+        return entry.load()
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from error
 
