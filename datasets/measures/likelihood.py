@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from offmarl.datasets.dataset import Dataset
 
@@ -25,7 +26,8 @@ EPISODES = 400  # at most, unless so many do not have these steps
 EPISODES_NEEDED = 8
 PARTS = 12  # of a continuous coordinate
 HIDDEN, BATCH, RATE = 64, 512, 4e-3
-UPDATES, LOOK, PATIENCE = 1500, 50, 6  # at most, between two looks at the episodes that stop, looks without a gain
+UPDATES, LOOK, PATIENCE = 1500, 10, 12  # at most, between two looks at the episodes that stop, looks without a gain
+DECAY = 0.95  # of the average of the weights, which is judged: it sees small gains that one network's noise hides
 LEAST = 1e-3  # nats an action that count as a gain
 SHARES = (0.6, 0.15, 0.25)  # of episodes that train, stop and judge
 TRAIN, STOP, JUDGE = range(3)
@@ -193,23 +195,26 @@ class Fitted(NamedTuple):
 def fit(rows: Rows, more: Tensor, start: Network | None = None, seed: int = 0) -> Fitted:
     """Train a network that sees `more` [rows, M] beside observations, from `start` on, with its input's weights zero.
 
-    Training ends when the episodes for that gain nothing any more. An agent's actions are judged by the network as it
-    was when it was best for this agent, so that agents with nothing to learn do not end it for the others.
+    Judged and returned is the running average of its weights. Training ends when the episodes for that gain nothing any
+    more. An agent's actions are judged by the network as it was when it was best for this agent, so that agents with
+    nothing to learn do not end it for the others.
     """
     network = _network(rows, more.shape[-1], start, seed)
     optimizer = torch.optim.AdamW(network.parameters(), RATE, weight_decay=1e-4)
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(DECAY))
     train, stop, judge = (np.flatnonzero(rows.part == part) for part in (TRAIN, STOP, JUDGE))
     rng = np.random.default_rng(seed)
-    best, idle, kept = np.full(rows.agents, -math.inf), 0, network.state_dict()
+    best, idle, kept = np.full(rows.agents, -math.inf), 0, {}
     scores = np.zeros(len(rows.part), np.float32)
     for update in range(UPDATES + 1):
         if update % LOOK == 0:
-            found = log_likelihood(network, rows, more, stop).reshape(-1, rows.agents).mean(0)
+            seen = average.module
+            found = log_likelihood(seen, rows, more, stop).reshape(-1, rows.agents).mean(0)
             better, idle = found > best + LEAST, idle + 1
             if better.any():
-                idle, kept = 0, {name: value.clone() for name, value in network.state_dict().items()}
+                idle, kept = 0, {name: value.clone() for name, value in seen.state_dict().items()}
                 own = judge[better[judge % rows.agents]]
-                scores[own], best = log_likelihood(network, rows, more, own), np.where(better, found, best)
+                scores[own], best = log_likelihood(seen, rows, more, own), np.where(better, found, best)
             if idle == PATIENCE:
                 break
         batch = torch.from_numpy(rng.choice(train, BATCH))
@@ -217,6 +222,7 @@ def fit(rows: Rows, more: Tensor, start: Network | None = None, seed: int = 0) -
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        average.update_parameters(network)
     network.load_state_dict(kept)
     return Fitted(network, scores)
 

@@ -22,7 +22,7 @@ from offmarl.datasets.measures.likelihood import TooFew, fit, rows_of, sample
 from offmarl.datasets.measures.pictures import pictures
 from offmarl.datasets.measures.returns import distribution, freedom, settled
 
-VERSION = 4  # of the measures: a new one measures every dataset anew
+VERSION = 5  # of the measures: a new one measures every dataset anew
 
 
 def measure(data: Dataset) -> dict[str, Any]:

@@ -33,7 +33,8 @@ def derive_options(add: Callable[..., argparse.ArgumentParser]) -> None:
     text = "whole episodes of at most so many transitions; weights are then of transitions"
     amount.add_argument("--transitions", type=int, metavar="N", help=text)
     amount.add_argument("--fraction", type=float, default=1.0, metavar="SHARE", help="this share of the episodes: 0.1")
-    text = "only episodes that these behaviours recorded, which are numbered from 0: 0 or 0,2"
+    text = "only episodes that these behaviours recorded, which are numbered from 0: 0 or 0,2; "
+    text += "random actions cannot be left out, since recordings do not mark them"
     one.add_argument("--only-behaviour", dest="behaviours", metavar="K", help=text)
     text = "choose episodes so that returns are spread as in another dataset, by tenths of its episodes"
     one.add_argument("--returns-like", dest="like", metavar="DATASET", help=text)

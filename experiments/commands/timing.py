@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from offmarl.experiments.errors import UserError
 from offmarl.experiments.launch.workers import core_count
 
 if TYPE_CHECKING:
-    from offmarl.experiments.grid.jobs import Job
+    from offmarl.experiments.grid.jobs import Job, Request
 
 FIRST = "the first of each group of the suite; all: every one"
 
@@ -71,7 +72,7 @@ def _bench_envs(args: argparse.Namespace) -> int:
 
 def _bench_train(args: argparse.Namespace) -> int:
     from offmarl.experiments.grid.jobs import jobs
-    from offmarl.experiments.grid.suite import expand, load_suite
+    from offmarl.experiments.grid.suite import load_suite
     from offmarl.experiments.store.store import Store
     from offmarl.experiments.timing import throughput
     from offmarl.experiments.training.machine import Host
@@ -82,16 +83,16 @@ def _bench_train(args: argparse.Namespace) -> int:
         raise UserError(f"--seeds {args.seeds}: here these are numbers of seeds, at least 1")
     device, store = options.find_device(args.device), Store(options.writable(args.results))
     modes = (True, False) if device.startswith("cuda") and not args.eager else (args.eager,)
-    selected = {name: _selected(args, name, args.algorithms) for name in expand(args.suite)}
-    library = options.matmul_of(args, device, args.threads, chain(*selected.values()))
+    selected = _selected(args)
+    library = options.matmul_of(args, device, args.threads, chain(*(grid for _, grid in selected)))
     hosts = [Host(device, args.threads, args.tf32, eager, matmul=library) for eager in modes]
     found, failures = [], []
-    for name, grid in selected.items():
-        suite = load_suite(name)
+    for asked, grid in selected:
+        suite = load_suite(asked.suite)
         rows = throughput.rows_of(grid, counts, hosts, suite.bench)
         records, failed = throughput.bench_train(rows, args.seconds, store)
         print(throughput.table(records))
-        whole = jobs(options.request_of(args, suite=name, tasks=None, overrides={}))
+        whole = jobs(replace(asked, tasks=None, seeds=None, overrides={}))
         print(f"\nAll of {suite.title} ({args.profile} profile, {len(whole)} jobs) on this device:")
         print("\n".join(throughput.projected(whole, records, suite.groups)))
         found, failures = found + records, failures + failed
@@ -99,7 +100,7 @@ def _bench_train(args: argparse.Namespace) -> int:
 
 
 def _latency(args: argparse.Namespace) -> int:
-    from offmarl.experiments.grid.suite import expand, load_suite
+    from offmarl.experiments.grid.suite import load_suite
     from offmarl.experiments.store.store import Store
     from offmarl.experiments.timing import latency, scaling
     from offmarl.experiments.training.machine import Host
@@ -109,20 +110,12 @@ def _latency(args: argparse.Namespace) -> int:
         raise UserError(f"--calls {args.calls}: write a number of at least 2")
     device, store = options.find_device(args.device), Store(options.writable(args.results))
     counts = [1] if device.startswith("cuda") else _thread_counts(args.threads)
-    suites = {name: load_suite(name) for name in expand(args.suite)}
-    if args.scaling and not args.algorithms:
-        suites = {name: suite for name, suite in suites.items() if suite.scaling}
-        if not suites:
-            raise UserError(f"--scaling: no paper says how the methods of {args.suite} grow; choose --algorithms")
-    asked = {
-        name: _selected(args, name, args.algorithms or (",".join(suite.scaling) if args.scaling else None))
-        for name, suite in suites.items()
-    }
-    library = options.matmul_of(args, device, counts[0], chain(*asked.values()))
+    selected = _selected(args)
+    library = options.matmul_of(args, device, counts[0], chain(*(grid for _, grid in selected)))
     hosts = [Host(device, threads, args.tf32, matmul=library) for threads in counts]
     rows, ratios, failures = [], [], []
-    for name, suite in suites.items():
-        jobs = asked[name]
+    for asked, jobs in selected:
+        suite = load_suite(asked.suite)
         if args.scaling:
             methods = list(dict.fromkeys(job.algorithm for job in jobs))
             found, failed = scaling.scaling(methods, hosts[0], args.seconds, args.limit, store)
@@ -138,14 +131,27 @@ def _latency(args: argparse.Namespace) -> int:
     return status
 
 
-def _selected(args: argparse.Namespace, suite: str, algorithms: str | None) -> "list[Job]":
-    """The jobs of a suite that are measured."""
-    from offmarl.experiments.grid.jobs import jobs
+def _selected(args: argparse.Namespace) -> "list[tuple[Request, list[Job]]]":
+    """What is asked of every suite, and its jobs; with --scaling the methods whose growth a paper tells.
+
+    Raises UserError where there are none.
+    """
+    from offmarl.experiments.grid.jobs import by_suite, jobs
     from offmarl.experiments.grid.suite import load_suite
 
-    first = [next(iter(group)) for group in load_suite(suite).groups.values()]
-    tasks = None if args.tasks == "all" else options.listed(args.tasks) or first
-    return jobs(options.request_of(args, suite=suite, algorithms=options.listed(algorithms), tasks=tasks, seeds=[0]))
+    found, scaling = [], getattr(args, "scaling", False)
+    tasks = None if args.tasks == "all" else options.listed(args.tasks)
+    for asked in by_suite(options.request_of(args, tasks=tasks, seeds=[0])):
+        suite = load_suite(asked.suite)
+        first = None if args.tasks == "all" else [next(iter(group)) for group in suite.groups.values()]
+        methods = asked.algorithms or (list(suite.scaling) if scaling else None)
+        if methods != []:
+            found.append((asked, jobs(replace(asked, tasks=asked.tasks or first, algorithms=methods))))
+    if not found and scaling:
+        raise UserError(f"--scaling: no paper says how the methods of {args.suite} grow; choose --algorithms")
+    if not found:
+        raise UserError(f"--algorithms {args.algorithms}: act in none of these tasks")
+    return found
 
 
 def _positive(args: argparse.Namespace, *options: str) -> None:

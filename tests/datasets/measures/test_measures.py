@@ -10,7 +10,8 @@ from dial import ACTIONS, Dial
 from offmarl.datasets.dataset import from_episodes
 from offmarl.datasets.measures import measure
 from offmarl.datasets.measures.coverage import coverage, overlap
-from offmarl.datasets.measures.likelihood import permuted, sample
+from offmarl.datasets.measures.dependence import memory, nothing
+from offmarl.datasets.measures.likelihood import fit, permuted, rows_of, sample
 from offmarl.datasets.measures.returns import distribution, freedom, settled
 from offmarl.experiments.studies.games import GAMES
 
@@ -116,12 +117,19 @@ def test_independent_random_policies_need_neither(at_rest, name):
 
 
 def test_each_measure_finds_its_dial(at_rest):
-    dial = Dial(coupling=0.6, conventions=3, memory=0.7, **SMALL)
+    dial = Dial(coupling=0.6, conventions=2, memory=0.7, **SMALL)
     found = measure.measure(dial.dataset())
     assert found["coordination"]["nats"] == pytest.approx(dial.coupling, rel=0.4)
     assert found["memory"]["nats"] == pytest.approx(dial.memory_nats(), rel=0.4)
-    assert found["conventions"] == found["conventions"] | {"number": 3, "recorded_by": 3}
+    assert found["conventions"] == found["conventions"] | {"number": 2, "recorded_by": 2}
     assert found["coverage"]["oaco"] == pytest.approx(at_rest["coverage"]["oaco"], rel=0.05)
+
+
+def test_a_weak_memory_is_seen():
+    seen = sample(Dial(memory=0.2).dataset())  # 0.1 nats
+    rows = rows_of(seen)
+    found = memory(seen, rows, fit(rows, nothing(rows)))
+    assert 0.1 > found["nats"] > 3 * found["error"] > 0
 
 
 def test_the_coordination_game_needs_it():

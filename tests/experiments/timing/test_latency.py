@@ -291,9 +291,17 @@ def test_latency_writes_its_rows_into_the_store_and_ends_in_one_line_of_json(tmp
 
 @pytest.mark.parametrize(("tasks", "count"), [((), 2), (("--tasks", "all"), 8), (("--tasks", "smac/8m"), 1)])
 def test_a_suite_is_measured_on_the_first_task_of_each_group_or_on_all(tasks, count):
-    words = ["latency", "--suite", "smac", *tasks]
-    asked = _selected(parser(words).parse_args(words), "smac", "bc")
+    words = ["latency", "--suite", "smac", "--algorithms", "bc", *tasks]
+    ((_, asked),) = _selected(parser(words).parse_args(words))
     assert len({job.task for job in asked}) == count
+
+
+def test_a_board_is_measured_where_its_parts_have_the_tasks_and_methods():
+    words = ["bench", "train", "--suite", "frontier", "--tasks", "smac/3m:poor,mpe/spread", "--algorithms", "bc,b3c"]
+    found = _selected(parser(words).parse_args(words))
+    asked = {request.suite: {(job.task, job.algorithm) for job in jobs} for request, jobs in found}
+    spread = {("mpe/spread", "bc"), ("mpe/spread", "b3c")}
+    assert asked == {"frontier_smac": {("smac/3m", "bc")}, "frontier_continuous": spread}
 
 
 def test_what_cannot_be_measured_is_said_and_the_rest_goes_on(monkeypatch, tmp_path, capsys):
@@ -323,6 +331,7 @@ def test_bench_train_prints_seed_steps_a_second_and_the_hours_of_the_table(tmp_p
 BAD = {
     "suite": (["latency", "--suite", "smax"], "smac"),
     "algorithm": (["latency", "--suite", "smac", "--algorithms", "mac_flaw"], "mac_flow"),
+    "another space": (["latency", "--suite", "smac", "--algorithms", "b3c"], "act in none of these tasks"),
     "task": (["bench", "train", "--suite", "smac", "--tasks", "smac/4m"], "smac/3m"),
     "seconds": (["latency", "--suite", "smac", "--seconds", "0"], "above 0"),
     "calls": (["latency", "--suite", "smac", "--calls", "1"], "at least 2"),

@@ -54,7 +54,7 @@ def test_every_link_leads_to_a_file_and_a_place_in_it(pages, whole_site):
     assert files == seen  # nothing lies there that no page shows
 
 
-def test_pages_have_no_inline_code_and_their_foundsay_what_is_what(pages):
+def test_pages_have_no_inline_code_and_their_tables_say_what_is_what(pages):
     for path, page in pages.items():
         scripts = [attrs for tag, attrs in page.tags if tag == "script"]
         assert [set(attrs) for attrs in scripts] == [{"src", "defer"}], path
