@@ -111,6 +111,10 @@ class Store:
                 return read_record(folder)
         return None
 
+    def weights(self, run_id: str) -> str:
+        """The checksum of a run's networks; empty where it has none."""
+        return checksums.stored_sum(self.runs / run_id, "checkpoint.pt")
+
     def run_ids(self) -> list[str]:
         """All runs of the store, damaged ones too."""
         return sorted(path.name for path in self.runs.glob("[!.]*") if path.is_dir())

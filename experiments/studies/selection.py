@@ -96,11 +96,16 @@ def _gaps(jobs: Sequence[Job], trials: Mapping[str, Record]) -> list[str]:
 
 
 def finished(store: Store, jobs: Sequence[Job]) -> dict[str, Record]:
-    """The finished runs of some jobs by today's code, in their order, with episodes where these could be played."""
+    """The finished runs of some jobs by today's code, in their order, with episodes where these could be played.
+
+    Each with `weights`, the sum of its networks' file, where there is one.
+    """
     ended = ((k, own) for k, own in told(store).items() if own["status"] in FINISHED)
     sound = {k: own for k, own in ended if own["status"] != "done" or has_returns(own)}
     runs = {run_id: sound[run_id] for job in jobs for run_id in job.run_ids() if run_id in sound}
-    return {run_id: record for run_id, record in runs.items() if not why_stale(record)}
+    return {
+        run_id: record | {"weights": store.weights(run_id)} for run_id, record in runs.items() if not why_stale(record)
+    }
 
 
 def on_one(dataset: str, profile: str, source: str) -> Request:

@@ -33,6 +33,12 @@ def matches(folder: Path, name: str, content: bytes) -> bool:
     return _line(name, hashlib.sha256(content).hexdigest()) in _stored(folder)
 
 
+def stored_sum(folder: Path, name: str) -> str:
+    """The checksum that a run stored of a file; empty where it has none."""
+    found = _stored(folder) if has_sums(folder) else []
+    return next((line[:64] for line in found if line[66:].rstrip("\n") == name), "")
+
+
 def faults(folder: Path) -> list[str]:
     """What is wrong with the files of a run that has checksums, a line each."""
     stored = _stored(folder)

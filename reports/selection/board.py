@@ -20,7 +20,7 @@ COMPARED = (0, 10, 100)  # budgets between which pairs of methods are counted
 NOTE = (
     "The expected return of the policy that is chosen after playing so many episodes, among all that were trained "
     "(settings × seeds, at the end of training: earlier policies are not kept): 0 episodes is a policy at random. "
-    "Policies of a method and seed that played the very same episodes count once. An episode is drawn from a policy's "
+    "Policies of the same weights that played the same episodes count once. An episode is drawn from a policy's "
     "stored ones, it is worth the mean of its own, and regret is against the best mean of all methods. Brackets: 95 %, "
     "a bootstrap over the stored episodes that value them, each policy's by itself; policies are not resampled. The "
     "best of many noisy means is too high by chance, so regrets are rather too large. Score: 0 and 1 are the task's "

@@ -48,8 +48,9 @@ class Pool(NamedTuple):
 def pools(records: Iterable[Record]) -> list[Pool]:
     """A pool for every dataset with finished runs, in the order of the records.
 
-    Equal policies count once: those of a method and seed that were trained with the same settings, or whose last
-    episodes are the same, one by one, as where settings have no effect (how BC draws, where actions are continuous).
+    Equal policies count once: those of a method and seed that were trained with the same settings, or that have the
+    same weights (`weights`, a sum of them) and played the same last episodes, as where settings have no effect: how BC
+    draws, where actions are continuous. Others that happen to behave alike are several: nobody knows before they play.
     """
     found: dict[tuple[str, str, str], list[Record]] = {}
     for record in (record for record in records if record["status"] in FINISHED):
@@ -75,7 +76,10 @@ def _names(record: Record) -> set[str]:
     """What an equal policy has in common with this one: either name is enough."""
     cell, protocol, last = record["cell"], record["protocol"], _last(record)
     trained = record["config"], protocol.get("steps"), protocol.get("data")
-    played = [last.get(key) for key in ("play", "returns", "lengths", "won")] if last else trained
+    weights = record.get("weights")
+    played = (
+        [weights, *(last.get(key) for key in ("play", "returns", "lengths", "won"))] if last and weights else trained
+    )
     both = ([cell["algorithm"], cell["seed"], facts] for facts in (trained, played))
     return {json.dumps(facts, sort_keys=True, default=str) for facts in both}
 

@@ -6,13 +6,14 @@ from offmarl.reports.selection import board
 from offmarl.reports.selection.pool import pools
 
 
-def run(seed=0, returns=(1.0, 2.0), status="done", **config):
+def run(seed=0, returns=(1.0, 2.0), status="done", weights="w", **config):
     cell = {"task": "mpe/spread", "quality": "expert", "source": "embedded", "algorithm": "bc", "variant": str(config)}
     evaluations = [{"step": 5, "play": "own", "returns": [0.0], "lengths": [25]}]
     evaluations += [{"step": 9, "play": "own", "returns": list(returns), "lengths": [25] * len(returns)}]
     return {
         "run_id": f"{seed} {config}",
         "status": status,
+        "weights": weights,
         "cell": cell | {"seed": seed},
         "config": config,
         "protocol": {"steps": 9, "data": "d", "plays": ["own", "zero"]},
@@ -21,11 +22,13 @@ def run(seed=0, returns=(1.0, 2.0), status="done", **config):
     }
 
 
-def test_equal_policies_count_once_by_settings_or_by_their_last_episodes():
+def test_equal_policies_count_once_by_settings_or_by_weights_and_last_episodes():
     one, same, other = run(act_by="sample"), run(act_by="argmax"), run(act_by="other", returns=(1.0, 2.5))
     (pool,) = pools([one, same, run(seed=1, act_by="sample"), other])
     assert [policy.run_id for policy in pool.policies] == [one["run_id"], "1 {'act_by': 'sample'}", other["run_id"]]
     assert pool.equal == 1 and pool.policies[0].episodes.tolist() == [1.0, 2.0]
+    (alike,) = pools([one, run(act_by="argmax", weights="v"), run(act_by="other", weights="")])
+    assert len(alike.policies) == 3 and alike.equal == 0  # they behave alike, which nobody knows before they play
     (again,) = pools([one, run(act_by="sample", returns=(9.0, 9.0))])
     assert len(again.policies) == 1 and again.equal == 1  # trained twice
 
