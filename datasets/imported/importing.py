@@ -27,6 +27,7 @@ from offmarl.datasets.public.convert import convert
 from offmarl.datasets.public.layouts import Recording, files_read
 from offmarl.datasets.public.sources import Ends
 
+ANONYMOUS = "behaviour: the files do not say who recorded an episode, so all are one's"
 KEPT = ("ends", "boundaries", "rows_without_an_end", "broken_off", "left_out")  # of a conversion's card
 
 
@@ -58,7 +59,7 @@ def import_files(
     if trust_flags:
         recordings = [replace(one, whole=True) for one in recordings]
     with converted(recordings, task, ends, imported_file(task, name).parent) as (data, facts, notes):
-        return _store(name, task, data, facts, notes, sums)
+        return _store(name, task, data, facts, [*notes, ANONYMOUS], sums)
 
 
 def import_episodes(name: str, task: Task, episodes: Iterable[Episode], replace_it: bool = False) -> dict[str, Any]:

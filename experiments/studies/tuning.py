@@ -177,11 +177,15 @@ def _score(job: Job, records: list[Any]) -> float | None:
 
 
 def scale(task: Task) -> tuple[float, float]:
-    """The returns that count as 0 and 1: the task's own scale, or 0 and the best published mean of its data."""
+    """The returns that count as 0 and 1: the task's own scale, or 0 and its data's best mean, published or here."""
     if task.score:
         return task.score[0], task.score[1]
     own = [entry for (name, _), entry in catalogue(EMBEDDED).items() if name == task.name]
-    return 0.0, max(target[0] for entry in own if (target := entry.target))
+    if published := [target[0] for entry in own if (target := entry.target)]:
+        return 0.0, max(published)
+    return 0.0, max(
+        entry.load()[1]["return_mean"] for (name, _), entry in catalogue(TUNING).items() if name == task.name
+    )
 
 
 def write(file: Path, found: Iterable[tuple[Search, tuned.Choice]]) -> None:

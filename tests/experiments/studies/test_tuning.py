@@ -25,7 +25,7 @@ def test_every_family_has_two_tuning_datasets_in_no_table():
     own = catalogue(TUNING)
     families = [task.family for task in (tasks()[name] for name, _ in own)]
     assert {family: families.count(family) for family in families} == dict.fromkeys(
-        ("smac", "smacv2", "mpe", "mamujoco"), 2
+        ("smac", "smacv2", "mpe", "mamujoco", "lbf", "rware"), 2
     )
     assert TUNING not in SOURCES
     for (task, quality), entry in own.items():
