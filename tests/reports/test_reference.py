@@ -1,12 +1,15 @@
 """The results that ship with offmarl, and a person's own beside them."""
 
 import csv
+import json
 
 import documents
 import pytest
 
 from offmarl.experiments.cli import main
 from offmarl.experiments.grid.code import why_stale
+from offmarl.experiments.grid.jobs import Request, jobs
+from offmarl.experiments.grid.suite import REFERENCE
 from offmarl.experiments.store import archive
 from offmarl.reports.records.reader import Records
 
@@ -90,3 +93,19 @@ def test_documents_show_what_the_shipped_results_say(name):
     text = (documents.ROOT / name).read_text()
     with archive.unpacked(*archive.shipped()) as folder:
         assert documents.generated(text, documents.Reference(Records.read(folder, why_stale))) == text
+
+
+def test_what_ships_was_trained_with_the_settings_of_today_and_its_policies_are_of_these_runs():
+    """Settings that change (suites, tuning) make other runs: they are run again, or taken out."""
+    own = {path.name.removesuffix(archive.SUFFIX): path for path in archive.shipped()}
+    suites_shipped = {name for name in own if not name.endswith("_policies")}
+    for suite in suites_shipped:
+        usual = {run_id for job in jobs(Request(suite, REFERENCE)) for run_id in job.run_ids()}
+        records, policies = (_records(own[name]) if name in own else {} for name in (suite, f"{suite}_policies"))
+        assert records.keys() <= usual and policies.items() <= records.items(), suite
+        assert not [run_id for run_id, text in records.items() if why_stale(json.loads(text))]
+
+
+def _records(path):
+    with archive.unpacked(path) as folder:
+        return {record.parent.name: record.read_text() for record in folder.glob("runs/*/run.json")}
