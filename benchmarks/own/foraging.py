@@ -15,7 +15,6 @@ class Foraging(OwnTask):
     fresh = True  # its reset(seed) looks where the players of the last episode stood
     reward = "sum"
     packages = ("lbforaging",)
-    scene, frame = staticmethod(foraging.scene), staticmethod(foraging.frame)  # no part of what makes a run stale
 
     def make(self):
         """One field."""
@@ -33,6 +32,14 @@ class Foraging(OwnTask):
     def won(self, env, info):
         """All food is gone."""
         return not env.field.any()
+
+    def scene(self, env):
+        """What stays. How it is drawn is no part of what makes a run stale."""
+        return foraging.scene(env)
+
+    def frame(self, env):
+        """What changes."""
+        return foraging.frame(env)
 
 
 class TwoPlayers(Foraging):

@@ -14,7 +14,6 @@ class Warehouse(OwnTask):
     limit = 500
     reward = "sum"
     packages = ("rware",)
-    scene, frame = staticmethod(warehouse.scene), staticmethod(warehouse.frame)  # no part of what makes a run stale
 
     def make(self):
         """One warehouse."""
@@ -23,6 +22,14 @@ class Warehouse(OwnTask):
 
         kind = self.name.split("/")[1]
         return gymnasium.make(f"rware-{kind}-v2", disable_env_checker=True).unwrapped
+
+    def scene(self, env):
+        """What stays. How it is drawn is no part of what makes a run stale."""
+        return warehouse.scene(env)
+
+    def frame(self, env):
+        """What changes."""
+        return warehouse.frame(env)
 
 
 class TwoRobots(Warehouse):

@@ -11,7 +11,7 @@ Shapes: n steps, I agents, O observation, C coordinates of an action (1 where di
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -208,7 +208,7 @@ def fit(rows: Rows, more: Tensor, start: Network | None = None, seed: int = 0) -
     scores = np.zeros(len(rows.part), np.float32)
     for update in range(UPDATES + 1):
         if update % LOOK == 0:
-            seen = average.module
+            seen = cast(Network, average.module)
             found = log_likelihood(seen, rows, more, stop).reshape(-1, rows.agents).mean(0)
             better, idle = found > best + LEAST, idle + 1
             if better.any():

@@ -8,7 +8,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offmarl.experiments.commands.options import METHOD_FILE, declare, examples, existing, find_entries, writable
+from offmarl.experiments.commands.options import (
+    METHOD_FILE,
+    data_source,
+    declare,
+    examples,
+    existing,
+    find_entries,
+    writable,
+)
 from offmarl.experiments.errors import UserError, check_name
 
 if TYPE_CHECKING:
@@ -78,14 +86,13 @@ def _watch(args: argparse.Namespace) -> int:
 
 def _of_data(args: argparse.Namespace) -> "tuple[str, dict[str, list[Replay]]]":
     """Recorded episodes."""
-    from offmarl.experiments.commands.cards import source_of
     from offmarl.experiments.training.replay import replay_data
 
     if ":" not in args.data:
         raise UserError(f"--data {args.data}: must be task:quality, for example smac/3m:good")
     if args.method or args.beside or args.play:
         raise UserError("--data: shows what was recorded, so no method, --beside or --play")
-    (entry,) = find_entries([args.data], source := source_of(args))
+    (entry,) = find_entries([args.data], source := data_source(args))
     episodes = None if args.episode is None else {f"episode {args.episode}": args.episode}
     return f"data-{args.data}", {k: [one] for k, one in replay_data(entry, source, episodes).items()}
 

@@ -1,7 +1,7 @@
 """Return against episodes spent: a panel for each dataset."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -14,7 +14,7 @@ LINES = {"ucb": "-", "halving": "--", "in_turn": ":"}  # of the rules
 
 
 @styled
-def draw(rows: Sequence[dict[str, Any]], everyone: str, names: dict[str, str]) -> Figure:
+def draw(rows: Sequence[Mapping[str, Any]], everyone: str, names: dict[str, str]) -> Figure:
     """What each method's bandit chooses, with its interval; in grey all methods together, by every rule.
 
     `rows` are those of `board.rows_of`, `everyone` the name of all methods together, `names` those of the rules.

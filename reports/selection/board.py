@@ -26,7 +26,7 @@ NOTE = (
     "best of many noisy means is too high by chance, so regrets are rather too large. Score: 0 and 1 are the task's "
     "own scale, or a return of 0 and the mean return of the data."
 )
-Row = dict[str, Any]
+Row = Mapping[str, Any]
 
 
 def rows_of(pool: Pool, budgets: Sequence[int] = BUDGETS) -> list[Row]:

@@ -52,7 +52,7 @@ class Judged(NamedTuple):
 
 def judged_from(stored: Mapping[str, Any]) -> Judged:
     """As it was stored. Raises TypeError or KeyError for another form."""
-    return Judged(**stored | {name: tuple(stored[name]) for name in ("rho", "regret")})
+    return Judged(**{**stored, **{name: tuple(stored[name]) for name in ("rho", "regret")}})
 
 
 def measured(results: Path) -> list[dict[str, Any]]:
