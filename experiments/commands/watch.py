@@ -31,9 +31,8 @@ def watch_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
     parser.epilog = examples(
         ("watch RUN_ID", "its worst, median and best evaluation episode, as a page"),
-        ("watch smac/3m:poor bc --beside mac_flow", "the newest runs of two methods, on the same starts"),
+        ("watch smac/3m:poor bc --beside mac_flow --reference", "two that ship, on the same starts; else your newest"),
         ("watch RUN_ID --episode 7 --out seven.gif", "one episode as a moving picture"),
-        ("watch smac/3m:poor bc --beside mac_flow --reference", "policies that ship with offmarl"),
         ("watch --data smac/3m:poor", "episodes of a dataset: lowest, median and highest return"),
     )
     text = "a run's name in <results>/runs, a dataset (task:quality) with METHOD, or a file.replay"

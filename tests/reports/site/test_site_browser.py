@@ -180,7 +180,7 @@ def test_a_print_has_no_controls_and_all_the_notes(visit):
 def test_a_cell_shows_the_replays_that_were_kept_of_it(visit):
     page = visit("cells/smac.3m.good.bc.smac.quick.embedded.html")
     heads = page.locator("section > h3").all_inner_texts()
-    assert heads == [f"Seed 2, episode {n}: won, return {r}" for n, r in ((8, "3.5"), (7, "4.0"))]
+    assert heads == [f"BC, seed 2, episode {n}: won, return {r}" for n, r in ((8, "3.5"), (7, "4.0"))]
     page.get_by_role("button", name="End", exact=True).last.click()
     assert page.locator(".end").last.inner_text() == "won, return 4.00, the stored episode (return 4.00)"
     assert visit("cells/smac.3m.poor.mac_flow.smac.quick.embedded.html").locator(".replays").count() == 0
