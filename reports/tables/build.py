@@ -126,7 +126,11 @@ def _without_guests(
 
 
 def _one_variant(runs: list[Run], elsewhere: Mapping[str, Collection[str]]) -> tuple[list[Run], list[str]]:
-    """Per algorithm the variant with most finished runs: a column must mean the same in every row."""
+    """Per algorithm the variant with most finished runs: a column must mean the same in every row.
+
+    A variant that only other suites train, by their settings and protocol, is shown where there is nothing else; a note
+    says so.
+    """
     finished: dict[str, Counter] = defaultdict(Counter)
     for run in runs:
         finished[run["algorithm"]][run["variant"]] += run["status"] in FINISHED
@@ -135,6 +139,11 @@ def _one_variant(runs: list[Run], elsewhere: Mapping[str, Collection[str]]) -> t
         finished[algorithm] = own or count
     shown = {algorithm: count.most_common(1)[0][0] for algorithm, count in finished.items()}
     others = [
+        f"{algorithm}: variant {shown[algorithm]} is shown, as another suite trains it; this suite's has not run"
+        for algorithm, count in finished.items()
+        if shown[algorithm] in elsewhere.get(algorithm, ()) and count[shown[algorithm]]
+    ]
+    others += [
         f"{algorithm}: variant {shown[algorithm]} is shown; the store also has "
         + ", ".join(variant for variant in count if variant != shown[algorithm])
         for algorithm, count in finished.items()

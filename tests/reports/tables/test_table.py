@@ -158,7 +158,7 @@ def test_a_variant_of_another_suite_shows_where_there_is_nothing_else(tmp_path, 
     for quality, seed in [("good", 0), ("good", 1), ("medium", 0)]:
         write_run(tmp_path, "smac/3m", quality, "mac_flow", seed, 5.0, variant="om2p")
     row, notes = shown()
-    assert (row["mean"], row.variant) == (5.0, "om2p")
+    assert (row["mean"], row.variant) == (5.0, "om2p") and "om2p is shown, as another suite trains it" in notes
     write_run(tmp_path, "smac/3m", "good", "mac_flow", 0, 9.0)
     row, notes = shown()
     assert (row["mean"], row.variant, row.n_seeds) == (9.0, "quick", 1) and "om2p" not in notes
