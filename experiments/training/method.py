@@ -72,27 +72,44 @@ def job_trainer(job: Job, data: Dataset, host: Host) -> Trainer:
 
 
 def load_networks(method: Algorithm, state: Mapping[str, Tensor]) -> None:
-    """Load networks. What the state has nothing of is dropped: the policies that ship have only what acts."""
-    for name in method.nets.keys() - {key.partition(".")[0] for key in state}:
+    """Load networks. What the state has nothing of is dropped: the policies that ship have only what acts.
+
+    Raises ValueError where what acts is missing, too.
+    """
+    missing = method.nets.keys() - {key.partition(".")[0] for key in state}
+    for name in missing:
         del method.nets[name]
     method.load_nets(state)
+    if missing:
+        drawn = method.acting.state_dict()
+        try:
+            _decide(method)
+        except KeyError as error:
+            raise ValueError(f"its network {error} is missing") from error
+        method.acting.load_state_dict(drawn)
 
 
 @torch.no_grad()
 def acting_networks(method: Algorithm) -> dict[str, Tensor]:
     """The networks without which the method cannot decide: no critics of actors, no targets."""
-    spec, kept = method.spec, set()
-    obs = torch.zeros(len(method.seeds), 1, spec.agents, spec.obs)
-    legal = torch.ones(*obs.shape[:3], spec.actions, dtype=torch.bool) if spec.discrete else None
+    kept = set()
     for name in list(method.nets):
         net = method.nets.pop(name)
         try:
-            _, memory = method.act(obs, legal)
-            method.act(obs, legal, memory)
+            _decide(method)
         except KeyError:
             kept.add(name)
         method.nets[name] = net
     return {key: value for key, value in method.nets.state_dict().items() if key.partition(".")[0] in kept}
+
+
+def _decide(method: Algorithm) -> None:
+    """The first two decisions of an episode. KeyError where they take a network that the method has not."""
+    spec = method.spec
+    obs = torch.zeros(len(method.seeds), 1, spec.agents, spec.obs, device=method.device)
+    legal = torch.ones(*obs.shape[:3], spec.actions, dtype=torch.bool, device=method.device) if spec.discrete else None
+    _, memory = method.act(obs, legal)
+    method.act(obs, legal, memory)
 
 
 def spec_of(task: Task) -> TaskSpec:

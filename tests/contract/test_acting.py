@@ -195,3 +195,6 @@ def test_the_networks_that_act_are_enough_to_decide(build, batch, spec, look, tr
     assert torch.equal(again, first) and torch.equal(alone.act(*obs, memory)[0], second)
     assert set(alone.nets) == {name.partition(".")[0] for name in acting}
     assert not any(name.startswith("target_") for name in alone.nets)
+    for name in {key.partition(".")[0] for key in acting}:
+        with pytest.raises(ValueError, match="is missing"):
+            load_networks(build(), {key: value for key, value in acting.items() if key.partition(".")[0] != name})
