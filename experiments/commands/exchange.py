@@ -215,8 +215,8 @@ def take(folder: Path, store: "Store") -> str:
     ours = store.read(folder.name, all_files=True)  # a damaged one is set aside
     if ours and (differ := [key for key in SAME if ours.get(key) != theirs.get(key)]):
         return f"conflicts with the stored run: {', '.join(differ)} differ"
-    has_policy = [(place / POLICY).exists() for place in (folder, store.runs / folder.name)]
-    if ours and has_policy != [True, False]:
+    brings_policy = (folder / POLICY).exists() and not (store.runs / folder.name / POLICY).exists()
+    if ours and not brings_policy:
         return THERE
     store.take(folder)
     return TAKEN

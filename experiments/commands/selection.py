@@ -40,7 +40,7 @@ def select_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train", action="store_true", help=text)
     text = "print the pool, what it lacks, the estimated time and disk of --train, and stop"
     parser.add_argument("--dry-run", action="store_true", help=text)
-    text = "choose also among the results that ship with offmarl (profile standard), whose policies do not"
+    text = "choose also among the results that ship with offmarl (profile standard), most without their policies"
     parser.add_argument("--reference", action="store_true", help=text)
     options.declare(parser, *options.TRAINING, "--results")
     parser.set_defaults(command=_select)
@@ -57,7 +57,7 @@ def _select(args: argparse.Namespace) -> int:
     if args.budget not in BUDGETS:
         raise UserError(f"--budget {args.budget}: choose one of {', '.join(map(str, BUDGETS))}")
     if args.reference and args.offline:
-        raise UserError("--reference and --offline: the policies of the reference are not shipped; leave one out")
+        raise UserError("--reference and --offline: most policies of the reference do not ship; leave one out")
     makes = args.train or args.reference or args.dry_run
     results = options.writable(args.results) if makes else options.existing(args.results)
     source = options.source_of(args.suite, args.source and check_name("source", args.source, ALL_SOURCES))

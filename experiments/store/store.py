@@ -113,7 +113,7 @@ class Store:
 
     def weights(self, run_id: str) -> str:
         """The checksum of a run's networks; empty where it has none."""
-        return checksums.stored_sum(self.runs / run_id, "checkpoint.pt")
+        return checksums.stored_sum(self.runs / run_id, checksums.POLICY)
 
     def run_ids(self) -> list[str]:
         """All runs of the store, damaged ones too."""

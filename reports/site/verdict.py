@@ -23,7 +23,7 @@ def write(path: Path, shown: Mapping[str, Any], results: Path) -> None:
     found = [one for run in chosen for one in of_page(replays.get(run, []))[:most]]
     folder = resources.files("offmarl.reports.site") / "templates"
     style, script = ((folder / f"site.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
-    for text in player() if found else ():
-        style, script = (style + text, script) if text == player()[0] else (style, script + text)
+    if found:
+        style, script = (own + players for own, players in zip((style, script), player(), strict=True))
     template = environment({}).get_template("judge.html")
     write_text(path, template.render(root=None, style=style, script=script, replays=found, **shown))
