@@ -37,7 +37,7 @@ def rows_of(pool: Pool, budgets: Sequence[int] = BUDGETS) -> list[Row]:
         others = [policy.episodes for policy in pool.policies if title != EVERYONE and policy.title != title]
         place = {"task": pool.task, "quality": pool.quality, "source": pool.source, "method": title}
         for name, rule in RULES.items():
-            bought = curve([policy.episodes for policy in own], rule, budgets, pool.deviation, others)
+            bought = curve([policy.episodes for policy in own], rule, budgets, others)
             for k, budget in enumerate(budgets):
                 numbers = {key: float(values[k]) for key, values in bought._asdict().items()}
                 score = (numbers["mean"] - pool.low) / (pool.high - pool.low)

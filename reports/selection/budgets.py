@@ -16,33 +16,35 @@ import numpy as np
 BUDGETS = (0, 1, 2, 5, 10, 20, 50, 100)  # episodes
 RUNS, REPLICATES = 2000, 1000  # repetitions of a rule; resamples of the stored episodes
 Draw = Callable[[np.ndarray, np.ndarray], np.ndarray]
-Rule = Callable[[np.ndarray, Draw, Sequence[int], float], np.ndarray]
+Rule = Callable[[np.ndarray, Draw, Sequence[int]], np.ndarray]
 
 
-def ucb(orders: np.ndarray, draw: Draw, budgets: Sequence[int], scale: float) -> np.ndarray:
+def ucb(orders: np.ndarray, draw: Draw, budgets: Sequence[int]) -> np.ndarray:
     """The policy chosen after each budget by an upper confidence bound: [N, R].
 
-    UCB1 (Auer et al. 2002) for returns that deviate by `scale`: the next episode is of the highest
-    `mean + scale * sqrt(2 ln(t + 1) / n)` after t episodes. Each policy counts one episode more than it played, of the
-    mean return so far, so that a good one is played again before all others were met. The highest such mean is chosen;
-    the order breaks ties.
+    UCB1 (Auer et al. 2002): after t episodes, whose returns deviate by s, the next one is of the highest
+    `mean + s * sqrt(2 ln(t + 1) / n)`. Each policy counts one episode more than it played, of the mean return so far,
+    so that a good one is played again before all others were met. The highest such mean is chosen; the order breaks
+    ties.
     """
     rows, (runs, count) = np.arange(len(orders)), orders.shape
     sums, plays, found = np.zeros((runs, count)), np.zeros((runs, count), int), []
+    seen = np.zeros((runs, max(budgets) + 1))
     for t in range(max(budgets) + 1):
         centre = sums.sum(1) / max(t, 1)
         means = (sums + centre[:, None]) / (plays + 1)
         if t in budgets:
             found.append(orders[rows, _first_best(means)])
-        bonus = scale * np.sqrt(2 * np.log(t + 1) / (np.arange(t + 1) + 1))
-        _play(orders, draw, sums, plays, rows, _first_best(means + bonus[plays]))
+        bonus = np.sqrt(2 * np.log(t + 1) / (np.arange(t + 1) + 1))
+        place = _first_best(means + _deviation(seen[:, :t]) * bonus[plays])
+        seen[:, t] = _play(orders, draw, sums, plays, rows, place)
     return np.stack(found)
 
 
-def halving(orders: np.ndarray, draw: Draw, budgets: Sequence[int], scale: float) -> np.ndarray:
+def halving(orders: np.ndarray, draw: Draw, budgets: Sequence[int]) -> np.ndarray:
     """The policy chosen by successive halving of each budget: [N, R]. Karnin et al. 2013, means over all episodes.
 
-    The first policies of the order take part: as many as the budget can play once in every round. `scale` is not used.
+    The first policies of the order take part: as many as the budget can play once in every round.
     """
     rows, (runs, count) = np.arange(len(orders))[:, None], orders.shape
     found = []
@@ -60,11 +62,11 @@ def halving(orders: np.ndarray, draw: Draw, budgets: Sequence[int], scale: float
     return np.stack(found)
 
 
-def in_turn(orders: np.ndarray, draw: Draw, budgets: Sequence[int], scale: float) -> np.ndarray:
+def in_turn(orders: np.ndarray, draw: Draw, budgets: Sequence[int]) -> np.ndarray:
     """The policy chosen after each budget by playing one after the other in the order, again and again: [N, R].
 
     Expected online performance (Kurenkov and Kolesnikov 2022) where an evaluation is one episode: the highest mean of
-    those met is chosen, the first of equal ones. `scale` is not used.
+    those met is chosen, the first of equal ones.
     """
     rows, (runs, count) = np.arange(len(orders)), orders.shape
     sums, plays, found = np.zeros((runs, count)), np.zeros((runs, count), int), []
@@ -85,6 +87,14 @@ def _rounds(size: int) -> int:
     return (size - 1).bit_length()
 
 
+def _deviation(returns: np.ndarray) -> np.ndarray:
+    """The sample standard deviation of each row, [R, 1]; 1 where all are equal, for then so are means of policies."""
+    if returns.shape[1] < 2:
+        return np.ones((len(returns), 1))
+    differ = np.ptp(returns, axis=1, keepdims=True) > 0
+    return np.where(differ, returns.std(1, ddof=1, keepdims=True), 1.0)
+
+
 def _first_best(values: np.ndarray) -> np.ndarray:
     """The first column of the highest value, but for rounding: [R]."""
     highest = values.max(1, keepdims=True)
@@ -93,10 +103,12 @@ def _first_best(values: np.ndarray) -> np.ndarray:
 
 def _play(
     orders: np.ndarray, draw: Draw, sums: np.ndarray, plays: np.ndarray, rows: np.ndarray, place: np.ndarray
-) -> None:
-    """An episode of the policy at a place of each order, added to sums and plays."""
-    sums[rows, place] += draw(orders[rows, place], plays[rows, place])
+) -> np.ndarray:
+    """Returns [R] of an episode of the policy at a place of each order, added to sums and plays."""
+    returns = draw(orders[rows, place], plays[rows, place])
+    sums[rows, place] += returns
     plays[rows, place] += 1
+    return returns
 
 
 class Curve(NamedTuple):
@@ -114,7 +126,6 @@ def curve(
     pool: Sequence[np.ndarray],
     rule: Rule,
     budgets: Sequence[int],
-    scale: float,
     rivals: Sequence[np.ndarray] = (),
     seed: int = 0,
 ) -> Curve:
@@ -125,7 +136,7 @@ def curve(
     anew by its own noise, and was valued by the same, would be above the truth.
     """
     rng, everyone = np.random.default_rng(seed), [*pool, *rivals]
-    shares = chosen(pool, rule, budgets, scale, rng) @ np.eye(len(pool), len(everyone))
+    shares = chosen(pool, rule, budgets, rng) @ np.eye(len(pool), len(everyone))
     means, resampled = np.array([own.mean() for own in everyone]), resampled_means(everyone, rng)
     regrets = np.eye(len(everyone))[means.argmax()] - shares
     (low, high), (regret_low, regret_high) = (
@@ -134,9 +145,7 @@ def curve(
     return Curve(shares @ means, low, high, regrets @ means, regret_low, regret_high)
 
 
-def chosen(
-    pool: Sequence[np.ndarray], rule: Rule, budgets: Sequence[int], scale: float, rng: np.random.Generator
-) -> np.ndarray:
+def chosen(pool: Sequence[np.ndarray], rule: Rule, budgets: Sequence[int], rng: np.random.Generator) -> np.ndarray:
     """How often a rule chooses each policy, an episode being a stored one, drawn with replacement: [N, K].
 
     Without an episode every policy is chosen equally often.
@@ -148,7 +157,7 @@ def chosen(
     def draw(policies: np.ndarray, times: np.ndarray) -> np.ndarray:
         return returns[policies, (rng.random(len(policies)) * counts[policies]).astype(int)]
 
-    found = rule(orders, draw, budgets, scale)
+    found = rule(orders, draw, budgets)
     shares = np.stack([np.bincount(own, minlength=len(pool)) / RUNS for own in found])
     return np.where(np.asarray(budgets)[:, None] == 0, 1 / len(pool), shares)
 

@@ -27,7 +27,6 @@ class Pool(NamedTuple):
     quality: str
     source: str
     policies: list[Policy]
-    deviation: float  # of the returns of the data's episodes, which is known before any is played
     low: float  # the return that counts as 0: the task's own, or 0
     high: float  # as 1: the task's own, or the mean return of the data
     equal: int = 0  # trained policies that are left out, as each is equal to one of these
@@ -67,9 +66,7 @@ def _pool(place: tuple[str, str, str], trained: list[Record]) -> Pool:
         seen |= names
     data, score = records[0].get("dataset") or {}, records[0].get("score")
     low, high = score or (0.0, data.get("return_mean") or 1.0)
-    policies = [_policy(record) for record in records]
-    deviation = data.get("return_std") or float(np.concatenate([own.episodes for own in policies]).std())
-    return Pool(*place, policies, deviation, low, high, len(trained) - len(records))
+    return Pool(*place, [_policy(record) for record in records], low, high, len(trained) - len(records))
 
 
 def _names(record: Record) -> set[str]:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import statistics
 from fractions import Fraction
 
 import numpy as np
@@ -10,28 +11,29 @@ import pytest
 from offmarl.reports.selection.budgets import RULES, chosen, curve, order_changes, random_orders
 
 POOL = [[0, 3], [1, 2], [2, 2]]  # returns of the stored episodes of three policies, the third without luck
-SCALE = 0.7
 
 
 def index(total, plays, centre, t, scale):
     return (total + centre) / (plays + 1) + scale * math.sqrt(2 * math.log(t + 1) / (plays + 1))
 
 
-def ucb(order, outcome, budget, scale):
+def ucb(order, outcome, budget):
     """One repetition, played by hand: the policy chosen."""
-    totals, plays = [0] * len(order), [0] * len(order)
+    totals, plays, seen = [0] * len(order), [0] * len(order), []
     for t in range(budget + 1):
         centre = sum(totals) / max(t, 1)
+        scale = statistics.stdev(seen) if len(set(seen)) > 1 else 1.0
         bonus = scale if t < budget else 0.0
         values = [index(total, n, centre, t, bonus) for total, n in zip(totals, plays)]
         place = next(k for k, value in enumerate(values) if value >= max(values) - 1e-12)
         if t == budget:
             return order[place]
-        totals[place] += outcome(order[place], plays[place])
+        seen.append(outcome(order[place], plays[place]))
+        totals[place] += seen[-1]
         plays[place] += 1
 
 
-def halving(order, outcome, budget, scale):
+def halving(order, outcome, budget):
     size = max([n for n in range(1, len(order) + 1) if n * math.ceil(math.log2(n)) <= budget], default=1)
     left, rounds, seen = list(order[:size]), math.ceil(math.log2(size)), {k: [] for k in order}
     for _ in range(rounds):
@@ -43,7 +45,7 @@ def halving(order, outcome, budget, scale):
     return left[0]
 
 
-def in_turn(order, outcome, budget, scale):
+def in_turn(order, outcome, budget):
     seen = {k: [] for k in order}
     for t in range(budget):
         policy = order[t % len(order)]
@@ -65,10 +67,10 @@ def test_a_rule_chooses_as_every_repetition_played_by_hand(one):
         return tables[rows, policies, np.minimum(times, most - 1)]
 
     wanted = [0, 1, 2, 3, 4]
-    ours = means[rule(orders, draw, wanted, SCALE)].mean(1)
+    ours = means[rule(orders, draw, wanted)].mean(1)
     for budget, mean in zip(wanted, ours):
         chosen = [
-            one(order, lambda k, n, table=table: int(table[k, n]), budget, SCALE)
+            one(order, lambda k, n, table=table: int(table[k, n]), budget)
             for order, table in zip(orders.tolist(), tables)
         ]
         assert mean == pytest.approx(float(np.mean(means[chosen])), abs=1e-9), budget
@@ -79,7 +81,7 @@ def test_random_order_without_noise_is_the_expected_maximum():
     """Expected online performance: the mean of the best of n drawn without replacement, by counting subsets."""
     means = [3.0, 1.0, 4.0, 1.5, 5.0]
     orders = np.array(list(itertools.permutations(range(5))))
-    chosen = RULES["in_turn"](orders, lambda policies, times: np.array(means)[policies], range(1, 6), 1.0)
+    chosen = RULES["in_turn"](orders, lambda policies, times: np.array(means)[policies], range(1, 6))
     for n in range(1, 6):
         closed = np.mean([max(subset) for subset in itertools.combinations(means, n)])
         assert np.array(means)[chosen[n - 1]].mean() == pytest.approx(closed, abs=1e-9)
@@ -88,14 +90,14 @@ def test_random_order_without_noise_is_the_expected_maximum():
 @pytest.mark.parametrize("name", RULES)
 def test_drawn_repetitions_agree_with_all_of_them(name):
     pool = [np.array([0.0, 4.0]), np.array([1.0, 2.0, 3.0]), np.array([3.0])]
-    shares = chosen(pool, RULES[name], [0, 1, 2], 1.0, np.random.default_rng(5))
+    shares = chosen(pool, RULES[name], [0, 1, 2], np.random.default_rng(5))
     found = shares @ [own.mean() for own in pool]
     exact, one = [], {"ucb": ucb, "halving": halving, "in_turn": in_turn}[name]
     for budget in (0, 1, 2):
         total = 0.0
         for order in itertools.permutations(range(3)):
             for draws in itertools.product(*[list(enumerate(own)) for own in pool for _ in range(2)]):
-                worth_of = pool[one(order, lambda k, n, draws=draws: int(draws[2 * k + n][1]), budget, 1.0)].mean()
+                worth_of = pool[one(order, lambda k, n, draws=draws: int(draws[2 * k + n][1]), budget)].mean()
                 total += worth_of / 6 / math.prod(len(own) ** 2 for own in pool)
         exact.append(total)
     assert found == pytest.approx(exact, abs=0.05)
@@ -106,28 +108,45 @@ def test_drawn_repetitions_agree_with_all_of_them(name):
 def test_many_episodes_find_the_best_and_its_regret_is_against_rivals_too(name):
     rng = np.random.default_rng(0)
     pool = [rng.normal(mean, 0.1, 16) for mean in (0.0, 1.0, 2.0, 3.0)]
-    found = curve(pool, RULES[name], [0, 2, 40], 1.0, rivals=[np.full(16, 5.0)])
+    found = curve(pool, RULES[name], [0, 2, 40], rivals=[np.full(16, 5.0)])
     assert found.mean[0] == pytest.approx(np.mean(pool)) and found.mean[2] == pytest.approx(np.mean(pool[3]), abs=0.02)
     assert found.regret == pytest.approx(5.0 - found.mean)
     assert (found.low <= found.mean).all() and (found.mean <= found.high).all()
     assert (found.regret_low <= found.regret).all() and (found.regret <= found.regret_high).all()
-    again = curve(pool, RULES[name], [0, 2, 40], 1.0, rivals=[np.full(16, 5.0)])
+    again = curve(pool, RULES[name], [0, 2, 40], rivals=[np.full(16, 5.0)])
     assert all(np.array_equal(one, other) for one, other in zip(found, again))
 
 
 @pytest.mark.parametrize("name", RULES)
 def test_without_luck_there_is_no_interval_and_without_a_choice_no_regret(name):
-    alone = curve([np.full(3, 2.0)], RULES[name], [0, 1, 100], 0.0)
+    alone = curve([np.full(3, 2.0)], RULES[name], [0, 1, 100])
     for values in (alone.mean, alone.low, alone.high):
         assert values.tolist() == [2.0] * 3
     assert alone.regret.tolist() == [0.0] * 3
-    found = curve([np.full(4, 1.0), np.full(2, 3.0)], RULES[name], [0, 2, 100], 1.0)
+    found = curve([np.full(4, 1.0), np.full(2, 3.0)], RULES[name], [0, 2, 100])
     assert found.mean.tolist() == found.low.tolist() == found.high.tolist() == pytest.approx([2.0, 3.0, 3.0])
+
+
+def test_the_bandit_finds_the_best_whatever_the_unit_and_the_zero_of_returns():
+    """Its scale is the spread of what it has drawn: the data of one constant return have none to offer."""
+    rng = np.random.default_rng(0)
+    pool = [rng.normal(mean, 0.1, 16) for mean in np.linspace(0, 1, 12)]
+    found = curve(pool, RULES["ucb"], [5, 20, 60])
+    assert found.regret[2] < found.regret[1] < found.regret[0] and found.regret[2] < 0.02
+    for unit, zero in ((1e-4, 0.0), (1e4, 0.0), (0.01, 20.0)):
+        other = curve([zero + unit * own for own in pool], RULES["ucb"], [5, 20, 60])
+        assert other.regret / unit == pytest.approx(found.regret, abs=1e-3)
+
+
+def test_the_bandit_meets_every_policy_while_all_returns_are_equal():
+    for lazy in (0.0, 0.1):
+        found = curve([*[np.full(3, lazy)] * 4, np.full(3, 5.0)], RULES["ucb"], [5])
+        assert found.mean == pytest.approx([5.0])
 
 
 def test_the_interval_without_episodes_is_that_of_the_mean():
     pool = [np.random.default_rng(k).normal(0, 1, 50) for k in range(4)]
-    found = curve(pool, RULES["in_turn"], [0], 1.0)
+    found = curve(pool, RULES["in_turn"], [0])
     half = 1.96 * math.sqrt(sum(own.var() / 50 for own in pool)) / 4
     assert (found.high[0] - found.low[0]) / 2 == pytest.approx(half, rel=0.1)
 

@@ -12,7 +12,7 @@ def pool(task, means, spread=0.1):
     rng = np.random.default_rng(len(means))
     episodes = [mean + spread * rng.standard_normal(20) for mean in means]
     policies = [Policy(f"{task} {k}", "bc", "BC", "paper", k, own) for k, own in enumerate(episodes)]
-    return Pool(task, "expert", "embedded", policies, 1.0, 0.0, 10.0)
+    return Pool(task, "expert", "embedded", policies, 0.0, 10.0)
 
 
 def said(own, **values):

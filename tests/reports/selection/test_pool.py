@@ -17,7 +17,7 @@ def run(seed=0, returns=(1.0, 2.0), status="done", weights="w", **config):
         "cell": cell | {"seed": seed},
         "config": config,
         "protocol": {"steps": 9, "data": "d", "plays": ["own", "zero"]},
-        "dataset": {"return_mean": 4.0, "return_std": 0.5},
+        "dataset": {"return_mean": 4.0},
         "evaluations": evaluations if status == "done" else [],
     }
 
@@ -36,7 +36,7 @@ def test_equal_policies_count_once_by_settings_or_by_weights_and_last_episodes()
 def test_policies_that_were_never_played_are_equal_only_by_settings_and_failures_are_none():
     (pool,) = pools([run(status="trained", a=1), run(status="trained", a=2), run(status="failed", a=3)])
     assert len(pool.policies) == 2 and pool.equal == 0 and not pool.policies[0].episodes.size
-    assert (pool.deviation, pool.low, pool.high) == (0.5, 0.0, 4.0)
+    assert (pool.low, pool.high) == (0.0, 4.0)
 
 
 def test_a_pool_of_one_policy_is_a_board_without_pairs():

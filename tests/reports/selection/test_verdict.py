@@ -29,7 +29,7 @@ def facts(measures, results, family="mpe", played=True, lost=()):
     policies = [
         Policy(run, "bc", title, "paper", 0, np.array(own)) for (run, title), own in zip(titles.items(), episodes)
     ]
-    pool = Pool(f"{family}/spread", "expert", "embedded", policies, 1.0, 0.0, 10.0)
+    pool = Pool(f"{family}/spread", "expert", "embedded", policies, 0.0, 10.0)
     asked = verdict.Asked("continuous", "quick", 0.9, results, " --task two.py", played)
     return verdict.facts(pool, SAID, TRUSTED, measures, asked, lost)
 
