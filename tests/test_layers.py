@@ -16,14 +16,7 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("algorithms", "benchmarks", "datasets", "experiments", "reports")
 FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 LONGEST_FILE, LONGEST_TEST_FILE, LONGEST_FUNCTION, MOST_ENTRIES = 350, 400, 60, 15
-LISTS = {
-    "algorithms",
-    "commands",
-    "suites",
-    "weights",
-    "published",
-    "templates",
-}  # folders that list things of one kind
+LISTS = {"algorithms", "suites", "weights", "published", "templates"}  # folders that list things of one kind
 
 DATA = {"algorithms.parts.batch", "algorithms.parts.streams", "benchmarks", "datasets"}  # and what data may use
 BELOW = {"algorithms", "benchmarks", "datasets", "experiments.environment", "experiments.errors"}

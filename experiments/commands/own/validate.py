@@ -26,7 +26,7 @@ SMOKE_RUNS = {"continuous": ("continuous", "mpe/spread:medium"), "discrete": ("s
 
 
 TEMPLATES = {  # what `offmarl new` writes: package and file
-    "method": ("offmarl.experiments.commands", "template.py"),
+    "method": ("offmarl.experiments.commands.own", "template.py"),
     "task": ("offmarl.benchmarks.own", "example.py"),
 }
 
@@ -143,7 +143,7 @@ def _task_findings(task: "Task") -> Iterator[tuple[bool, str]]:
 
     from offmarl.benchmarks.own.contract import examine
     from offmarl.datasets.own import SOURCE, catalogue, strange_features
-    from offmarl.experiments.commands.cards import findings
+    from offmarl.experiments.commands.data.cards import findings
 
     played = []
     for sound, text, episodes in examine(task):

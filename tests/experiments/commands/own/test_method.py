@@ -11,9 +11,9 @@ import pytest
 
 from offmarl.algorithms import PATHS, registry
 from offmarl.experiments.cli import main
-from offmarl.experiments.commands import method
+from offmarl.experiments.commands.own import validate
 
-CHECKOUT = Path(__file__).parents[3]
+CHECKOUT = Path(__file__).parents[4]
 
 
 pytestmark = pytest.mark.usefixtures("no_leftovers")
@@ -125,7 +125,7 @@ BROKEN = """
 
 
 def test_validate_tells_a_method_that_keeps_the_contract_from_one_that_does_not(example, capfd, monkeypatch):
-    monkeypatch.setattr(method, "CONTRACT", ("test_training.py",))
+    monkeypatch.setattr(validate, "CONTRACT", ("test_training.py",))
     monkeypatch.chdir(example.parent)  # where neither the folder's pytest files nor the user's options may count
     (example.parent / "conftest.py").write_text("raise SystemExit('the user's conftest')")
     (example.parent / "pytest.ini").write_text("[pytest]\naddopts = --no-such-option\n")
@@ -141,7 +141,7 @@ def test_validate_tells_a_method_that_keeps_the_contract_from_one_that_does_not(
 
 
 def test_validate_without_pytest_says_how_to_install_it(example, capsys, monkeypatch):
-    monkeypatch.setattr(method, "find_spec", lambda name: None)
+    monkeypatch.setattr(validate, "find_spec", lambda name: None)
     assert main(["validate", str(example)]) == 2
     assert (
         capsys.readouterr().err

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offmarl.experiments.commands import options
-from offmarl.experiments.commands.cards import FROM, card_options, findings
-from offmarl.experiments.commands.derive import derive_options
-from offmarl.experiments.commands.imports import import_options, one_task
+from offmarl.experiments.commands.data.cards import FROM, card_options, findings
+from offmarl.experiments.commands.data.derive import derive_options
+from offmarl.experiments.commands.data.imports import import_options, one_task
 from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.launch.workers import core_count
 

@@ -1,0 +1,1 @@
+"""Commands for methods and tasks of your own."""
