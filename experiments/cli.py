@@ -32,7 +32,7 @@ COMMANDS = {  # name: its module in commands/, which has a function <name>_optio
     "select": ("selection", "what choosing a policy by 0 to 100 episodes brings, from the store"),
     "judge": ("selection", "train methods on one dataset, and say which policy to take without an episode"),
     "tune": ("study", "choose settings: the same trials of every method, on datasets that are in no table"),
-    "new": ("own.validate", "write the file of a new method, or task"),
+    "new": ("own.new", "write the file of a new method, or task"),
     "validate": ("own.validate", "hold a method or a task to its contract; print its card"),
     "export": ("exchange", "write every evaluation episode of the store into one file"),
     "merge": ("exchange", "join the stores of several machines; conflicting runs are refused"),
