@@ -86,7 +86,7 @@ class CFCQL(Algorithm):
 
     @torch.no_grad()
     def act(self, obs: Tensor, legal: Tensor | None = None, memory: None = None) -> tuple[Tensor, None]:
-        """The legal actions of the highest value (to explore: samples of the softmax), or the output of the policy."""
+        """The legal actions of the highest value (to explore: samples of the values' softmax), or the policy's mode."""
         if self.spec.discrete:
             values = self.nets["critic"](obs).mean(1)
             values = values + self.acting.gumbel(*values.shape[1:]) if self.explores else values
@@ -94,12 +94,12 @@ class CFCQL(Algorithm):
         return self.nets["policy"](obs).tanh(), memory
 
     def after_update(self) -> None:
-        """Copy the targets now and then (discrete), or Polyak averaging."""
+        """Copy the target now and then (discrete), or Polyak averaging."""
         if rate := self.step_variant():
             self.move_targets(rate)
 
     def step_variant(self) -> float:
-        """The rate of the targets in this update: 1 or 0 (discrete), or the constant of Polyak averaging."""
+        """The rate of the target in this update: 1 or 0 (discrete), or the constant of Polyak averaging."""
         if self.spec.discrete:
             return float(self.updates % self.config.target_period == 0)
         return self.config.polyak
@@ -137,16 +137,16 @@ class CFCQL(Algorithm):
 
     def discrete_values(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """The arguments of `critic_losses`, by double Q-learning."""
-        every = self.nets["critic"](batch.obs)  # [S, 2, B, I, A]
-        chosen = every.gather(-1, index_of_both(batch.actions))[..., 0]
-        values = self.counterfactual(every, chosen, batch.state)
+        q = self.nets["critic"](batch.obs)  # [S, 2, B, I, A]
+        chosen = q.gather(-1, index_of_both(batch.actions))[..., 0]
+        values = self.counterfactual(q, chosen, batch.state)
         values = masked(values, None if batch.legal is None else batch.legal[:, None])
         with torch.no_grad():
             selected = decode(self.nets["critic"](batch.next_obs).mean(1), batch.next_legal)
             next_q = self.nets["target_critic"](batch.next_obs).gather(-1, index_of_both(selected))[..., 0]
             next_q = self.nets["target_mixer"](next_q, batch.next_state)[..., 0].amin(1)
-        q = self.nets["mixer"](chosen, batch.state)[..., 0]
-        return q, (self.weights(batch, values) * values.logsumexp(-1)).sum(-1), next_q
+        team_q = self.nets["mixer"](chosen, batch.state)[..., 0]
+        return team_q, (self.weights(batch, values) * values.logsumexp(-1)).sum(-1), next_q
 
     def continuous_values(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """The arguments of `critic_losses`, the soft maxima estimated by importance sampling."""

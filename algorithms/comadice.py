@@ -15,7 +15,7 @@ Not rebuilt: on SMAC the code replaces rewards by their suffix sums, and bootstr
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from offmarl.algorithms.parts.algorithm import Algorithm
 from offmarl.algorithms.parts.batch import Batch, Data
@@ -32,12 +32,6 @@ BOUND = 10.0  # of exponents
 class Config(BaseConfig):
     """Settings of ComaDICE."""
 
-    hidden: tuple[int, ...] = size((256, 256), tiny=(16, 16))
-    batch_size: int = size(128, tiny=8)
-    learning_rate: float = 1e-4
-    adam_epsilon: float = 1e-8
-    discount: float = 0.99
-    max_grad_norm: float = 1.0
     alpha: float = 10.0  # weight of the divergence between the distributions
     divergence: str = choice("soft_chi_square", "chi_square", "kl")
     value_loss: str = choice("code", "text")
@@ -45,10 +39,22 @@ class Config(BaseConfig):
     normaliser: bool = False
     edge: float = 0.99  # largest action of the data in the policy's loss
     mixer_width: int = size(64, tiny=16)
+    hidden: tuple[int, ...] = size((256, 256), tiny=(16, 16))
+    batch_size: int = size(128, tiny=8)
+    learning_rate: float = 1e-4
+    adam_epsilon: float = 1e-8
+    discount: float = 0.99
+    max_grad_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the settings. ValueError naming the setting."""
+        super().__post_init__()
+        if not 0.0 < self.edge < 1.0:
+            raise ValueError(f"edge={self.edge}: write a number between 0 and 1, both excluded")
 
 
 class ComaDICE(Algorithm):
-    """Policies, critics and multipliers of each agent, with a linear mixer of the state."""
+    """Policies, critics and values of each agent, with a linear mixer of the state."""
 
     name = "comadice"
     title = "ComaDICE"
@@ -60,7 +66,7 @@ class ComaDICE(Algorithm):
     variants = {"released": {"ratio_of": "agent", "normaliser": True}}
 
     def build(self) -> None:
-        """The policy, the critic, the multiplier, the mixer, and targets of the last three."""
+        """The policy, the critic, the value, the mixer, and targets of the last three."""
         spec, config, streams = self.spec, self.config, self.init_streams
         n_in, n_out = (spec.obs, spec.actions) if spec.discrete else (spec.obs + spec.actions, 1)
         self.nets["policy"] = policy_net(streams, spec, config, spec.actions * (1 if spec.discrete else 2))
@@ -69,8 +75,8 @@ class ComaDICE(Algorithm):
         self.nets["mixer"] = StateWeights(streams, spec.agents, spec.state, (config.mixer_width,))
         for name in ("critic", "value", "mixer"):
             self.nets[f"target_{name}"] = target_copy(self.nets[name])
-        if config.normaliser:  # one for the multiplier's advantages, one for the policy's
-            self.nets["normaliser"] = nn.ParameterList([torch.zeros(len(self.seeds)) for _ in range(2)])
+        if config.normaliser:  # of the value's residuals, and of the policy's
+            self.nets["normaliser"] = torch.nn.ParameterList([torch.zeros(len(self.seeds), 2)])
 
     def prepare(self, data: Data) -> Data:
         """Note the first transitions of episodes."""
@@ -78,25 +84,26 @@ class ComaDICE(Algorithm):
         return data
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """TD error, the multiplier's loss, weighted cloning, and those of the normalisers."""
-        advantage = self.scaled(self.advantage(batch, ""), 0)
+        """TD error, regularised value and weighted cloning, and the normalisers' loss."""
+        residual = self.residual(batch, 0)
         with torch.no_grad():
-            ratio = ramp(self.scaled(self.advantage(batch, "target_"), 1), self.config.divergence)
+            fixed = self.residual(batch, 1)
         losses = {
             "critic": self.critic_loss(batch),
-            "value": self.value_loss(advantage) + self.first_values(batch),
-            "policy": self.policy_loss(batch, ratio.sum(-1)),
+            "value": self.value_loss(residual) + self.first_values(batch),
+            "policy": self.policy_loss(batch, fixed),
         }
-        return losses | ({"normaliser": self.normaliser_term(ratio, 1)} if self.config.normaliser else {})
+        return losses | (self.normaliser_losses(residual.detach(), fixed) if self.config.normaliser else {})
 
     @torch.no_grad()
     def act(self, obs: Tensor, legal: Tensor | None = None, memory: None = None) -> tuple[Tensor, None]:
-        """The most likely legal actions, or the policy's mode."""
-        out = self.nets["policy"](obs)
-        return (decode(out, legal) if self.spec.discrete else tanh_gaussian(out).mode()), memory
+        """The mode of the policy."""
+        if self.spec.discrete:
+            return decode(self.nets["policy"](obs), legal), memory
+        return tanh_gaussian(self.nets["policy"](obs)).mode(), memory
 
     def critic_loss(self, batch: Batch) -> Tensor:
-        """TD error of the mixed critics, with the mixed next multiplier in the target (Eq. 10)."""
+        """TD error of the mixed critics, with the mixed next value in the target."""
         with torch.no_grad():
             weights, bias = self.nets["target_mixer"](batch.next_state)
             next_value = (weights * self.nets["target_value"](batch.next_obs)[..., 0]).sum(-1) + bias
@@ -104,22 +111,45 @@ class ComaDICE(Algorithm):
         weights, bias = self.nets["mixer"](batch.state)
         return ((weights * self.values(batch, "critic")).sum(-1) + bias - target).square().mean(1)
 
-    def value_loss(self, x: Tensor) -> Tensor:
-        """The divergence's part of the multiplier's loss, of scaled advantages [S,B,I or 1] (Eq. 11)."""
-        config = self.config
-        integral = conjugate if config.value_loss == "text" else potential
-        loss = config.alpha * integral(x, config.divergence).mean((1, 2))
-        return loss + self.normaliser_term(ramp(x.detach(), config.divergence), 0) if config.normaliser else loss
+    def value_loss(self, residual: Tensor) -> Tensor:
+        """The divergence's part: for `code` the integral of x times the ramp's slope, by parts; for `text` Eq. 11's."""
+        loss = conjugate(residual, self.config.divergence)
+        if self.config.value_loss == "code":
+            loss = residual * ramp(residual, self.config.divergence) - loss
+        return self.config.alpha * loss.mean((1, 2))
 
-    def policy_loss(self, batch: Batch, ratio: Tensor) -> Tensor:
-        """Cloning, weighted by the team's ratio [S,B] (Eq. 12)."""
+    def policy_loss(self, batch: Batch, residual: Tensor) -> Tensor:
+        """Cloning, weighted by the team's ratio (Eq. 12)."""
         out = self.nets["policy"](batch.obs)
         if self.spec.discrete:
             log_policy = masked(out, batch.legal).log_softmax(-1)
             log_density = log_policy.gather(-1, batch.actions[..., None])[..., 0]
         else:
             log_density = tanh_gaussian(out).log_density(batch.actions, self.config.edge)
-        return -(ratio[..., None] * log_density).mean((1, 2))
+        weight = ramp(residual, self.config.divergence).sum(-1, keepdim=True)
+        return -(weight * log_density).mean((1, 2))
+
+    @torch.no_grad()
+    def mean_value(self, batch: Batch) -> Tensor:
+        """Of the team: the agents' values by their weights, and the bias."""
+        weights, bias = self.nets["mixer"](batch.state)
+        return ((weights * self.values(batch, "critic")).sum(-1) + bias).mean(1)
+
+    def residual(self, batch: Batch, k: int) -> Tensor:
+        """w (q - nu) of every agent [S,B,I], or their sum [S,B,1], less the k-th normaliser, by alpha (Eq. 11).
+
+        Gradients reach nu and the normaliser alone. k: 0, for the value; 1, by the target networks, for the policy.
+        """
+        which = "target_" if k else ""
+        with torch.no_grad():
+            weights, _ = self.nets[f"{which}mixer"](batch.state)
+            q = self.values(batch, f"{which}critic")
+        residual = weights * (q - self.nets["value"](batch.obs)[..., 0])
+        residual = residual.sum(-1, keepdim=True) if self.config.ratio_of == "team" else residual
+        if self.config.normaliser:
+            residual = residual - self.nets.get_parameter("normaliser.0")[:, k, None, None]
+        residual = residual / self.config.alpha
+        return residual.clamp(max=BOUND) if self.config.divergence == "kl" else residual
 
     def first_values(self, batch: Batch) -> Tensor:
         """(1 - discount) times the mean multiplier in the first states of the batch; zero where there are none."""
@@ -129,22 +159,10 @@ class ComaDICE(Algorithm):
         value = (weights * self.nets["value"](batch.obs)[..., 0]).sum(-1)
         return (1.0 - self.config.discount) * (first * value).sum(1) / first.sum(1).clamp(min=1.0)
 
-    def normaliser_term(self, ratio: Tensor, k: int) -> Tensor:
-        """Raises the k-th normaliser while the mean ratio is above one."""
-        return self.nets.get_parameter(f"normaliser.{k}") * (1.0 - ratio.mean((1, 2)))
-
-    def advantage(self, batch: Batch, which: str) -> Tensor:
-        """w (q - nu) of every agent [S,B,I], or their sum [S,B,1]; gradients reach nu alone."""
-        with torch.no_grad():
-            weights, _ = self.nets[f"{which}mixer"](batch.state)
-            q = self.values(batch, f"{which}critic")
-        found = weights * (q - self.nets["value"](batch.obs)[..., 0])
-        return found.sum(-1, keepdim=True) if self.config.ratio_of == "team" else found
-
-    def scaled(self, advantage: Tensor, k: int) -> Tensor:
-        """Advantages less the k-th normaliser, by alpha."""
-        shift = self.nets.get_parameter(f"normaliser.{k}")[:, None, None] if self.config.normaliser else 0.0
-        return (advantage - shift) / self.config.alpha
+    def normaliser_losses(self, *residuals: Tensor) -> dict[str, Tensor]:
+        """Raises a normaliser while the mean ratio at its residuals is above one."""
+        ratios = [ramp(residual, self.config.divergence).mean((1, 2)) for residual in residuals]
+        return {"normaliser": (self.nets.get_parameter("normaliser.0") * (1.0 - torch.stack(ratios, 1))).sum(1)}
 
     def values(self, batch: Batch, net: str) -> Tensor:
         """A critic's values of the data's actions [S,B,I]."""
@@ -152,37 +170,20 @@ class ComaDICE(Algorithm):
             return self.nets[net](batch.obs).gather(-1, batch.actions[..., None])[..., 0]
         return self.nets[net](batch.obs, batch.actions)[..., 0]
 
-    @torch.no_grad()
-    def mean_value(self, batch: Batch) -> Tensor:
-        """Of the team: the agents' values by their weights, and the bias."""
-        weights, bias = self.nets["mixer"](batch.state)
-        return ((weights * self.values(batch, "critic")).sum(-1) + bias).mean(1)
-
 
 def ramp(x: Tensor, divergence: str) -> Tensor:
-    """The ratio of the distributions at a scaled advantage: max(0, f'^-1(x))."""
+    """The ratio of the distributions at a residual: max(0, f'^-1(x))."""
     if divergence == "kl":
-        return (x.clamp(max=BOUND) - 1.0).exp()
+        return (x - 1.0).exp()
     if divergence == "chi_square":
         return (x + 1.0).clamp(min=0.0)
     return torch.where(x < 0.0, x.clamp(max=0.0).exp(), x + 1.0)
 
 
-def potential(x: Tensor, divergence: str) -> Tensor:
-    """The integral of x times the ramp's slope, whose gradient the code gives to the multiplier."""
-    if divergence == "kl":
-        x = x.clamp(max=BOUND)
-        return (x - 1.0) * (x - 1.0).exp()
-    if divergence == "chi_square":
-        return 0.5 * x.clamp(min=-1.0).square()
-    below = x.clamp(max=0.0)
-    return torch.where(x < 0.0, below.exp() * (below - 1.0) + 1.0, 0.5 * x.square())
-
-
 def conjugate(x: Tensor, divergence: str) -> Tensor:
     """The integral of the ramp: f's convex conjugate on non-negative ratios, up to a constant."""
     if divergence == "kl":
-        return (x.clamp(max=BOUND) - 1.0).exp()
+        return (x - 1.0).exp()
     if divergence == "chi_square":
         return 0.5 * (x + 1.0).clamp(min=0.0).square()
     return torch.where(x < 0.0, x.clamp(max=0.0).exp() - 1.0, 0.5 * x.square() + x)

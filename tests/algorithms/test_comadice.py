@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from offmarl.algorithms.comadice import ComaDICE, Config, conjugate, potential, ramp
+from offmarl.algorithms.comadice import ComaDICE, Config, conjugate, ramp
+from offmarl.algorithms.parts.gaussian import tanh_gaussian
 
 SEEDS = (3, 5)
 DIVERGENCES = ["soft_chi_square", "chi_square", "kl"]
@@ -21,13 +22,28 @@ def build(make_spec, make_data):
 
 
 @pytest.mark.parametrize("divergence", DIVERGENCES)
-def test_the_integrals_of_the_ramp_have_its_slopes(divergence):
+def test_the_values_loss_integrates_x_times_the_ramps_slope_or_the_ramp(build, divergence):
     x = torch.linspace(-3, 3, 61, dtype=torch.float64).requires_grad_()
     (slope,) = torch.autograd.grad(ramp(x, divergence).sum(), x)
-    (of_potential,) = torch.autograd.grad(potential(x, divergence).sum(), x)
-    (of_conjugate,) = torch.autograd.grad(conjugate(x, divergence).sum(), x)
-    assert_close(of_potential, (x * slope).detach())
-    assert_close(of_conjugate, ramp(x, divergence).detach())
+    for value_loss, expected in {"code": x * slope, "text": ramp(x, divergence)}.items():
+        algorithm = build(divergence=divergence, value_loss=value_loss, alpha=0.5)
+        (found,) = torch.autograd.grad(algorithm.value_loss(x.view(1, -1, 1)).sum(), x)
+        assert_close(found, 0.5 * expected.detach() / 61)
+    (found,) = torch.autograd.grad(conjugate(x, divergence).sum(), x)
+    assert_close(found, ramp(x, divergence).detach())
+
+
+def test_ratios_of_far_residuals_stay_finite(build, make_batch):
+    algorithm = build(divergence="kl", alpha=1e-6)
+    for k in (0, 1):
+        residual = algorithm.residual(make_batch(algorithm.spec), k)
+        assert residual.amax() == 10 and ramp(residual, "kl").isfinite().all()
+
+
+@pytest.mark.parametrize("edge", [0.0, 1.0, 1.5, -0.5, math.nan])
+def test_an_edge_outside_the_actions_is_refused(edge):
+    with pytest.raises(ValueError, match="edge="):
+        Config(edge=edge)
 
 
 @pytest.mark.parametrize("divergence", DIVERGENCES)
@@ -55,9 +71,9 @@ def test_the_multiplier_of_a_bandit_lies_between_its_rewards_and_above_their_mea
 
 @pytest.mark.parametrize("ratio_of", ["team", "agent"])
 def test_advantages_are_the_weighted_gaps_and_reach_the_multiplier_alone(build, make_batch, ratio_of):
-    algorithm = build(ratio_of=ratio_of)
+    algorithm = build(ratio_of=ratio_of, alpha=2.0)
     batch, nets = make_batch(algorithm.spec), algorithm.nets
-    found = algorithm.advantage(batch, "")
+    found = 2.0 * algorithm.residual(batch, 0)
     weights, _ = nets["mixer"](batch.state)
     gaps = weights * (nets["critic"](batch.obs, batch.actions)[..., 0] - nets["value"](batch.obs)[..., 0])
     assert_close(found, gaps if ratio_of == "agent" else gaps.sum(-1, keepdim=True))
@@ -70,20 +86,23 @@ def test_advantages_are_the_weighted_gaps_and_reach_the_multiplier_alone(build, 
 def test_with_a_large_alpha_every_sample_weighs_the_same(build, make_batch, space):
     algorithm = build(space, alpha=1e9)
     batch, seen = make_batch(algorithm.spec), []
-    algorithm.policy_loss = lambda batch, ratio: seen.append(ratio) or torch.zeros(2)
+    algorithm.policy_loss = lambda batch, residual: seen.append(residual) or torch.zeros(2)
     algorithm.losses(batch)
-    assert_close(seen[0], torch.ones(2, 8))
+    assert_close(ramp(seen[0], "soft_chi_square"), torch.ones(2, 8, 1))
 
 
 def test_the_agents_ramps_are_added_in_the_released_code(build, make_batch):
     algorithm = build(**ComaDICE.variants["released"])
-    batch, seen = make_batch(algorithm.spec), []
-    algorithm.policy_loss = lambda batch, ratio: seen.append(ratio) or torch.zeros(2)
+    batch, nets = make_batch(algorithm.spec), algorithm.nets
+    shift = torch.tensor([[0.2, 0.5], [0.3, -1.0]])
     with torch.no_grad():
-        algorithm.nets.get_parameter("normaliser.1").copy_(torch.tensor([0.5, -1.0]))
-        expected = algorithm.advantage(batch, "target_") - torch.tensor([0.5, -1.0])[:, None, None]
+        nets.get_parameter("normaliser.0").copy_(shift)
+        gaps = nets["target_critic"](batch.obs, batch.actions)[..., 0] - nets["value"](batch.obs)[..., 0]
+        advantage = nets["target_mixer"](batch.state)[0] * gaps - shift[:, 1, None, None]
     losses = algorithm.losses(batch)
-    assert_close(seen[0], ramp(expected / 10, "soft_chi_square").sum(-1))
+    ratio = ramp(advantage / 10, "soft_chi_square").sum(-1, keepdim=True)
+    density = tanh_gaussian(nets["policy"](batch.obs)).log_density(batch.actions, 0.99)
+    assert_close(losses["policy"], -(ratio * density).mean((1, 2)))
     assert losses.keys() == {"critic", "value", "policy", "normaliser"}
 
 
@@ -92,17 +111,13 @@ def test_a_normaliser_rests_where_the_mean_ratio_and_the_pull_of_the_multiplier_
     algorithm = build(normaliser=True)
     x = torch.randn(2, 8, 1, dtype=torch.float64)
     shift = algorithm.nets.get_parameter("normaliser.0")
-    loss = algorithm.value_loss(x - shift[:, None, None] / 10.0)
+    residual = x - shift[:, 0, None, None] / 10.0
+    loss = algorithm.value_loss(residual) + algorithm.normaliser_losses(residual.detach(), x)["normaliser"]
     (found,) = torch.autograd.grad(loss.sum(), shift)
     y = x.requires_grad_()
     (slope,) = torch.autograd.grad(ramp(y, "soft_chi_square").sum(), y)
-    expected = 1.0 - (ramp(y, "soft_chi_square") + y * slope).mean((1, 2))
+    expected = 1.0 - torch.stack([(ramp(y, "soft_chi_square") + k * y * slope).mean((1, 2)) for k in (1, 0)], 1)
     assert_close(found, expected.detach().float())
-    ratio = torch.tensor([0.5, 3.0]).expand(8, 2).T[..., None]
-    (found,) = torch.autograd.grad(
-        algorithm.normaliser_term(ratio, 1).sum(), algorithm.nets.get_parameter("normaliser.1")
-    )
-    assert_close(found, torch.tensor([0.5, -2.0]))
 
 
 def test_first_states_alone_enter_the_last_term(build, make_batch):
