@@ -2,8 +2,10 @@
 
 Paper: Lee, Lee & Zhang 2026 (A Recipe for Stable Offline Multi-agent RL). Only its abstract was at hand, so equations
 and settings are those of the official code, DongsuLeeTech/offline-marl-recipe (no licence): **reconstructed**. The
-default is the code's TD3+BC agent, with TD targets, a QMIX mixer, SVN and BRAC; `iql` is its other agent, IQL with AWR
-and the mean. Differences:
+default is the one command of its README, for SMAC: the TD3+BC agent with SARSA targets, a QMIX mixer, SVN, and BRAC
+with a `bc_weight` of 1. Without these options the code has TD targets and 0.03, by which a policy hardly clones: on 3m
+good it takes the data's action in 77 % of cases, for 96 %, and has a quarter of the return. `iql` is the code's other
+agent, IQL with AWR and the mean. Differences:
 * `mixer_gradients`: in the code the mixer gets no gradient and stays random, as here in `released`.
 * Discrete actions: the code has a Gaussian over one-hot vectors and no legal masks. Ours has masked categorical
   policies and critics of all actions; BRAC then maximises the expected value and clones by log-likelihood.
@@ -32,7 +34,7 @@ class Config(BaseConfig):
     batch_size: int = size(640, tiny=8)
     adam_epsilon: float = 1e-8
     discount: float = 0.99
-    values: str = choice("td", "sarsa", "iql")  # what follows: the policy's action, the data's next one, or a value
+    values: str = choice("sarsa", "td", "iql")  # what follows: the data's next action, the policy's, or a value
     mixer: str = choice("state", "none", "mean", "sum")  # none: each agent has its own TD error
     mixer_width: int = size(32, tiny=8)
     mixer_hidden: int = size(128, tiny=16)
@@ -40,7 +42,7 @@ class Config(BaseConfig):
     svn: bool = True
     expectile: float = 0.9  # iql
     extraction: str = choice("brac", "awr")
-    bc_weight: float = 0.03  # brac
+    bc_weight: float = 1.0  # brac
     inverse_temperature: float = 10.0  # awr
     policy_norm: bool = True  # layer normalisation in the policy; critics and values always have it
 

@@ -25,6 +25,7 @@ SCALED = {
     "om2p": {"bc_weight": 0.03},
     "omiga": {"alpha": 0.1},
     "comadice": {"alpha": 0.1},
+    "recipe": {"bc_weight": 0.03},
     "ma_sfbc": {"widths": (32, 16)},
     "madiff_d": SMALL,
     "madiff_c": SMALL,

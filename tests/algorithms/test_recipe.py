@@ -139,6 +139,20 @@ def test_brac_maximises_the_lesser_value_in_units_of_its_magnitude_and_clones(bu
     assert {n for n, net in algorithm.nets.items() if any(p.grad is not None for p in net.parameters())} == {"policy"}
 
 
+def test_a_policy_keeps_the_datas_actions_where_others_seem_a_fifth_better(build, make_batch, set_value):
+    """As they do on SMAC, where no data contradict a critic."""
+    algorithm = build()
+    batch = make_batch(algorithm.spec)
+    batch = batch._replace(actions=torch.zeros_like(batch.actions), legal=None)
+    set_value(algorithm.nets["critic"], torch.tensor([1.0] + [1.2] * (algorithm.spec.actions - 1)))
+    steps = torch.optim.Adam(algorithm.nets["policy"].parameters(), 0.01)
+    for _ in range(100):
+        steps.zero_grad()
+        sum(algorithm.policy_losses(batch).values()).sum().backward()
+        steps.step()
+    assert (algorithm.mode(batch.obs, None) == 0).all()
+
+
 def test_the_spread_is_the_mean_absolute_deviation_of_each_seed():
     values = torch.tensor([[1.0, 3.0], [0.0, 0.0]])[..., None]
     assert spread(values).flatten().tolist() == pytest.approx([1.0, 1e-6], rel=1e-3)
