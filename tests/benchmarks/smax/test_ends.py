@@ -26,7 +26,7 @@ def duel():
     def play(alive, at_step=0):
         state = start.battle.state
         health = jnp.where(jnp.array(alive), state.unit_health, 0.0)
-        apart = jnp.array([[1.0, 1], [2, 3], [31, 31], [30, 29]])
+        apart = jnp.array([[0.0, 0], [2, 3], [32, 32], [30, 29]])  # walls kill nobody
         state = state.replace(unit_health=health, unit_alive=health > 0, unit_positions=apart, step=jnp.array(at_step))
         _, out = step(jax.random.PRNGKey(1), start._replace(battle=start.battle.replace(state=state)), jnp.ones(2, int))
         return out

@@ -67,7 +67,9 @@ def test_a_hit_makes_shields_wait_again_and_they_never_exceed_themselves(field):
     assert scene.step().shield[1] == pytest.approx(43.99, abs=1e-4)
 
 
-def test_the_dead_grow_no_shield(field):
+def test_the_dead_grow_no_shield_and_the_living_do_whatever_is_left_of_them(field):
     scene = field({"marine": 1}, {"zealot": 1}, [(10, 16), (30, 16)]).hurt(u1=0.0)
     scene.state = scene.state.replace(unit_calm=jnp.full(2, 60.0))
     assert (scene.step().health[1], scene.step().shield[1]) == (0, 0)
+    scene.hurt(u1=0.5)
+    assert scene.step().shield[1] == pytest.approx(2.8 * LOOP, abs=1e-5)

@@ -181,7 +181,7 @@ def test_the_dead_may_do_nothing_and_the_living_may_not_do_nothing(game_of):
 
 def test_an_attack_is_legal_within_six_though_a_marine_shoots_only_five(game_of):
     assert UNITS["marine"].range == 5
-    at = [(10, 16), (2, 2), (2, 4), (15.9, 16), (10, 22.1), (10, 10.1)]
+    at = [(10, 16), (2, 2), (2, 4), (16, 16), (10, 22.1), (10, 10.1)]
     legal = legal_of(game_of("smac/3m"), at)
     assert legal[0, 6:].tolist() == [True, False, True]
     assert not legal[1:, 6:].any()
@@ -199,6 +199,8 @@ def test_an_attack_on_the_dead_is_illegal(game_of):
         ((16, 31.2), False, True, True, True),
         ((16, 0.8), True, False, True, True),
         ((31.2, 16), True, True, False, True),
+        ((31, 31), False, True, False, True),
+        ((1, 1), True, False, True, False),
         ((0.8, 16), True, True, True, False),
         ((0.5, 31.5), False, True, True, False),
     ],

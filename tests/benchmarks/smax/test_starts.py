@@ -42,6 +42,8 @@ def test_a_map_of_smac_always_begins_with_both_groups_in_the_same_places(name):
     for point, side in zip(task.roster["starts"], (first[: task.agents], first[task.agents :])):
         np.testing.assert_allclose(side.mean(0), point, atol=UNEVEN)
         assert gaps(side).min() >= 2 * max(UNITS[unit].radius for unit in battle.unit_type_names) - 3 * UNEVEN
+    apart = gaps(np.asarray(battle.position_generator.places)[: task.agents]).min()
+    assert 1 <= apart / (2 * max(UNITS[unit].radius for unit in battle.unit_type_names)) < 1.3
 
 
 def test_a_battle_begins_where_its_map_says(game_of):
@@ -101,6 +103,9 @@ def test_the_surrounding_groups_come_from_one_to_four_diagonals(places):
     assert set(diagonals) == {1, 2, 3, 4}
     assert np.bincount(quarter.ravel()) / quarter.size == pytest.approx([0.25] * 4, abs=0.03)
     assert enemies.min() >= 0 and enemies.max() <= 32
+    assert np.abs(away).mean() == pytest.approx((16 + 2) / 2, abs=0.2)  # anywhere from a corner to near the centre
+    clear = enemies[((enemies > 0) & (enemies < 32)).all((1, 2))]
+    assert min(gaps(battle).min() for battle in clear) > 1.25
 
 
 # Random teams.
@@ -126,6 +131,7 @@ def test_a_team_is_never_made_of_exceptions_alone():
     rosters = teams([0.05, 0.05, 0.9], 2)
     assert not (rosters == 2).all(1).any()
     assert (rosters[:, 1] == 2).mean() > 0.8  # they are drawn; it is the whole team that is refused
+    assert (rosters[:, 0] == 0).mean() == pytest.approx(0.05 + 0.9**2, abs=0.03)  # the first becomes a 0
 
 
 @pytest.mark.parametrize("name", [name for name, task in tasks().items() if "teams" in task.roster])

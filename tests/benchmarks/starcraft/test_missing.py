@@ -106,6 +106,12 @@ def test_what_pysc2_refuses_is_missing(world, what):
     assert said.format(world.game, world.game) in text and "\n" not in text and "~" not in text
 
 
+def test_the_oldest_build_that_pysc2_starts_is_enough(world):
+    change(world.game, "Versions/Base75689", "Versions/Base55958")
+    shutil.rmtree(world.game / "Versions/Base9999")
+    assert missing("smac", "3m") == ""
+
+
 def test_a_single_map_can_be_missing(world, make):
     (world.game / "Maps/SMAC_Maps/8m.SC2Map").unlink()
     assert f"no {world.game}/Maps/SMAC_Maps/8m.SC2Map: " in refusal(real("smac/8m"), make)

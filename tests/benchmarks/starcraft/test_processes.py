@@ -43,11 +43,12 @@ def test_a_broken_game_makes_its_lane_void_and_the_next_reset_mends_it(world, ma
     assert len(world.notes("game")) == 3  # none was launched that nobody plays
 
 
-def test_a_worker_killed_from_outside_takes_its_game_along(world, make):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_worker_killed_from_outside_takes_its_game_along(world, make, number):
     env = make(real("smac/3m"), 2)
     env.reset(np.array([1, 2]))
     one, two = sorted(world.notes("game"), key=lambda note: note["seed"])
-    os.kill(one["pid"], signal.SIGKILL)
+    os.kill(one["pid"], number)
     step = stop(env)
     assert [words(step, lane) for lane in range(2)] == ["done void", ""]
     assert world.alive(wanted=2) == {two["pid"], two["game"]}
