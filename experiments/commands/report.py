@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,18 +35,21 @@ def report_options(parser: argparse.ArgumentParser) -> None:
 def _report(args: argparse.Namespace) -> int:
     from offmarl.datasets import catalogue
     from offmarl.experiments.grid.suite import REFERENCE, expand, profiles
+    from offmarl.experiments.store.archive import CARDS, shipped, unpacked
 
     suites = expand(args.suite)
     if args.profile is not None:
         check_name("profile", args.profile, profiles())
     if args.source is not None:
         check_name("source", args.source, catalogue.SOURCES)
-    records = _with_reference(args.results) if args.reference else _read(existing(args.results))
     profile = args.profile or (REFERENCE if args.reference else None)
-    if args.site:
-        return write_site(records, args.site, suites, profile, args.source, args.results / "cards")
-    for suite in suites:
-        print_report(records, suite, profile or "quick", source_of(suite, args.source))
+    with unpacked(*shipped()) if args.reference else nullcontext() as reference:
+        records = _with_reference(args.results, reference) if reference else _read(existing(args.results))
+        if args.site:
+            cards = [root / CARDS for root in (reference, args.results) if root]
+            return write_site(records, args.site, suites, profile, args.source, cards)
+        for suite in suites:
+            print_report(records, suite, profile or "quick", source_of(suite, args.source))
     return 0
 
 
@@ -56,13 +60,10 @@ def _read(results: Path) -> "Records":
     return Records.read(results, why_stale)
 
 
-def _with_reference(results: Path) -> "Records":
-    """The runs that ship with offmarl and those of a results directory; their reports go to <results>/reference/."""
-    from offmarl.experiments.store.archive import shipped, unpacked
-
+def _with_reference(results: Path, reference: Path) -> "Records":
+    """The runs of the reference and those of a results directory; their reports go to <results>/reference/."""
     results = writable(results)
-    with unpacked(*shipped()) as reference:
-        return _read(results).beside(_read(reference), root=results / "reference")
+    return _read(results).beside(_read(reference), root=results / "reference")
 
 
 def suite_facts(name: str, source: str) -> tuple[dict[str, Any], dict[str, str], dict[str, set[str]]]:
@@ -99,9 +100,14 @@ def print_report(records: "Records", name: str, profile: str, source: str) -> No
 
 
 def write_site(
-    records: "Records", folder: Path, suites: Sequence[str], profile: str | None, source: str | None, cards: Path
+    records: "Records",
+    folder: Path,
+    suites: Sequence[str],
+    profile: str | None,
+    source: str | None,
+    cards: Sequence[Path],
 ) -> int:
-    """Write the site, with the datasets' cards in a folder; return the exit code.
+    """Write the site, with the datasets' cards in some folders, the last one's first; return the exit code.
 
     Raises UserError for a folder of other things, or one not writable.
     """

@@ -48,10 +48,10 @@ def write(
     profile: str | None = None,
     source: str | None = None,
     tuned: Sequence[Mapping[str, Any]] = (),
-    cards: Path | None = None,
+    cards: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Write the site of some suites into a folder; None: every profile and source that the store has.
-    `tuned` has what was chosen by tuning, as `tables.tuning` takes it; `cards` is the folder of the datasets' cards, by
+    `tuned` has what was chosen by tuning, as `tables.tuning` takes it; `cards` are folders of the datasets' cards, by
     default that in the store.
 
     Returns `index` (its path), `pages` (their number) and `notes` (what it could not read). Files in the folder that
@@ -70,7 +70,7 @@ def write(
             experiments, notes = _experiments(records.root, draft)
             missing = sorted(suites.keys() - {board.name for board in boards})
             replays, unread = site_replays.kept(records.root)
-            shown, left_out = site_cards.kept(cards or records.root / "cards")
+            shown, left_out = site_cards.kept(*(cards or [records.root / "cards"]))
             selected, undrawn = site_selection.kept(records.root)
             pages = _fill(draft, boards, experiments, missing, tuned, replays, shown, selected)
             (draft / MARKER).write_text(json.dumps(MADE) + "\n", encoding="utf-8")

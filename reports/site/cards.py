@@ -12,10 +12,13 @@ SIDES = {"ours": "our units", "theirs": "the enemy’s"}
 EVENTS = {"start": "starts", "death": "deaths"}
 
 
-def kept(folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Every card in a folder by the SHA-256 of its data, as the template shows it, and a line for each unreadable."""
+def kept(*folders: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Every card in some folders by the SHA-256 of its data, as the template shows it, and a line for each unreadable.
+
+    Of two of the same data the last one is shown.
+    """
     found, notes = {}, []
-    for path in sorted(folder.glob("[!.]*.json")):
+    for path in (path for folder in folders for path in sorted(folder.glob("[!.]*.json"))):
         try:
             card = json.loads(path.read_bytes())
             found[str(card["sha256"])] = {"measures": card["measures"], **_shown(card)}

@@ -6,6 +6,8 @@ import json
 import documents
 import pytest
 
+from offmarl.datasets.catalogue import EMBEDDED, catalogue
+from offmarl.datasets.measures.measure import VERSION
 from offmarl.experiments.cli import main
 from offmarl.experiments.grid.code import why_stale
 from offmarl.experiments.grid.jobs import Request, jobs
@@ -98,12 +100,23 @@ def test_documents_show_what_the_shipped_results_say(name):
 def test_what_ships_was_trained_with_the_settings_of_today_and_its_policies_are_of_these_runs():
     """Settings that change (suites, tuning) make other runs: they are run again, or taken out."""
     own = {path.name.removesuffix(archive.SUFFIX): path for path in archive.shipped()}
-    suites_shipped = {name for name in own if not name.endswith("_policies")}
+    suites_shipped = {name for name in own if not name.endswith("_policies")} - {archive.CARDS}
     for suite in suites_shipped:
         usual = {run_id for job in jobs(Request(suite, REFERENCE)) for run_id in job.run_ids()}
         records, policies = (_records(own[name]) if name in own else {} for name in (suite, f"{suite}_policies"))
         assert records.keys() <= usual and policies.items() <= records.items(), suite
         assert not [run_id for run_id, text in records.items() if why_stale(json.loads(text))]
+
+
+def test_the_cards_that_ship_are_of_the_data_and_the_measures_of_today():
+    """Data that are recorded otherwise, or a new version of the measures: `offmarl data card` writes them anew."""
+    known = {f"{task}:{quality}": entry.key() for (task, quality), entry in catalogue(EMBEDDED).items()}
+    with archive.unpacked(*archive.shipped()) as folder:
+        cards = [json.loads(path.read_text()) for path in (folder / archive.CARDS).iterdir()]
+        used = {json.loads(path.read_text())["dataset"]["sha256"] for path in folder.glob("runs/*/run.json")}
+    assert not [card["dataset"] for card in cards if card["key"] != known[card["dataset"]]]
+    assert not [card["dataset"] for card in cards if card["version"] != VERSION or card["source"] != EMBEDDED]
+    assert used & {card["sha256"] for card in cards}
 
 
 def _records(path):

@@ -3,11 +3,13 @@
 import argparse
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offmarl.experiments.commands.options import data_source, declare, find_entries, writable
 from offmarl.experiments.errors import UserError
+from offmarl.reports.records.files import replacing
 
 if TYPE_CHECKING:
     from offmarl.datasets.catalogue import Entry
@@ -26,7 +28,8 @@ def card_options(add: Callable[..., argparse.ArgumentParser]) -> None:
     one.add_argument("datasets", nargs="*", metavar="DATASET", help=text)
     one.add_argument("--source", help=FROM)
     declare(one, "--task")
-    one.add_argument("--out", type=Path, default=Path("results/cards"), help="folder (default: results/cards)")
+    text = "folder (default: results/cards), or a .tar.xz of numbers, which keeps the cards that are in it"
+    one.add_argument("--out", type=Path, default=Path("results/cards"), help=text)
 
     text = "set the measures of two datasets beside each other, and what they have in common"
     one = add("compare", text, _compare, ("data compare smac/3m:good smac/3m:poor", "a minute or two the first time"))
@@ -51,22 +54,41 @@ def findings(entry: "Entry", source: str) -> "list[Finding]":
 def _card(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
+    from offmarl.experiments.store.archive import SUFFIX
+
     source = data_source(args)
     named = _entries(args.datasets, source)
     entries = named or [entry for entry in find_entries(None, source) if entry.card()]
     if not entries:
         raise UserError(f"there is no dataset of {source} here; name one, and it is made")
-    folder, alone = writable(args.out), len(entries) == 1
-    with tqdm(entries, desc="measuring", unit="dataset", leave=False, disable=True if alone else None) as bar:
+    alone = len(entries) == 1
+    quiet = True if alone else None
+    with _place(args.out) as folder, tqdm(entries, "measuring", unit="dataset", leave=False, disable=quiet) as bar:
         for entry in bar:
             text, stem = _write(entry, source, folder)
-            bar.write((text if alone else "") + f"written: {folder / stem}.md, .png, .json")
+            into = f"{args.out}: {stem}" if args.out.name.endswith(SUFFIX) else f"{folder / stem}.md, .png, .json"
+            bar.write((text if alone else "") + f"written: {into}")
     return 0
+
+
+@contextmanager
+def _place(out: Path) -> Iterator[Path]:
+    """The folder to write cards into: `out`, or one that is packed into `out` at the end, with what was in it."""
+    from offmarl.experiments.store.archive import CARDS, SUFFIX, pack_cards, unpacked
+
+    if not out.name.endswith(SUFFIX):
+        yield writable(out, "--out")
+        return
+    writable(out.parent, "--out")
+    with unpacked(*[out][: out.exists()]) as results:
+        yield results / CARDS
+        with replacing(out) as draft:
+            pack_cards(results / CARDS, draft)
 
 
 def _write(entry: "Entry", source: str, folder: Path) -> tuple[str, str]:
     """Write a dataset's card; its text, and the stem of its files."""
-    from offmarl.datasets.measures.measure import measures, relations, shown
+    from offmarl.datasets.measures.measure import VERSION, measures, relations, shown
     from offmarl.reports import card as page
     from offmarl.reports.measures import related
 
@@ -75,7 +97,7 @@ def _write(entry: "Entry", source: str, folder: Path) -> tuple[str, str]:
     checked = [("" if sound else "**Doubtful:** ") + text for sound, text in findings(entry, source)]
     others = {other.quality: relations(entry, data, other) for other in _siblings(entry, source)}
     facts = {key: card[key] for key in ("dataset", "source", "sha256")} | {"measures": measures(entry, data, card)}
-    facts |= {"relations": others, "pictures": shown(entry, data, card)}
+    facts |= {"relations": others, "pictures": shown(entry, data, card), "key": entry.key(), "version": VERSION}
     told = [related(relation, entry.quality, other) for other, relation in others.items()]
     shared = {key: text for found in told for key, text in found.items()}
     text = page.markdown(card, checked, f"{stem}.png", facts["measures"], shared)

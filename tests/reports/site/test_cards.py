@@ -8,6 +8,8 @@ from dial import Dial
 from offmarl.benchmarks.tasks import Task
 from offmarl.datasets.measures.measure import measure
 from offmarl.datasets.measures.pictures import pictures
+from offmarl.experiments.cli import main
+from offmarl.experiments.store import archive
 
 GAME = Task("games/dial", "games", 2, 9, 18, 8, 20, "game")
 
@@ -50,6 +52,25 @@ def test_what_few_results_predict_cannot_be_told(store, make, card):
     shown = (folder / "predictions.html").read_text()
     assert shown.count("cannot tell") == 3 and "holds</span>" not in shown
     assert "predictions.html" in (folder / "index.html").read_text()
+
+
+def test_the_site_of_the_reference_shows_the_cards_that_ship_and_rather_ones_of_ones_own(
+    tmp_path, write_run, card, monkeypatch
+):
+    reference, own, page = tmp_path / "r", tmp_path / "own", "datasets/smac.3m.good.embedded.html"
+    write_run(reference, "smac/3m", "good", "bc", 0, 10.0, profile="standard")
+    put(reference, card, "smac/3mgood")
+    packed = [tmp_path / "smac.tar.xz", tmp_path / "cards.tar.xz"]
+    archive.pack((reference / "runs").iterdir(), packed[0])
+    archive.pack_cards(reference / "cards", packed[1])
+    monkeypatch.setattr(archive, "shipped", lambda: packed)
+    words = ["report", "--suite", "smac", "--reference", "--site", str(tmp_path / "site"), "--results", str(own)]
+    assert main(words) == 0
+    shown = (tmp_path / "site" / page).read_text()
+    assert "Our units: deaths, 7" in shown and (tmp_path / "site" / "predictions.html").exists()
+    put(own, card | {"measures": card["measures"] | {"settled": 0.987}}, "smac/3mgood")
+    assert main(words) == 0
+    assert "98.7%" in (tmp_path / "site" / page).read_text() and "98.7%" not in shown
 
 
 def test_cards_of_other_data_are_not_shown_and_damaged_ones_are_told(store, make, card, tmp_path):

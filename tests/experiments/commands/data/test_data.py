@@ -1,5 +1,6 @@
 """`offmarl data` as a user types it: lists, cards, checks, recordings, and files of one's own."""
 
+import json
 import os
 
 import matplotlib.image
@@ -13,6 +14,7 @@ from offmarl.datasets.dataset import from_episodes
 from offmarl.datasets.embedded import recipes as embedded
 from offmarl.datasets.public import releases as public
 from offmarl.experiments.cli import main
+from offmarl.experiments.store.archive import unpacked
 
 
 def test_the_list_has_every_dataset_of_every_source_with_the_published_returns(public_data, capsys):
@@ -67,6 +69,22 @@ def test_the_card_is_a_page_with_a_histogram(public_data, tmp_path, capsys):
     assert "| joint coverage (SACo) | 1.0000 |" in page and "too few episodes" in page
     picture = matplotlib.image.imread(tmp_path / "mamujoco-3hopper-expert-omiga.png")
     assert picture[..., :3].std() > 0.1
+
+
+def test_cards_go_into_one_file_which_keeps_those_that_are_in_it(public_data, tmp_path, capsys):
+    out, words = tmp_path / "new" / "cards.tar.xz", ["--source", "omiga", "--out"]
+    for seed, quality in enumerate(("expert", "medium")):
+        hopper(public_data("omiga", "mamujoco/3hopper", quality), seed=seed)
+        assert main(["data", "card", f"mamujoco/3hopper:{quality}", *words, str(out)]) == 0
+        assert f"written: {out}: mamujoco-3hopper-{quality}-omiga" in capsys.readouterr().out
+    with unpacked(out) as results:
+        cards = [json.loads(path.read_text()) for path in sorted((results / "cards").iterdir())]
+    assert [card["dataset"] for card in cards] == ["mamujoco/3hopper:expert", "mamujoco/3hopper:medium"]
+    assert cards[1]["measures"]["returns"] and len(cards[1]["key"]) == 8
+    out.write_bytes(out.read_bytes()[:300])
+    assert main(["data", "card", "mamujoco/3hopper:medium", *words, str(out)]) == 2
+    assert "cards.tar.xz: is no archive of runs or cards, or is damaged" in capsys.readouterr().err
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
 
 
 def test_two_datasets_are_set_beside_each_other(public_data, capsys):
