@@ -1,12 +1,14 @@
-"""Files and folders that appear complete or not at all."""
+"""Files and folders that appear complete or not at all, and how they are read."""
 
+import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -31,6 +33,18 @@ def read_text(path: Traversable) -> str:
     """A text file, as editors and spreadsheets save it: in UTF-8 or UTF-16, with a mark or without."""
     content = path.read_bytes()
     return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig", "replace")
+
+
+def read_each(folder: Path, take: Callable[[Path, Any], Any], command: str = "") -> tuple[list[Any], list[str]]:
+    """What `take` makes of every JSON file of a folder, and a line for each unreadable one, which `command` writes."""
+    found, notes = [], []
+    for path in sorted(folder.glob("[!.]*.json")):
+        try:
+            found.append(take(path, json.loads(path.read_bytes())))
+        except Exception as error:  # a damaged record raises whatever its missing part does
+            reason = f"cannot be read ({type(error).__name__}: {error})"
+            notes.append(f"left out: {path} {reason}; `offmarl {command}` writes it anew")
+    return found, notes
 
 
 def write_text(path: Path, text: str) -> None:

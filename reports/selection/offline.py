@@ -4,7 +4,6 @@ Reads `<results>/measurements/selectors/*.json`, which `offmarl select --offline
 what every selector says of each run.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import rankdata
 
+from offmarl.reports.records.files import read_each
 from offmarl.reports.selection.budgets import REPLICATES, resampled_means
 from offmarl.reports.selection.pool import Pool
 from offmarl.reports.tables.markdown import table as markdown_table
@@ -57,12 +57,7 @@ def judged_from(stored: Mapping[str, Any]) -> Judged:
 
 def measured(results: Path) -> list[dict[str, Any]]:
     """Every stored measurement of selectors; files that cannot be read are left out."""
-    found = []
-    for path in sorted((results / "measurements" / "selectors").glob("[!.]*.json")):
-        try:
-            found.append(json.loads(path.read_bytes()))
-        except (OSError, ValueError):
-            continue
+    found, _ = read_each(results / "measurements" / "selectors", lambda _, record: record)
     return [one for one in found if isinstance(one, dict) and {"task", "runs", "selectors"} <= one.keys()]
 
 

@@ -1,11 +1,11 @@
 """What `offmarl judge` says: which trained policy to take, how sure that is, or what would help to tell."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from offmarl.reports.measures import described
+from offmarl.reports.records.files import read_each
 from offmarl.reports.selection.offline import NAMES, RANDOM, Judged, judged_from
 from offmarl.reports.selection.pool import Policy, Pool
 from offmarl.reports.tables.markdown import escape
@@ -27,14 +27,12 @@ class Asked(NamedTuple):
 
 def evidence(results: Path, profile: str) -> dict[str, Judged]:
     """Family to the trusted selector with the least regret that `select --offline` found at a profile."""
-    found: list[Judged] = []
-    for path in sorted((results / "measurements" / "trust").glob("[!.]*.json")):
-        try:
-            record = json.loads(path.read_bytes())
-            found += [judged_from(row) for row in record["judged"] if record["profile"] == profile]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    sound = [one for one in found if one.selector != RANDOM and one.trusted]
+
+    def take(_: Path, record: Mapping[str, Any]) -> list[Judged]:
+        return [judged_from(row) for row in record["judged"] if record["profile"] == profile]
+
+    found, _ = read_each(results / "measurements" / "trust", take)
+    sound = [one for own in found for one in own if one.selector != RANDOM and one.trusted]
     return {one.family: one for one in sorted(sound, key=lambda one: -one.regret[0])}
 
 

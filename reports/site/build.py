@@ -20,7 +20,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from offmarl.reports import studies
 from offmarl.reports.figures.style import paint
-from offmarl.reports.records.files import replacing
+from offmarl.reports.records.files import read_each, replacing
 from offmarl.reports.records.reader import Records
 from offmarl.reports.replays import page as player
 from offmarl.reports.selection.board import EVERYONE
@@ -197,15 +197,13 @@ def figures(value: Any) -> str:
 
 def _experiments(results: Path, draft: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """The stored experiments, each with its picture copied or drawn, and a note for each that cannot be read."""
-    experiments, notes = [], []
-    for path in sorted((results / "measurements" / "experiment").glob("[!.]*.json")):
-        try:
-            facts = site_pages.experiment(json.loads(path.read_bytes()), path.stem)
-            picture = results / "reports" / "experiments" / f"{path.stem}.png"
-            if not picture.is_file() or picture.stat().st_mtime < path.stat().st_mtime:
-                studies.write(results, path.stem)
-            shutil.copyfile(picture, draft / facts["picture"])
-            experiments.append(facts)
-        except Exception as error:  # a damaged record raises whatever its missing part does
-            notes.append(f"experiment {path.stem}: its record cannot be read ({type(error).__name__}: {error})")
-    return experiments, notes
+
+    def take(path: Path, record: Any) -> dict[str, Any]:
+        facts = site_pages.experiment(record, path.stem)
+        picture = results / "reports" / "experiments" / f"{path.stem}.png"
+        if not picture.is_file() or picture.stat().st_mtime < path.stat().st_mtime:
+            studies.write(results, path.stem)
+        shutil.copyfile(picture, draft / facts["picture"])
+        return facts
+
+    return read_each(results / "measurements" / "experiment", take, "experiment")

@@ -1,11 +1,11 @@
 """The cards that `offmarl data card` wrote, for the pages of their datasets: measures in words, figures as geometry."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from offmarl.reports.measures import described, related
+from offmarl.reports.records.files import read_each
 from offmarl.reports.site import charts
 
 SIDES = {"ours": "our units", "theirs": "the enemy’s"}
@@ -17,15 +17,12 @@ def kept(*folders: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
 
     Of two of the same data the last one is shown.
     """
-    found, notes = {}, []
-    for path in (path for folder in folders for path in sorted(folder.glob("[!.]*.json"))):
-        try:
-            card = json.loads(path.read_bytes())
-            found[str(card["sha256"])] = {"measures": card["measures"], **_shown(card)}
-        except Exception as error:  # a damaged card raises whatever its missing part does
-            reason = f"cannot be read ({type(error).__name__}: {error})"
-            notes.append(f"left out: {path} {reason}; `offmarl data card` writes it anew")
-    return found, notes
+
+    def take(_: Path, card: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        return str(card["sha256"]), {"measures": card["measures"], **_shown(card)}
+
+    read = [read_each(folder, take, "data card") for folder in folders]
+    return dict(card for found, _ in read for card in found), [note for _, notes in read for note in notes]
 
 
 def _shown(card: Mapping[str, Any]) -> dict[str, Any]:

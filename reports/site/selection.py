@@ -5,22 +5,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from offmarl.reports.records.files import read_each
 from offmarl.reports.selection import board, offline
 from offmarl.reports.site import charts
 
 
 def kept(results: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """Every stored selection of a store, and a line for each that cannot be read."""
-    found, notes = [], []
-    for path in sorted((results / "measurements" / "select").glob("[!.]*.json")):
-        try:
-            trust = path.parent.with_name("trust") / path.name  # of the same pool, where it was asked
-            judged = json.loads(trust.read_bytes())["judged"] if trust.is_file() else []
-            found.append(_shown(json.loads(path.read_bytes()), judged))
-        except Exception as error:  # a damaged record raises whatever its missing part does
-            reason = f"cannot be read ({type(error).__name__}: {error})"
-            notes.append(f"left out: {path} {reason}; `offmarl select` writes it anew")
-    return found, notes
+
+    def take(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
+        trust = path.parent.with_name("trust") / path.name  # of the same pool, where it was asked
+        return _shown(record, json.loads(trust.read_bytes())["judged"] if trust.is_file() else [])
+
+    return read_each(results / "measurements" / "select", take, "select")
 
 
 def page(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import rankdata
+from scipy.stats import spearmanr
 
 from offmarl.reports.tables.aggregates import scales_of
 from offmarl.reports.tables.table import Table
@@ -164,4 +164,5 @@ def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
     """Spearman's; NaN where fewer than three, or all equal."""
     if len(one) < 3 or np.ptp(one) == 0 or np.ptp(other) == 0:
         return float("nan")
-    return float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])
+    found: Any = spearmanr(one, other)
+    return float(found.statistic)

@@ -4,7 +4,6 @@ Reads `<results>/measurements/<kind>/*.json`. A suite's tables hold its own task
 are side by side, and figures show those of the machine that measured last.
 """
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from itertools import product
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from offmarl.reports.records.files import read_each
 from offmarl.reports.tables.markdown import table as markdown_table
 
 Row = dict[str, Any]
@@ -45,14 +45,8 @@ NOTES = {
 
 def measurements(results: Path, kind: str) -> list[Row]:
     """The stored rows of a kind, oldest first, without files that cannot be read."""
-    found = []
-    for path in (Path(results) / "measurements" / kind).glob("[!.]*.json"):
-        try:
-            row = json.loads(path.read_bytes())
-        except (OSError, ValueError):
-            continue
-        if isinstance(row, dict) and all(key in row for key in KEYS[kind]):
-            found.append(row)
+    found, _ = read_each(Path(results) / "measurements" / kind, lambda _, row: row)
+    found = [row for row in found if isinstance(row, dict) and all(key in row for key in KEYS[kind])]
     return sorted(found, key=lambda row: row.get("finished") or "")
 
 

@@ -221,7 +221,9 @@ def test_experiments_have_pages_and_damaged_ones_are_told(store, tmp_path, suite
     (place / "hollow.json").write_text("[]")
     folder = tmp_path / "site"
     out = site.write(Records.read(store), folder, {"smac": Suite(suite)})
-    assert [note.split(":")[0] for note in out["notes"]] == ["experiment hollow", "experiment torn"]
+    assert [note.partition(" cannot be read ")[0] for note in out["notes"]] == [
+        f"left out: {place / name}.json" for name in ("hollow", "torn")
+    ]
     page = (folder / "experiments" / "far.html").read_text()
     assert '<span class="badge good">holds</span>' in page and "Nearer &lt;b&gt;is&lt;/b&gt; better." in page
     assert (folder / "experiments" / "far.png").stat().st_size > 5000
