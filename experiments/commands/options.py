@@ -40,6 +40,11 @@ SHARED: dict[str, dict[str, Any]] = {  # by name, as argparse declares them
         **{"dest": "task_file", "type": _python_file, "metavar": "FILE", **REPEATABLE},
     },
     "--tasks": {"help": f"{TASKS} (default: all)"},
+    "--seeds": {"help": "0-5 or 0,2,4, up to 4294967295 (default: the profile's)"},
+    "--data-fraction": {
+        "help": "train on this share of every dataset's episodes, named in its row: 0.1 (default: 1, all of them)",
+        **{"type": float, "default": 1.0, "metavar": "SHARE"},
+    },
     "--variant": {"help": "paper, released, tuned, or several: released+tuned (default: the profile's)"},
     "--set": {"help": "change a setting; repeatable", "metavar": "METHOD.KEY=VALUE", **REPEATABLE},
     "--jobs": {"help": "jobs that train at once; 1 runs without Ray (default: cores)", "type": int},
@@ -51,6 +56,7 @@ SHARED: dict[str, dict[str, Any]] = {  # by name, as argparse declares them
     },
     "--threads": {"help": "CPU threads of each job (default: 1)", "type": int, "default": 1},
     "--eager": {"help": "on CUDA, use no CUDA graphs: slower, same numbers", "action": "store_true"},
+    "--dry-run": {"help": "print what would run, the estimated time and disk, and stop", "action": "store_true"},
     "--again": {"help": "train finished runs anew whose method or task was changed since", "action": "store_true"},
     "--results": {"help": "results directory (default: results)", "type": Path, "default": Path("results")},
 }
@@ -164,16 +170,6 @@ def request_of(args: argparse.Namespace, **others: Any) -> "Request":
     return Request(**request)
 
 
-def workers_of(args: argparse.Namespace, device: str) -> int:
-    """How many jobs train at once, by --jobs and --threads. Raises UserError for less than one."""
-    from offmarl.experiments.launch.workers import side_by_side
-
-    workers = side_by_side(device, args.threads) if args.jobs is None else args.jobs
-    if workers < 1 or args.threads < 1:
-        raise UserError("--jobs and --threads: write a number of at least 1")
-    return workers
-
-
 def matmul_of(args: argparse.Namespace, device: str, threads: int, jobs: "Iterable[Job]") -> str:
     """The library that multiplies in all jobs of a command, by --matmul; measured on their networks if by `auto`.
 
@@ -193,12 +189,20 @@ def matmul_of(args: argparse.Namespace, device: str, threads: int, jobs: "Iterab
     return matmul.choose(matmul.shapes_of(jobs), threads)
 
 
-def host_of(args: argparse.Namespace, device: str, jobs: "Iterable[Job]", **facts: Any) -> "Host":
-    """How all jobs of a command train: by the options of HOST, and `facts`, other fields of the host."""
-    from offmarl.experiments.training import machine
+def host_of(args: argparse.Namespace, jobs: "Iterable[Job]", **facts: Any) -> "tuple[Host, int]":
+    """How all jobs of a command train, and how many at once: by the options of TRAINING, and other fields of the host.
 
+    Raises UserError for options that make no sense here.
+    """
+    from offmarl.experiments.launch.workers import side_by_side
+    from offmarl.experiments.training.machine import Host
+
+    device = find_device(args.device)
+    workers = side_by_side(device, args.threads) if args.jobs is None else args.jobs
+    if workers < 1 or args.threads < 1:
+        raise UserError("--jobs and --threads: write a number of at least 1")
     library = matmul_of(args, device, args.threads, jobs)
-    return machine.Host(device, args.threads, args.tf32, args.eager, matmul=library, **facts)
+    return Host(device, args.threads, args.tf32, args.eager, matmul=library, **facts), workers
 
 
 def exit_code(failures: list[str]) -> int:

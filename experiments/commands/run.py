@@ -23,19 +23,15 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         ("run --task my_task.py", "a task of your own, on all its datasets, every method that acts there"),
     )
     options.selection_options(parser, profile="quick", tasks="all of the suite")
-    options.declare(parser, "--source")
-    parser.add_argument("--seeds", help="0-5 or 0,2,4, up to 4294967295 (default: the profile's)")
+    options.declare(parser, "--source", "--seeds")
     text = "updates of every method, named in its row (default: the profile's)"
     parser.add_argument("--steps", type=int, metavar="N", help=text)
-    text = "train on this share of every dataset's episodes, named in its row: 0.1 (default: 1, all of them)"
-    parser.add_argument("--data-fraction", type=float, default=1.0, metavar="SHARE", help=text)
-    options.declare(parser, *options.TRAINING, "--again")
+    options.declare(parser, "--data-fraction", *options.TRAINING, "--again", "--dry-run")
     text = "the same bits from the same seed on the same machine; slower"
     parser.add_argument("--deterministic", action="store_true", help=text)
     text = "episodes of the last evaluation that each run keeps to be watched, from worst to best; 0: none (default: 3)"
     parser.add_argument("--replays", type=int, default=3, metavar="N", help=text)
     parser.add_argument("--log", default=None, help="write curves there too: tensorboard")
-    parser.add_argument("--dry-run", action="store_true", help="print the cells, the estimated time and disk, and stop")
     parser.set_defaults(command=_run)
 
 
@@ -56,14 +52,12 @@ def _run(args: argparse.Namespace) -> int:
     request = options.request_of(
         args, source=args.source, seeds=options.parse_seeds(args.seeds), steps=args.steps, data_share=args.data_fraction
     )
-    jobs, device = grid.jobs(request), options.find_device(args.device)
-    workers = options.workers_of(args, device)
-    if not jobs:
+    if not (jobs := grid.jobs(request)):
         print("offmarl: nothing to run: no dataset of this selection is available here", file=sys.stderr)
         _print_unavailable(request)
         return 3
+    host, workers = options.host_of(args, jobs, deterministic=args.deterministic, replays=args.replays)
     workers = bounded_by_games(min(workers, len(jobs)), jobs)
-    host = options.host_of(args, device, jobs, deterministic=args.deterministic, replays=args.replays)
     results = options.writable(args.results)
     if not args.dry_run:
         clear_leftovers(results)

@@ -29,17 +29,15 @@ def select_options(parser: argparse.ArgumentParser) -> None:
     options.declare(parser, "--suite")
     parser.add_argument("--profile", help="of the runs: smoke, quick (default), standard or paper")
     options.declare(parser, "--source", help=f"{options.SOURCES}; tuning: what settings are chosen on")
-    options.declare(parser, "--algorithms", *options.METHOD_FILE, "--task", "--tasks")
-    parser.add_argument("--seeds", help="0-2 or 0,2,4 (default: the profile's)")
+    options.declare(parser, "--algorithms", *options.METHOD_FILE, "--task", "--tasks", "--seeds")
     parser.add_argument("--budget", type=int, default=0, metavar="N", help="order the board by N episodes (default: 0)")
     text = "of policies trained on a share of the episodes (0.9), so that the others can judge them (default: 1)"
-    parser.add_argument("--data-fraction", type=float, default=1.0, metavar="SHARE", help=text)
+    options.declare(parser, "--data-fraction", help=text)
     text = "also ask what data alone say of each policy: agreement, critics, fitted Q evaluation; takes minutes"
     parser.add_argument("--offline", action="store_true", help=text)
     text = "train what the pool lacks first; the same command continues"
     parser.add_argument("--train", action="store_true", help=text)
-    text = "print the pool, what it lacks, the estimated time and disk of --train, and stop"
-    parser.add_argument("--dry-run", action="store_true", help=text)
+    options.declare(parser, "--dry-run", help="print the estimated time and disk of --train, and stop")
     text = "choose also among the results that ship with offmarl (profile standard), most without their policies"
     parser.add_argument("--reference", action="store_true", help=text)
     options.declare(parser, *options.TRAINING, "--results")
@@ -77,10 +75,9 @@ def _dry_run(args: argparse.Namespace, asked: "list[Request]", results: Path) ->
     pools = [(selection.pool_jobs(one), selection.pool_store(results, one.source)) for one in asked]
     jobs = [job for own, _ in pools for job in own]
     left = [job for own, store in pools for job in grid.pending(own, store)]
-    device = options.find_device(args.device)
-    host = options.host_of(args, device, jobs)
+    host, workers = options.host_of(args, jobs)
     shown, pending = ([replace(job, variant="all trials") for job in own] for own in (jobs, left))
-    print(dry_run(shown, pending, host, options.workers_of(args, device)))
+    print(dry_run(shown, pending, host, workers))
     return 0
 
 
@@ -150,8 +147,7 @@ def _train(args: argparse.Namespace, asked: "Request", jobs: list, store: "Store
     """Train what a store lacks; the failures, one line each."""
     from offmarl.experiments.launch.serial import train_pending
 
-    device = options.find_device(args.device)
-    host, workers = options.host_of(args, device, jobs, replays=replays), options.workers_of(args, device)
+    host, workers = options.host_of(args, jobs, replays=replays)
     return train_pending(jobs, asked.source, store, host, workers, again=True)[0]
 
 

@@ -39,10 +39,7 @@ def tune_options(parser: argparse.ArgumentParser) -> None:
     text = "what was chosen is written there (default: the package's own, which the variant `tuned` trains)"
     parser.add_argument("--file", type=Path, metavar="FILE", help=text)
     parser.add_argument("--show", action="store_true", help="print what tuning brought each method, and stop")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="print the trials, the estimated time and disk, and stop"
-    )
-    options.declare(parser, *options.TRAINING, "--results")
+    options.declare(parser, "--dry-run", *options.TRAINING, "--results")
     parser.set_defaults(command=_tune)
 
 
@@ -68,9 +65,8 @@ def _tune(args: argparse.Namespace) -> int:
     if not found:
         print(f"{file} has all of these searches, by the code of today; `offmarl tune --show` prints it")
         return 0
-    device, jobs = options.find_device(args.device), tuning.unique(found)
-    workers = min(options.workers_of(args, device), len(jobs))
-    host = options.host_of(args, device, jobs)
+    host, workers = options.host_of(args, jobs := tuning.unique(found))
+    workers = min(workers, len(jobs))
     store = Store(options.writable(args.results) / "tuning")
     if args.dry_run:
         from offmarl.experiments.timing.throughput import dry_run
@@ -109,11 +105,9 @@ def _experiment(args: argparse.Namespace) -> int:
         if games := [name for name in names if name not in comparisons()]:
             raise UserError(f"--tasks: {', '.join(games)}: small games, which have no tasks; leave the option out")
         known |= {name: comparisons()[name].on(args.profile, tasks) for name in names}
-    device = options.find_device(args.device)
-    workers = options.workers_of(args, device)
     trained = [study for name in names if isinstance(study := known[name], Comparison)]
     arms = [arm for study in trained for arm in study.jobs(args.profile, args.source).values()]
-    host = options.host_of(args, device, chain(*arms))
+    host, workers = options.host_of(args, chain(*arms))
     results, verdicts = options.writable(args.results), []
     for name in names:
         record = known[name].run(args.profile, args.source, host, results, workers, args.again)
