@@ -16,10 +16,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
-
+from offmarl.benchmarks.env import cache_dir
 from offmarl.benchmarks.tasks import Task
 from offmarl.datasets.dataset import Dataset, file_sum, read, read_folder
 
@@ -40,14 +39,16 @@ class Entry(ABC):
     quality: str
     target: tuple[float, float] | None  # published mean and standard deviation of the return; None for a mix
     mix: Mapping[str, float] | None  # shares of the task's other datasets that it is joined from, or None
+    kind: ClassVar[str] = ""  # in its name in the cache
 
     @abstractmethod
     def key(self) -> str:
         """Eight hex digits of all that decides the content."""
 
-    @abstractmethod
     def place(self) -> Path:
         """The .npz file, or the folder, of its arrays in the cache."""
+        words = self.task.name.replace("/", "-"), self.quality, self.kind, self.key()
+        return cache_dir() / "data" / f"{'-'.join(filter(None, words))}.npz"
 
     @abstractmethod
     def make(self, progress: Progress = no_progress) -> dict[str, Any]:
@@ -143,8 +144,7 @@ class Entry(ABC):
 def write(entry: Entry, data: Dataset, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Write a dataset's arrays, in one .npz, and its card with these facts into the cache; returns the card."""
     with replacing(entry.place()) as draft:
-        with draft.open("wb") as out:
-            np.savez(out, **data.arrays())  # type: ignore[arg-type]
+        data.save(draft)
         sha256 = file_sum(draft)
     card = {"dataset": f"{entry.task.name}:{entry.quality}", "sha256": sha256, **data.statistics(), **facts}
     with replacing(entry.card_path()) as draft:

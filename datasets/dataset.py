@@ -112,6 +112,11 @@ class Dataset:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 
+    def save(self, file: Path) -> None:
+        """Write the arrays into one .npz."""
+        with file.open("wb") as out:  # given a name, NumPy would add .npz to it
+            np.savez(out, **self.arrays())  # type: ignore[arg-type]
+
     def statistics(self) -> dict[str, Any]:
         """Counts and the mean and deviation of the returns."""
         returns = self.returns()

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from offmarl.benchmarks.env import cache_dir
 from offmarl.benchmarks.fingerprint import fingerprint
 from offmarl.benchmarks.own import registry
 from offmarl.benchmarks.own.contract import play
@@ -29,15 +28,12 @@ class OwnData(Entry):
     """One file of the user's own."""
 
     file: Path
+    kind = SOURCE
 
     def key(self) -> str:
         """Eight hex digits of the task's code, rules and sizes, the versions of its packages, and the file's sum."""
         facts = [FORMAT, dataclasses.asdict(self.task), fingerprint(self.task), self._sum()]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
-
-    def place(self) -> Path:
-        """The .npz file in the cache."""
-        return cache_dir() / "data" / f"{self.task.name.replace('/', '-')}-{self.quality}-{SOURCE}-{self.key()}.npz"
 
     def disk(self) -> int:
         """As the file itself, unless that is compressed."""

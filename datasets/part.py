@@ -2,12 +2,10 @@
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from offmarl.benchmarks.env import cache_dir
 from offmarl.datasets.cache import Entry, Progress, no_progress, write
 from offmarl.datasets.dataset import PER_ROW, Dataset, index
 
@@ -20,6 +18,7 @@ class Part(Entry):
 
     whole: Entry
     share: float
+    kind = "part"
 
     @property
     def recorded(self) -> Entry:
@@ -30,10 +29,6 @@ class Part(Entry):
         """Eight hex digits of the whole dataset's key, the share and the seed."""
         facts = f"{FORMAT} {self.whole.key()} {self.share!r} {SEED}"
         return hashlib.sha256(facts.encode()).hexdigest()[:8]
-
-    def place(self) -> Path:
-        """The .npz file in the cache."""
-        return cache_dir() / "data" / f"{self.task.name.replace('/', '-')}-{self.quality}-part-{self.key()}.npz"
 
     @property
     def trained_as(self) -> str:

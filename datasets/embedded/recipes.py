@@ -13,7 +13,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from offmarl.benchmarks.env import Behaviour, cache_dir
+from offmarl.benchmarks.env import Behaviour
 from offmarl.benchmarks.fingerprint import fingerprint
 from offmarl.benchmarks.random_policy import uniform
 from offmarl.benchmarks.smax.units import UNITS
@@ -120,10 +120,6 @@ class Recipe(Entry):
     def sibling(self, quality: str) -> "Recipe":
         """The same task's dataset of another quality."""
         return catalogue(self.source)[self.task.name, quality]
-
-    def place(self) -> Path:
-        """The .npz file in the cache."""
-        return cache_dir() / "data" / f"{self.task.name.replace('/', '-')}-{self.quality}-{self.key()}.npz"
 
     @property
     def work(self) -> int:

@@ -150,8 +150,7 @@ def _store(
         notes.append(f"after {blind:,} time-outs the last observation stands twice: what follows is not learnt")
     place = imported_file(task, name)
     with replacing(place) as draft:
-        with draft.open("wb") as out:
-            np.savez(out, **data.arrays())  # type: ignore[arg-type]
+        data.save(draft)
         told = {"sha256": file_sum(draft), "files": dict(sums), "settled": list(dict.fromkeys(notes)), **facts}
         with replacing(place.with_suffix(".json")) as card:
             card.write_text(json.dumps(told, indent=1))

@@ -129,6 +129,6 @@ def record_policy(task: Task, policy: str, episodes: int, out: Path, epsilon: fl
     env.close()
     data = join(parts)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as draft, draft.open("wb") as file:  # given a name, NumPy would add .npz to it
-        np.savez(file, **data.arrays())  # type: ignore[arg-type]
+    with replacing(out) as draft:
+        data.save(draft)
     return data.statistics()
