@@ -104,6 +104,10 @@ class Entry(ABC):
             return {place: card["sha256"]}
         return {place / f"{name}.npy": sha256 for name, sha256 in card["arrays"].items()}
 
+    def sums(self, card: dict[str, Any]) -> dict[str, str]:
+        """The same by the files' names."""
+        return {file.name: sum_ for file, sum_ in self.checksums(card).items()}
+
     def card(self) -> dict[str, Any] | None:
         """The card in the cache, without a check of the arrays; None if there is no readable one."""
         with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):

@@ -93,7 +93,7 @@ class Derived(Entry):
         for name, facts in self.lineage["of"].items():
             parent = self.parents[name]
             card = parent and parent.card()
-            if parent is None or parent.key() != facts["key"] or (card and _sums(parent, card) != facts["sums"]):
+            if parent is None or parent.key() != facts["key"] or (card and parent.sums(card) != facts["sums"]):
                 advice = f"delete {self.place().with_suffix('.json')} and derive it again"
                 return f"{self.task.name}:{self.quality}: {name}, which it is made from, has changed since; {advice}"
         return ""
@@ -227,9 +227,7 @@ def new(name: str, source: str, recipe: Recipe, known: Mapping[tuple[str, str], 
     """The derived dataset of a recipe whose parents are among the `known` and in the cache; it is not made yet."""
     names = dict.fromkeys([*recipe.parents, *filter(None, [recipe.like])])
     parents = {other: known[_pair(other)] for other in names}
-    of = {}
-    for other, entry in parents.items():
-        of[other] = {"key": entry.key(), "sums": _sums(entry, entry.card() or {})}
+    of = {other: {"key": entry.key(), "sums": entry.sums(entry.card() or {})} for other, entry in parents.items()}
     lineage = json.loads(json.dumps({"how": asdict(recipe), "of": of}))
     return _entry(parents[recipe.parents[0]], name, source, lineage, parents)
 
@@ -278,10 +276,6 @@ def _any_of(base: Mapping[tuple[str, str], Entry], task: str) -> Entry | None:
 def _pair(name: str) -> tuple[str, str]:
     task, _, quality = name.partition(":")
     return task, quality
-
-
-def _sums(entry: Entry, card: Mapping[str, Any]) -> dict[str, str]:
-    return {file.name: sum_ for file, sum_ in entry.checksums(dict(card)).items()}
 
 
 def _folder(source: str) -> Path:

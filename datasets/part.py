@@ -55,12 +55,11 @@ class Part(Entry):
         """Take the episodes and write them into the cache; the card says of what, by its checksums."""
         data, card = self.whole.load()
         taken, _ = halves(data, self.share)
-        sums = {file.name: sum_ for file, sum_ in self.whole.checksums(card).items()}
         kept = {
             key: card[key] for key in ("source", "epsilon", "behaviours", "engine", "note", "made_from") if key in card
         }
-        lineage = {"of": sums, "share": self.share, "seed": SEED, "episodes_of_it": len(data.behaviour)}
-        made = write(self, taken, {**kept, "lineage": lineage})
+        lineage = {"of": self.whole.sums(card), "share": self.share, "seed": SEED}
+        made = write(self, taken, {**kept, "lineage": lineage | {"episodes_of_it": len(data.behaviour)}})
         progress(1)
         return made
 

@@ -104,11 +104,11 @@ def shown(entry: Entry, data: Dataset, card: dict[str, Any]) -> dict[str, Any]:
 
 
 def _name_of_relation(other: Entry, card: dict[str, Any]) -> str:
-    return " ".join(["relation to", other.quality, *_sums(other, card).values()])
+    return " ".join(["relation to", other.quality, *other.sums(card).values()])
 
 
 def _kept(entry: Entry, name: str, card: dict[str, Any], make: Callable[[], Any]) -> Any:
-    kept = _read(entry) or {"version": VERSION, "sums": _sums(entry, card)}
+    kept = _read(entry) or {"version": VERSION, "sums": entry.sums(card)}
     if name not in kept:
         kept[name] = make()
         with suppress(OSError), replacing(_file(entry)) as draft:
@@ -121,13 +121,9 @@ def _read(entry: Entry) -> dict[str, Any]:
     card = entry.card()
     with suppress(OSError, ValueError):
         kept = json.loads(_file(entry).read_bytes())
-        if card and kept.get("version") == VERSION and kept.get("sums") == _sums(entry, card):
+        if card and kept.get("version") == VERSION and kept.get("sums") == entry.sums(card):
             return kept
     return {}
-
-
-def _sums(entry: Entry, card: dict[str, Any]) -> dict[str, str]:
-    return {file.name: sum_ for file, sum_ in entry.checksums(card).items()}
 
 
 def _file(entry: Entry) -> Path:

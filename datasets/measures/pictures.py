@@ -10,10 +10,11 @@ import numpy as np
 from offmarl.benchmarks.smax.units import UNITS
 from offmarl.benchmarks.tasks import Task
 from offmarl.datasets.dataset import Dataset
+from offmarl.datasets.measures.returns import TENTHS, tenths
 from offmarl.datasets.part import take
 
 EPISODES = 1000
-BARS, TENTHS, CELLS, PLACES = 40, 10, 16, 24  # of returns; of the longest episode's time; along heat maps
+BARS, CELLS, PLACES = 40, 16, 24  # of returns; along heat maps
 BATTLE = ("dead", "stop", "move", "attack")
 MOVE, ATTACK = 2, 6  # the first action that moves and the first that attacks, in battles
 NAMED = 5  # most frequent actions of other tasks, which have no names
@@ -52,17 +53,14 @@ def actions_over_time(data: Dataset, task: Task) -> dict[str, Any]:
     continuous actions thirds of [-1, 1], all coordinates together.
     """
     kinds, names = _kinds(data.actions, task)
-    start = np.searchsorted(data.episode, np.arange(len(data.behaviour)))
-    time = np.arange(len(data)) - start[data.episode]
-    tenth = time * TENTHS // (time.max() + 1)
-    shares = []
+    tenth, shares = tenths(data), []
     for agent in range(kinds.shape[1]):
         own = kinds[:, agent].reshape(len(data), -1)
         cells = tenth[:, None] * len(names) + own
         counts = np.bincount(cells.ravel(), minlength=TENTHS * len(names)).reshape(TENTHS, len(names))
         total = counts.sum(1, keepdims=True)
         shares.append((counts / np.maximum(total, 1)).round(4).tolist())
-    return {"names": names, "shares": shares, "steps": int(time.max() + 1)}
+    return {"names": names, "shares": shares, "steps": int(np.bincount(data.episode).max())}
 
 
 def _kinds(actions: np.ndarray, task: Task) -> tuple[np.ndarray, list[str]]:

@@ -50,15 +50,19 @@ def settled(data: Dataset) -> float:
     return float((np.arange(len(data)) > latest).mean())
 
 
+def tenths(data: Dataset) -> np.ndarray:
+    """The tenth of the longest episode's time in which every transition is: [N]."""
+    time = np.arange(len(data)) - np.searchsorted(data.episode, data.episode)
+    return time * TENTHS // (time.max() + 1)
+
+
 def freedom(data: Dataset) -> dict[str, Any]:
     """By tenths of the longest episode: the actions' entropy, and that of an even choice among legal ones, in nats.
 
     Of agents and steps with a choice, all agents together; of continuous actions, coordinates by BINS parts of [-1, 1].
     Also the share of an agent's steps with a choice. Plug-in entropies: biased down by about (actions - 1) / 2n.
     """
-    start = np.searchsorted(data.episode, np.arange(len(data.behaviour)))
-    time = np.arange(len(data)) - start[data.episode]
-    tenth = time * TENTHS // (time.max() + 1)
+    tenth = tenths(data)
     found = [_freedom(data, np.flatnonzero(tenth == k)) for k in range(TENTHS)]
     names = ("entropy", "even", "choice")
     return {name: [None if np.isnan(v) else float(v) for v in column] for name, column in zip(names, zip(*found))}
