@@ -19,8 +19,7 @@ from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.grid import jobs as grid
 from offmarl.experiments.grid.code import why_stale
 from offmarl.experiments.grid.suite import suite_of
-from offmarl.experiments.launch.prepare_data import prepare
-from offmarl.experiments.launch.serial import launch
+from offmarl.experiments.launch.serial import train_pending
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.training import policy
 from offmarl.experiments.training.machine import Host
@@ -77,10 +76,9 @@ def train(
     asked, place = grid.jobs(request), Path(results).expanduser().resolve()
     if not asked:
         raise UserError("; ".join(f"{where}: {reason}" for where, reason in grid.unavailable(request).items()))
-    left = grid.left(asked, grid.stored(asked, Store(place)))
-    faults = prepare([job.entry.recorded for job in left], request.source, 1)
-    if faults := [*faults, *launch(left, place, Host(device), workers)]:
-        raise RuntimeError("\n".join(faults))
+    failures, _ = train_pending(asked, request.source, Store(place), Host(device), workers, again=False)
+    if failures:
+        raise RuntimeError("\n".join(failures))
     return [run_id for job in asked for run_id in job.run_ids()]
 
 

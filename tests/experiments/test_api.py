@@ -9,6 +9,7 @@ import pytest
 from offmarl.experiments import api
 from offmarl.experiments.cli import main
 from offmarl.experiments.errors import UserError
+from offmarl.experiments.launch import serial
 
 PAGE = Path(api.__file__).with_name("python.md")
 
@@ -35,7 +36,7 @@ def test_the_page_runs_and_its_values_are_those_of_the_store(page):
 
 def test_what_is_stored_is_not_trained_again(page, monkeypatch):
     folder, names = page
-    monkeypatch.setattr(api, "launch", lambda left, *_: [f"{job.algorithm} would train" for job in left])
+    monkeypatch.setattr(serial, "launch", lambda left, *_: [f"{job.algorithm} would train" for job in left])
     asked = {"profile": "smoke", "seeds": [0], "steps": 20, "results": folder / "results"}
     (run_id,) = api.train("bc", "mpe/spread:random", overrides={"all": {"hidden": [16]}}, **asked)
     assert run_id == names["runs"][0]

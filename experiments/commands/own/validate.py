@@ -157,8 +157,7 @@ def _smoke_run(name: str, keep: Path | None) -> None:
     """Train the method with the smoke profile on a task for each kind of its actions, and print its card."""
     from offmarl.algorithms import registry
     from offmarl.experiments.grid import jobs as grid
-    from offmarl.experiments.launch.prepare_data import prepare
-    from offmarl.experiments.launch.serial import launch
+    from offmarl.experiments.launch.serial import train_pending
     from offmarl.experiments.store.store import Store
     from offmarl.experiments.training.machine import Host
 
@@ -167,10 +166,10 @@ def _smoke_run(name: str, keep: Path | None) -> None:
         runs = [SMOKE_RUNS[kind] for kind in sorted(registry()[name].actions)]
         requests = [grid.Request(suite, "smoke", algorithms=[name], tasks=[data]) for suite, data in runs]
         jobs = [job for request in requests for job in grid.jobs(request)]
-        prepare([job.entry for job in jobs], "embedded", 1)
-        for failure in launch(grid.pending(jobs, Store(results)), results, Host(), 1):
-            raise UserError(f"validate {name}: the smoke run failed: {failure}")
-        records = [Store(results).read(job.run_ids()[0]) for job in jobs]
+        failures, _ = train_pending(jobs, "embedded", store := Store(results), Host(), 1, again=False)
+        if failures:
+            raise UserError(f"validate {name}: the smoke run failed: {failures[0]}")
+        records = [store.read(job.run_ids()[0]) for job in jobs]
     print("\n".join(_card(name, [record for record in records if record])))
 
 
