@@ -117,10 +117,7 @@ def _get(args: argparse.Namespace) -> int:
         print(f"damaged: {line}; it is downloaded again", file=sys.stderr)
     sizes = {e.task.name: e.facts.gigabytes for e, downloads in asked if any(one.unpack for one in downloads)}
     print(f"downloading {len(wanted)} files ({sum(sizes.values()):.2f} GB) into {data_dir()}", file=sys.stderr)
-    failures = fetch(wanted, data_dir(), args.jobs) or _faults(entries)
-    for failure in failures:
-        print(f"offmarl: {failure}", file=sys.stderr)
-    return 1 if failures else 0
+    return options.exit_code(fetch(wanted, data_dir(), args.jobs) or _faults(entries))
 
 
 def _faults(entries: "list[Release]") -> list[str]:
@@ -174,10 +171,8 @@ def _record(args: argparse.Namespace) -> int:
         return _record_policy(args)
     from offmarl.experiments.launch.prepare_data import prepare
 
-    failures = prepare(_recipes(options.listed(args.tasks), args.source), args.source, max(1, args.jobs))
-    for failure in failures:
-        print(f"offmarl: {failure}", file=sys.stderr)
-    return 1 if failures else 0
+    chosen = _recipes(options.listed(args.tasks), args.source)
+    return options.exit_code(prepare(chosen, args.source, max(1, args.jobs)))
 
 
 def _recipes(wanted: list[str] | None, source: str) -> list:
