@@ -244,7 +244,8 @@ def catalogue(source: str, base: Mapping[tuple[str, str], Entry]) -> dict[tuple[
             return base.get(pair) or found.get(pair)
         lineage = lineages[pair]
         parents = {name: entry(_pair(name), (*below, pair)) for name in lineage["of"]}
-        if first := next(filter(None, parents.values()), None) or _any_of(base, pair[0]):
+        of_task = (entry for (name, _), entry in base.items() if name == pair[0])
+        if first := next(filter(None, [*parents.values(), *of_task]), None):
             found[pair] = _entry(first, pair[1], source, lineage, parents)
         return found.get(pair)
 
@@ -267,10 +268,6 @@ def _entry(
     shares = recipe.weights or (1.0,) * len(recipe.parents)
     mix = {_pair(parent)[1]: share for parent, share in zip(recipe.parents, shares)}
     return Derived(first.task, name, None, mix, source, lineage, parents)
-
-
-def _any_of(base: Mapping[tuple[str, str], Entry], task: str) -> Entry | None:
-    return next((entry for (name, _), entry in base.items() if name == task), None)
 
 
 def _pair(name: str) -> tuple[str, str]:

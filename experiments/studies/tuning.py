@@ -201,16 +201,12 @@ def write(file: Path, found: Iterable[tuple[Search, tuned.Choice]]) -> None:
 def listing(found: tuned.Choices) -> list[dict[str, Any]]:
     """Every choice as reports take it: with suite, family, the method's title, and why it is stale, if it is."""
     return [
-        {"suite": suite, "family": family, "title": _title(method), "stale": _why_stale(method, choice)}
-        | choice.model_dump()
+        {"suite": suite, "family": family, "stale": _why_stale(method, choice), **choice.model_dump()}
+        | {"title": registry()[method].title if method in registry() else method}
         for suite, families in found.items()
         for family, methods in families.items()
         for method, choice in methods.items()
     ]
-
-
-def _title(method: str) -> str:
-    return registry()[method].title if method in registry() else method
 
 
 def _why_stale(method: str, choice: tuned.Choice) -> str:

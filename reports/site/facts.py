@@ -8,11 +8,9 @@ from offmarl.reports.records.schema import Record
 from offmarl.reports.site.charts import finite
 
 
-def part(record: Record, *keys: str) -> dict[str, Any]:
+def part(record: Record, key: str) -> dict[str, Any]:
     """A part of a record that should be a mapping; empty where it is not."""
-    found: Any = record
-    for key in keys:
-        found = found.get(key) if isinstance(found, dict) else None
+    found = record.get(key)
     return found if isinstance(found, dict) else {}
 
 

@@ -268,7 +268,7 @@ def cell(board: Board, row: BoardRow, replays: Replays) -> dict[str, Any]:
         "curve": charts.curve(seeds, row.dataset_mean) if seeds else None,
         "settings": settings(runs, board.suite.paper),
         "variants": _variants(runs),
-        "environment": {name: together(part(run, *keys) for run in runs) for name, *keys in PLACES},
+        "environment": {name: together(part(run, key) for run in runs) for name, key in PLACES},
         "replays": of_page(of_runs(replays, runs, row.play)),
         "download": row.page.split("/")[-1].removesuffix(".html") + ".csv",
     }
