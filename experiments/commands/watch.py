@@ -8,15 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offmarl.experiments.commands.options import (
-    METHOD_FILE,
-    data_source,
-    declare,
-    examples,
-    existing,
-    find_entries,
-    writable,
-)
+from offmarl.experiments.commands import options
 from offmarl.experiments.errors import UserError, check_name
 
 if TYPE_CHECKING:
@@ -29,7 +21,7 @@ ENDINGS = (".html", ".gif", ".mp4", ".replay")
 
 def watch_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
-    parser.epilog = examples(
+    parser.epilog = options.examples(
         ("watch RUN_ID", "its worst, median and best evaluation episode, as a page"),
         ("watch smac/3m:poor bc --beside mac_flow --reference", "two that ship, on the same starts; else your newest"),
         ("watch RUN_ID --episode 7 --out seven.gif", "one episode as a moving picture"),
@@ -49,7 +41,7 @@ def watch_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help=text)
     text = "show the policies that ship with offmarl; the first of the reference results' seeds, on some datasets"
     parser.add_argument("--reference", action="store_true", help=text)
-    declare(parser, *METHOD_FILE, "--task", "--results")
+    options.declare(parser, *options.METHOD_FILE, "--task", "--results")
     parser.set_defaults(command=_watch)
 
 
@@ -75,7 +67,7 @@ def _watch(args: argparse.Namespace) -> int:
             name, scenes = _of_runs(args, store)
     _tell(scenes)
     out = args.out or args.results / "replays" / f"{re.sub(r'[^a-zA-Z0-9_.+-]+', '-', name)}.html"
-    writable(out.parent, "--out")
+    options.writable(out.parent, "--out")
     _write(out, scenes)
     if args.out is None:
         _keep(args.results / "replays", scenes)
@@ -91,7 +83,7 @@ def _of_data(args: argparse.Namespace) -> "tuple[str, dict[str, list[Replay]]]":
         raise UserError(f"--data {args.data}: must be task:quality, for example smac/3m:good")
     if args.method or args.beside or args.play:
         raise UserError("--data: shows what was recorded, so no method, --beside or --play")
-    (entry,) = find_entries([args.data], source := data_source(args))
+    (entry,) = options.find_entries([args.data], source := options.data_source(args))
     episodes = None if args.episode is None else {f"episode {args.episode}": args.episode}
     return f"data-{args.data}", {k: [one] for k, one in replay_data(entry, source, episodes).items()}
 
@@ -103,7 +95,7 @@ def _store(args: argparse.Namespace) -> "Iterator[Store]":
     from offmarl.experiments.store.store import Store
 
     with unpacked(*shipped()) if args.reference else nullcontext(args.results) as results:
-        yield Store(existing(results))
+        yield Store(options.existing(results))
 
 
 def _of_runs(args: argparse.Namespace, store: "Store") -> "tuple[str, dict[str, list[Replay]]]":

@@ -24,26 +24,18 @@ def draw(rows: Sequence[Mapping[str, Any]], everyone: str, names: dict[str, str]
     columns = min(3, len(places))
     figure, axes = panels(len(places), columns, 0.8 + 2.6 * columns, 1.3 + 1.9 * math.ceil(len(places) / columns))
     methods = [name for name in dict.fromkeys(frame["method"]) if name != everyone]
-    colour, shapes = paint(methods), markers(methods)
+    colour, shapes, budgets = paint(methods), markers(methods), sorted(frame["budget"].unique())
     for axis, ((task, quality, _), own) in zip(axes, places):
         for (method, rule), line in own.groupby(["method", "rule"], sort=False):
             if method == everyone:
                 label = f"{everyone}, {names[rule]}"
                 axis.plot(line["budget"], line["mean"], LINES[rule], color="0.4", linewidth=1.6, label=label)
             elif rule == "ucb":
-                axis.plot(
-                    line["budget"],
-                    line["mean"],
-                    color=colour[method],
-                    marker=shapes[method],
-                    markersize=3,
-                    label=method,
-                )
-                axis.fill_between(
-                    line["budget"], line["low"], line["high"], color=colour[method], alpha=0.12, linewidth=0
-                )
+                shade, style = colour[method], {"marker": shapes[method], "markersize": 3, "label": method}
+                axis.plot(line["budget"], line["mean"], color=shade, **style)
+                axis.fill_between(line["budget"], line["low"], line["high"], color=shade, alpha=0.12, linewidth=0)
         axis.set_xscale("symlog", linthresh=1)
-        axis.set_xticks(sorted(frame["budget"].unique()), [str(n) for n in sorted(frame["budget"].unique())])
+        axis.set_xticks(budgets, [*map(str, budgets)])
         axis.minorticks_off()
         axis.set(title=f"{task.split('/')[-1]} {quality}")
     sns.despine(fig=figure)

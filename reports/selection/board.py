@@ -92,12 +92,8 @@ def markdown(
     parts.append(told_changes(rows))
     parts += [f"## Without an episode\n\n{offline}"] if offline else []
     for pool in pools:
-        own = [
-            row
-            for row in rows
-            if (row["task"], row["quality"], row["source"]) == (pool.task, pool.quality, pool.source)
-        ]
-        head, cells = dataset(own, by)
+        place = pool.task, pool.quality, pool.source
+        head, cells = dataset([row for row in rows if (row["task"], row["quality"], row["source"]) == place], by)
         lines = [[escape(name), *others] for name, *others in cells]
         parts += [
             f"## {escape(pool.label)} ({pool.source})",
@@ -110,9 +106,8 @@ def markdown(
 
 def counted_once(pool: Pool) -> str:
     """How many policies there are to choose from, and how many were left out."""
-    return f"{len(pool.policies)} policies" + (
-        f"; {pool.equal} more are equal to one of them." * (pool.equal > 0) or "."
-    )
+    more = f"; {pool.equal} more are equal to one of them" if pool.equal else ""
+    return f"{len(pool.policies)} policies{more}."
 
 
 def told_changes(rows: Iterable[Row]) -> str:

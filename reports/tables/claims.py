@@ -51,13 +51,8 @@ def markdown(table: Table, verdicts: Sequence[Verdict]) -> str:
     first, sizes = table.rows[0], reduced_networks(table.rows)
     about = f"About the runs of the profile {first.profile}, source {first.source}"
     about += f", whose networks and settings are smaller than the paper's: {sizes}." if sizes else "."
-    parts = [
-        f"### {escape(table.title)}: the paper's claims",
-        markdown_table(Verdict._fields, rows),
-        RULE,
-        escape(about),
-    ]
-    return "\n\n".join(parts) + "\n"
+    title = f"### {escape(table.title)}: the paper's claims"
+    return "\n\n".join([title, markdown_table(Verdict._fields, rows), RULE, escape(about)]) + "\n"
 
 
 def _judge(claim: Claim, table: Table) -> Verdict:
@@ -123,8 +118,4 @@ def _paired(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     return ours[:count] - theirs[:count]
 
 
-COMPARE: dict[str, Callable[[Claim, str, Table], list[Comparison]]] = {
-    "ahead": _ahead,
-    "faster": _faster,
-    "gains": _gains,
-}
+COMPARE: dict[str, Callable[..., list[Comparison]]] = {"ahead": _ahead, "faster": _faster, "gains": _gains}

@@ -104,11 +104,8 @@ def _scales(table: Table) -> dict[str, str]:
 
 def _shown(table: Table) -> list[list[Row]]:
     """The cells of every line. Plays without standing have none where nothing was played: no number was published."""
-    return [
-        cells
-        for cells in by_dataset(table.rows)
-        if cells[0].play == table.plays[0] or any(row.has_mean for row in cells)
-    ]
+    found, first = by_dataset(table.rows), table.plays[0]
+    return [cells for cells in found if cells[0].play == first or any(row.has_mean for row in cells)]
 
 
 def _rows(table: Table, markup: Markup) -> Iterator[tuple[str, list[str], list[tuple[str, str]]]]:
