@@ -56,9 +56,9 @@ class World:
         return [note for line in self.log.read_text().splitlines() if key in (note := json.loads(line))]
 
     def alive(self, wanted=None):
-        """Processes of workers and of games that still run; up to 5 s are given for `wanted` of them to be left."""
+        """Processes of workers and of games that still run; up to a minute is given for `wanted` of them to be left."""
         ids = {note["pid"] for note in self.notes("made")} | {note["game"] for note in self.notes("game")}
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while True:
             left = {pid for pid in ids if status(pid) != psutil.STATUS_ZOMBIE}
             if wanted is None or len(left) == wanted or time.monotonic() > deadline:

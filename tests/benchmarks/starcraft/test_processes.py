@@ -30,6 +30,8 @@ def test_a_broken_game_makes_its_lane_void_and_the_next_reset_mends_it(world, ma
     before = stop(env)
     if fault == "hang":
         monkeypatch.setattr(starcraft, "STEP_SECONDS", 0.5)
+        sound, answer = env._workers[1], env._workers[1].answer
+        monkeypatch.setattr(sound, "answer", lambda deadline: answer(deadline + 60))
     broken, after, last = (stop(env) for _ in range(3))
     assert [words(broken, lane) for lane in range(2)] == ["done void", ""]
     assert broken.reward[0] == 0 and broken.reward[1] > 0

@@ -137,7 +137,7 @@ class Hub:
         self.files, self.faults, self.head_faults, self.requests = {}, {}, [], []
         self.versions, self.revisions, self.unsaid = {}, {}, ()
         self.etag, self.ranges = "", True
-        self.silent = threading.Event()
+        self.silent, self.waited_for = threading.Event(), 0
 
     def commit(self, path, content, *faults, revision="main", commit=""):
         """Put a file into the repository at a new commit that the revision now names; its download."""
@@ -156,8 +156,8 @@ class Hub:
         return [(one["sent"], one.get("Range")) for one in self.requests if one["method"] == "GET" and one["sent"]]
 
     def hang(self):
-        """Say nothing until the test is over."""
-        self.silent.wait(20)
+        """Say nothing until the test is over; `waited_for` counts who had the patience."""
+        self.waited_for += not self.silent.wait(60)
 
 
 @pytest.fixture(scope="package")

@@ -17,7 +17,7 @@ from offmarl.experiments.store.lock import running
 
 CHECKOUT = Path(__file__).parents[3]
 BIN = Path(sys.executable).parent
-SOON_DEAD = {"RAY_health_check_period_ms": "500", "RAY_health_check_timeout_ms": "1000"}  # half a minute otherwise
+SOON_DEAD = {"RAY_health_check_period_ms": "500", "RAY_health_check_timeout_ms": "10000"}  # half a minute otherwise
 SURROUNDINGS = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
 
 
@@ -48,7 +48,7 @@ def cluster(tmp_path_factory):
         log = logs / str(len(nodes))
         with log.open("w") as out:
             nodes.append(subprocess.Popen(command, env={**SURROUNDINGS, **SOON_DEAD}, stdout=out, stderr=out))
-        soon(lambda: "Ray runtime started" in log.read_text(), 120)
+        soon(lambda: "Ray runtime started" in log.read_text(), 300)
 
     node("--head", f"--port={address.rpartition(':')[2]}", "--include-dashboard=false")
     node(f"--address={address}")
@@ -93,15 +93,15 @@ def test_a_grid_runs_on_two_nodes_and_ends_complete_though_one_dies(cluster, tmp
     command = [BIN / "offmarl", *command, "--results", tmp_path]
     driver = subprocess.Popen(command, cwd=CHECKOUT, env=surroundings, **pipes)
     try:
-        soon(lambda: trainer(first, tmp_path) or trainer(second, tmp_path) or driver.poll() is not None, 120)
+        soon(lambda: trainer(first, tmp_path) or trainer(second, tmp_path) or driver.poll() is not None, 300)
         if held := trainer(first, tmp_path):  # until the second trains too, which can come up after a few short jobs
             os.kill(held, signal.SIGSTOP)
-        soon(lambda: trainer(second, tmp_path) or driver.poll() is not None, 120)
+        soon(lambda: trainer(second, tmp_path) or driver.poll() is not None, 300)
         assert driver.poll() is None, driver.communicate()
         end(second)
         if held:
             os.kill(held, signal.SIGCONT)
-        out, err = driver.communicate(timeout=240)
+        out, err = driver.communicate(timeout=400)
     finally:
         driver.kill()
     assert driver.returncode == 0, err
@@ -127,6 +127,6 @@ def test_a_ray_of_our_own_listens_on_the_loopback_device_alone():
         "print(sorted(set(found)), len(found))\n"
     )
     alone = {name: value for name, value in SURROUNDINGS.items() if name != "RAY_ADDRESS"}
-    done = subprocess.run([sys.executable, "-c", script], env=alone, capture_output=True, text=True, timeout=200)
+    done = subprocess.run([sys.executable, "-c", script], env=alone, capture_output=True, text=True, timeout=400)
     places, _, count = done.stdout.strip().splitlines()[-1].rpartition(" ")
     assert int(count) >= 3 and set(eval(places, {})) <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}, done.stderr
