@@ -14,10 +14,10 @@ def described(measures: Mapping[str, Any]) -> dict[str, str]:
         "episode lengths": _distribution(measures["lengths"]),
         "nothing gained any more": f"in {measures['settled']:.1%} of transitions",
         "joint coverage (SACo)": f"{coverage['saco']:.4f}",
-        "agents' coverage (OACo)": f"{coverage['oaco']:.4f}",
+        "agents’ coverage (OACo)": f"{coverage['oaco']:.4f}",
         "joint pairs by occurrences": _curve(coverage["curve"]),
         "entropy of actions over time": _over_time(freedom["entropy"]),
-        "that of even play": _over_time(freedom["even"]),
+        "entropy of even play": _over_time(freedom["even"]),
     }
     if "coordination" not in measures:
         return found | {"coordination, memory, conventions": "not measured: too few episodes"}

@@ -20,6 +20,7 @@ BAR = 120  # its width
 PAD = 0.06  # of a scale's range, on either side
 BINS = 24
 LETTER, LINE = 6.3, 12.0  # width and height of small text
+NAMED = 16  # more points than these would hide each other's names
 
 
 class Axis(NamedTuple):
@@ -101,12 +102,17 @@ def scatter(points: Sequence[Mark]) -> Mark:
         | {key: y.at(p[key]) for key in ("ci_low", "ci_high") if finite([p[key]])}
         for p in points
     ]
+    _place_names(marks, width, height)
+    return {"width": width, "height": height, "x": x, "y": y, "marks": marks}
+
+
+def _place_names(marks: Sequence[Mark], width: int, height: int) -> None:
+    """Give each point a place for its name, beside the others and their intervals."""
     halves = [np.array([LETTER * len(mark["title"]), LINE]) / 2 for mark in marks]
     bars = [Bbox([(m["x"] - 1, m["ci_high"]), (m["x"] + 1, m["ci_low"])]) for m in marks if "ci_low" in m]
     frame = Bbox.from_extents(56, 4, width - 4, height - 42)
     for mark, box in zip(marks, nearby(np.array([(m["x"], m["y"]) for m in marks]), halves, bars, frame)):
         mark |= {"name_x": round(box.x0 + box.width / 2, 1), "name_y": round(box.y1 - 2, 1)}
-    return {"width": width, "height": height, "x": x, "y": y, "marks": marks}
 
 
 def curve(seeds: dict[int, list[tuple[int, float]]], data: float) -> Mark:
@@ -165,11 +171,13 @@ def stack(shares: Sequence[Sequence[float]], width: int = 230, height: int = 70)
 
 
 def cloud(points: Sequence[tuple[str, float, float]]) -> Mark:
-    """Points with names, by two numbers, and where the second one is 0."""
+    """Points by two numbers, where the second one is 0, and places for names where these are no more than NAMED."""
     width, height = 470, 300
     x = Axis(*spread((across for _, across, _ in points), 0.08), 64, width - 10)
     y = Axis(*spread([0.0, *(up for *_, up in points)], 0.1), height - 40, 10)
-    marks = [{"title": title, "x": x.at(across), "y": y.at(up)} for title, across, up in points]
+    marks: list[Mark] = [{"title": title, "x": x.at(across), "y": y.at(up)} for title, across, up in points]
+    if len(marks) <= NAMED:
+        _place_names(marks, width, height)
     return {"width": width, "height": height, "x": x, "y": y, "marks": marks, "zero": y.at(0.0)}
 
 

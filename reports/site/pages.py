@@ -207,8 +207,7 @@ def predictions(boards: Sequence[Board], shown: Mapping[str, dict[str, Any]]) ->
         if measures:
             found = tables_predictions.answers([board.table for board in here], measures)
             places.append({"profile": profile, "source": source, "answers": [_answer(answer) for answer in found]})
-    least = {"least_datasets": tables_predictions.LEAST_DATASETS, "least_tasks": tables_predictions.LEAST_TASKS}
-    return {"places": places, **least} if places else {}
+    return {"places": places, "least_tasks": tables_predictions.LEAST_TASKS} if places else {}
 
 
 def _answer(answer: tables_predictions.Answer) -> dict[str, Any]:

@@ -26,6 +26,13 @@ def test_names_of_crowded_points_do_not_meet():
     assert all(abs(a[1] - b[1]) > 11 or abs(a[0] - b[0]) > 80 for k, a in enumerate(boxes) for b in boxes[:k])
 
 
+def test_a_cloud_names_its_points_where_there_is_room():
+    points = [(f"3m {k}", 0.1 * k, 0.5) for k in range(site_charts.NAMED + 1)]
+    few, many = site_charts.cloud(points[1:])["marks"], site_charts.cloud(points)["marks"]
+    places = {(mark["name_x"], mark["name_y"]) for mark in few}
+    assert len(places) == len(few) and not any("name_x" in mark for mark in many)
+
+
 def test_a_histogram_counts_every_episode():
     drawn = site_charts.histogram([0.0] * 3 + [10.0], (0, 10), 20.0)
     assert [bar["height"] for bar in drawn["bars"]] == pytest.approx([70, 70 / 3], abs=0.1) and drawn["data"] is None

@@ -32,7 +32,7 @@ def measured(values):
     }
 
 
-PLACES = [(f"smac/{task}", quality) for task in "abcd" for quality in ("good", "poor")]
+PLACES = [(f"smac/{task}", quality) for task in "abcdef" for quality in ("good", "poor")]
 
 
 @pytest.mark.parametrize(("sign", "verdict"), [(1, "holds"), (-1, "does not hold")])
@@ -42,7 +42,7 @@ def test_a_measure_that_orders_the_gains_is_told(sign, verdict):
     coordination, memory, spread = answers([table(gains)], measured(values))
     assert coordination.correlation == pytest.approx(sign)
     assert coordination.left_out == pytest.approx((sign, sign)) and coordination.verdict == verdict
-    assert coordination.by_pair[0][:2] == ("One – Other", 8)
+    assert coordination.by_pair[0][:2] == ("One – Other", 12)
     assert [point.gain for point in coordination.points] == pytest.approx([gains[place] for place in PLACES])
     assert memory.verdict == spread.verdict == "cannot tell" and memory.points == []
 
@@ -54,8 +54,8 @@ def test_noise_cannot_tell():
     assert low < 0 < high
 
 
-@pytest.mark.parametrize("kept", [PLACES[:5], [("smac/a", f"q{k}") for k in range(9)]])
-def test_few_datasets_or_tasks_cannot_tell(kept):
+@pytest.mark.parametrize("kept", [PLACES[:10], [("smac/a", f"q{k}") for k in range(9)]])
+def test_few_tasks_cannot_tell(kept):
     values = {place: float(k) for k, place in enumerate(kept)}
     found = answers([table(values)], measured(values))[0]
     assert found.verdict == "cannot tell" and found.correlation is None and len(found.points) == len(kept)
