@@ -63,7 +63,8 @@ def facts(
         "lines": _uses(chosen, pool, asked) if chosen else _help(pool, asked),
         "file": str(asked.results / "runs" / chosen.run_id / "checkpoint.pt") if chosen else "",
         "how": f"{len(pool.policies)} policies at the profile {asked.profile}, trained on {asked.share:.0%} of the "
-        "episodes; the others, whole episodes drawn once for all, are what agreement is measured on.",
+        "episodes; the others, whole episodes drawn once for all, are what agreement is measured on. The "
+        f"data's episodes return {measures['returns']['mean']:.4g} on average.",
         "lost": list(lost),
         "trained": _trained(pool, said, chosen),
         "told": described(measures),
@@ -97,7 +98,8 @@ def _sure(chosen: Policy, by: Judged) -> list[str]:
 def _unsure(pool: Pool, trusted: Mapping[str, Judged], profile: str) -> list[str]:
     others = "; ".join(f"{family}: {NAMES[one.selector]}" for family, one in sorted(trusted.items()))
     family = pool.task.split("/")[0]
-    found = [f"No selector can be trusted on {family} at the profile {profile}."]
+    untried = "none has shown there that it finds good policies without playing them"
+    found = [f"No selector can be trusted on {family} at the profile {profile}: {untried}."]
     return found + ([f"Trusted elsewhere, which says little here: {others}."] if others else [])
 
 
@@ -114,7 +116,7 @@ def _uses(chosen: Policy, pool: Pool, asked: Asked) -> list[tuple[str, str]]:
 def _help(pool: Pool, asked: Asked) -> list[tuple[str, str]]:
     """What would tell more: a few words, and a command where there is one."""
     select = f"offmarl select --suite {asked.suite} --profile {asked.profile} --data-fraction {asked.share} --train"
-    trust = "Two datasets of the family or more, on which it is found which selectors can be trusted"
+    trust = "Trying selectors on two datasets of the family or more; --dry-run says how long its trainings take"
     if not asked.played:
         load = f'offmarl.experiments.api.load_policy(RUN_ID, "{asked.results}")'
         simulator = "A simulator of the task, even a rough one (`make` in its file), in which selectors are tried"
@@ -132,7 +134,8 @@ def _trained(pool: Pool, said: Said, chosen: Policy | None) -> tuple[list[str], 
         values = [said[name].get(policy.run_id) for name in said]
         mark = " (chosen)" if chosen and policy.run_id == chosen.run_id else ""
         count = len(policy.episodes)
-        played = f"{policy.episodes.mean():.4g} ({count} episodes)" if count else "never played"
+        error = f" ± {policy.episodes.std(ddof=1) / count**0.5:.2g}" if count > 1 else ""
+        played = f"{policy.episodes.mean():.4g}{error} ({count} episodes)" if count else "never played"
         numbers = ["–" if v is None else f"{v:.4g}" for v in values]
         rows.append([policy.title + mark, str(policy.seed), *numbers, played, policy.run_id])
-    return ["method", "seed", *(NAMES[name] for name in said), "played return", "run"], rows
+    return ["method", "seed", *(NAMES[name] for name in said), "played return ± standard error", "run"], rows

@@ -17,7 +17,9 @@ def write(path: Path, shown: Mapping[str, Any], results: Path) -> None:
     Where none is chosen, with those of the first policy of each method.
     """
     replays, _ = kept(results)
-    runs = {row[0]: row[-1] for row in reversed(shown["trained"][1])}
+    runs: dict[str, str] = {}
+    for row in shown["trained"][1]:
+        runs.setdefault(row[0], row[-1])
     chosen = [shown["chosen"].run_id] if shown["chosen"] else runs.values()
     most = 3 if shown["chosen"] else 1
     found = [one for run in chosen for one in of_page(replays.get(run, []))[:most]]

@@ -19,6 +19,7 @@ FAULTS = {  # to what is said of each
     "reward": "step 1: tank's reward is no number",
     "state grows": "the state has 4 numbers at first, 5 at step 1",
     "state error": "no state today",
+    "state NaN": "step 1: the state has something that is no number",
     "NaN": "step 1: scout's observation has something that is no number",
     "grows": "step 1: scout",
     "no action": "step 1: tank's mask allows no action",
@@ -91,7 +92,8 @@ class Trap:
             raise AttributeError("the bodies are gone")
         if self.fault == "state error" and self.t == 1:
             raise AttributeError("no state today")
-        return np.arange(4 + (self.fault == "state grows") * self.t, dtype=np.float64)
+        holes = {0: np.nan} if self.fault == "state NaN" and self.t else {}
+        return np.array([holes.get(k, k) for k in range(4 + (self.fault == "state grows") * self.t)], float)
 
     def close(self):
         self.agents = []
@@ -100,7 +102,7 @@ class Trap:
         scout = np.array([self.t, self.rng.random(), 1], np.float32)
         mask = np.array([1, 1, 1, 0], np.int8)
         if self.t == 1:
-            scout = {"NaN": scout * np.nan, "grows": np.ones(4, np.float32)}.get(self.fault, scout)
+            scout = {"NaN": scout * [np.nan, 1, 1], "grows": np.ones(4, np.float32)}.get(self.fault, scout)
             mask = {"no action": mask * 0, "short mask": mask[:2]}.get(self.fault, mask)
         tank = {"observation": np.full(2, 0.5, np.float32), "action_mask": mask}
         obs = {"scout": scout, "tank": tank, "flyer": np.array([1, 2])}

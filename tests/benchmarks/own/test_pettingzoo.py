@@ -8,7 +8,7 @@ from trap import FAULTS, Trap
 from offmarl.benchmarks import own
 from offmarl.benchmarks.frames.film import is_watched
 from offmarl.benchmarks.own import OwnTask, TaskError, sizes
-from offmarl.benchmarks.own.pettingzoo import envs
+from offmarl.benchmarks.own.pettingzoo import Agent, envs
 from offmarl.benchmarks.source import sources
 
 FIRST = np.zeros((1, 3), int)
@@ -59,6 +59,11 @@ def test_actions_reach_the_environment_in_its_own_spaces():
     assert (sent["scout"], sent["flyer"], sent["tank"].tolist()) == (1, 1, [1, 0])
 
 
+def test_choices_beyond_an_agents_own_are_its_last_and_parts_begin_where_their_space_does():
+    agent = Agent("a", spaces.Box(0, 1, (1,)), spaces.MultiDiscrete([2, 3], start=[1, 5]))
+    assert [agent.action(choice).tolist() for choice in (0, 4, 5, 9)] == [[1, 5], [2, 6], [2, 7], [2, 7]]
+
+
 def test_the_dead_see_what_is_left_then_nothing_and_may_only_do_what_is_never_sent():
     env, _ = begun()
     died = play(env, 2)
@@ -82,6 +87,22 @@ def test_an_end_before_the_limit_is_one():
     env, _ = begun(limit=9)
     last = play(env, 4)
     assert (last.done[0], last.timeout[0]) == (True, False) and last.view.legal[0].sum(-1).tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("cut", [False, True])
+@pytest.mark.parametrize("listed", [False, True])
+def test_an_environments_own_end_of_all_counts_whether_agents_stay_listed_and_have_choices_or_not(cut, listed):
+    class Ends(Trap):
+        def step(self, actions):
+            players = list(self.agents)
+            obs, rewards, _, _, infos = super().step(actions)
+            self.agents = players if listed else []
+            flags = dict.fromkeys(players, not cut), dict.fromkeys(players, cut)
+            return obs, rewards, *flags, infos
+
+    last = play(begun(made=lambda: Ends("no action"), limit=9)[0], 1)
+    assert (last.done[0], last.timeout[0]) == (True, cut)
+    assert last.view.legal[0, 1].tolist() == [True, False, False, False]
 
 
 def test_after_a_time_out_living_agents_keep_their_choices():
@@ -152,10 +173,22 @@ class Balance:
 def test_a_gymnasium_environment_with_tuples_plays_and_boxes_are_scaled():
     env = lanes(made=Balance, limit=9)
     assert sizes(env) == {"agents": 2, "obs": 2, "state": 4, "actions": 2, "discrete": False}
-    first = env.step(np.array([[[-1, 1], [0, 3]]], np.float32))
+    first = env.step(np.array([[[-3, 1], [0, 3]]], np.float32))
     assert [part.tolist() for part in env._lanes[0].made.got] == [[0, 4], [0.5, 4]]
     last = env.step(np.zeros((1, 2, 2), np.float32))
     assert first.reward.tolist() == [[1, 2]] and (first.done[0], last.done[0], last.timeout[0]) == (False, True, False)
+
+
+def test_in_a_gymnasium_environment_one_agents_end_stops_nothing_and_a_cut_of_the_last_is_a_time_out():
+    class Apart(Balance):
+        def step(self, actions):
+            obs, reward, over, _, info = super().step(actions)
+            return obs, reward, [True, False], [False, over], info
+
+    env = lanes(made=Apart, limit=9)
+    env.reset(np.array([0]))
+    first, last = (env.step(np.zeros((1, 2, 2), np.float32)) for _ in range(2))
+    assert (first.done[0], last.done[0], last.timeout[0]) == (False, True, True)
 
 
 @pytest.mark.parametrize(("fault", "reason"), FAULTS.items())

@@ -44,7 +44,7 @@ def trust(folder, family, regret, profile="smoke"):
 def test_a_policy_is_chosen_by_what_is_trusted_in_its_family_and_by_nothing_else(folder, capsys):
     assert main(LINE.split()) == 0
     text = capsys.readouterr().out
-    assert "No selector can be trusted on lights at the profile smoke." in text and "(chosen)" not in text
+    assert "No selector can be trusted on lights at the profile smoke: " in text and "(chosen)" not in text
     page = folder / "results/reports/judge/lights-two-random-own.md"
     assert page.read_text() in text and "What would help" in page.with_suffix(".html").read_text()
     runs = [json.loads(path.read_text()) for path in folder.glob("results/judge/runs/*/run.json")]

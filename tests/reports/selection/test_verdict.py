@@ -40,13 +40,14 @@ def test_the_trusted_selector_of_the_family_chooses_and_play_chooses_nothing(mea
     text = verdict.markdown(found)
     assert "**MAC-Flow**, seed 0." in text and "rank correlation with played returns was 0.80" in text
     assert "`offmarl play other --results /r --task two.py`" in text and "offmarl latency --suite continuous" in text
-    assert text.index("BC &lt;b&gt;") < text.index("MAC-Flow (chosen)") and "4 (2 episodes)" in text
+    assert text.index("BC &lt;b&gt;") < text.index("MAC-Flow (chosen)") and "4 ± 1 (2 episodes)" in text
     assert "Not trained to the end: smac-3m.bc.s1." in text
+    assert f"The data's episodes return {measures['returns']['mean']:.4g} on average." in text
 
 
 def test_without_trust_it_cannot_tell_and_names_what_would_help(measures):
     text = verdict.markdown(facts(measures, Path("/r"), family="lights"))
-    assert "**Cannot tell.**" in text and "No selector can be trusted on lights at the profile quick." in text
+    assert "**Cannot tell.**" in text and "No selector can be trusted on lights at the profile quick: " in text
     assert "Trusted elsewhere, which says little here: mpe: fitted Q evaluation." in text and "(chosen)" not in text
     wanted = "offmarl select --suite continuous --profile quick --data-fraction 0.9 --train --offline --task two.py"
     assert wanted in text and "offmarl play RUN_ID --episodes 10 --results /r --task two.py" in text
