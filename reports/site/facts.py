@@ -1,7 +1,7 @@
 """Facts of several runs in words."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from offmarl.reports.records.schema import Record
@@ -45,6 +45,10 @@ def as_json(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, list) and any(isinstance(one, Mapping) for one in value):
+        return "; ".join(map(_text, value))
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_text(own)}" for name, own in value.items())
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 

@@ -10,6 +10,7 @@ from offmarl.datasets.measures.measure import measure
 from offmarl.datasets.measures.pictures import pictures
 from offmarl.experiments.cli import main
 from offmarl.experiments.store import archive
+from offmarl.reports.site.facts import listed
 
 GAME = Task("games/dial", "games", 2, 9, 18, 8, 20, "game")
 
@@ -44,6 +45,12 @@ def test_the_page_of_a_dataset_shows_its_card(store, make, card):
         assert words in shown, words
     without = (folder / "datasets/smac.3m.medium.embedded.html").read_text()
     assert "Actions over time" not in without and "offmarl data card smac/3m:medium" in without
+
+
+def test_scripted_behaviours_are_told_in_words():
+    behaviours = [{"gain": 0.45, "share": "nearest"}, {"gain": 0.6, "noise": [0.1, 2]}]
+    assert listed([behaviours, behaviours]) == "gain 0.45, share nearest; gain 0.6, noise [0.1, 2]"
+    assert listed(["trained", {"medium": 0.5}]) == "trained; medium 0.5"
 
 
 def test_what_few_results_predict_cannot_be_told(store, make, card):
