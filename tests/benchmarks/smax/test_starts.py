@@ -87,7 +87,7 @@ def test_it_is_the_allies_who_are_surrounded(places):
     at, surrounded = places
     allies = at[surrounded, :5]
     assert np.ptp(allies, axis=0).max() == 0  # always the same crowd around the centre
-    np.testing.assert_allclose(allies[0].mean(0), 16, atol=1e-4)
+    np.testing.assert_allclose(allies[0], 16 + crowd(5, 1.25), atol=1e-4)
     assert not (np.abs(at[:, 5:] - 16).max((1, 2)) < 3).any()  # the enemies never are
 
 
