@@ -229,12 +229,12 @@ def jobs_of(suite: Suite, request: Request) -> list[Job]:
             continue
         data, own = part(known[task, quality], request.data_share).key(), trained_as[task, quality]
         for name in [m.name for m in methods if acts_in(m, task)]:
-            usual = profile.steps_of(name, task, own)
-            steps, config, variant = usual, configs[name, task, own], variants[name]
+            config, variant = configs[name, task, own], variants[name]
             if request.steps is not None:
-                steps, variant = request.steps, f"{variant}+steps={request.steps}"
-                if config.decay_steps == usual:  # the learning rate falls until the end
-                    config = dataclasses.replace(config, decay_steps=steps)
+                variant = f"{variant}+steps={request.steps}"
+            steps = request.steps or profile.steps_of(name, task, own)
+            if config.decay_steps == profile.steps:  # the learning rate falls until the end
+                config = dataclasses.replace(config, decay_steps=steps)
             if request.data_share != 1:
                 variant = f"{variant}+data={request.data_share!r}"
             plays, bootstrap = tuple(suite.protocol.plays), suite.protocol.timeout_bootstrap

@@ -40,7 +40,7 @@ class Profile(Strict):
     variant: str
     seeds: list[Seed]
     steps: PositiveInt  # updates
-    own_steps: dict[str, OwnSteps] = {}  # by method
+    own_steps: dict[str, OwnSteps] = {}  # by method, or for all that have none of their own
     eval_every: PositiveInt | None = None  # updates
     looks: PositiveInt | None = None  # evaluations, evenly over the updates: instead of `eval_every`
     eval_episodes: PositiveInt  # of each seed
@@ -61,7 +61,7 @@ class Profile(Strict):
 
     def steps_of(self, method: str, task: str, quality: str) -> int:
         """The updates of a method on a dataset."""
-        own = self.own_steps.get(method, self.steps)
+        own = self.own_steps.get(method, self.own_steps.get(ALL, self.steps))
         if isinstance(own, int):
             return own
         return next((own[name] for name in reversed(names_of(task, quality)) if name in own), self.steps)

@@ -92,13 +92,17 @@ def _unlike(done: list[Run], key: str, what: str) -> list[str]:
     for run in done:
         value = "unknown" if pd.isna(run[key]) else run[key] if isinstance(run[key], str) else f"{int(run[key]):,}"
         columns[run["title"] or run["algorithm"]][value].append(f"{run['task'].split('/')[-1]} {run['quality']}")
-    notes, usual_of = [], defaultdict(list)
+    differing, usual_of = defaultdict(list), defaultdict(list)
     for title, found in columns.items():
         usual, *others = sorted(found, key=lambda value: -len(found[value]))
         if others:
             places = [f"{value} on {', '.join(dict.fromkeys(found[value]))}" for value in others]
-            notes.append(f"{title} does not have the same {what} on all datasets: {usual}, but {', '.join(places)}.")
+            differing[f"{usual}, but {', '.join(places)}"].append(title)
         usual_of[usual].append(title)
+    notes = [
+        f"{', '.join(titles)} {'does' if len(titles) == 1 else 'do'} not have the same {what} on all datasets: {values}."
+        for values, titles in differing.items()
+    ]
     if len(usual_of) > 1:
         values = [f"{value} of {', '.join(titles)}" for value, titles in usual_of.items()]
         notes.append(f"Not every method has the same {what}: {'; '.join(values)}.")

@@ -115,6 +115,14 @@ def test_a_profile_may_give_some_methods_steps_of_their_own():
     }
 
 
+def test_a_profile_may_give_all_other_methods_more_steps_on_a_task():
+    hopper = {job.algorithm: job for job in jobs(Request("continuous", "standard", tasks=["mamujoco/3hopper:expert"]))}
+    steps = {name: job.protocol.steps for name, job in hopper.items()}
+    assert steps.pop("madiff_d") == 1500 and set(steps.values()) == {10000}
+    assert {job.config.decay_steps - job.protocol.steps for job in hopper.values()} == {0}
+    assert {job.protocol.eval_every for name, job in hopper.items() if name != "madiff_d"} == {2500}
+
+
 def test_steps_may_depend_on_the_dataset():
     steps = {
         (job.task, job.quality, job.algorithm): job.protocol.steps

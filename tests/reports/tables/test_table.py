@@ -288,6 +288,18 @@ def test_methods_and_datasets_of_another_protocol_are_pointed_out(store, write_r
     ]
 
 
+def test_methods_that_differ_alike_share_a_note(store, write_run, build):
+    protocol = {"steps": 3000, "eval_episodes": 4, "plays": ["own"]}
+    for method in ("bc", "flow_bc"):
+        for seed in (0, 1):
+            write_run(store, "smacv2/zerg_5_vs_5", "replay", method, seed, 9, protocol=protocol)
+            write_run(store, "smac/3m", "good", method, seed, 9, protocol=protocol | {"steps": 9000})
+            write_run(store, "smac/3m", "medium", method, seed, 9, protocol=protocol)
+            write_run(store, "smac/3m", "poor", method, seed, 9, protocol=protocol)
+    notes = build(store).mixed
+    assert notes == ["BC, Flow BC do not have the same gradient steps on all datasets: 3,000, but 9,000 on 3m good."]
+
+
 WINDOWS = {  # settings beside a batch of 16, and the transitions of 300 updates
     "one transition": ({}, 4_800),
     "a setting of another meaning": ({"horizon": "long"}, 4_800),
