@@ -99,10 +99,10 @@ def _unlike(done: list[Run], key: str, what: str) -> list[str]:
             places = [f"{value} on {', '.join(dict.fromkeys(found[value]))}" for value in others]
             differing[f"{usual}, but {', '.join(places)}"].append(title)
         usual_of[usual].append(title)
-    notes = [
-        f"{', '.join(titles)} {'does' if len(titles) == 1 else 'do'} not have the same {what} on all datasets: {values}."
-        for values, titles in differing.items()
-    ]
+    notes = []
+    for values, titles in differing.items():
+        do = "does" if len(titles) == 1 else "do"
+        notes.append(f"{', '.join(titles)} {do} not have the same {what} on all datasets: {values}.")
     if len(usual_of) > 1:
         values = [f"{value} of {', '.join(titles)}" for value, titles in usual_of.items()]
         notes.append(f"Not every method has the same {what}: {'; '.join(values)}.")
