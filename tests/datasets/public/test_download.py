@@ -1,5 +1,6 @@
 """Downloads from a Hugging Face hub on this machine: resumed, checked, placed and recorded, whatever goes wrong."""
 
+import fcntl
 import io
 import json
 import os
@@ -226,8 +227,9 @@ def test_an_interrupt_is_prompt_and_leaves_what_there_is(hub, tmp_path, archive,
     assert not hub.waited_for
     assert [part.stat().st_size for part in files.parts(tmp_path)] == [1_000_000] * 2
     hub.silent.set()
-    for thread in [thread for thread in threading.enumerate() if thread.name.endswith("(work)")]:
-        thread.join()  # those of the first call notice that the connection ended
+    for path in (tmp_path / ".downloads").glob("*.zip.lock"):
+        with path.open() as lock:  # until the first call's thread has noticed that the connection ended
+            fcntl.flock(lock, fcntl.LOCK_EX)
     hub.requests.clear()
     assert fetch(wanted, tmp_path) == []
     assert {name[:2] for name in files.tree(tmp_path)} == {"f0", "f1"} and verify(tmp_path) == []
