@@ -93,7 +93,9 @@ class ComaDICE(Algorithm):
             "value": self.value_loss(residual) + self.first_values(batch),
             "policy": self.policy_loss(batch, fixed),
         }
-        return losses | (self.normaliser_losses(residual.detach(), fixed) if self.config.normaliser else {})
+        if self.config.normaliser:
+            losses["normaliser"] = self.normaliser_term(residual.detach(), fixed)
+        return losses
 
     @torch.no_grad()
     def act(self, obs: Tensor, legal: Tensor | None = None, memory: None = None) -> tuple[Tensor, None]:
@@ -159,10 +161,10 @@ class ComaDICE(Algorithm):
         value = (weights * self.nets["value"](batch.obs)[..., 0]).sum(-1)
         return (1.0 - self.config.discount) * (first * value).sum(1) / first.sum(1).clamp(min=1.0)
 
-    def normaliser_losses(self, *residuals: Tensor) -> dict[str, Tensor]:
+    def normaliser_term(self, *residuals: Tensor) -> Tensor:
         """Raises a normaliser while the mean ratio at its residuals is above one."""
         ratios = [ramp(residual, self.config.divergence).mean((1, 2)) for residual in residuals]
-        return {"normaliser": (self.nets.get_parameter("normaliser.0") * (1.0 - torch.stack(ratios, 1))).sum(1)}
+        return (self.nets.get_parameter("normaliser.0") * (1.0 - torch.stack(ratios, 1))).sum(1)
 
     def values(self, batch: Batch, net: str) -> Tensor:
         """A critic's values of the data's actions [S,B,I]."""

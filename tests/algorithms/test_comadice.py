@@ -112,7 +112,7 @@ def test_a_normaliser_rests_where_the_mean_ratio_and_the_pull_of_the_multiplier_
     x = torch.randn(2, 8, 1, dtype=torch.float64)
     shift = algorithm.nets.get_parameter("normaliser.0")
     residual = x - shift[:, 0, None, None] / 10.0
-    loss = algorithm.value_loss(residual) + algorithm.normaliser_losses(residual.detach(), x)["normaliser"]
+    loss = algorithm.value_loss(residual) + algorithm.normaliser_term(residual.detach(), x)
     (found,) = torch.autograd.grad(loss.sum(), shift)
     y = x.requires_grad_()
     (slope,) = torch.autograd.grad(ramp(y, "soft_chi_square").sum(), y)

@@ -161,7 +161,7 @@ def test_measures_are_kept_until_the_data_change(tmp_path, monkeypatch):
     monkeypatch.setattr(measure, "measure", lambda data: made.append(data) or {"number": len(made)})
     card, place = {"sha256": "one"}, tmp_path / "data.npz"
     entry = SimpleNamespace(
-        place=lambda: place, card=lambda: card, checksums=lambda card: {place: card["sha256"]}, quality="good"
+        place=lambda: place, card=lambda: card, sums=lambda card: {place.name: card["sha256"]}, quality="good"
     )
     assert [measure.measures(entry, "data", card)["number"] for _ in range(2)] == [1, 1]
     assert measure.stored(entry) == {"number": 1}
