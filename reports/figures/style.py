@@ -19,10 +19,12 @@ from offmarl.reports.tables.table import Table
 COLOURS = {"BC": "#000000", "MABCQ": "#CC79A7", "MACQL": "#56B4E9", "Diffusion BC": "#E69F00", "MADiff": "#009E73"}
 COLOURS |= {"DoF": "#0072B2", "Flow BC": "#8C510A", "MAC-Flow": "#D55E00", "MATD3BC": "#332288", "ICQ": "#999933"}
 COLOURS |= {"OMAR": "#882255", "OMIGA": "#44AA99", "MA-SfBC": "#6699CC", "MA-FQL": "#AA4499", "OM2P": "#117733"}
-COLOURS |= {"MADiff-C": "#88CCAA"}
+COLOURS |= {"MADiff-C": "#88CCAA", "BC-RNN": "#777777", "CFCQL": "#661100", "ComaDICE": "#FF8C69", "B3C": "#004488"}
+COLOURS |= {"SVN recipe": "#B22222", "MAICQ": "#7B5CE0", "QMIX+CQL": "#7FB800"}
 SPARE = ["#0072B2", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#8C510A", "#332288", "#999933", "#882255", "#44AA99"]
 MARKERS = "osD^vP*X"
 CHARACTERS = 20  # of a caption, per inch
+ROWS, LINES_BELOW = 2, 4  # of a legend and a caption, for which a figure has room; more make it taller
 FONTS = {"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 9, "legend.fontsize": 8, "pdf.fonttype": 42}
 LINES = {"axes.linewidth": 0.6, "xtick.major.width": 0.6, "ytick.major.width": 0.6, "axes.titlepad": 3}
 PLAIN = {name: value for name, value in rcParamsDefault.items() if "backend" not in name}  # no file of the user's
@@ -67,11 +69,18 @@ def legend(figure: Figure, order: Iterable[str] = (), **places: Any) -> None:
     """One legend above all panels, an entry per label: first those of `order`, then as drawn."""
     handles = {label: handle for axis in figure.axes for handle, label in zip(*axis.get_legend_handles_labels())}
     labels = [label for label in dict.fromkeys([*order, *handles]) if label in handles]
-    places = {"loc": "outside upper center", "frameon": False} | places
+    places = {"loc": "outside upper center", "frameon": False, "ncols": 1} | places
+    _grow(figure, 0.18 * (math.ceil(len(labels) / places["ncols"]) - ROWS))
     figure.legend([handles[label] for label in labels], labels, **places)
 
 
 def caption(figure: Figure, *lines: str) -> None:
     """Small grey lines at the foot of a figure, wrapped to its width; empty ones are dropped."""
     width = int(CHARACTERS * figure.get_figwidth())
-    figure.supxlabel("\n".join(textwrap.fill(line, width) for line in lines if line), fontsize=6.5, color="0.35")
+    wrapped = [part for line in lines for part in textwrap.wrap(line, width)]
+    _grow(figure, 0.13 * (len(wrapped) - LINES_BELOW))
+    figure.supxlabel("\n".join(wrapped), fontsize=6.5, color="0.35")
+
+
+def _grow(figure: Figure, inches: float) -> None:
+    figure.set_figheight(figure.get_figheight() + max(0.0, inches))

@@ -61,7 +61,10 @@ def _untuned(rows: list[Row], untuned: dict[str, list[str]]) -> str:
         family = row.task.split("/")[0]
         if row.has_mean and TUNED in (row.variant or "").split("+") and family in untuned.get(row.algorithm, ()):
             shown[row.title] += [] if family in shown[row.title] else [family]
-    places = "; ".join(f"{title} ({', '.join(families)})" for title, families in shown.items())
+    alike: dict[str, list[str]] = defaultdict(list)
+    for title, families in shown.items():
+        alike[", ".join(families)].append(title)
+    places = "; ".join(f"{', '.join(titles)} ({families})" for families, titles in alike.items())
     return f"Not tuned, so with the paper's values of the settings that tuning searches: {places}." if places else ""
 
 

@@ -42,12 +42,12 @@ def test_the_site_has_a_page_of_trials(tuned, store, suite, tmp_path):
 def test_a_table_of_tuned_runs_names_who_has_the_papers_settings(tmp_path, write_run, suite):
     def note(variant):
         results = tmp_path / variant
-        for algorithm in ("bc", "mac_flow"):
+        for algorithm in ("bc", "flow_bc", "mac_flow"):
             write_run(results, "smac/3m", "good", algorithm, 0, 5.0, variant=variant)
-        told = suite | {"untuned": {"mac_flow": ["smac"], "bc": ["mpe"]}}
+        told = suite | {"untuned": {"mac_flow": ["smac"], "bc": ["mpe"], "flow_bc": ["smac"]}}
         notes = tables.build(Records.read(results), told, "smac", "quick", "embedded", {}).notes
         return [text for text in notes if text.startswith("Not tuned")]
 
     assert note("quick") == []
     (text,) = note("released+tuned")
-    assert "MAC-Flow (smac)" in text and "BC" not in text
+    assert text.endswith(": Flow BC, MAC-Flow (smac).")
