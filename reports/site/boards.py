@@ -36,6 +36,7 @@ class BoardRow(Row):
     rank: int | None = None  # by mean on its dataset, the highest first, equal means alike; none where a seed was lost
     note: int | None = None  # the number of its reason
     scale: tuple[float, float] = (0.0, 1.0)  # the ends of its dataset's bars
+    digits: int = 1  # decimals of its numbers, as in the table
 
     @property
     def family(self) -> str:
@@ -111,7 +112,7 @@ def _board(records: Records, name: str, suite: Suite, place: tuple[str, str], fo
     board = Board(name, suite, *place, table, aggregates.build(table, suite.yaml), rows, runs)
     notes = {reason: number for number, reason in enumerate(board.reasons, 1)}
     for row in rows:
-        row.note = notes.get(row.reason)
+        row.note, row.digits = notes.get(row.reason), table.digits
         row.method_page = method_page(row.algorithm)
         row.dataset_page = "" if row.is_average else dataset_page(row.task, row.quality, row.source)
         if row.key in runs:

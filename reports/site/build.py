@@ -183,9 +183,10 @@ def number(value: Any, places: int = 1) -> str:
     return f"{value:,.{places}f}".replace("-", "−")
 
 
-def signed(value: Any) -> str:
+def signed(value: Any, places: int = 1) -> str:
     """The same of a difference, with its sign."""
-    return f"+{number(value)}" if site_charts.finite([value]) and round(value, 1) > 0 else number(value)
+    sign = "+" if site_charts.finite([value]) and round(value, places) > 0 else ""
+    return sign + number(value, places)
 
 
 def figures(value: Any) -> str:

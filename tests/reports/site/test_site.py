@@ -65,6 +65,19 @@ def test_pages_have_no_inline_code_and_their_tables_say_what_is_what(pages):
         assert [tag for tag, _ in page.tags].count("h1") == 1, path
 
 
+def test_small_returns_have_three_figures_and_a_board_without_a_paper_no_published_column(tmp_path, write_run, suite):
+    for method, mean in (("bc", 0.1234), ("mac_flow", 0.0151)):
+        for seed in (0, 1):
+            write_run(tmp_path / "results", "smac/3m", "good", method, seed, mean)
+    for paper in ("", "macflow_table1"):
+        folder = tmp_path / f"site{paper}"
+        told = {"smac": Suite(suite | {"published": paper, "groups": {"SMACv1": {"smac/3m": ["good"]}}})}
+        site.write(Records.read(tmp_path / "results"), folder, told)
+        index, cells = (folder / "index.html").read_text(), list((folder / "cells").glob("*mac_flow*.html"))
+        assert ">0.123<" in index and ">0.015<" in index and all("0.015" in cell.read_text() for cell in cells)
+        assert (">published</th>" in index) == bool(paper) == ("below it published" in index)
+
+
 def test_a_site_of_every_suite_is_small(whole_site, pages):
     assert len([path for path in pages if path.parent.name == "cells"]) > 330
     assert (whole_site / "index.html").stat().st_size < MEGABYTE
