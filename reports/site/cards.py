@@ -7,6 +7,7 @@ from typing import Any
 from offmarl.reports.measures import described, related
 from offmarl.reports.records.files import read_each
 from offmarl.reports.site import charts
+from offmarl.reports.tables.table import decimals
 
 SIDES = {"ours": "our units", "theirs": "the enemy’s"}
 EVENTS = {"start": "starts", "death": "deaths"}
@@ -36,7 +37,8 @@ def _shown(card: Mapping[str, Any]) -> dict[str, Any]:
         "told": described(card["measures"]) | shared,
         "episodes": pictures["episodes"],
         "returns": charts.bars(returns["counts"], (low, high), returns["mean"], 470, 150),
-        "ends": {"low": low, "high": high, "mean": returns["mean"], "n": sum(returns["counts"])},
+        "ends": {"low": low, "high": high, "mean": returns["mean"], "n": sum(returns["counts"])}
+        | {"digits": decimals((low, high))},
         "lengths": _lengths(pictures["lengths"]) if "lengths" in pictures else None,
         "kinds": actions["names"],
         "steps": actions["steps"],

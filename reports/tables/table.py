@@ -119,9 +119,8 @@ class Table:
 
     @property
     def digits(self) -> int:
-        """Decimals of its numbers: one, but of small returns as many as show three figures."""
-        largest = max((abs(row.mean) for row in self.rows if row.has_mean), default=math.inf)
-        return 1 if largest >= 10 else 2 if largest >= 1 else 3
+        """Decimals of its numbers."""
+        return decimals(row.mean for row in self.rows if row.has_mean)
 
     @property
     def groups(self) -> list[str]:
@@ -172,3 +171,9 @@ def span(values: Iterable[float], unit: str) -> str:
     numbers = sorted({int(value) for value in values if not math.isnan(value)}) or [0]
     text = f"{numbers[0]:,}" + (f" to {numbers[-1]:,}" if len(numbers) > 1 else "")
     return f"{text} {unit}{'' if numbers == [1] else 's'}"
+
+
+def decimals(returns: Iterable[float]) -> int:
+    """Decimals to show returns with: one, but of small ones as many as show three figures."""
+    largest = max(map(abs, returns), default=math.inf)
+    return 1 if largest >= 10 else 2 if largest >= 1 else 3

@@ -80,7 +80,8 @@ def _place(out: Path) -> Iterator[Path]:
         yield writable(out, "--out")
         return
     writable(out.parent, "--out")
-    with unpacked(*[out][: out.exists()]) as results:
+    before = [out] if out.exists() else []
+    with unpacked(*before) as results:
         yield results / CARDS
         with replacing(out) as draft:
             pack_cards(results / CARDS, draft)

@@ -91,3 +91,13 @@ def test_cards_of_other_data_are_not_shown_and_damaged_ones_are_told(store, make
     (store / "cards" / "old.json").write_text('{"sha256": "x"}')
     found, notes = kept(store / "cards")
     assert list(found) == ["of other data"] and len(notes) == 2 and "old.json cannot be read" in notes[0]
+
+
+@pytest.mark.parametrize(
+    "top, text", [(0.25, "from 0.000 to 0.250"), (8.0, "from 0.00 to 8.00"), (80.0, "from 0.0 to 80.0")]
+)
+def test_small_returns_of_a_card_have_three_figures(store, make, card, top, text):
+    returns = card["pictures"]["returns"] | {"ends": [0.0, top]}
+    put(store, card | {"pictures": card["pictures"] | {"returns": returns}}, "smac/3mgood")
+    (page,) = [path.read_text() for path in (make(store) / "datasets").glob("*3m.good*.html")]
+    assert text in page
