@@ -32,7 +32,7 @@ class Config(planner.Config):
 
 
 class WeightedUNet(UNet):
-    """W-concat: the noise of agent i is scaled by w_i / (w_1 + ... + w_I), with learnt weights w."""
+    """W-concat: what agent i predicts is scaled by w_i / (w_1 + ... + w_I), with learnt weights w."""
 
     def __init__(self, streams: SeedStreams, slot: int, config: Config, agents: int):
         super().__init__(streams, slot, config.width, config.multipliers, config.norm_groups)
@@ -45,9 +45,9 @@ class WeightedUNet(UNet):
 
     def forward(self, x: Tensor, time: Tensor, returns: Tensor, keep: Tensor) -> Tensor:
         """As the U-Net; agents are in neighbouring rows."""
-        noise = super().forward(x, time, returns, keep)
+        found = super().forward(x, time, returns, keep)
         share = (self.weights / self.weights.sum(1, keepdim=True))[:, self.kept]
-        return noise * share.repeat(1, x.shape[1] // share.shape[1])[..., None, None]
+        return found * share.repeat(1, x.shape[1] // share.shape[1])[..., None, None]
 
 
 class DoF(Planner):

@@ -12,7 +12,9 @@ observations are given; they stay fixed through the whole chain. Differences fro
 * observations carry their agent's one-hot id in every task; the code has none in particle worlds;
 * a batch of 64 instead of two of 32 with accumulated gradients;
 * inverse dynamics learn from the transitions of the batch, and with GELU, as all perceptrons here;
-* a guided step is one call on twice the rows, conditioned and unconditioned (the result is the same).
+* a guided step is one call on twice the rows, conditioned and unconditioned (the result is the same);
+* a denoiser narrower than an observation cannot pass on its noise: profiles that make it so let it predict the clean
+  window (`predicts: start`), which MADiff's code can but no file of its authors does (`predict_epsilon`).
 """
 
 from dataclasses import dataclass
@@ -50,10 +52,11 @@ class Config(BaseConfig):
     diffusion_steps: int = size(200, tiny=4)  # of the forward process
     schedule: str = choice("cosine", "linear")
     sampler: str = choice("ddpm", "ddim")  # ddpm takes every step
+    predicts: str = choice("noise", "start")  # of a window: its noise, or the clean window that a chain ends with
     ddim_calls: int = size(15, tiny=2)  # network calls of ddim
     start_temperature: float = 0.5  # of the initial noise of a chain
     step_temperature: float = 1.0  # of the noise that its steps add
-    guidance: float = size(1.2, tiny=1.2)  # weight of the conditioned against the unconditioned noise
+    guidance: float = size(1.2, tiny=1.2)  # weight of the conditioned against the unconditioned pass
     condition_dropout: float = 0.25  # probability that training hides the return
     return_scale: float = 0.0  # the return that stands as 1; 0: the data's smallest stands as -1, its largest as 1
     target_return: float = 1.0  # when acting, in that scale
@@ -83,6 +86,10 @@ class Config(BaseConfig):
         paper = type(self)()
         slots = self.history + self.horizon, paper.history + paper.horizon
         return super().sizes() | {"history+horizon": slots}
+
+    def reduced(self) -> dict[str, Any]:
+        """What the network predicts too, where it is the clean window: that is for denoisers of less width."""
+        return super().reduced() | ({"predicts": self.predicts} if self.predicts != "noise" else {})
 
     @property
     def window(self) -> Window:
@@ -203,7 +210,7 @@ class Planner(Algorithm):
         return 1.0 if self.updates < self.config.ema_start else 1.0 - self.config.ema
 
     def denoiser_loss(self, batch: Batch) -> Tensor:
-        """The error of the noise in the slots that a view does not give."""
+        """The error of the noise, or of the clean window, in the slots that a view does not give."""
         assert batch.window is not None
         x = self.with_ids(batch.window).transpose(2, 3)  # [S, B, I, T, N]
         S, B, I, T, N = x.shape
@@ -218,7 +225,8 @@ class Planner(Algorithm):
         rows = (time[..., None].expand(S, B, I), returns, keep)
         predicted = self.nets["denoiser"](noisy.flatten(1, 2), *(part.flatten(1) for part in rows)).view_as(x)
         free = (~known).float()
-        error = ((predicted - noise).square().mean(-1) * free).flatten(2).sum(2) / free.flatten(2).sum(2)
+        target = noise if self.config.predicts == "noise" else x
+        error = ((predicted - target).square().mean(-1) * free).flatten(2).sum(2) / free.flatten(2).sum(2)
         return 0.5 * error.mean(1)
 
     def inverse_loss(self, batch: Batch) -> Tensor:
@@ -230,7 +238,7 @@ class Planner(Algorithm):
         return 0.5 * error.view(len(self.seeds), -1).mean(1)
 
     def denoiser(self, slot: int) -> UNet:
-        """The network that predicts the noise in windows of `slot` numbers per slot."""
+        """The network of windows with `slot` numbers per slot."""
         config = self.config
         agents = self.spec.agents if self.attention else 1
         return UNet(self.init_streams, slot, config.width, config.multipliers, config.norm_groups, agents)
@@ -266,7 +274,8 @@ class Planner(Algorithm):
         calls = len(self.chain.time)
 
         def predict(x: Tensor, time: Tensor) -> Tensor:
-            return self.guided(x, time, returns)
+            found, abar = self.guided(x, time, returns), self.abar[time]
+            return found if self.config.predicts == "noise" else (x - abar.sqrt() * found) / (1 - abar).sqrt()
 
         def noise(k: int) -> Tensor:
             temperature = self.config.start_temperature if k == calls else self.config.step_temperature
@@ -278,7 +287,7 @@ class Planner(Algorithm):
         return future[:, :, own if V > 1 else 0 * own, self.padding[0] + own]
 
     def guided(self, x: Tensor, time: Tensor, returns: Tensor) -> Tensor:
-        """The noise in x [S,R,T,N] under classifier-free guidance, both passes in one call."""
+        """What the network predicts from x [S,R,T,N] under classifier-free guidance, both passes in one call."""
         time, keep = time.expand(returns.shape), torch.ones_like(returns)
         if self.config.guidance == 1.0:  # the unconditioned pass cancels out
             return self.nets["ema_denoiser"](x, time, returns, keep)

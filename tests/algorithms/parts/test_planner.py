@@ -86,9 +86,10 @@ def test_an_agents_plan_is_its_own_row_of_its_own_view(build, monkeypatch):
 # Training
 
 
+@pytest.mark.parametrize("predicts", ["noise", "start"])
 @pytest.mark.parametrize("cls", [MADiffD, MADiffC, DoF])
-def test_the_loss_counts_what_a_view_leaves_open_and_nothing_else(build, make_batch, cls):
-    algorithm = build(cls)
+def test_the_loss_counts_what_a_view_leaves_open_and_nothing_else(build, make_batch, cls, predicts):
+    algorithm = build(cls, predicts=predicts)
     batch = make_batch(algorithm.spec, window=algorithm.config.window, size=64)
     seen = watch(algorithm.nets["denoiser"])
     loss = algorithm.losses(batch)["denoiser"]
@@ -105,7 +106,7 @@ def test_the_loss_counts_what_a_view_leaves_open_and_nothing_else(build, make_ba
     assert torch.equal(held[..., :2], eyes[..., None].expand(-1, -1, -1, 2)) and not held[..., 3].any()
     assert torch.equal(zero[..., :2], ~eyes[..., None].expand(-1, -1, -1, 2)) and not zero[..., 2:].any()
     open_slots = ~(held | zero)
-    error = (found - noise).square().mean(-1)
+    error = (found - (noise if predicts == "noise" else truth)).square().mean(-1)
     expected = torch.stack([torch.stack([e[m].mean() for e, m in zip(*each)]) for each in zip(error, open_slots)])
     assert_close(loss, 0.5 * expected.mean(1), rtol=1e-3, atol=1e-4)
     assert keep.mean().item() == pytest.approx(0.75, abs=0.08)
@@ -151,6 +152,37 @@ def test_memory_is_the_last_observations_and_at_first_the_first(build):
     for k, obs in enumerate(seen):
         _, memory = algorithm.act(obs, None, memory)
         assert torch.equal(memory, torch.stack([slots[max(0, k - back)] for back in (2, 1, 0)], 2))
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
+def test_a_plan_is_the_same_whether_the_network_tells_the_noise_or_the_clean_window(build, monkeypatch, sampler):
+    """Both are told what the data are; the chain has to come out there, from any noise."""
+    data, plans = 0.9 * (2 * torch.rand(2, 2 * 3 * 3, 4, 8) - 1), []
+    for predicts in ("noise", "start"):
+        algorithm = build(predicts=predicts, sampler=sampler, ddim_calls=3)
+
+        def told(x, time, returns, algorithm=algorithm, predicts=predicts):
+            abar = algorithm.abar[time]
+            return data if predicts == "start" else (x - abar.sqrt() * data) / (1 - abar).sqrt()
+
+        monkeypatch.setattr(algorithm, "guided", told)
+        plans.append(algorithm.plan(torch.zeros(2, 2, 3, 3, 8)))
+    assert_close(plans[0], plans[1], atol=1e-4, rtol=0)
+    own = torch.arange(3)  # agent i's next slot, in view i
+    assert_close(plans[1], data.view(2, 2, 3, 3, 4, 8)[:, :, own, own, 3], atol=1e-4, rtol=0)
+
+
+def test_a_denoiser_narrower_than_an_observation_learns_the_clean_window_but_not_the_noise(build, make_batch):
+    """Of windows that all agree, the one is a constant; the other cannot pass through fewer channels."""
+    errors = {}
+    for predicts in ("noise", "start"):
+        algorithm = build(MADiffC, predicts=predicts, fit=False, learning_rate=3e-3, width=4, norm_groups=2)
+        algorithm.returns = torch.zeros(2, 40, 3)
+        for draw in range(200):
+            batch = make_batch(algorithm.spec, window=algorithm.config.window, size=64, draw=draw)
+            losses = algorithm.update(batch._replace(window=torch.full_like(batch.window, 0.5)))
+        errors[predicts] = losses["denoiser"]
+    assert (errors["start"] < 0.05).all() and (errors["noise"] > 0.1).all()  # half a mean square; 0.5 of pure guesses
 
 
 def test_guidance_goes_beyond_the_conditioned_noise(build):
@@ -391,6 +423,10 @@ def test_without_guidance_a_decision_calls_on_its_own_rows_alone(build):
         calls = watch(algorithm.nets["ema_denoiser"])
         algorithm.plan(torch.rand(2, 4, 3, 3, 8))
         assert {call[0].shape[1] for call in calls} == {passes * 4 * 3 * 3}
+
+
+def test_a_denoiser_of_clean_windows_is_told_among_the_reductions():
+    assert MADiffD.Config(predicts="start").reduced() == {"predicts": "start"} and not MADiffD.Config().reduced()
 
 
 def test_a_window_counts_history_and_horizon_together():
