@@ -14,6 +14,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from offmarl.reports.records.files import replacing
 from offmarl.reports.records.replay import Replay
+from offmarl.reports.tables.table import decimals
 
 WIDE, BAND, FINE = 440, 24, 2  # pixels of a picture, of the line above it; drawn at twice the size, for smooth edges
 SECONDS, MOST = 0.1, 200  # between two pictures, and how many there are; longer episodes leave steps out
@@ -106,9 +107,8 @@ def _picture(replay: Replay, area: np.ndarray, t: float) -> Image.Image:
     )
     pen.rectangle((0, 0, WIDE * FINE, BAND * FINE), fill=BAR)
     end = f", {head.end}" if step == head.steps else ""
-    _say(
-        pen, f"{head.title}: return {replay.returns[step]:.1f}{end}", (8 * FINE, BAND * FINE / 2), INK, 15 * FINE, "lm"
-    )
+    found = f"{replay.returns[step]:.{decimals(replay.returns)}f}"
+    _say(pen, f"{head.title}: return {found}{end}", (8 * FINE, BAND * FINE / 2), INK, 15 * FINE, "lm")
     return image
 
 

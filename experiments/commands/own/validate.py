@@ -176,6 +176,7 @@ def _smoke_run(name: str, keep: Path | None) -> None:
 def _card(name: str, records: list[dict[str, Any]]) -> Iterator[str]:
     """The lines of a method's card: its facts, and what its smoke runs measured."""
     from offmarl.reports.records.schema import OWN, by_play
+    from offmarl.reports.tables.table import decimals
 
     facts = records[0]["algorithm"]
     yield f"\n{facts['title']} ({name})"
@@ -187,4 +188,6 @@ def _card(name: str, records: list[dict[str, Any]]) -> Iterator[str]:
         yield f"  {cell['task']}:{cell['quality']}"
         yield f"    parameters {record['algorithm']['parameters']:,}, network calls {record['algorithm']['nfe']}"
         yield f"    update {update:.2f} ms per seed, joint decision {record['latency']['joint_ms']:.2f} ms"
-        yield f"    mean return {sum(returns) / len(returns):.1f}, of the data {record['dataset']['return_mean']:.1f}"
+        means = sum(returns) / len(returns), record["dataset"]["return_mean"]
+        own, of_data = (f"{mean:.{decimals(means)}f}" for mean in means)
+        yield f"    mean return {own}, of the data {of_data}"
