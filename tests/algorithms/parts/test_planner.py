@@ -159,25 +159,23 @@ def test_a_plan_is_the_same_whether_the_network_tells_the_noise_or_the_clean_win
     for predicts in ("noise", "start"):
         algorithm = build(predicts=predicts, sampler=sampler, ddim_calls=3)
 
-        def told(x, time, returns, algorithm=algorithm, predicts=predicts):
-            abar = algorithm.abar[time]
-            return data if predicts == "start" else (x - abar.sqrt() * data) / (1 - abar).sqrt()
+        def told(x, time, _, abars=algorithm.abar, predicts=predicts):
+            return data if predicts == "start" else (x - abars[time].sqrt() * data) / (1 - abars[time]).sqrt()
 
         monkeypatch.setattr(algorithm, "guided", told)
         plans.append(algorithm.plan(torch.zeros(2, 2, 3, 3, 8)))
     assert_close(plans[0], plans[1], atol=1e-4, rtol=0)
-    own = torch.arange(3)  # agent i's next slot, in view i
-    assert_close(plans[1], data.view(2, 2, 3, 3, 4, 8)[:, :, own, own, 3], atol=1e-4, rtol=0)
+    assert_close(plans[1], data.view(2, 2, 3, 3, 4, 8)[:, :, range(3), range(3), 3], atol=1e-4, rtol=0)  # its own view
 
 
 def test_a_denoiser_narrower_than_an_observation_learns_the_clean_window_but_not_the_noise(build, make_batch):
     """Of windows that all agree, the one is a constant; the other cannot pass through fewer channels."""
     errors = {}
     for predicts in ("noise", "start"):
-        algorithm = build(MADiffC, predicts=predicts, fit=False, learning_rate=3e-3, width=4, norm_groups=2)
-        algorithm.returns = torch.zeros(2, 40, 3)
+        algorithm = build(MADiffC, predicts=predicts, fit=False, learning_rate=3e-3, width=4)
+        algorithm.returns, window = torch.zeros(2, 40, 3), algorithm.config.window
         for draw in range(200):
-            batch = make_batch(algorithm.spec, window=algorithm.config.window, size=64, draw=draw)
+            batch = make_batch(algorithm.spec, window=window, size=64, draw=draw)
             losses = algorithm.update(batch._replace(window=torch.full_like(batch.window, 0.5)))
         errors[predicts] = losses["denoiser"]
     assert (errors["start"] < 0.05).all() and (errors["noise"] > 0.1).all()  # half a mean square; 0.5 of pure guesses
