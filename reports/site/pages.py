@@ -206,18 +206,20 @@ def predictions(boards: Sequence[Board], shown: Mapping[str, dict[str, Any]]) ->
         measures = {place: shown[sum_]["measures"] for place, sum_ in sums.items() if sum_ in shown}
         if measures:
             found = tables_predictions.answers([board.table for board in here], measures)
-            places.append({"profile": profile, "source": source, "answers": [_answer(answer) for answer in found]})
+            titles = {method: title for board in boards for method, title in board.table.titles.items()}
+            answers = [_answer(answer, titles) for answer in found]
+            places.append({"profile": profile, "source": source, "answers": answers})
     return {"places": places, "least_tasks": tables_predictions.LEAST_TASKS} if places else {}
 
 
-def _answer(answer: tables_predictions.Answer) -> dict[str, Any]:
+def _answer(answer: tables_predictions.Answer, titles: Mapping[str, str]) -> dict[str, Any]:
     points = [(f"{p.task.split('/')[-1]} {p.quality}", p.measure, p.gain) for p in answer.points]
     return {
         **vars(answer),
         "verdict": answer.verdict,
         "badge": BADGES.get(answer.verdict, "open"),
         "tasks": len({point.task for point in answer.points}),
-        "pairs": ", ".join(" and ".join(pair) for pair in answer.question.pairs),
+        "pairs": ", ".join(" and ".join(titles.get(name, name) for name in pair) for pair in answer.question.pairs),
         "chart": charts.cloud(points) if points else None,
     }
 
