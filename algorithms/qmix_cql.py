@@ -48,7 +48,7 @@ class QMIXCQL(RecurrentCritic):
         q = self.along("critic", steps)
         value = self.team("mixer", chosen(q, steps.actions), steps.state)
         return {
-            "critic": self.critic_loss(steps, q.detach(), value),
+            "critic": self.critic_loss(steps, q, value),
             "conservative": self.conservative_loss(steps, q, value),
         }
 

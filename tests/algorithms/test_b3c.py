@@ -68,6 +68,29 @@ def test_a_free_mixer_fits_what_no_monotonic_one_can(make_spec):
     assert error("free") < 1e-3 < 0.05 < error("monotonic")
 
 
+def test_the_free_mixer_written_out(build):
+    """A layer of ELU units with the weights that two networks make of the state, neither made positive."""
+    net = build().nets["mixer"]
+    values, state = torch.randn(2, 4, 8, 3), torch.randn(2, 8, 7)
+    first, bias, last, end = net.first(state), net.first_bias(state), net.last(state), net.last_bias(state)
+    width = last.shape[-1]
+    expected = end[:, None].expand(-1, 4, -1, -1)[..., 0].clone()
+    for e in range(width):
+        unit = sum(values[..., i] * first[:, None, :, i * width + e] for i in range(3)) + bias[:, None, :, e]
+        expected += torch.where(unit > 0, unit, unit.exp() - 1) * last[:, None, :, e]
+    assert_close(net(values, state), expected[..., None], rtol=1e-4, atol=1e-5)
+
+
+def test_the_losses_are_the_critics_and_the_policys(build, make_batch):
+    algorithm = build()
+    batch = make_batch(algorithm.spec)
+    losses = algorithm.losses(batch)
+    assert losses.keys() == {"critic", "cloning", "q"}
+    assert_close(losses["critic"], algorithm.critic_loss(batch))
+    value = algorithm.team_value("", batch.obs, batch.actions, batch.state)
+    assert_close(algorithm.mean_value(batch), value.detach().sum(1) / 8)
+
+
 def test_all_agents_raise_the_teams_value_in_units_of_its_mean_magnitude(build, make_batch):
     algorithm = build(q_weight=2.0, bc_weight=0.5)
     batch = make_batch(algorithm.spec)
@@ -76,6 +99,12 @@ def test_all_agents_raise_the_teams_value_in_units_of_its_mean_magnitude(build, 
     losses = algorithm.policy_losses(batch)
     assert_close(losses["q"], -2.0 * value.mean(1) / value.abs().mean(1))
     assert_close(losses["cloning"], 0.5 * (actions - batch.actions).square().mean((1, 2, 3)))
+    weights = list(algorithm.nets["policy"].parameters())  # the magnitude is a number, without a gradient
+    scale = value.detach().abs().mean(1)
+    own = algorithm.team_value("", batch.obs, algorithm.nets["policy"](batch.obs).tanh(), batch.state)
+    slopes = (torch.autograd.grad(q.sum(), weights, retain_graph=True) for q in (losses["q"], -2 * own.mean(1) / scale))
+    for one, other in zip(*slopes):
+        assert_close(one, other)
     sum(losses.values()).sum().backward()
     moved = {name for name, net in algorithm.nets.items() if any(p.grad is not None for p in net.parameters())}
     assert moved == {"policy"}

@@ -53,6 +53,8 @@ def test_ratios_are_never_negative_rise_with_the_advantage_and_jump_nowhere(dive
     assert (ratio >= 0).all() and (ratio.diff() >= 0).all() and ratio.diff().max() < 0.3
     assert ramp(torch.tensor(0.0), divergence) == pytest.approx(math.exp(-1) if divergence == "kl" else 1.0)
     assert (ramp(torch.tensor([-1.0, -1.5]), divergence) == 0).all() == (divergence == "chi_square")
+    area = conjugate(x, divergence).diff() / x.diff()  # of the ramp, which its integral follows without a jump
+    assert_close(area, (ratio[1:] + ratio[:-1]) / 2, rtol=0, atol=1e-3 * float(ratio.max()))
 
 
 @pytest.mark.parametrize(("value_loss", "meets"), [("code", True), ("text", False)])
@@ -129,6 +131,52 @@ def test_first_states_alone_enter_the_last_term(build, make_batch):
     value = (weights * nets["value"](batch.obs)[..., 0]).sum(-1)
     expected = [0.1 * v[f].mean() if f.any() else torch.zeros(()) for v, f in zip(value, first)]
     assert_close(algorithm.first_values(batch), torch.stack(expected))
+
+
+def test_the_first_transitions_of_the_data_are_those_after_a_last_one(build, make_batch):
+    algorithm = build()
+    assert torch.equal(algorithm.first, (torch.arange(40) % 5 == 0).float())
+    batch = make_batch(algorithm.spec)
+    batch = batch._replace(number=torch.tensor([[5, 6, 7, 8, 9, 11, 12, 13], [1, 2, 3, 4, 6, 7, 8, 9]]))
+    weights, _ = algorithm.nets["mixer"](batch.state)
+    value = (weights * algorithm.nets["value"](batch.obs)[..., 0]).sum(-1)
+    assert_close(algorithm.first_values(batch), torch.stack([0.01 * value[0, 0], torch.zeros(())]))
+
+
+@pytest.mark.parametrize("space", ["discrete", "continuous"])
+def test_every_term_of_the_losses_in_its_place(build, make_batch, space):
+    algorithm = build(space, normaliser=True, alpha=1.0)
+    with torch.no_grad():
+        for parameter in [*algorithm.nets["target_critic"].parameters(), *algorithm.nets["target_mixer"].parameters()]:
+            parameter += 0.3 * torch.randn_like(parameter)
+    batch = make_batch(algorithm.spec)
+    residuals, losses = [algorithm.residual(batch, k).detach() for k in (0, 1)], algorithm.losses(batch)
+    assert not torch.allclose(*residuals)
+    assert_close(losses["critic"], algorithm.critic_loss(batch))
+    assert_close(losses["value"], algorithm.value_loss(residuals[0]) + algorithm.first_values(batch))
+    assert_close(losses["policy"], algorithm.policy_loss(batch, residuals[1]))
+    assert_close(losses["normaliser"], algorithm.normaliser_term(*residuals))
+    value = list(algorithm.nets["value"].parameters())
+    assert not any(torch.autograd.grad(losses["normaliser"].sum(), value, allow_unused=True))
+
+
+def test_discrete_policies_clone_the_legal_log_probabilities_by_the_ratio(build, make_batch):
+    algorithm = build("discrete")
+    batch, residual = make_batch(algorithm.spec), torch.randn(2, 8, 1)
+    out = algorithm.nets["policy"](batch.obs)
+    assert out.shape[-1] == 4
+    odds = out.exp() * batch.legal
+    density = (odds.gather(-1, batch.actions[..., None])[..., 0] / odds.sum(-1)).log()
+    ratio = torch.where(residual < 0, residual.exp(), residual + 1)
+    assert_close(algorithm.policy_loss(batch, residual), -(ratio * density).sum((1, 2)) / 24)
+
+
+def test_a_discrete_critic_is_asked_for_the_datas_actions(build, make_batch):
+    algorithm = build("discrete")
+    batch = make_batch(algorithm.spec)
+    q = algorithm.nets["critic"](batch.obs)
+    for s, b, i in ((0, 0, 0), (1, 3, 2), (1, 7, 1)):
+        assert algorithm.values(batch, "critic")[s, b, i] == q[s, b, i, batch.actions[s, b, i]]
 
 
 def test_critics_learn_the_mixed_multiplier_of_what_follows(build, make_batch, set_value):

@@ -70,15 +70,23 @@ def test_the_policys_loss_is_weighted_likelihood(build, make_batch):
             logits=algorithm.along("policy", steps).masked_fill(~steps.legal, -torch.inf), validate_args=False
         )
         advantage = q.gather(-1, steps.actions[..., None])[..., 0] - (law.probs * q).sum(-1)
-        shares, density = algorithm.shares(steps.state), law.log_prob(steps.actions)
-        for s in range(2):
-            terms = []
-            for t in range(ROWS):
-                inside = steps.taken[s, :, t]
-                weight = int(inside.sum()) * (advantage[s, inside, t] / 0.5).softmax(0)
-                terms.append(-(shares[s, inside, t] * weight * density[s, inside, t]))
-            expected = torch.cat(terms).mean()
-            assert_close(algorithm.policy_loss(steps, q)[s], expected, rtol=1e-4, atol=1e-5)
+        shares = algorithm.shares(steps.state)
+    out = algorithm.along("policy", steps).masked_fill(~steps.legal, -torch.inf)
+    density = (out - out.logsumexp(-1, keepdim=True)).gather(-1, steps.actions[..., None])[..., 0]
+    expected = []
+    for s in range(2):
+        terms = []
+        for t in range(ROWS):
+            inside = steps.taken[s, :, t]
+            weight = int(inside.sum()) * (advantage[s, inside, t] / 0.5).softmax(0)
+            terms.append(-(shares[s, inside, t] * weight * density[s, inside, t]))
+        expected.append(torch.cat(terms).mean())
+    found = algorithm.policy_loss(steps, q)
+    assert_close(found, torch.stack(expected), rtol=1e-4, atol=1e-5)
+    weights = list(algorithm.nets["policy"].parameters())  # the advantage is a number, without a gradient
+    slopes = (torch.autograd.grad(loss.sum(), weights) for loss in (found, torch.stack(expected)))
+    for one, other in zip(*slopes):
+        assert_close(one, other, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("detach", [True, False])

@@ -106,3 +106,26 @@ def test_exploring_plays_samples_of_the_values_softmax(build, look):
     with algorithm.exploring(algorithm.streams):
         one, other = (algorithm.act(obs, legal)[0] for _ in range(2))
     assert not torch.equal(one, other) and torch.equal(*(algorithm.act(obs, legal)[0] for _ in range(2)))
+
+
+def test_explored_actions_have_the_shares_of_the_values_softmax(build, monkeypatch):
+    algorithm = build()
+    values = torch.tensor([2.0, 0.0, 1.0, -3.0]).expand(2, 20_000, 3, 4)
+    legal = torch.tensor([True, True, True, False]).expand(values.shape)
+    monkeypatch.setattr(algorithm, "step", lambda net, obs, memory: (values, memory))
+    with algorithm.exploring(algorithm.streams):
+        chosen = algorithm.act(torch.zeros(2, 20_000, 3, 5), legal)[0]
+    shares = torch.nn.functional.one_hot(chosen, 4).float().mean((0, 1))
+    odds = torch.tensor([2.0, 0.0, 1.0]).softmax(0)
+    assert_close(shares, torch.cat([odds, torch.zeros(1)]).expand(3, -1), rtol=0, atol=0.015)  # over five deviations
+
+
+@pytest.mark.parametrize("legal_only", [True, False])
+def test_draws_at_the_ends_of_the_unit_interval_are_actions(build, monkeypatch, legal_only):
+    """Zero is drawn now and then, and a number next to one may be rounded to it."""
+    algorithm, q = build(cql_legal_only=legal_only), torch.zeros(2, 1, 1, 3, 4)
+    legal = torch.tensor([False, True, False, True]).expand(q.shape)
+    for end in (0.0, 1.0):
+        monkeypatch.setattr(algorithm.streams, "uniform", lambda *shape, end=end: torch.full((2, *shape), end))
+        drawn = algorithm.draws(q, legal)
+        assert (drawn < 4).all() and (not legal_only or legal.gather(-1, drawn).all())

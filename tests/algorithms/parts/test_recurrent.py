@@ -115,6 +115,8 @@ def test_an_episodes_end_without_a_recorded_successor_is_cloned_and_not_valued(m
     data = make_data(make_spec(), episodes=3, length=4)
     data.done[[3, 7]] = 0.0  # time-outs that are valued; of the second the last row is there twice
     data.obs[9] = data.obs[8]
+    data.obs[2] = data.obs[1]  # nobody moved; that is no end
+    data.obs[4, ..., 0] = data.obs[3, ..., 0]  # nor is a successor lost where a number stays as it was
     steps = Windows(data, horizon=15).at(torch.tensor([[0]]))
     assert steps.taken[0, 0].logical_not().nonzero()[:, 0].tolist() == [4, 9, 14]
     assert steps.followed[0, 0].logical_not().nonzero()[:, 0].tolist() == [4, 8, 9]
@@ -128,6 +130,13 @@ def test_rows_that_do_not_count_change_no_mean_and_no_gradient():
     mean_over(values, counts).sum().backward()
     assert_close(mean_over(values, counts).detach(), expected)
     assert not values.grad[~counts].any() and values.grad[counts].all()
+    one = torch.zeros(1, 2, 2, dtype=torch.bool)
+    one[0, 1, 0] = True
+    assert mean_over(torch.full((1, 2, 2), 7.0), one) == 7
+
+
+def test_the_shortest_window_is_one_transition():
+    assert Config(horizon=2).horizon == 2
 
 
 @pytest.mark.parametrize("wrong", [{"hidden": ()}, {"horizon": 1}, {"burn_in": -1}])
