@@ -283,22 +283,6 @@ def test_the_return_that_is_asked_for_falls_by_the_rewards(build, cls):
             assert_close(asked[:, :, v], expected[..., v : v + 1].expand(-1, -1, 3) if V > 1 else expected)
 
 
-@pytest.mark.parametrize("cls", [MADiffD, DoF])
-def test_an_agent_alone_follows_its_own_rewards(build, cls):
-    rewards = torch.rand(2, 4, 3)
-    obs = torch.rand(2, 4, 3, 5)
-    team, alone = (build(cls, return_to_go=True, space="continuous") for _ in range(2))
-    team.play = alone.play = "zero"
-    alone.load_nets(team.nets.state_dict())
-    alone.keep_agent(1)
-    memories = [
-        team.rewarded(team.act(obs)[1], rewards),
-        alone.rewarded(alone.act(obs[:, :, 1:2])[1], rewards[..., 1:2]),
-    ]
-    together, own = team.act(obs, None, memories[0])[0], alone.act(obs[:, :, 1:2], None, memories[1])[0]
-    assert_close(own, together[:, :, 1:2], atol=1e-5, rtol=1e-5)
-
-
 def test_inverse_dynamics_may_be_separate(build):
     together, apart = build(), build(share_parameters=False)
     assert together.nets["inverse"].mlp.groups == 2 and apart.nets["inverse"].mlp.groups == 2 * 3

@@ -1,4 +1,4 @@
-"""Network calls of a decision, of the methods that generate actions or plans, at the papers' number of steps."""
+"""Network calls of a decision at the papers' number of steps: of planners, and of methods that generate actions."""
 
 import pytest
 import torch
