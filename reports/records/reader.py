@@ -29,6 +29,9 @@ class Selection(NamedTuple):
     notes: list[str]
 
 
+YOURS = "yours/"  # before the name of a run that stands beside the reference's
+
+
 def never_stale(record: Record) -> None:
     """Of a store whose code is not known."""
 
@@ -43,6 +46,9 @@ class Records:
     stale: dict[str, str] = field(default_factory=dict)  # runs of other code, with the reason
     misplaced: list[str] = field(default_factory=list)  # folders with a run of another name, such as copies
     why_stale: Callable[[Record], str | None] = never_stale  # as in `read`
+    home: Path | None = (
+        None  # the results directory of what is beside runs, if not `root`: replays, experiments, choices
+    )
 
     @classmethod
     def read(cls, results: Path | str, why_stale: Callable[[Record], str | None] = never_stale) -> "Records":
@@ -74,12 +80,16 @@ class Records:
         A run that is the reference's very own, merged into this store, is shown once.
         """
         own = {
-            f"yours/{run_id}": record and _yours(record)
+            YOURS + run_id: record and _yours(record)
             for run_id, record in self.by_run.items()
             if record is None or record != reference.by_run.get(run_id)
         }
-        stale = reference.stale | {f"yours/{run_id}": why for run_id, why in self.stale.items()}
-        return replace(self, root=root, by_run=reference.by_run | own, stale=stale)
+        stale = reference.stale | {YOURS + run_id: why for run_id, why in self.stale.items()}
+        return replace(self, root=root, by_run=reference.by_run | own, stale=stale, home=self.root)
+
+    def name_of(self, run_id: str) -> str:
+        """The name here of a run in `home`."""
+        return YOURS + run_id if YOURS + run_id in self.by_run else run_id
 
     def select(
         self, profile: str | None = None, source: str | None = None, normalised: Collection[str] = ()
@@ -115,7 +125,7 @@ def _yours(record: Record) -> Record:
     """A run under the name of a method of its own."""
     name, facts = record["cell"]["algorithm"], record.get("algorithm") or {}
     return record | {
-        "run_id": f"yours/{record['run_id']}",
+        "run_id": YOURS + record["run_id"],
         "cell": record["cell"] | {"algorithm": f"{name}-yours"},
         "algorithm": facts | {"title": f"{facts.get('title') or name} (yours)"},
     }

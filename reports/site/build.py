@@ -67,11 +67,12 @@ def write(
         with replacing(folder) as draft:
             for name in FOLDERS:
                 (draft / name).mkdir(parents=True)
-            experiments, notes = _experiments(records.root, draft)
+            home = records.home or records.root
+            experiments, notes = _experiments(home, draft)
             missing = sorted(suites.keys() - {board.name for board in boards})
-            replays, unread = site_replays.kept(records.root)
-            shown, left_out = site_cards.kept(*(cards or [records.root / "cards"]))
-            selected, undrawn = site_selection.kept(records.root)
+            replays, unread = site_replays.kept(home, records.name_of)
+            shown, left_out = site_cards.kept(*(cards or [home / "cards"]))
+            selected, undrawn = site_selection.kept(home)
             pages = _fill(draft, boards, experiments, missing, tuned, replays, shown, selected)
             (draft / MARKER).write_text(json.dumps(MADE) + "\n", encoding="utf-8")
             if folder.exists():

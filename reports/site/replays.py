@@ -1,7 +1,7 @@
 """Replays for the pages of the site: those that runs kept, and those that `offmarl watch` wrote into the store."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,8 +29,11 @@ class Shown(NamedTuple):
 Replays = Mapping[str, list[Shown]]  # by run, or by dataset: task:quality:source
 
 
-def kept(results: Path) -> tuple[Replays, list[str]]:
-    """The replays of a store, the lowest return first, and a line for each that cannot be read."""
+def kept(results: Path, name_of: Callable[[str], str] = str) -> tuple[Replays, list[str]]:
+    """The replays of a store, the lowest return first, and a line for each that cannot be read.
+
+    `name_of` gives a run's name on the site.
+    """
     found, notes = defaultdict(dict), []
     for folder in ("runs", "replays"):
         for path in filter(Path.is_file, sorted((results / folder).glob(f"[!.]*/[!.]*{SUFFIX}"))):
@@ -43,7 +46,7 @@ def kept(results: Path) -> tuple[Replays, list[str]]:
             if folder == "runs" and (head.run, file_name(head.play, head.episode)) != (path.parent.name, path.name):
                 notes.append(f"left out: {path}: is a replay of another run or episode")
                 continue
-            place = found[head.run or f"{head.task}:{head.quality}:{head.source}"]
+            place = found[name_of(head.run) if head.run else f"{head.task}:{head.quality}:{head.source}"]
             place.setdefault(path.name, Shown(head, embedded([replay])[0], folder == "replays"))
     return {key: sorted(some.values(), key=_return) for key, some in found.items()}, notes
 

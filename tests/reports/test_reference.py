@@ -13,6 +13,7 @@ from offmarl.experiments.grid.code import why_stale
 from offmarl.experiments.grid.jobs import Request, jobs
 from offmarl.experiments.grid.suite import REFERENCE
 from offmarl.experiments.store import archive
+from offmarl.reports.records import replay
 from offmarl.reports.records.reader import Records
 
 
@@ -64,6 +65,16 @@ def test_the_site_shows_both(tmp_path, reference):
     assert main(["report", "--suite", "smac", "--reference", *words]) == 0
     page = (tmp_path / "site" / "index.html").read_text()
     assert "BC (yours)" in page and "MAC-Flow" in page
+
+
+def test_the_site_shows_a_persons_own_replays_at_their_own_runs(tmp_path, reference, duel):
+    run = reference("bc", 12.5)
+    run_id = run.name
+    replay.write(tmp_path / "own" / "runs" / run_id / "own-7.replay", duel(run=run_id, seed=0, play="own", episode=7))
+    words = ["--site", str(tmp_path / "site"), "--results", str(tmp_path / "own")]
+    assert main(["report", "--suite", "smac", "--reference", *words]) == 0
+    shown = {page.name for page in (tmp_path / "site" / "cells").iterdir() if "replays" in page.read_text()}
+    assert shown == {"smac.3m.good.bc-yours.smac.standard.embedded.html"}
 
 
 def test_a_package_without_reference_results_says_so(tmp_path, monkeypatch, capsys):
