@@ -3,7 +3,7 @@ import torch
 from torch.testing import assert_close
 
 from offmarl.algorithms.parts.streams import SeedStreams
-from offmarl.algorithms.parts.unet import AgentAttention, UNet
+from offmarl.algorithms.parts.unet import AgentAttention, Conv, UNet, mish
 
 
 def net(seeds=(0, 1), agents=1, size=5, **over):
@@ -99,3 +99,21 @@ def test_attention_is_a_mean_of_values_by_likeness_over_channels_and_time():
         score = query[:, head] @ key[:, head].T / query.shape[-1] ** 0.5
         mixed[:, head] = score.softmax(-1) @ value[:, head]
     assert_close(attention(x, condition), x + 0.5 * mixed.reshape(3, 32, 4))
+
+
+def test_mish_without_gradients_is_mish():
+    x = torch.cat([torch.linspace(-100, 100, 2001), torch.tensor([-1e30, 1e30])])
+    with torch.no_grad():
+        assert_close(mish(x), torch.nn.functional.mish(x), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("channels", [3, 16, 33])
+@pytest.mark.parametrize(("kernel", "stride"), [(5, 1), (3, 2), (1, 1)])
+def test_a_convolution_of_every_seed_is_torchs_own(channels, kernel, stride):
+    streams = SeedStreams([0, 1], "test")
+    conv, x = Conv(streams, channels, 8, kernel, stride), torch.randn(6, 2 * channels, 8)
+    found = conv(x).unflatten(1, (2, 8))
+    for s in range(2):
+        own = (part.unflatten(0, (2, -1))[s] for part in (conv.weight, conv.bias))
+        one = torch.nn.functional.conv1d(x.unflatten(1, (2, -1))[:, s], *own, stride=stride, padding=(kernel - 1) // 2)
+        assert_close(found[:, s], one, rtol=1e-4, atol=1e-5)
