@@ -1,4 +1,5 @@
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -72,3 +73,30 @@ def test_argmax_and_play_without_noise_take_the_most_likely_legal_action(build, 
     obs, legal = views
     likely = algorithm.step("policy", obs, None)[0].softmax(-1) * legal
     assert torch.equal(algorithm.act(obs, legal)[0], likely.argmax(-1))
+
+
+@pytest.mark.parametrize(
+    ("act_by", "play", "explores", "samples"),
+    [
+        ("sample", "own", False, True),
+        ("sample", "own", True, True),
+        ("argmax", "own", True, True),
+        ("sample", "zero", True, True),
+        ("argmax", "own", False, False),
+        ("sample", "zero", False, False),
+    ],
+)
+def test_own_play_and_exploring_sample_legal_actions_by_their_probabilities(build, act_by, play, explores, samples):
+    algorithm, count = build(act_by=act_by), 5000
+    algorithm.play = play
+    odds = torch.tensor([0.15, 0.3, 0.05, 0.5])
+    last = algorithm.nets["policy"].last
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.copy_(odds.log().expand_as(last.bias))
+    legal = torch.tensor([True, True, True, False]).expand(2, count, 3, 4)
+    with algorithm.exploring(algorithm.streams) if explores else nullcontext():
+        actions, _ = algorithm.act(torch.randn(2, count, 3, 5), legal)
+    shares = torch.nn.functional.one_hot(actions, 4).float().mean(1)  # of every agent of every seed
+    expected = torch.tensor([0.3, 0.6, 0.1, 0.0]) if samples else torch.tensor([0.0, 1.0, 0.0, 0.0])
+    assert_close(shares, expected.expand(2, 3, 4), rtol=0, atol=0.03 if samples else 0)  # over four deviations
