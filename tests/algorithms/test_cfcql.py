@@ -1,7 +1,9 @@
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
+from torch.distributions import Categorical, Normal, TanhTransform, TransformedDistribution
 from torch.testing import assert_close
 
 from offmarl.algorithms.cfcql import CFCQL, SMOOTH, Config
@@ -69,6 +71,31 @@ def test_the_discrete_losses_written_out(build, make_batch, weights):
     losses = algorithm.losses(batch)
     assert_close(losses["critic"].detach(), 0.5 * (data - y[:, None]).square().mean(2).sum(1))
     assert_close(losses["conservative"].detach(), 2 * penalty.mean(2).sum(1))
+    assert losses.keys() == {"critic", "conservative", *(["cloning"] if weights == "divergence" else [])}
+
+
+@pytest.mark.parametrize("space", ["discrete", "continuous"])
+def test_the_behaviour_is_cloned_by_the_likelihood_of_the_datas_actions(build, make_batch, space):
+    """In the discrete case among legal ones, otherwise of actions that are moved off the edges."""
+    algorithm = build(space, weights="divergence")
+    batch, behaviour = make_batch(algorithm.spec), algorithm.nets["behaviour"]
+    with torch.no_grad():
+        for parameter in behaviour.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    if space == "discrete":
+        law = Categorical(logits=behaviour(batch.obs).masked_fill(~batch.legal, -torch.inf))
+        density = law.log_prob(batch.actions)
+    else:
+        batch.actions[0, 0, 0, 0], batch.actions[1, 2, 1, 1] = 1.0, -1.0
+        mean, log_std = behaviour(batch.obs).split(2, -1)
+        law = TransformedDistribution(Normal(mean, log_std.exp()), TanhTransform())
+        density = law.log_prob(batch.actions.clip(-0.99, 0.99)).sum(-1)
+    expected = -torch.stack([one.mean() for one in density])
+    losses = algorithm.losses(batch)
+    assert_close(losses["cloning"], expected)
+    weights = list(behaviour.parameters())
+    slopes, right = (torch.autograd.grad(loss.sum(), weights) for loss in (losses["cloning"], expected))
+    assert_close(slopes, right)
 
 
 def test_an_agent_leaves_the_data_alone(build, make_batch):
@@ -125,8 +152,9 @@ def test_the_continuous_losses_written_out(build, make_batch, policy, weights):
     algorithm.streams.uniform = lambda *shape: draws
     algorithm.streams.normal = lambda *shape: noise if len(shape) == 4 else noise[:, 0]
     with torch.no_grad():
-        for parameter in (*nets["target_critic"].parameters(), *nets["target_policy"].parameters()):
-            parameter.normal_()
+        for name in ("target_critic", "target_policy", "policy"):
+            for parameter in nets[name].parameters():
+                parameter.normal_()
         value = lambda net, obs, actions: nets[net](obs, actions)[..., 0, 0]  # noqa: E731
         proposals = [(2 * draws[:, n] - 1, torch.tensor(-2 * math.log(2))) for n in range(4)]
         for obs in (batch.obs, batch.next_obs) if policy else ():
@@ -193,3 +221,20 @@ def test_the_mean_value_is_the_teams(build, make_batch, space):
     batch = make_batch(algorithm.spec)
     values = algorithm.discrete_values(batch) if space == "discrete" else algorithm.continuous_values(batch)
     assert_close(algorithm.mean_value(batch), values[0].mean((1, 2)))
+
+
+@pytest.mark.parametrize("explores", [True, False])
+def test_agents_take_the_legal_action_of_highest_mean_value_and_explore_by_the_values_softmax(
+    build, set_value, explores
+):
+    algorithm, count = build(), 5000
+    twins = torch.tensor([[3.0, 0.5, 1.0, 7.0], [-2.0, 0.1, 1.0, 5.0]])  # together the third's is best, but for illegal
+    set_value(algorithm.nets["critic"], twins.repeat(2, 1))
+    legal = torch.tensor([True, True, True, False]).expand(2, count, 3, 4)
+    with algorithm.exploring(algorithm.streams) if explores else nullcontext():
+        actions, memory = algorithm.act(torch.randn(2, count, 3, 5), legal)
+    assert memory is None
+    odds = [math.exp(0.5), math.exp(0.3), math.exp(1.0), 0.0] if explores else [0.0, 0.0, 1.0, 0.0]
+    shares = torch.nn.functional.one_hot(actions, 4).float().mean(1)  # of every agent of every seed
+    expected = torch.tensor([o / sum(odds) for o in odds]).expand(2, 3, 4)
+    assert_close(shares, expected, rtol=0, atol=0.03 if explores else 0)  # over four deviations
