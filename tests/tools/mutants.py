@@ -46,7 +46,7 @@ EQUIVALENT = Path(__file__).with_name("equivalent_mutants.yaml")  # file: {"func
 SLOWEST, HANGS = 2.0, 20  # seconds of computing: of a test that takes part; of a mutant that hangs, and so is noticed
 WAITS = 120  # seconds after which a test or a mutant waits for something that does not come
 COMPILING = 10  # times as much computing for a test that may compile
-PARTS = ("algorithm", "planner", "diffusion", "flow", "gaussian", "normalise", "returns", "mixers", "recurrent")
+PARTS = ("algorithm", "planner", "diffusion", "flow", "gaussian", "normalise", "returns", "mixers", "recurrent", "unet")
 SIMULATORS = ("mpe", "mamujoco", "rollout", "smax/starts", "smax/units", "smax/battle", "smax/env", "starcraft/env")
 
 COPIED = ("benchmarks/smax/", "benchmarks/starcraft/")  # tried in copies

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -117,3 +119,45 @@ def test_a_convolution_of_every_seed_is_torchs_own(channels, kernel, stride):
         own = (part.unflatten(0, (2, -1))[s] for part in (conv.weight, conv.bias))
         one = torch.nn.functional.conv1d(x.unflatten(1, (2, -1))[:, s], *own, stride=stride, padding=(kernel - 1) // 2)
         assert_close(found[:, s], one, rtol=1e-4, atol=1e-5)
+
+
+def test_weights_and_biases_begin_as_torchs_convolutions_do():
+    """Uniform within 1 / sqrt(inputs of an output), on both sides of zero."""
+    conv = Conv(SeedStreams([0, 1], "test"), 32, 64, 5)
+    bound = 1 / math.sqrt(32 * 5)
+    for part in (conv.weight, conv.bias):
+        assert -bound <= part.min() < -0.9 * bound and 0.9 * bound < part.max() <= bound
+        assert part.mean().abs() < 0.15 * bound
+
+
+def test_the_condition_joins_between_two_blocks_and_the_residual_after_them():
+    block = net().down[0].first
+    x, condition = torch.randn(6, 2 * 5, 8), torch.randn(2, 6, 16)
+    added = block.condition(condition).transpose(0, 1).reshape(6, 16, 1)
+    first, residual = block.first(x), block.residual(x)
+    assert_close(block(x, condition), block.second(first + added) + residual)
+
+
+@pytest.mark.parametrize("agents", [1, 2])
+def test_the_networks_way_written_out(agents):
+    """Down, the middle, and up with what was there on the way down; agents attend after the middle and at the skip."""
+    unet, (x, time, returns, keep) = net(agents=agents), inputs()
+    assert len(unet.attention) == (2 if agents > 1 else 0)
+    with torch.no_grad():
+        for place in unet.attention:
+            place.gate += 1.0
+    condition = unet.condition(time, returns, keep)
+    flat = torch.stack([x[s, :, :, n] for s in range(2) for n in range(5)], 1)
+    wide = unet.down[0](flat, condition)
+    deep = unet.down[1](unet.shrink[0](wide), condition)
+    middle, skip = unet.middle(deep, condition), deep
+    if agents > 1:
+        middle, skip = unet.attention[0](middle, condition), unet.attention[1](skip, condition)
+    both = torch.cat([part[:, s * 16 : (s + 1) * 16] for s in range(2) for part in (middle, skip)], 1)
+    out = unet.head[1](unet.head[0](unet.grow[0](unet.up[0](both, condition))))
+    assert_close(unet(x, time, returns, keep), torch.stack([out[:, :5], out[:, 5:]]).transpose(2, 3))
+
+
+def test_keys_alone_have_no_bias():
+    features = net(agents=3).attention[0].features
+    assert {name for name, feature in features.items() if feature.bias is None} == {"key"}
