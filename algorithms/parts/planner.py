@@ -274,7 +274,7 @@ class Planner(Algorithm):
         calls = len(self.chain.time)
 
         def predict(x: Tensor, time: Tensor) -> Tensor:
-            found, abar = self.guided(x, time, returns), self.abar[time]
+            found, abar = self.guided(x, time, returns), self.abar.take(time)  # an index would wait for the host
             return found if self.config.predicts == "noise" else (x - abar.sqrt() * found) / (1 - abar).sqrt()
 
         def noise(k: int) -> Tensor:
