@@ -17,7 +17,16 @@ from offmarl.algorithms import registry
 from offmarl.algorithms.parts.algorithm import Algorithm
 from offmarl.benchmarks.source import FOLDERS, sources, sum_of
 from offmarl.benchmarks.tasks import Task, tasks
+from offmarl.benchmarks.yaml_files import Strict, packaged
+from offmarl.experiments.grid.suite import PACKAGE
 from offmarl.experiments.store.store import WITH_RESULT, Record, Store
+
+
+class EqualCode(Strict):
+    """A change of a method or a task that changed no number."""
+
+    since: str  # the sum after it
+    seen: str  # how
 
 
 def code_sums(algorithm: str, task: str) -> dict[str, str]:
@@ -36,8 +45,14 @@ def why_stale(record: Mapping[str, Any]) -> str | None:
     if cell["algorithm"] not in registry() or cell["task"] not in tasks():
         return None
     today = code_sums(cell["algorithm"], cell["task"])
-    changed = [part for part in today if stored.get(part, today[part]) != today[part]]
+    changed = changed_parts({part: stored.get(part, today[part]) for part in today}, today)
     return f"the code of its {' and its '.join(changed)} has changed since" if changed else None
+
+
+def changed_parts(stored: Mapping[str, str], today: Mapping[str, str]) -> list[str]:
+    """The parts whose stored sum is neither today's nor one that gives the same numbers (`equal_code.yaml`)."""
+    equal = packaged(dict[str, EqualCode], PACKAGE, "equal_code.yaml")
+    return [p for p, value in stored.items() if today[p] not in (value, equal[value].since if value in equal else "")]
 
 
 def treat_stale(store: Store, runs: dict[str, Record], again: bool) -> int:

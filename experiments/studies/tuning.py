@@ -21,7 +21,7 @@ from offmarl.datasets.catalogue import EMBEDDED, TUNING, catalogue
 from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.grid import jobs as grid
 from offmarl.experiments.grid import tuned
-from offmarl.experiments.grid.code import code_sums
+from offmarl.experiments.grid.code import changed_parts, code_sums
 from offmarl.experiments.grid.jobs import Job, Request
 from offmarl.experiments.grid.suite import TUNED, Settings, Suite, expand, load_suite
 from offmarl.experiments.store.reading import by_play
@@ -149,7 +149,10 @@ def is_settled(search: Search, known: tuned.Choices) -> bool:
     choice = known.get(search.suite, {}).get(search.family, {}).get(search.method)
     if not choice or [trial.settings for trial in choice.trials] != [settings for settings, _ in search.trials]:
         return False
-    return all(getattr(choice, name) == value for name, value in _facts(search).items())
+    facts = _facts(search)
+    if choice.code.keys() != facts["code"].keys() or changed_parts(choice.code, facts.pop("code")):
+        return False
+    return all(getattr(choice, name) == value for name, value in facts.items())
 
 
 def _facts(search: Search) -> dict[str, Any]:
@@ -214,5 +217,5 @@ def _why_stale(method: str, choice: tuned.Choice) -> str:
         return ""
     sums = {task: code_sums(method, task) for task in choice.code.keys() - {"method"}}
     today = {task: own["task"] for task, own in sums.items()} | {"method": next(iter(sums.values()))["method"]}
-    changed = [part for part, value in choice.code.items() if today[part] != value]
+    changed = changed_parts(choice.code, today)
     return f"the code of {' and '.join(changed)} has changed since" if changed else ""

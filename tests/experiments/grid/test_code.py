@@ -6,6 +6,7 @@ import pytest
 
 from offmarl.algorithms import registry
 from offmarl.benchmarks import source
+from offmarl.benchmarks.tasks import tasks
 from offmarl.experiments.grid import code
 
 METHOD = '''
@@ -113,3 +114,20 @@ def test_where_it_cannot_be_told_a_run_is_not_stale():
     assert code.why_stale({"cell": cell}) is None  # an older record
     assert code.why_stale({"cell": cell | {"algorithm": "forgotten"}, "code_sums": {"method": "0"}}) is None
     assert code.why_stale({"cell": cell | {"task": "smac/none"}, "code_sums": {"method": "0"}}) is None
+
+
+def test_a_change_that_is_known_to_change_no_number_makes_nothing_stale(monkeypatch):
+    known = {"old": code.EqualCode(since="new", seen="tried")}
+    monkeypatch.setattr(code, "packaged", lambda *_: known)
+    assert code.changed_parts({"method": "old", "task": "t"}, {"method": "new", "task": "t"}) == []
+    assert code.changed_parts({"method": "older", "task": "old"}, {"method": "new", "task": "new"}) == ["method"]
+    assert code.changed_parts({"method": "old"}, {"method": "newer"}) == ["method"]  # changed again since
+    assert code.changed_parts({"method": "new"}, {"method": "old"}) == ["method"]  # not the other way round
+
+
+def test_equal_code_that_ships_leads_to_code_of_today():
+    """An entry that leads nowhere would only grow the file."""
+    today = {code.code_sums(name, "smac/3m")["method"] for name in registry()}
+    today |= {code.code_sums("bc", task)["task"] for task in tasks()}
+    known = code.packaged(dict[str, code.EqualCode], code.PACKAGE, "equal_code.yaml")
+    assert not known.keys() & today and all(one.since in today and one.seen for one in known.values())
