@@ -14,7 +14,7 @@ observations are given; they stay fixed through the whole chain. Differences fro
 * inverse dynamics learn from the transitions of the batch, and with GELU, as all perceptrons here;
 * a guided step is one call on twice the rows, conditioned and unconditioned (the result is the same);
 * a denoiser narrower than an observation cannot pass on its noise: profiles that make it so let it predict the clean
-  window (`predicts: start`), which MADiff's code can but no file of its authors does (`predict_epsilon`).
+  window (`predicts: start`), which MADiff's code can, but its authors' files do not (`predict_epsilon`).
 """
 
 from dataclasses import dataclass
