@@ -129,7 +129,7 @@ class AgentAttention(nn.Module):
 
 
 class UNet(nn.Module):
-    """The noise in windows, given the diffusion step and the target return.
+    """The noise in windows, or the clean windows, given the diffusion step and the target return.
 
     Args:
         size: numbers per time step of a window.
@@ -169,7 +169,7 @@ class UNet(nn.Module):
         self.attention = nn.ModuleList(AgentAttention(streams, agents, c, n_condition) for c in places)
 
     def forward(self, x: Tensor, time: Tensor, returns: Tensor, keep: Tensor) -> Tensor:
-        """The noise in windows x [S,R,T,N] at steps [S,R], for target returns [S,R] where `keep` [S,R] is 1."""
+        """What is predicted of windows x [S,R,T,N] at steps [S,R], for target returns [S,R] where `keep` [S,R] is 1."""
         S, R, T, N = x.shape
         condition = self.condition(time, returns, keep)
         h, skips = x.permute(1, 0, 3, 2).reshape(R, S * N, T), []

@@ -46,9 +46,7 @@ class Records:
     stale: dict[str, str] = field(default_factory=dict)  # runs of other code, with the reason
     misplaced: list[str] = field(default_factory=list)  # folders with a run of another name, such as copies
     why_stale: Callable[[Record], str | None] = never_stale  # as in `read`
-    home: Path | None = (
-        None  # the results directory of what is beside runs, if not `root`: replays, experiments, choices
-    )
+    home: Path | None = None  # where replays, experiments and choices are, if not in `root`
 
     @classmethod
     def read(cls, results: Path | str, why_stale: Callable[[Record], str | None] = never_stale) -> "Records":

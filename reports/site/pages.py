@@ -196,6 +196,7 @@ def _widest(rankings: list[tuple[Board, list[BoardRow]]]) -> list[tuple[Board, l
 
 def predictions(boards: Sequence[Board], shown: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """What measures of data tell of gains, by profile and source; nothing where there are no cards."""
+    titles = {method: title for board in boards for method, title in board.table.titles.items()}
     places = []
     for profile, source in dict.fromkeys((board.profile, board.source) for board in boards):
         here = [board for board in boards if (board.profile, board.source) == (profile, source)]
@@ -206,7 +207,6 @@ def predictions(boards: Sequence[Board], shown: Mapping[str, dict[str, Any]]) ->
         measures = {place: shown[sum_]["measures"] for place, sum_ in sums.items() if sum_ in shown}
         if measures:
             found = tables_predictions.answers([board.table for board in here], measures)
-            titles = {method: title for board in boards for method, title in board.table.titles.items()}
             answers = [_answer(answer, titles) for answer in found]
             places.append({"profile": profile, "source": source, "answers": answers})
     return {"places": places, "least_tasks": tables_predictions.LEAST_TASKS} if places else {}
