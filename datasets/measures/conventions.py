@@ -77,6 +77,7 @@ class _Mixtures:
         part = np.zeros(len(self.steps), int)
         part[episode] = rows.part
         self.train, self.judge = part == TRAIN, part != TRAIN
+        self.first = slice(int((rows.part == TRAIN).sum()))  # rows that train: a sample lists their episodes first
         last = network.last
         weight = torch.cat([last.weight.T, torch.zeros(inputs.shape[-1] - last.in_features, last.out_features)])
         self.common = [weight[None].detach(), last.bias[None, None].detach()]  # [1, D, C * P], [1, 1, C * P]
@@ -86,7 +87,7 @@ class _Mixtures:
         """Log-likelihood of every episode that was not trained on, in nats."""
         layers, weights = self._fitted(number)
         with torch.no_grad():
-            each = self._episodes(layers) + weights.log_softmax(0)[:, None]
+            each = self._episodes(layers, slice(None)) + weights.log_softmax(0)[:, None]
         return each.logsumexp(0).numpy()[self.judge]
 
     def _fitted(self, number: int) -> tuple[list[Tensor], Tensor]:
@@ -97,7 +98,7 @@ class _Mixtures:
         optimizer = torch.optim.AdamW([*layers, weights], RATE, weight_decay=DECAY)
         train, count = torch.from_numpy(self.train), self.steps[self.train].sum()
         for update in range(UPDATES):
-            each = self._episodes(layers) + weights.log_softmax(0)[:, None]
+            each = self._episodes(layers, self.first) + weights.log_softmax(0)[:, None]
             own = each.gather(0, start[None])[0] if update < UPDATES // 2 else each.logsumexp(0)
             loss = -own[train].sum() / count
             optimizer.zero_grad()
@@ -105,10 +106,10 @@ class _Mixtures:
             optimizer.step()
         return layers, weights
 
-    def _episodes(self, layers: list[Tensor]) -> Tensor:
-        """Log-likelihood of every episode under every layer: [K, episodes]."""
-        each = self.rows.log_likelihood(self.inputs @ layers[0] + layers[1], slice(None))
-        return torch.zeros(len(each), len(self.steps)).index_add(1, self.episode, each)
+    def _episodes(self, layers: list[Tensor], which: slice) -> Tensor:
+        """Log-likelihood of every episode's rows among some under every layer: [K, episodes]."""
+        each = self.rows.log_likelihood(self.inputs[which] @ layers[0] + layers[1], which)
+        return torch.zeros(len(each), len(self.steps)).index_add(1, self.episode[which], each)
 
     @torch.no_grad()
     def _directions(self, layers: list[Tensor]) -> np.ndarray:

@@ -79,11 +79,13 @@ def sample(*datasets: Dataset, seed: int = 0) -> Sample:
             part = np.searchsorted(ends, k, side="right")
             columns.append((*_steps_of(data, e, each, edges, rng), len(columns), part, origin))
         behaviours.append(data.behaviour[chosen])
-    *arrays, lengths = zip(*(column[:4] + (len(column[0]),) for column in columns))
-    obs, tokens, history = (np.concatenate(arrays[column]) for column in (0, 1, 3))
-    legal = None if arrays[2][0] is None else np.concatenate(arrays[2])
-    episode, part, origin = (np.repeat(values, lengths) for values in list(zip(*columns))[4:])
-    obs, history = (_scaled(values, part == TRAIN) for values in (obs, history))
+    lengths = [len(column[0]) for column in columns]
+    obs, tokens, legal, history, *facts = map(list, zip(*columns))
+    del columns  # each list below is given up as it is joined: histories of many agents are large
+    episode, part, origin = (np.repeat(values, lengths) for values in facts)
+    legal = None if legal[0] is None else _joined(legal)
+    obs, history = (_scaled(_joined(values), part == TRAIN) for values in (obs, history))
+    tokens = _joined(tokens)
     parts = PARTS if legal is None else legal.shape[-1]
     return Sample(obs, tokens, legal, history, episode, part, origin, np.concatenate(behaviours), parts)
 
@@ -131,11 +133,20 @@ def _history(obs: np.ndarray, tokens: np.ndarray, parts: int) -> np.ndarray:
     return np.concatenate([past[1:-1], past[:-2], (np.cumsum(own, 0) - own) / count], -1).astype(np.float32)
 
 
+def _joined(arrays: list[np.ndarray]) -> np.ndarray:
+    """One array of a list's, which is emptied."""
+    joined = np.concatenate(arrays)
+    arrays.clear()
+    return joined
+
+
 def _scaled(values: np.ndarray, of: np.ndarray) -> np.ndarray:
-    """In deviations of some steps; what does not vary in them is zero."""
+    """In deviations of some steps, in place; what does not vary in them is zero."""
     mean, deviation = values[of].mean((0, 1)), values[of].std((0, 1))
-    scaled = np.divide(values - mean, deviation, out=np.zeros_like(values), where=deviation > 1e-6)
-    return scaled.clip(-10, 10)
+    values -= mean
+    np.divide(values, deviation, out=values, where=deviation > 1e-6)
+    values[..., deviation <= 1e-6] = 0
+    return values.clip(-10, 10, out=values)
 
 
 class Network(nn.Module):
