@@ -39,7 +39,8 @@ class Scene(NamedTuple):
 
     `kind` says how it is drawn: "units", "particles", "robot" (segments), or "cells" (a board whose cells have whole
     numbers `x`, `y` in their middle; it may have columns `there`: 0 of a body that is gone, `mark`: 1 of one that
-    stands out, and `heading`: quarter turns from north to where it looks, or -1). `area` is (left, bottom, right, top).
+    stands out, and `heading`: quarter turns from north to where it looks, or -1). `area` is (left, bottom, right, top);
+    a robot's is seen from the middle of its first segment, a metre to the side as half a metre to the right and 0.3 up.
     `columns` are what a frame has of every body, each with the step to which it may be rounded.
     """
 

@@ -31,7 +31,8 @@ class Watched(MaMujocoEnv):
             bodies.append(Body(name, OURS, agent, float(model.geom_size[g, 0])))
         names = [f"{axis}{end}" for end in (0, 1) for axis in self._axes(model)]
         columns = {**dict.fromkeys(names, GRAIN), "ground": 1.0}
-        return Scene("robot", float(self.robots[lane].dt), (-1.5, -0.2, 1.5, 1.8), columns, bodies)
+        area = (-1.6, -0.8, 1.6, 1.2) if "y0" in columns else (-1.5, -0.2, 1.5, 1.8)
+        return Scene("robot", float(self.robots[lane].dt), area, columns, bodies)
 
     def frame(self, lane: int) -> np.ndarray:
         """The segments now: [K,C]."""

@@ -186,7 +186,7 @@ def _robot(pen, replay, columns, unit, at, steps, smooth) -> None:
     def slant(point: np.ndarray) -> np.ndarray:
         return at(np.array([point[0] + 0.5 * point[1], point[2] + 0.3 * point[1]]))
 
-    eye, deep = flat(smooth[0], 0) * [1, 1, 0], "y0" in columns
+    eye, deep = (flat(smooth[0], 0) + flat(smooth[0], 1)) / 2 * [1, 1, 0], "y0" in columns
     for x in range(int(eye[0]) - 6, int(eye[0]) + 7):
         ends = ([x - eye[0], -3, 0], [x - eye[0], 3, 0]) if deep else ([x - eye[0], 0, 0], [x - eye[0], 0, -0.06])
         pen.line((*slant(np.array(ends[0])), *slant(np.array(ends[1]))), LINE, FINE)

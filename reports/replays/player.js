@@ -238,8 +238,7 @@ class Picture {
     const [torso] = this.replay.bodies, deep = "$y0" in torso;
     const slant = ([x, y, z]) => [x + 0.5 * y, z + 0.3 * y];
     const flat = (body, end) => ["x", "y", "z"].map((axis) => (body[`$${axis}${end}`] ? between(body[`$${axis}${end}`], t) : 0));
-    const eye = flat(torso, 0);
-    eye[2] = 0;
+    const eye = [0, 1].map((k) => (flat(torso, 0)[k] + flat(torso, 1)[k]) / 2).concat(0);
     const spot = (point) => this.at(...slant(point.map((value, k) => value - eye[k])));
     const rows = deep ? [-3, -2, -1, 0, 1, 2, 3] : [0], grid = this.ink("line"), reach = Math.ceil(this.size[0] / this.unit / 2) + 3;
     for (const row of rows) {

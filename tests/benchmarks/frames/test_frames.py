@@ -97,6 +97,24 @@ def test_segments_keep_their_length_and_rest_on_the_ground(name, segments, ends)
     assert sorted({body.agent for body in take.scene.bodies} - {NOBODY}) == list(range(task.agents))
 
 
+@pytest.mark.parametrize("name", ["2halfcheetah", "6halfcheetah", "3hopper", "2ant"])
+def test_a_running_robot_stays_within_its_picture(name):
+    """As `_robot` of reports/replays/gif.py draws it, for a hundred steps of the expert."""
+    recipe = catalogue()[f"mamujoco/{name}", "expert"]
+    film, act, rng = Film(watched(recipe.task, 1), [0]), recipe.team()[0], np.random.default_rng(0)
+    view = film.reset(np.array([0]))
+    for _ in range(100):
+        view = film.step(act(view, rng)).view
+    scene, seen = film.env.scene(0), np.array(film.takes[0].frames)
+    column = dict(zip(scene.columns, np.moveaxis(seen, -1, 0)))
+    places = [[column.get(f"{axis}{end}", np.zeros_like(column["x0"])) for end in (0, 1)] for axis in "xyz"]
+    x, y = (place - np.mean(place, 0)[:, :1] for place in np.array(places[:2]))
+    right_of, above = x + 0.5 * y, places[2] + 0.3 * y
+    left, bottom, right, top = scene.area
+    assert left < right_of.min() and right_of.max() < right
+    assert bottom < above.min() and above.max() < top
+
+
 def test_foragers_are_where_they_see_themselves_and_what_they_eat_is_gone():
     task = tasks()["lbf/8x8-2p-3f-coop"]
     film = Film(watched(task, 4), range(4))
