@@ -15,14 +15,17 @@ from matplotlib.transforms import Bbox
 SIDES = [(1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)]  # of a point, the best first
 GAPS = (10, 22)  # pixels between a point and its name
 MARKER, BAR, MARGIN = np.array([6, 6]), np.array([2, 0]), np.array([2, 1])  # half sizes in pixels
-PLACES = [(np.array(side), np.array(side) * gap / np.abs(side).sum()) for gap in GAPS for side in SIDES]
 
 
-def nearby(points: np.ndarray, halves: Sequence[np.ndarray], bars: list[Bbox], frame: Bbox) -> list[Bbox]:
+def nearby(
+    points: np.ndarray, halves: Sequence[np.ndarray], bars: list[Bbox], frame: Bbox, gaps: Sequence[float] = GAPS
+) -> list[Bbox]:
     """A box near each point [N,2], of the half sizes given, inside the frame and clear of all points and each other.
 
-    In pixels. Boxes may cross bars if there is no better place. The same points give the same boxes.
+    In pixels. A box lies at the first of the `gaps` from its point that will do, and may cross bars if there is no
+    better place. The same points give the same boxes.
     """
+    places = [(np.array(side), np.array(side) * gap / np.abs(side).sum()) for gap in gaps for side in SIDES]
     markers = [Bbox([point - MARKER, point + MARKER]) for point in points]
     taken: dict[int, Bbox] = {}
 
@@ -32,7 +35,7 @@ def nearby(points: np.ndarray, halves: Sequence[np.ndarray], bars: list[Bbox], f
 
     for k in [*range(len(points)), *range(len(points))]:  # the second round knows the places of all others
         taken.pop(k, None)
-        centres = [points[k] + side * halves[k] + gap for side, gap in PLACES]
+        centres = [points[k] + side * halves[k] + gap for side, gap in places]
         taken[k] = min((Bbox([centre - halves[k], centre + halves[k]]) for centre in centres), key=cost)
     return [taken[k] for k in range(len(points))]
 

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.ticker import LogLocator, MaxNLocator
 from matplotlib.transforms import Bbox
 
-from offmarl.reports.figures.labels import nearby
+from offmarl.reports.figures.labels import GAPS, nearby
 from offmarl.reports.tables.table import Row
 
 Mark = dict[str, Any]
@@ -20,6 +20,7 @@ BAR = 120  # its width
 PAD = 0.06  # of a scale's range, on either side
 BINS = 24
 LETTER, LINE = 6.3, 12.0  # width and height of small text
+FAR = 16  # pixels from a point to its name, from which on a line joins them
 NAMED = 16  # more points than these would hide each other's names
 
 
@@ -107,12 +108,16 @@ def scatter(points: Sequence[Mark]) -> Mark:
 
 
 def _place_names(marks: Sequence[Mark], width: int, height: int) -> None:
-    """Give each point a place for its name, beside the others and their intervals."""
+    """Give each point a place for its name, beside the others and their intervals, and a line to one far away."""
     halves = [np.array([LETTER * len(mark["title"]), LINE]) / 2 for mark in marks]
     bars = [Bbox([(m["x"] - 1, m["ci_high"]), (m["x"] + 1, m["ci_low"])]) for m in marks if "ci_low" in m]
     frame = Bbox.from_extents(56, 4, width - 4, height - 42)
-    for mark, box in zip(marks, nearby(np.array([(m["x"], m["y"]) for m in marks]), halves, bars, frame)):
+    points = np.array([(mark["x"], mark["y"]) for mark in marks])
+    for mark, box in zip(marks, nearby(points, halves, bars, frame, (*GAPS, 2 * GAPS[-1]))):
         mark |= {"name_x": round(box.x0 + box.width / 2, 1), "name_y": round(box.y1 - 2, 1)}
+        edge = np.clip((mark["x"], mark["y"]), box.min, box.max)
+        if math.dist(edge, (mark["x"], mark["y"])) > FAR:
+            mark["line"] = [round(float(place), 1) for place in edge]
 
 
 def curve(seeds: dict[int, list[tuple[int, float]]], data: float) -> Mark:
