@@ -63,3 +63,21 @@ def mac_flow(make_spec):
         return cls(make_spec(space), Config(**{"hidden": (16, 16), **over}), seeds)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def calls_of():
+    """What a network is called with, and what it answers: one entry a call, from now on."""
+
+    def watch(net):
+        calls = []
+        net.register_forward_hook(lambda module, inputs, output: calls.append((*inputs, output)))
+        return calls
+
+    return watch
+
+
+@pytest.fixture(scope="session")
+def small_planner():
+    """Settings of a planner of two scales, with a past."""
+    return {"hidden": (16,), "width": 8, "multipliers": (1, 2), "norm_groups": 2, "history": 2, "horizon": 2}

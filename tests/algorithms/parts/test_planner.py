@@ -8,14 +8,12 @@ from offmarl.algorithms.madiff_d import MADiffD
 from offmarl.algorithms.parts.returns import returns_to_go
 from offmarl.algorithms.parts.unet import UNet
 
-SMALL = {"hidden": (16,), "width": 8, "multipliers": (1, 2), "norm_groups": 2, "history": 2, "horizon": 2}
-
 
 @pytest.fixture
-def build(make_spec, make_data):
+def build(make_spec, make_data, small_planner):
     def make(cls=MADiffD, space="discrete", fit=True, **over):
         spec = make_spec(space)
-        algorithm = cls(spec, cls.Config(**{**SMALL, "diffusion_steps": 5, **over}), [3, 5])
+        algorithm = cls(spec, cls.Config(**{**small_planner, "diffusion_steps": 5, **over}), [3, 5])
         if fit:
             algorithm.prepare(make_data(spec))
         return algorithm
@@ -31,13 +29,6 @@ def shake(algorithm):
     return algorithm
 
 
-def watch(net):
-    """What the network is called with, and what it answers."""
-    calls = []
-    net.register_forward_hook(lambda module, inputs, output: calls.append((*inputs, output)))
-    return calls
-
-
 # Views
 
 
@@ -49,11 +40,11 @@ def test_a_madiff_d_agent_sees_itself_and_a_madiff_c_agent_everybody(build):
 
 
 @pytest.mark.parametrize("cls", [MADiffD, MADiffC, DoF])
-def test_what_is_known_is_held_in_every_call(build, cls):
+def test_what_is_known_is_held_in_every_call(build, cls, calls_of):
     """The seen agents' past and present, and zeros for the past of the others; all the rest is open."""
     algorithm = build(cls)
     memory = torch.rand(2, 4, 3, 3, 8)  # [S, E, history + 1, I, N]
-    calls = watch(algorithm.nets["ema_denoiser"])
+    calls = calls_of(algorithm.nets["ema_denoiser"])
     algorithm.plan(memory)
     assert len(calls) == 5
     V = len(algorithm.view)
@@ -86,10 +77,10 @@ def test_an_agents_plan_is_its_own_row_of_its_own_view(build, monkeypatch):
 
 @pytest.mark.parametrize("predicts", ["noise", "start"])
 @pytest.mark.parametrize("cls", [MADiffD, MADiffC, DoF])
-def test_the_loss_counts_what_a_view_leaves_open_and_nothing_else(build, make_batch, cls, predicts):
+def test_the_loss_counts_what_a_view_leaves_open_and_nothing_else(build, make_batch, cls, predicts, calls_of):
     algorithm = build(cls, predicts=predicts)
     batch = make_batch(algorithm.spec, window=algorithm.config.window, size=64)
-    seen = watch(algorithm.nets["denoiser"])
+    seen = calls_of(algorithm.nets["denoiser"])
     loss = algorithm.losses(batch)["denoiser"]
     x, time, returns, keep, found = seen[0]
     x, found = (part.view(2, 64, 3, 4, 8) for part in (x, found))
@@ -193,10 +184,10 @@ def test_guidance_goes_beyond_the_conditioned_noise(build):
     assert ((conditioned - null).abs().amax((2, 3)) > 1e-5).all()  # the null pass differs with certainty
 
 
-def test_the_target_return_is_the_largest_of_the_data_unless_it_is_set(build):
+def test_the_target_return_is_the_largest_of_the_data_unless_it_is_set(build, calls_of):
     algorithm = build()
     assert algorithm.config.target_return == 1 and algorithm.returns.amax() == pytest.approx(1, abs=1e-6)
-    calls = watch(algorithm.nets["ema_denoiser"])
+    calls = calls_of(algorithm.nets["ema_denoiser"])
     algorithm.act(torch.randn(2, 1, 3, 5))
     assert all((wanted == 1).all() for _, _, wanted, *_ in calls)
 
@@ -216,10 +207,10 @@ def test_the_weights_of_dof_scale_each_agents_noise_by_its_share(build):
 
 
 @pytest.mark.parametrize("null_pass", ["hidden", "dropout"])
-def test_the_released_null_pass_is_mostly_none(build, null_pass):
+def test_the_released_null_pass_is_mostly_none(build, null_pass, calls_of):
     """Three in four of its rows are the conditioned pass again, as measured on the official class."""
     algorithm = build(DoF, null_pass=null_pass)
-    calls = watch(algorithm.nets["ema_denoiser"])
+    calls = calls_of(algorithm.nets["ema_denoiser"])
     algorithm.act(torch.randn(2, 400, 3, 5))
     for _, _, _, keep, _ in calls:
         conditioned, null = keep.chunk(2, 1)
@@ -227,11 +218,11 @@ def test_the_released_null_pass_is_mostly_none(build, null_pass):
         assert null.mean().item() == pytest.approx(0.75 if null_pass == "dropout" else 0, abs=0.03)
 
 
-def test_released_dof_denoises_every_row_for_every_agent(build):
+def test_released_dof_denoises_every_row_for_every_agent(build, calls_of):
     rows = {}
     for released in (False, True):
         algorithm = build(DoF, **(DoF.variants["released"] if released else {}))
-        calls = watch(algorithm.nets["ema_denoiser"])
+        calls = calls_of(algorithm.nets["ema_denoiser"])
         algorithm.act(torch.randn(2, 1, 3, 5))
         rows[released] = {x.shape[1] for x, *_ in calls}
     assert rows == {False: {2 * 3}, True: {2 * 9}}
@@ -244,9 +235,9 @@ def test_released_dof_denoises_every_row_for_every_agent(build):
     ("wrong", "words"),
     [({"history": 3}, "multiple of 2"), ({"horizon": 1, "history": 1}, "horizon"), ({"width": 6}, "width=6")],
 )
-def test_windows_and_widths_that_do_not_fit_are_refused(wrong, words):
+def test_windows_and_widths_that_do_not_fit_are_refused(wrong, words, small_planner):
     with pytest.raises(ValueError, match=words):
-        MADiffD.Config(**{**SMALL, **wrong})
+        MADiffD.Config(**{**small_planner, **wrong})
 
 
 # Returns
@@ -263,12 +254,12 @@ def test_a_scale_makes_its_return_one_and_the_datas_range_is_from_minus_one_to_o
 
 
 @pytest.mark.parametrize("cls", [MADiffD, MADiffC, DoF])
-def test_the_return_that_is_asked_for_falls_by_the_rewards(build, cls):
+def test_the_return_that_is_asked_for_falls_by_the_rewards(build, cls, calls_of):
     """MADiff's rule: (scale target - reward) / discount, in the agent's own view; without `return_to_go` it stays."""
     rewards = torch.arange(24.0).view(2, 4, 3) / 10
     for lowers in (True, False):
         algorithm = build(cls, return_to_go=lowers, return_scale=5.0, target_return=0.8, discount=0.9)
-        seen = watch(algorithm.nets["ema_denoiser"])
+        seen = calls_of(algorithm.nets["ema_denoiser"])
         obs, memory = torch.rand(2, 4, 3, 5), None
         for _ in range(2):
             seen.clear()
@@ -341,9 +332,9 @@ def test_the_released_null_pass_has_a_draw_of_its_own(build):
     assert chain == set(range(6)) and len(null) == 1 and not chain & null
 
 
-def test_inverse_dynamics_see_now_and_what_the_plan_has_next(build, monkeypatch):
+def test_inverse_dynamics_see_now_and_what_the_plan_has_next(build, monkeypatch, calls_of):
     algorithm, memory = build(), None
-    seen, ends = watch(algorithm.nets["inverse"]), torch.rand(2, 4, 3, 8)
+    seen, ends = calls_of(algorithm.nets["inverse"]), torch.rand(2, 4, 3, 8)
     monkeypatch.setattr(algorithm, "plan", lambda *_: ends)
     for _ in range(3):
         obs = torch.rand(2, 4, 3, 5)
@@ -365,10 +356,10 @@ def test_a_plan_is_asked_for_the_return_of_now_alone(build, monkeypatch):
     assert_close(torch.stack(asked)[:, 0, 0, 0], torch.tensor(left))
 
 
-def test_without_guidance_a_decision_calls_on_its_own_rows_alone(build):
+def test_without_guidance_a_decision_calls_on_its_own_rows_alone(build, calls_of):
     for guidance, passes in ((1.0, 1), (2.0, 2)):
         algorithm = build(guidance=guidance)
-        calls = watch(algorithm.nets["ema_denoiser"])
+        calls = calls_of(algorithm.nets["ema_denoiser"])
         algorithm.plan(torch.rand(2, 4, 3, 3, 8))
         assert {call[0].shape[1] for call in calls} == {passes * 4 * 3 * 3}
 

@@ -8,14 +8,12 @@ from offmarl.algorithms.dof import DoF
 from offmarl.algorithms.madiff_d import MADiffD
 from offmarl.algorithms.parts.planner import ReturnScale
 
-SMALL = {"hidden": (16,), "width": 8, "multipliers": (1, 2), "norm_groups": 2, "history": 2, "horizon": 2}
-
 
 @pytest.fixture
-def build(make_spec, make_data):
+def build(make_spec, make_data, small_planner):
     def make(cls, agents):
         spec = make_spec("continuous", agents=agents)
-        algorithm = cls(spec, cls.Config(**SMALL, diffusion_steps=5, return_to_go=True), [3, 5])
+        algorithm = cls(spec, cls.Config(**small_planner, diffusion_steps=5, return_to_go=True), [3, 5])
         algorithm.prepare(make_data(spec))
         algorithm.play = "zero"
         return algorithm

@@ -19,22 +19,15 @@ CALLS = {  # one decision of one agent: sequential calls, and rows of them for a
 }
 
 
-def watched(net):
-    """What the network is called with, and what it answers."""
-    calls = []
-    net.register_forward_hook(lambda module, inputs, output: calls.append((*inputs, output)))
-    return calls
-
-
 @pytest.mark.parametrize("name", CALLS)
-def test_network_calls_of_a_decision(name, make_spec, tiny):
+def test_network_calls_of_a_decision(name, make_spec, tiny, calls_of):
     cls = registry()[name]
     widths = {k: v for k, v in tiny(cls).items() if k in ("hidden", "width", "multipliers", "norm_groups", "widths")}
     spec = make_spec("continuous" if "continuous" in cls.actions else "discrete")
     algorithm = cls(spec, cls.Config(**widths), [0])
     # A call of a network on agents is one of its last layer: the first one may have multiplied in advance.
     parts = {key: net.mlp.layers[-1] if isinstance(net, AgentNet) else net for key, net in algorithm.nets.items()}
-    found = {key: watched(net) for key, net in parts.items()}
+    found = {key: calls_of(net) for key, net in parts.items()}
     algorithm.act(torch.randn(1, 1, 3, 5))
     rows = {key: {call[-1].shape[:-1].numel() for call in calls} for key, calls in found.items() if calls}
     if name in ("dof", "madiff_c", "madiff_d"):
