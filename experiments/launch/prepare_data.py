@@ -71,5 +71,6 @@ def _make(source: str, task: str, qualities: list[str]) -> list[str]:
         try:
             catalogue(source)[task, quality].load(_counter.put)
         except (ValueError, OSError) as error:
-            failures.append(f"{task}:{quality}: {error}")
+            name, reason = f"{task}:{quality}: ", str(error)
+            failures.append(name + reason.removeprefix(name))
     return failures

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from offmarl.datasets.check import Finding
     from offmarl.datasets.dataset import Dataset
 
+MOST_JOBS = 8
 FROM = "embedded (default), tuning, og_marl, omiga or omar, or own: of tasks of your own (default with --task)"
 
 
@@ -30,6 +31,8 @@ def card_options(add: Callable[..., argparse.ArgumentParser]) -> None:
     declare(one, "--task")
     text = "folder (default: results/cards), or a .tar.xz of numbers, which keeps the cards that are in it"
     one.add_argument("--out", type=Path, default=Path("results/cards"), help=text)
+    text = f"datasets at once, each of which may take 2 GB of memory (default: cores, at most {MOST_JOBS})"
+    declare(one, "--jobs", help=text)
 
     text = "set the measures of two datasets beside each other, and what they have in common"
     one = add("compare", text, _compare, ("data compare smac/3m:good smac/3m:poor", "a minute or two the first time"))
@@ -54,6 +57,8 @@ def findings(entry: "Entry", source: str) -> "list[Finding]":
 def _card(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
+    from offmarl.experiments.launch.prepare_data import prepare
+    from offmarl.experiments.launch.workers import core_count
     from offmarl.experiments.store.archive import SUFFIX
 
     source = data_source(args)
@@ -61,14 +66,57 @@ def _card(args: argparse.Namespace) -> int:
     entries = named or [entry for entry in find_entries(None, source) if entry.card()]
     if not entries:
         raise UserError(f"there is no dataset of {source} here; name one, and it is made")
+    jobs = min(core_count(), MOST_JOBS) if args.jobs is None else args.jobs
+    if jobs < 1:
+        raise UserError(f"--jobs {jobs}: write a number of at least 1")
     alone = len(entries) == 1
+    if not alone and (
+        failures := prepare(entries, source, jobs)
+    ):  # all first: a card compares with those that are here
+        raise UserError("; ".join(failures))
     quiet = True if alone else None
-    with _place(args.out) as folder, tqdm(entries, "measuring", unit="dataset", leave=False, disable=quiet) as bar:
-        for entry in bar:
-            text, stem = _write(entry, source, folder)
+    with (
+        _place(args.out) as folder,
+        tqdm(total=len(entries), desc="measuring", unit="dataset", leave=False, disable=quiet) as bar,
+    ):
+        for text, stem in _written(entries, source, folder, min(jobs, len(entries))):
             into = f"{args.out}: {stem}" if args.out.name.endswith(SUFFIX) else f"{folder / stem}.md, .png, .json"
             bar.write((text if alone else "") + f"written: {into}")
+            bar.update()
     return 0
+
+
+def _written(entries: "list[Entry]", source: str, folder: Path, jobs: int) -> Iterator[tuple[str, str]]:
+    """Write the cards, some at a time; text and stem of each when it is done.
+
+    Raises UserError for a dataset that cannot be made, and where a process died.
+    """
+    if jobs == 1:
+        yield from (_write(entry, source, folder) for entry in entries)
+        return
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+    from concurrent.futures.process import BrokenProcessPool
+    from multiprocessing import get_context
+
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        work = [pool.submit(_write_named, f"{e.task.name}:{e.quality}", source, folder) for e in _by_turns(entries)]
+        try:
+            yield from (done.result() for done in as_completed(work))
+        except BrokenProcessPool as error:
+            raise UserError("a process was killed (out of memory?); --jobs 1 needs less") from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _by_turns(entries: "list[Entry]") -> "list[Entry]":
+    """One of every task, then the next of every task: what two of a task have in common is seldom measured by both."""
+    tasks = [entry.task.name for entry in entries]
+    return [entries[k] for k in sorted(range(len(entries)), key=lambda k: tasks[:k].count(tasks[k]))]
+
+
+def _write_named(name: str, source: str, folder: Path) -> tuple[str, str]:
+    """`_write`, in a process of its own."""
+    return _write(find_entries([name], source)[0], source, folder)
 
 
 @contextmanager
@@ -89,10 +137,13 @@ def _place(out: Path) -> Iterator[Path]:
 
 def _write(entry: "Entry", source: str, folder: Path) -> tuple[str, str]:
     """Write a dataset's card; its text, and the stem of its files."""
+    import torch
+
     from offmarl.datasets.measures.measure import VERSION, measures, relations, shown
     from offmarl.reports import card as page
     from offmarl.reports.measures import related
 
+    torch.set_num_threads(1)  # for small networks no slower; and the same numbers by any number of jobs
     data, card = _loaded(entry)
     stem = f"{entry.task.name}-{entry.quality}-{source}".replace("/", "-")
     checked = [("" if sound else "**Doubtful:** ") + text for sound, text in findings(entry, source)]

@@ -89,6 +89,41 @@ def test_cards_go_into_one_file_which_keeps_those_that_are_in_it(public_data, tm
     assert [path.name for path in out.parent.iterdir()] == [out.name]
 
 
+def test_cards_made_at_once_are_those_made_one_by_one(public_data, tmp_path, capsys):
+    entries = [public_data("omiga", "mamujoco/3hopper", quality) for quality in ("expert", "medium", "medium-replay")]
+    for seed, entry in enumerate(entries):
+        hopper(entry, seed=seed)
+    found, names = [], [f"mamujoco/3hopper:{entry.quality}" for entry in entries]
+    for jobs in ("1", "2"):
+        for entry in entries:
+            (entry.place() / "measures.json").unlink(missing_ok=True)
+        out = tmp_path / jobs
+        assert main(["data", "card", *names, "--source", "omiga", "--jobs", jobs, "--out", str(out)]) == 0
+        assert sorted(capsys.readouterr().out.splitlines()) == [
+            f"written: {out}/mamujoco-3hopper-{entry.quality}-omiga.md, .png, .json" for entry in entries
+        ]
+        found.append([json.loads(path.read_text()) for path in sorted(out.glob("*.json"))])
+        for card in found[-1]:
+            del card["measures"]["cpu_seconds"]
+    assert len(found[0]) == 3 and found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        (["--jobs", "0"], "--jobs 0: write a number of at least 1"),
+        (["--jobs", "2"], "mamujoco/2ant:expert: no data at"),
+    ],
+)
+def test_cards_that_cannot_be_made_are_said_in_a_line(public_data, tmp_path, capsys, more, reason):
+    hopper(public_data("omiga", "mamujoco/3hopper", "expert"))
+    public_data("omiga", "mamujoco/2ant", "expert")
+    names = ["mamujoco/3hopper:expert", "mamujoco/2ant:expert"]
+    assert main(["data", "card", *names, "--source", "omiga", "--out", str(tmp_path), *more]) == 2
+    error = capsys.readouterr().err
+    assert error.splitlines()[-1].startswith(f"offmarl: {reason}") and "Traceback" not in error
+
+
 def test_two_datasets_are_set_beside_each_other(public_data, capsys):
     for seed, quality in enumerate(("expert", "medium")):
         hopper(public_data("omiga", "mamujoco/3hopper", quality), seed=seed)
