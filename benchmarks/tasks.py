@@ -180,7 +180,12 @@ def make_env(task: Task, seeds: int, episodes: int = 1) -> BatchEnv:
     Raises TaskError for a task without a simulator.
     """
     adapter = _adapter(task)
-    return adapter(task, seeds * min(episodes, getattr(adapter, "episodes_at_once", episodes)))
+    return adapter(task, lanes_of(adapter, seeds, episodes))
+
+
+def lanes_of(adapter: Any, seeds: int, episodes: int) -> int:
+    """The lanes for so many episodes of each seed, or as many as the adapter can have."""
+    return seeds * min(episodes, getattr(adapter, "episodes_at_once", episodes))
 
 
 def make_single(task: Task) -> BatchEnv:

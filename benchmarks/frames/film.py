@@ -15,11 +15,17 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from offmarl.benchmarks.env import BatchEnv, Step, View
-from offmarl.benchmarks.tasks import ENGINES, Task, make_env
+from offmarl.benchmarks.tasks import ENGINES, Task, lanes_of, make_env
 
 OURS, THEIRS, NOBODYS = range(3)  # whose a body is
 NOBODY = -1  # a target, or an agent, that there is not
-WATCHED = {"smax": "smax", "particles": "particles", "mujoco": "robots"}  # by engine: the module with its adapter
+WATCHED = {  # by engine: the module with its adapter
+    **{"smax": "smax", "particles": "particles", "mujoco": "robots"},
+    **dict.fromkeys(("smac", "smacv2", "smac_omiga"), "starcraft"),
+}
+# Of "units": `fires`: whether it struck in the last action; `target`: the body it was ordered to attack, or NOBODY.
+UNIT_COLUMNS = {"x": 0.02, "y": 0.02, "health": 0.1, "shield": 0.1, "target": 1.0, "fires": 1.0}
+UNIT_MOVES = ["none", "stop", "north", "south", "east", "west"]
 
 
 class Body(NamedTuple):
@@ -67,7 +73,7 @@ class Watched(BatchEnv, Protocol):
 def watched(task: Task, lanes: int) -> Watched:
     """The task's environment, to be watched. Raises ValueError for one that has no pictures."""
     if task.engine in WATCHED or task.engine not in ENGINES:  # tasks by a file may have pictures
-        env: Any = watched_or_not(task, 1, lanes)
+        env: Any = watched_or_not(task, lanes, 1)
         if is_watched(env):
             return env
         env.close()
@@ -78,7 +84,8 @@ def watched(task: Task, lanes: int) -> Watched:
 def watched_or_not(task: Task, seeds: int, episodes: int) -> BatchEnv:
     """The task's environment as `make_env` makes it, with pictures where it has any."""
     if name := WATCHED.get(task.engine):
-        return import_module(f"offmarl.benchmarks.frames.{name}").Watched(task, seeds * episodes)
+        adapter = import_module(f"offmarl.benchmarks.frames.{name}").Watched
+        return adapter(task, lanes_of(adapter, seeds, episodes))
     return make_env(task, seeds, episodes)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from offmarl.benchmarks.frames.film import NOBODY, OURS, THEIRS, Body, Scene
+from offmarl.benchmarks.frames.film import NOBODY, OURS, THEIRS, UNIT_COLUMNS, UNIT_MOVES, Body, Scene
 from offmarl.benchmarks.smax.battle import GAME_LOOPS_PER_SECOND
 from offmarl.benchmarks.smax.env import SIGHT_V1, Game, SmaxEnv
 from offmarl.benchmarks.smax.starts import SIZE
@@ -16,13 +16,10 @@ from offmarl.benchmarks.smax.units import UNITS
 from offmarl.benchmarks.tasks import Task
 
 LOOPS = 8  # of the game in an action
-MOVES = ["none", "stop", "north", "south", "east", "west"]
-# `fires`: whether it struck in the last action; `target`: the body that it was ordered to attack, or NOBODY.
-COLUMNS = {"x": 0.02, "y": 0.02, "health": 0.1, "shield": 0.1, "target": 1.0, "fires": 1.0}
 
 
 class Watched(SmaxEnv):
-    """`SmaxEnv` with pictures: a column of every kind in COLUMNS."""
+    """`SmaxEnv` with pictures: a column of every kind in UNIT_COLUMNS."""
 
     def __init__(self, task: Task, lanes: int):
         super().__init__(task, lanes)
@@ -60,7 +57,7 @@ class Watched(SmaxEnv):
             sight = unit.sight if self.task.family == "smacv2" else SIGHT_V1
             facts = (unit.radius, unit.health, unit.shield, sight)
             bodies.append(Body(types[kind], OURS if own else THEIRS, k if own else NOBODY, *facts))
-        return Scene("units", LOOPS / GAME_LOOPS_PER_SECOND, (0.0, 0.0, SIZE, SIZE), COLUMNS, bodies, MOVES)
+        return Scene("units", LOOPS / GAME_LOOPS_PER_SECOND, (0.0, 0.0, SIZE, SIZE), UNIT_COLUMNS, bodies, UNIT_MOVES)
 
     def frame(self, lane: int) -> np.ndarray:
         """Where the units are and what they do: [K,6]."""

@@ -123,7 +123,7 @@ def _draw_from(stream: np.random.Generator, distribution: Any) -> None:
             _draw_from(stream, part)
 
 
-def _serve(pipe: Any, task: Task, scratch: str) -> None:
+def _serve(pipe: Any, task: Task, scratch: str, make: type[Game]) -> None:
     """Execute orders (method, argument) until None, the end of the other side, or a failure, the last answer.
 
     `scratch` is the temporary folder of this process and its game alone.
@@ -135,7 +135,7 @@ def _serve(pipe: Any, task: Task, scratch: str) -> None:
     threading.Thread(target=_end_with_parent, args=(scratch,), daemon=True).start()
     game = None
     try:
-        game = Game(task)
+        game = make(task)
         pipe.send(("done", None))
         while (order := pipe.recv()) is not None:
             pipe.send(("done", getattr(game, order[0])(order[1])))
@@ -191,13 +191,13 @@ def _variables(scratch: str) -> Iterator[None]:
 class Worker:
     """The process of one lane, with a temporary folder of its own."""
 
-    def __init__(self, task: Task):
+    def __init__(self, task: Task, make: type[Game] = Game):
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.scratch = tempfile.mkdtemp(prefix=SCRATCH)
         self.lock = os.open(self.scratch, os.O_RDONLY)  # held until this process ends, however it ends
         fcntl.flock(self.lock, fcntl.LOCK_EX)
-        self.process = context.Process(target=_serve, args=(theirs, task, self.scratch), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, task, self.scratch, make), daemon=True)
         with _variables(self.scratch):
             self.process.start()
         theirs.close()
@@ -260,6 +260,7 @@ class StarCraftEnv:
     """
 
     episodes_at_once = 1  # of each seed, in waves: a game takes about 1 GB
+    game = Game  # what each process plays
 
     def __init__(self, task: Task, lanes: int):
         if reason := missing(task.engine, task.short):
@@ -307,7 +308,7 @@ class StarCraftEnv:
 
     def _start(self) -> None:
         fresh = [lane for lane in range(self.lanes) if lane not in self._workers]
-        self._workers.update((lane, Worker(self.task)) for lane in fresh)
+        self._workers.update((lane, Worker(self.task, self.game)) for lane in fresh)
         self._collect(fresh, RESET_SECONDS)
 
     def _ask(self, orders: dict[int, tuple[str, Any]], seconds: float) -> dict[int, Any]:

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from offmarl.benchmarks.frames.film import NOBODY, Body, Film, Scene, watched
+from offmarl.benchmarks.frames.film import NOBODY, WATCHED, Body, Film, Scene, watched
 from offmarl.benchmarks.frames.smax import Watched
 from offmarl.benchmarks.random_policy import uniform
 from offmarl.benchmarks.tasks import make_env, tasks
@@ -179,11 +179,10 @@ def test_episodes_are_filmed_by_number_over_all_waves(countdown):
     assert film.takes[5].frames[-1] == 2
 
 
-def test_an_engine_without_pictures_is_named(marines):
-    import dataclasses
-
-    with pytest.raises(ValueError, match="smac/3m: smac_omiga has no pictures"):
-        watched(dataclasses.replace(marines, engine="smac_omiga"), 1)
+def test_an_engine_without_pictures_is_named(marines, monkeypatch):
+    monkeypatch.delitem(WATCHED, "smax")
+    with pytest.raises(ValueError, match="smac/3m: smax has no pictures"):
+        watched(marines, 1)
 
 
 def test_a_task_of_ones_own_is_watched_where_its_adapter_has_pictures(countdown, marines, monkeypatch):

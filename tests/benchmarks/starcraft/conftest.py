@@ -24,6 +24,9 @@ FILES = {
     "og_marl/__init__.py": None,
     "og_marl/custom_environments/starcraft2_omiga/StarCraft2_Env.py": "\n\nStarCraft2Env = OmigaEnv\n",
     "pysc2/__init__.py": None,
+    "pysc2/lib/__init__.py": None,
+    "pysc2/lib/units.py": "import enum\n\nTerran = enum.IntEnum('Terran', {'Marine': 48})\n\n\n"
+    "def get_unit_type(number):\n    return Terran(number) if number in set(Terran) else None\n",
 }
 
 

@@ -42,7 +42,10 @@ class StarCraft2Env:
         for name, size in self.plan.get("info", {}).items():
             setattr(self, name, size)
         self._seed, self._sc2_proc = seed, None
-        self.max_reward, self.enemies = self.n_enemies * 10 + 200, {}
+        self.max_reward, self.agents, self.enemies = self.n_enemies * 10 + 200, {}, {}
+        self.marine_id = self.medivac_id = 0
+        self.map_x = self.map_y = 0
+        self._step_mul = 8
         self._episode_count = self._episode_steps = self.force_restarts = self.timeouts = self.team = 0
 
     def note(self, **what):
@@ -73,15 +76,28 @@ class StarCraft2Env:
         assert os.environ["PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"] == "python"
         if not Path(os.environ["SC2PATH"], "Versions").is_dir():
             raise FileNotFoundError("StarCraftII/Versions")
-        self._sc2_proc = Process()
+        self._sc2_proc, self.map_x, self.map_y = Process(), 32, 24
         self.note(game=self._sc2_proc.game.pid, seed=self._seed)
 
     def _look(self):
         """SMAC's init_units: it adds the health of the enemies there are, again and again until all are there."""
         for missing in (*[1] * self.plan.get("late", 0), 0):
-            unit = SimpleNamespace(health_max=45, shield_max=5)
-            self.enemies = dict.fromkeys(range(self.n_enemies - missing), unit)
+            self.marine_id, self.medivac_id = 1970, 1971  # the map's own types; enemies are the game's marines
+            self.agents = {k: unit(8, k, self.plan.get("kinds", {}).get(str(k), 1970)) for k in range(self.n_agents)}
+            self.enemies = {k: unit(24, k, 48) for k in range(self.n_enemies - missing)}
             self.max_reward += 50 * len(self.enemies) * (self._episode_count == 0)
+
+    def unit_sight_range(self, agent_id):
+        return 9
+
+    def _fight(self, actions):
+        """As `update_units`: the living are the game's new ones, the dead stay with a health of 0."""
+        for agent, action in enumerate(actions):
+            own = self.agents[agent] = SimpleNamespace(**vars(self.agents[agent]))
+            own.weapon_cooldown = 15.0 if action > 5 else max(0.0, own.weapon_cooldown - 8)
+            if action > 5:
+                hit = self.enemies[action - 6] = SimpleNamespace(**vars(self.enemies[action - 6]))
+                hit.shield, hit.health = 0.0, max(0.0, hit.health - 20)
 
     def full_restart(self):
         self._sc2_proc.close()
@@ -120,6 +136,7 @@ class StarCraft2Env:
         self._episode_steps += 1
         if self._fault():
             return None
+        self._fight(actions)
         last, code = self.plan.get("ends", {}).get(str(self._seed), (0, 0))
         over = self._episode_steps == last
         if not over and self._episode_steps >= self.episode_limit:
@@ -150,6 +167,13 @@ class StarCraft2Env:
     def close(self):
         if self._sc2_proc:
             self._sc2_proc.close()
+
+
+def unit(x, y, kind):
+    """A unit as the game describes it. The weapons and orders of enemies are not told."""
+    place = SimpleNamespace(x=float(x), y=float(y))
+    size = {"radius": 0.375, "health": 45.0, "health_max": 45.0, "shield": 5.0, "shield_max": 5.0}
+    return SimpleNamespace(unit_type=kind, pos=place, weapon_cooldown=0.0, **size)
 
 
 class Process:

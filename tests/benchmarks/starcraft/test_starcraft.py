@@ -107,6 +107,7 @@ def test_a_suite_on_public_data_is_evaluated_in_the_game_wave_by_wave(world, tmp
     (one,) = [record for record in records if record["cell"]["seed"] == 0]
     played = one["evaluations"][-1]
     assert played["lengths"][:3] == [5, 7, 60] and played["won"][:2] == [True, False]
+    assert len(list((tmp_path / "results/runs" / one["run_id"]).glob("*.replay"))) == 6  # three of each play
     assert len(played["returns"]) == len(records[1]["evaluations"][-1]["returns"]) == 32
     assert one["engine"]["engine"] == "SMAC" and one["engine"]["starcraft"] == "Base75689"
     crashes = len(one["evaluations"])  # the second episode of each
