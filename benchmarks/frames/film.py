@@ -70,10 +70,10 @@ class Watched(BatchEnv, Protocol):
         ...
 
 
-def watched(task: Task, lanes: int) -> Watched:
-    """The task's environment, to be watched. Raises ValueError for one that has no pictures."""
+def watched(task: Task, episodes: int) -> Watched:
+    """The task's environment, to be watched for so many episodes. Raises ValueError for one that has no pictures."""
     if task.engine in WATCHED or task.engine not in ENGINES:  # tasks by a file may have pictures
-        env: Any = watched_or_not(task, lanes, 1)
+        env: Any = watched_or_not(task, 1, episodes)
         if is_watched(env):
             return env
         env.close()

@@ -11,7 +11,7 @@ from offmarl.algorithms.parts.algorithm import OWN, Algorithm
 from offmarl.benchmarks.env import View
 from offmarl.benchmarks.frames.film import Film, Take, watched
 from offmarl.benchmarks.rollout import Episodes, evaluate, lane_seeds
-from offmarl.benchmarks.tasks import Task, make_env
+from offmarl.benchmarks.tasks import Task
 from offmarl.datasets.cache import Entry
 from offmarl.datasets.embedded.film import film
 from offmarl.datasets.embedded.recipes import Recipe
@@ -89,10 +89,9 @@ def replay_run(stored: Stored, episodes: Sequence[int]) -> list[Replay]:
     method = load_policy(run.store.runs / run.run_id, run.task, run.run_id)
     method.play, seed = str(run.play), int(run.record["cell"]["seed"])
     with refusing(f"{run.run_id}: cannot be watched"):
-        lanes = make_env(run.task, 1, count).lanes
-        camera = Film(watched(run.task, lanes), episodes)
+        camera = Film(watched(run.task, count), episodes)
         if method.play == OWN and method.acting_rule():
-            draw_again(method, camera.reset(lane_seeds([seed], lanes)), run.decisions(), lanes)
+            draw_again(method, camera.reset(lane_seeds([seed], camera.lanes)), run.decisions(), camera.lanes)
             camera.waves = 0
         (played,) = evaluate(method, camera, [seed], episodes=count)
         camera.close()

@@ -17,11 +17,11 @@ def shoot(view: View) -> np.ndarray:
 
 @pytest.fixture
 def film(world):
-    """A film of some lanes, which are closed after the test."""
+    """A film of some games at once, which are closed after the test."""
     made = []
 
-    def start(task, lanes=1, **options):
-        made.append(Film(watched(task, lanes), **options))
+    def start(task, games=1):
+        made.append(Film(watched_or_not(task, games, 1)))
         return made[-1]
 
     yield start
@@ -83,6 +83,6 @@ def test_a_game_that_crashes_ends_its_film_with_its_last_picture(world, film):
 
 
 def test_games_are_played_in_waves_watched_or_not(world):
-    env = watched_or_not(real("smac/3m"), 2, 16)
-    assert env.lanes == 2
-    env.close()
+    for env, games in ((watched_or_not(real("smac/3m"), 2, 16), 2), (watched(real("smac/3m"), 16), 1)):
+        assert env.lanes == games
+        env.close()
