@@ -64,14 +64,17 @@ class ProgressBar:
         self.bar.write(f"{job.title} {why}", file=sys.stderr)
 
     def _end(self, job: Job) -> None:
-        self._running.pop(job.key, None)
+        if running := self._running.pop(job.key, None):
+            self._spent[job.algorithm] += time.monotonic() - running[1]  # the last evaluation, after all steps
         self._steps[job.key] = job.protocol.steps
 
     def time_left(self) -> str:
-        """Estimated from the steps that remain."""
+        """Estimated from the steps that remain: all workers share them, but one job is one worker's."""
         pace = {method: self._spent[method] / steps for method, steps in self._taken.items()}
-        left = time_left(((job.algorithm, job.protocol.steps - self._steps[job.key]) for job in self.grid), pace)
-        return duration(None if left is None else left / self.workers)
+        steps = [(job.algorithm, job.protocol.steps - self._steps[job.key]) for job in self.grid]
+        if (left := time_left(steps, pace)) is None:
+            return duration(None)
+        return duration(max([left / self.workers, *(time_left([own], pace) or 0.0 for own in steps)]))
 
     def close(self) -> None:
         """Leave the bar as it is."""
