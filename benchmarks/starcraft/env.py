@@ -276,7 +276,7 @@ class StarCraftEnv:
     def reset(self, seeds: np.ndarray) -> View:
         """Start an episode in every lane, from its own seed as far as possible: [E]."""
         self._ends[:] = False
-        waiting = {lane: ("reset", int(seed) % 2**31) for lane, seed in enumerate(seeds)}
+        waiting = {lane: ("reset", int(seed) % 2**31) for lane, seed in zip(range(self.lanes), seeds, strict=True)}
         while waiting:
             self._start()
             for lane, seen in self._ask(waiting, RESET_SECONDS).items():

@@ -56,6 +56,12 @@ def test_episodes_end_by_victory_defeat_or_the_clock_and_then_stand_still(world,
     assert len(world.notes("game")) == 4  # none was launched for the second episode
 
 
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_every_lane_has_a_seed_and_every_seed_a_lane(make, seeds):
+    with pytest.raises(ValueError, match="zip"):
+        make(real("smac/3m"), 2).reset(np.arange(seeds))
+
+
 def test_an_illegal_action_becomes_the_first_legal_one(make):
     env = make(real("smac/3m"))
     assert env.reset(np.array([1])).legal[0, :, 5].tolist() == [False, True, False]
