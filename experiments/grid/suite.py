@@ -25,6 +25,7 @@ LARGEST_SEED = 2**32 - 1  # evaluation episodes of larger ones would be those of
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 Settings = dict[str, Any]  # of a method, by name
 TaskName = Annotated[str, AfterValidator(lambda name: check_name("task", name, tasks()))]
+Family = Annotated[str, AfterValidator(lambda name: check_name("family", name, {t.family for t in tasks().values()}))]
 Plays = Annotated[
     list[Annotated[str, known_name("play", PLAYS)]],
     Field(min_length=1),
@@ -41,6 +42,7 @@ class Profile(Strict):
     seeds: list[Seed]
     steps: PositiveInt  # updates
     own_steps: dict[str, OwnSteps] = {}  # by method, or for all that have none of their own
+    trial_steps: dict[Family, PositiveInt] = {}  # of `tune`'s trials, by family; methods with fewer keep their share
     eval_every: PositiveInt | None = None  # updates
     looks: PositiveInt | None = None  # evaluations, evenly over the updates: instead of `eval_every`
     eval_episodes: PositiveInt  # of each seed
@@ -65,6 +67,11 @@ class Profile(Strict):
         if isinstance(own, int):
             return own
         return next((own[name] for name in reversed(names_of(task, quality)) if name in own), self.steps)
+
+    def trial_steps_of(self, method: str, task: str, quality: str) -> int | None:
+        """The updates of a trial of `tune`; None where they are those of a run."""
+        trial = self.trial_steps.get(tasks()[task].family)
+        return trial and trial * self.steps_of(method, task, quality) // self.steps
 
     def changed(self, changes: "ProfileChanges") -> "Profile":
         """The profile with a suite's changes."""

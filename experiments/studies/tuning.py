@@ -81,7 +81,8 @@ def _search(name: str, family: str, method: str, profile: str) -> Search | None:
         return None
     suite = on_tuning_data(load_suite(name), [family])
     names = [f"{task}:{quality}" for task, quality in datasets]
-    trials = trials_of(suite, method, Request(name, profile, TUNING, tasks=names))
+    steps = suite.profile(profile).trial_steps_of(method, *datasets[0])
+    trials = trials_of(suite, method, Request(name, profile, TUNING, tasks=names, steps=steps))
     return Search(name, family, method, tuned.paper_settings(suite, cls, *datasets[0]), trials)
 
 

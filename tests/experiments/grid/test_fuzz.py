@@ -112,7 +112,8 @@ def test_faults_of_profiles_name_file_key_and_reason():
         parse(dict[str, Profile], "profiles.yaml", "quick: {stepz: 3}")
     quick = {"variant": "quick", "seeds": [0], "steps": 1, "eval_every": 1, "eval_episodes": 1}
     assert parse(dict[str, Profile], "profiles.yaml", json.dumps({"quick": quick}))["quick"].steps == 1
-    for key, value in {"steps": 0, "seeds": [-1], "eval_every": "often", "own_steps": {"bc": 1.5}}.items():
+    wrong = {"steps": 0, "seeds": [-1], "eval_every": "often", "own_steps": {"bc": 1.5}, "trial_steps": {"mujoco": 9}}
+    for key, value in wrong.items():
         with pytest.raises(FileError, match=f"profiles.yaml: quick.{key}"):
             parse(dict[str, Profile], "profiles.yaml", json.dumps({"quick": quick | {key: value}}))
     with pytest.raises(FileError, match="profiles.yaml: quick: lacks seeds"):

@@ -86,6 +86,17 @@ def test_a_trial_has_the_length_of_the_tables_runs():
         assert job.protocol.plays == ("own",)
 
 
+def test_a_familys_trials_may_be_longer_for_everyone_alike():
+    profile = load_suite("continuous").profile("quick")
+    own = [search for search in EVERY if (search.suite, search.family) == ("continuous", "mamujoco")]
+    for search in own:
+        planner = search.method in profile.own_steps
+        (settings, jobs_of_trial), *_ = search.trials
+        assert {job.protocol.steps for job in jobs_of_trial} == {1500 if planner else 3000}
+        assert {job.config.decay_steps for job in jobs_of_trial} == {1500 if planner else 3000}
+    assert {search.method in profile.own_steps for search in own} == {True, False}
+
+
 # What is chosen.
 
 
