@@ -110,8 +110,7 @@ class Lane:
             raise TaskError("some agents act in discrete, others in continuous spaces; methods need one kind")
         self.discrete = self.agents[0].discrete
         self.size, self.actions = (max(getattr(a, key) for a in self.agents) for key in ("size", "width"))
-        self.over, self.timeout, self.won, self.t, self.begun = True, False, None, 0, False
-        self.state = np.zeros(0)
+        self.begun = False
 
     def _make(self) -> None:
         self.made = self.user.make()
@@ -191,7 +190,7 @@ class Lane:
                 found = self.env.state() if self.has_state else seen
             state = np.array(found, np.float32).ravel()
         except Exception:
-            if self.env.agents:
+            if self.env.agents or not self.t:
                 raise
             return self.state
         if self.t and state.size != self.state.size:

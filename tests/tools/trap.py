@@ -8,9 +8,11 @@ FAULTS = {  # to what is said of each
     "unbounded": "scout acts in Box.*without bounds",
     "mixed": "some agents act in discrete, others in continuous",
     "text": "scout acts in Text.*can be used",
+    "whole numbers": "scout acts in Box.*can be used",
     "joint": "tank acts in .* 729 joint choices",
     "image": "30,000 numbers looks like an image",
     "graph": "scout observes Sequence.*no fixed number",
+    "no space": "scout observes 3, which has no fixed number",
     "aec": "AEC environment",
     "reset": r"reset\(\) failed: RuntimeError: no screen$",
     "crash": r"step\(\) failed: ZeroDivisionError",
@@ -51,9 +53,11 @@ class Trap:
             "unbounded": {"scout": spaces.Box(-np.inf, 1, (1,), np.float32)},
             "mixed": {"scout": spaces.Box(-1, 1, (1,), np.float32)},
             "text": {"scout": spaces.Text(3)},
+            "whole numbers": {"scout": spaces.Box(0, 9, (1,), np.int64)},
             "joint": {"tank": spaces.MultiDiscrete([9, 9, 9])},
         }.get(fault, {})
         odd = {"image": spaces.Box(0, 255, (100, 100, 3), np.uint8), "graph": spaces.Sequence(spaces.Discrete(2))}
+        odd |= {"no space": 3}
         self.observing = self.observing | ({"scout": odd[fault]} if fault in odd else {})
         if fault == "aec":
             self.agent_iter = None

@@ -8,7 +8,7 @@ from trap import FAULTS, Trap
 from offmarl.benchmarks import own
 from offmarl.benchmarks.frames.film import is_watched
 from offmarl.benchmarks.own import OwnTask, TaskError, sizes
-from offmarl.benchmarks.own.pettingzoo import Agent, envs
+from offmarl.benchmarks.own.pettingzoo import LARGEST_OBS, Agent, envs
 from offmarl.benchmarks.source import sources
 
 FIRST = np.zeros((1, 3), int)
@@ -62,6 +62,43 @@ def test_actions_reach_the_environment_in_its_own_spaces():
 def test_choices_beyond_an_agents_own_are_its_last_and_parts_begin_where_their_space_does():
     agent = Agent("a", spaces.Box(0, 1, (1,)), spaces.MultiDiscrete([2, 3], start=[1, 5]))
     assert [agent.action(choice).tolist() for choice in (0, 4, 5, 9)] == [[1, 5], [2, 6], [2, 7], [2, 7]]
+    agent = Agent("a", spaces.Box(0, 1, (1,)), spaces.Discrete(3, start=1))
+    assert [agent.action(choice) for choice in (0, 2, 3, 4)] == [1, 3, 3, 3]
+
+
+def test_what_agents_see_and_do_is_told_in_words():
+    scout = "3 -> Discrete(3, start=1)"
+    assert lanes().rules == {"scout": scout, "tank": "2 -> MultiDiscrete([2 2])", "flyer": "5 -> Discrete(2)"}
+
+
+def test_the_largest_observation_is_taken_and_one_more_number_is_an_image():
+    assert Agent("a", spaces.Box(0, 1, (LARGEST_OBS,)), spaces.Discrete(2)).size == LARGEST_OBS
+    with pytest.raises(TaskError, match="looks like an image"):
+        Agent("a", spaces.Box(0, 1, (LARGEST_OBS + 1,)), spaces.Discrete(2))
+
+
+def test_a_fresh_environment_is_made_for_every_episode_and_no_other():
+    made = []
+
+    def make():
+        made.append(Trap())
+        return made[-1]
+
+    env = lanes(made=make, fresh=True)
+    for episodes in (1, 2, 3):
+        env.reset(np.arange(1))
+        assert len(made) == episodes
+
+
+def test_a_state_that_is_missing_from_the_first_is_refused():
+    class Gone(Trap):
+        def reset(self, seed):
+            seen = super().reset(seed)
+            self.agents = []
+            return seen
+
+    with pytest.raises(TaskError, match=r"trap.py: .*the bodies are gone"):
+        begun(made=Gone, state=lambda self, env: env.state())
 
 
 def test_the_dead_see_what_is_left_then_nothing_and_may_only_do_what_is_never_sent():
