@@ -5,6 +5,7 @@ The verdict follows from the stored rules alone. Reads `<results>/measurements/e
 """
 
 import json
+import math
 import operator
 import re
 from itertools import product
@@ -16,6 +17,7 @@ from scipy.stats import spearmanr
 
 from offmarl.reports.figures.studies import Record, draw, foot, last_evaluations
 from offmarl.reports.report import save
+from offmarl.reports.tables import stats
 from offmarl.reports.tables.markdown import table as markdown_table
 
 COMPARE: dict[str, Any] = {">": operator.gt, "<": operator.lt, ">=": operator.ge, "<=": operator.le}
@@ -47,26 +49,31 @@ def write(results: Path, name: str) -> dict[str, Any]:
 def verdict(record: Record) -> tuple[str, list[Check]]:
     """`holds`, `does not hold` or `cannot tell`; and every rule with its outcome in each seed, and its numbers.
 
-    Inconclusive where a run is missing.
+    Inconclusive where a run is missing: one that the record names, or of an arm in a seed that another arm has.
     """
-    checks = []
+    checks, complete = [], not record.get("missing")
+    words = [word for left, _, right in record["rules"] for word in (left, right) if isinstance(word, str)]
+    arms = {_parts(word)[1] for word in words}
     for left, sign, right in record["rules"]:
         shared = _settings(record, left) & _settings(record, right)
-        ones, others = (numbers(record, word, shared) for word in (left, right))
+        ones, others = (numbers(record, word, shared, arms) for word in (left, right))
         values = ", ".join(f"{value:.3g}" for value in ones)
         if isinstance(right, str):
             values += " against " + ", ".join(f"{value:.3g}" for value in others)
         checks.append((f"{left} {sign} {right}", [bool(COMPARE[sign](a, b)) for a, b in zip(ones, others)], values))
+        complete &= not any(map(math.isnan, [*ones, *others]))
     seeds = [held for _, held, _ in checks]
-    if record.get("missing"):
+    if not complete:
         return "cannot tell", checks
     if all(map(all, seeds)):
         return "holds", checks
     return ("cannot tell" if all(map(any, seeds)) else "does not hold"), checks
 
 
-def numbers(record: Record, word: Any, settings: set | None = None) -> list[float]:
+def numbers(record: Record, word: Any, settings: set | None = None, arms: set | None = None) -> list[float]:
     """What a rule's word means in each seed: a constant, or [factor ]arm.quantity[.how], averaged over settings.
+
+    The seeds are those of all arms, or of these. A factor below 1 lowers negative numbers, too (`stats.part_of`).
 
     `how`, over the evaluations of a run: last (default), first, least, most or mean; before: the last in the first half
     of the run's own steps, after which it trains online; gain: the change since. Over the settings, of the last
@@ -74,16 +81,17 @@ def numbers(record: Record, word: Any, settings: set | None = None) -> list[floa
     setting's minus the first's.
     """
     rows: Any = pd.DataFrame(record["rows"])
-    seeds = sorted(rows["seed"].unique())
+    seeds = sorted((rows if arms is None else rows[rows["arm"].isin(arms)])["seed"].unique())
     if not isinstance(word, str):
         return [float(word)] * len(seeds)
     factor, arm, quantity, how = _parts(word)
-    rows = rows[(rows["arm"] == arm) & (rows["setting"].isin(settings) if settings else True)].sort_values("step")
+    rows = rows[rows["arm"] == arm].sort_values("step")
+    rows = rows if settings is None else rows[rows["setting"].isin(settings)]
     found = []
     for seed in seeds:
         runs = rows[rows["seed"] == seed].groupby("setting", dropna=False, sort=True)
         own = [(setting, _over_evaluations(run[quantity], run["step"], how)) for setting, run in runs]
-        found.append(factor * _over_settings(own, how))
+        found.append(stats.part_of(_over_settings(own, how), factor))
     return found
 
 

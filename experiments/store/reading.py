@@ -13,6 +13,7 @@ from offmarl.reports.records.schema import Record
 from offmarl.reports.records.schema import by_play as by_play
 from offmarl.reports.records.schema import has_returns as has_returns
 from offmarl.reports.records.schema import plays_of as plays_of
+from offmarl.reports.records.schema import scale as scale
 
 
 def readable(store: Store) -> tuple[dict[str, Record], list[str]]:

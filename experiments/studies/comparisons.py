@@ -25,7 +25,7 @@ from offmarl.experiments.grid.config import resolve
 from offmarl.experiments.grid.jobs import Job, OnlinePhase, Request
 from offmarl.experiments.grid.suite import load_suite, profiles, suite_names
 from offmarl.experiments.launch.serial import largest_first, train_pending
-from offmarl.experiments.store.reading import by_play, finished, told
+from offmarl.experiments.store.reading import by_play, finished, scale, told
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.studies.experiment import Experiment, File, Row, Seeds
 from offmarl.experiments.training.machine import Host
@@ -238,8 +238,7 @@ def evaluations(record: Row, folder: Path) -> Iterator[Row]:
     """
     curves = pd.read_parquet(folder / "curves.parquet").set_index("step")
     losses, before = [name for name in LOSSES if name in curves], 0
-    data = record["dataset"]["return_mean"]
-    low, high = record.get("score") or (0.0, data)
+    data, (low, high) = record["dataset"]["return_mean"], scale(record)
     for evaluation in by_play(record).get(OWN, ()):
         value = float(np.mean(evaluation["returns"]))
         row = {"step": evaluation["step"], "return": value, "data": data, "relative": (value - low) / (high - low)}

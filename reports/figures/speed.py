@@ -12,7 +12,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from offmarl.reports.figures.style import caption, legend, markers, panels, styled
-from offmarl.reports.tables.speed import NATIVE, Row, latest
+from offmarl.reports.tables.speed import NATIVE, Row, latest, of_the_last
 from offmarl.reports.tables.table import span
 
 Means = dict[tuple[str, str], float]  # by group and title of a method
@@ -55,6 +55,7 @@ def growth(rows: Sequence[Row], colour: dict[str, str]) -> Figure | None:
     """Table 3 as lines: decision time by agents and by denoising steps, both axes logarithmic."""
     if not rows:
         return None
+    rows = of_the_last(rows, "device", "threads")
     costs = (
         ("agents", "agent", "one agent"),
         ("agents", "total", "the team on one host"),
@@ -75,7 +76,7 @@ def growth(rows: Sequence[Row], colour: dict[str, str]) -> Figure | None:
     axes[0].set_ylabel("time per decision (ms)")
     legend(figure, ncols=5)
     sns.despine(fig=figure)
-    caption(figure, f"{', '.join(sorted({row['device'] for row in rows}))}; networks of the papers' size")
+    caption(figure, f"{rows[0]['device']}; networks of the papers' size")
     return figure
 
 

@@ -17,7 +17,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from offmarl.reports.records import checksums
-from offmarl.reports.records.schema import CELL, OWN, Record, by_play, has_returns, is_valid_record, with_plays
+from offmarl.reports.records.schema import (
+    CELL,
+    FINISHED,
+    OWN,
+    Record,
+    by_play,
+    has_returns,
+    is_valid_record,
+    with_plays,
+)
 
 TIMEOUTS: dict[Any, str] = {True: "bootstrapped", False: "terminal"}  # what follows a time-out, by `timeout_bootstrap`
 
@@ -253,7 +262,7 @@ def _settings(record: Record) -> str:
 
 
 def _age(record: Record) -> tuple[bool, str]:
-    return record["status"] == "done", record.get("finished") or ""
+    return record["status"] in FINISHED, record.get("finished") or ""
 
 
 def _number(part: dict[str, Any], key: str) -> float:

@@ -110,6 +110,18 @@ def strayed(value: Mapping[str, Any] | None) -> bool:
     return share < 0.5 or share > 2.0  # NaN: an older run, which does not say
 
 
+def scale(record: Record) -> tuple[float, float]:
+    """The returns that count as 0 and 1: the task's own, or 0 and the mean of the data.
+
+    Where that mean is negative, 0 is as far below it as it is below no return, so that more is better there, too.
+    """
+    if record.get("score"):
+        low, high = record["score"]
+        return low, high
+    mean = (record.get("dataset") or {}).get("return_mean") or 1.0
+    return min(0.0, 2 * mean), mean
+
+
 def by_play(record: Record) -> dict[str, list[Record]]:
     """The evaluations of a record that has plays, by play and in order."""
     found: dict[str, list[Record]] = {}

@@ -42,7 +42,7 @@ class Judged(NamedTuple):
     policies: int  # with a number
     rho: tuple[float, float, float]
     regret: tuple[float, float, float]
-    random: float  # regret of a policy at random
+    random: float  # regret of a policy at random, on the same datasets
 
     @property
     def trusted(self) -> bool:
@@ -71,13 +71,14 @@ def spearman(one: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def one_pool(
-    pool: Pool, said: Mapping[str, Mapping[str, float | None]]
+    pool: Pool, said: Mapping[str, Mapping[str, float | None]], number: int = 0
 ) -> dict[str, tuple[int, np.ndarray, np.ndarray]]:
     """Selector to its number of policies, and rank correlation and regret@1 [1 + REPLICATES].
 
     The first column is as played, each other one has as many policies, drawn with replacement, and so their episodes.
+    Pools of other numbers have other draws, so that their means over datasets have independent ones.
     """
-    rng, everyone = np.random.default_rng(0), [policy.episodes for policy in pool.policies]
+    rng, everyone = np.random.default_rng([0, number]), [policy.episodes for policy in pool.policies]
     means, count = np.array([own.mean() for own in everyone]), len(everyone)
     drawn = np.column_stack([np.arange(count), rng.integers(count, size=(count, REPLICATES))])
     played = np.take_along_axis(np.column_stack([means, resampled_means(everyone, rng)]), drawn, 0)
@@ -96,20 +97,19 @@ def one_pool(
 
 def judge(pools: Iterable[tuple[Pool, Mapping[str, Any]]]) -> list[Judged]:
     """Every selector in every family, over the datasets that have it: the least regret first."""
-    places: dict[str, dict[str, list[tuple[int, np.ndarray, np.ndarray]]]] = {}
-    for pool, record in pools:
-        for name, numbers in one_pool(pool, record["selectors"]).items():
-            places.setdefault(pool.task.split("/")[0], {}).setdefault(name, []).append(numbers)
+    places: dict[tuple[str, str], list[tuple[int, np.ndarray, np.ndarray]]] = {}
+    at_random: dict[tuple[str, str], list[np.ndarray]] = {}  # regret on the same datasets
+    for number, (pool, record) in enumerate(pools):
+        own = one_pool(pool, record["selectors"], number)
+        for name, numbers in own.items():
+            place = pool.task.split("/")[0], name
+            places.setdefault(place, []).append(numbers)
+            at_random.setdefault(place, []).append(own[RANDOM][-1])
     found = []
-    for family, selectors in places.items():
-        random = _limits([regret for *_, regret in selectors[RANDOM]])[0]
-        found += [
-            Judged(
-                family, name, len(own), sum(n for n, *_ in own), _limits([rho for _, rho, _ in own]),
-                _limits([regret for *_, regret in own]), random,
-            )
-            for name, own in selectors.items()
-        ]  # fmt: skip
+    for (family, name), own in places.items():
+        rho, regret = (_limits([numbers[k] for numbers in own]) for k in (1, 2))
+        random = _limits(at_random[family, name])[0]
+        found.append(Judged(family, name, len(own), sum(n for n, *_ in own), rho, regret, random))
     return sorted(found, key=lambda one: (one.family, one.regret[0]))
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from offmarl.reports.records.schema import FINISHED, Record, by_play, plays_of
+from offmarl.reports.records.schema import FINISHED, Record, by_play, plays_of, scale
 
 
 class Policy(NamedTuple):
@@ -27,7 +27,7 @@ class Pool(NamedTuple):
     quality: str
     source: str
     policies: list[Policy]
-    low: float  # the return that counts as 0: the task's own, or 0
+    low: float  # the return that counts as 0: the task's own, or 0 (of a negative mean of the data, twice that)
     high: float  # as 1: the task's own, or the mean return of the data
     equal: int = 0  # trained policies that are left out, as each is equal to one of these
 
@@ -64,9 +64,7 @@ def _pool(place: tuple[str, str, str], trained: list[Record]) -> Pool:
         names = _names(record)
         records += [] if names & seen else [record]
         seen |= names
-    data, score = records[0].get("dataset") or {}, records[0].get("score")
-    low, high = score or (0.0, data.get("return_mean") or 1.0)
-    return Pool(*place, [_policy(record) for record in records], low, high, len(trained) - len(records))
+    return Pool(*place, [_policy(record) for record in records], *scale(records[0]), len(trained) - len(records))
 
 
 def _names(record: Record) -> set[str]:

@@ -1,5 +1,6 @@
 """What `offmarl judge` says: which trained policy to take, how sure that is, or what would help to tell."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,7 +41,8 @@ def choose(pool: Pool, said: Said, by: Judged | None) -> Policy | None:
     """The policy that the trusted selector likes best; None without one, or where it says nothing of any."""
     if by is None:
         return None
-    numbers = {run_id: value for run_id, value in said.get(by.selector, {}).items() if value is not None}
+    said_of = said.get(by.selector, {})
+    numbers = {run_id: value for run_id, value in said_of.items() if value is not None and math.isfinite(value)}
     known = [policy for policy in pool.policies if policy.run_id in numbers]
     return max(known, key=lambda policy: numbers[policy.run_id], default=None)
 

@@ -112,7 +112,7 @@ def _board(records: Records, name: str, suite: Suite, place: tuple[str, str], fo
     board = Board(name, suite, *place, table, aggregates.build(table, suite.yaml), rows, runs)
     notes = {reason: number for number, reason in enumerate(board.reasons, 1)}
     for row in rows:
-        row.note, row.digits = notes.get(row.reason), table.digits
+        row.note, row.digits = notes.get(row.reason), table.digits(row.group)
         row.method_page = method_page(row.algorithm)
         row.dataset_page = "" if row.is_average else dataset_page(row.task, row.quality, row.source)
         if row.key in runs:
@@ -123,7 +123,7 @@ def _board(records: Records, name: str, suite: Suite, place: tuple[str, str], fo
         for row in competitors:
             row.scale = scale
             if row.counts:
-                row.rank = 1 + sum(other.counts and other.mean > row.mean for other in competitors)
+                row.rank = 1 + sum(other.counts and round(other.mean - row.mean, 9) > 0 for other in competitors)
     return board
 
 

@@ -235,7 +235,8 @@ def _ranking(board: Board, rows: list[BoardRow]) -> dict[str, Any]:
         if (values := returns[row.algorithm])
     ]
     played = NAMES.get(rows[0].play, "")
-    return {"board": board, "rows": ranked, "played": played, "histograms": drawn, "scale": ends}
+    about = {"board": board, "rows": ranked, "played": played, "digits": rows[0].digits}
+    return about | {"histograms": drawn, "scale": ends}
 
 
 def duel(board: Board, rows: Sequence[BoardRow], replays: Replays) -> dict[str, Any] | None:

@@ -1,10 +1,12 @@
 """The papers' headline claims, judged by stated rules over the runs that a suite's table shows.
 
 A claim compares a method with others on groups of datasets, in the suite's first play, on the scale of the aggregates.
-Seeds are what was sampled: a difference of two means over the datasets has Welch's test. Times of decisions have no
-seeds but datasets: a t-test of the logarithms of their ratios. Holm corrects for a claim's number of comparisons.
+Seeds are what was sampled: a difference of two means over the datasets has Welch's test. The time of a decision depends
+on the task alone, so a task's qualities and seeds are one number: a t-test of the logarithms of their ratios by task.
+Holm corrects for a claim's number of comparisons.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -65,7 +67,7 @@ def _judge(claim: Claim, table: Table) -> Verdict:
 
 
 def _ahead(claim: Claim, other: str, table: Table) -> list[Comparison]:
-    """The mean score is above the other's, or above `at_least` times it."""
+    """The mean score is above the other's, or above `at_least` of it."""
     share, found = claim.get("at_least", 1.0), []
     for group in claim["groups"]:
         scores = aggregates.scores_of(table, group)
@@ -75,19 +77,14 @@ def _ahead(claim: Claim, other: str, table: Table) -> list[Comparison]:
             found.append(Comparison(f"{place}: runs are missing", 0.0, np.nan))
             continue
         text = f"{place}: {ours.mean():.2f} against {theirs.mean():.2f}"
-        found.append(Comparison(text, ours.mean() - share * theirs.mean(), stats.welch(ours, share * theirs)))
+        mark = stats.part_of(theirs, share)
+        found.append(Comparison(text, ours.mean() - mark.mean(), stats.welch(ours, mark)))
     return found
 
 
 def _faster(claim: Claim, other: str, table: Table) -> list[Comparison]:
-    """A joint decision of the other takes at least `times` as long, in the geometric mean over datasets."""
-    times = {
-        method: {
-            (run["task"], run["quality"]): run["latency_ms"] for run in table.main_runs if run["algorithm"] == method
-        }
-        for method in (claim["method"], other)
-    }
-    ours, theirs = times.values()
+    """A joint decision of the other takes at least `times` as long, in the geometric mean over tasks."""
+    ours, theirs = (_times(table, method) for method in (claim["method"], other))
     logs = np.array([np.log(theirs[place] / ours[place]) for place in sorted(ours.keys() & theirs.keys())])
     if len(logs) < stats.MIN_SEEDS:
         return [Comparison(f"{table.titles[other]}: runs are missing", 0.0, np.nan)]
@@ -95,6 +92,15 @@ def _faster(claim: Claim, other: str, table: Table) -> list[Comparison]:
     test: Any = scipy.stats.ttest_1samp(logs, np.log(claim["times"]))
     text = f"{table.titles[other]}: {np.exp(logs.mean()):.1f} times as long"
     return [Comparison(text, margin, float(test.pvalue))]
+
+
+def _times(table: Table, method: str) -> dict[str, float]:
+    """Milliseconds of a method's decision by task."""
+    times: dict[str, list[float]] = defaultdict(list)
+    for run in table.main_runs:
+        if run["algorithm"] == method and not np.isnan(run["latency_ms"]):
+            times[run["task"]].append(run["latency_ms"])
+    return {task: float(np.mean(own)) for task, own in times.items()}
 
 
 def _gains(claim: Claim, other: str, table: Table) -> list[Comparison]:

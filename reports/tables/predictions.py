@@ -1,10 +1,11 @@
 """What data predict: the measures of datasets against what methods gain on them.
 
 A question sets a measure against the gain of one kind of method over another. The gain on a dataset is the mean
-difference of scores (as `tables.aggregates` scales returns) over the pairs of methods that both have all their seeds
-there; a pair is as alike as possible but for the kind. The answer is Spearman's rank correlation over datasets, with a
-bootstrap interval that resamples tasks, since a task's datasets are not independent, and the correlations that are
-left when one task is left out.
+difference of scores over the pairs of methods that both have all their seeds there; a pair is as alike as possible but
+for the kind. A task's datasets share one scale, its own or 0 to their highest mean return: if each had its own, gains
+would be divided by what spreads of returns are divided by, and agree with them on whatever data. The answer is
+Spearman's rank correlation over datasets, with a bootstrap interval that resamples tasks, since a task's datasets are
+not independent, and the correlations that are left when one task is left out.
 """
 
 from collections import defaultdict
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import spearmanr
 
-from offmarl.reports.tables.aggregates import scales_of
+from offmarl.reports.tables.aggregates import Scale, scales_of
 from offmarl.reports.tables.table import Table
 
 RESAMPLES, LEVEL = 2000, 95
@@ -112,8 +113,12 @@ def _scores(table: Table) -> dict[str, dict[Dataset, float]]:
     """Method to its mean scaled score on every dataset where it lost no seed."""
     runs = [run for run in table.main_runs if not run["n_lost"]]
     scales, found = scales_of(runs), defaultdict(lambda: defaultdict(list))
+    highest: dict[str, Scale] = {}
+    for (task, _), scale in scales.items():
+        highest[task] = max(highest.get(task, scale), scale, key=lambda one: one.high)
     for run in runs:
-        if scale := scales.get(place := (run["task"], run["quality"])):
+        if scale := highest.get(run["task"]):
+            place = run["task"], run["quality"]
             found[run["algorithm"]][place].append((run["final"] - scale.low) / (scale.high - scale.low))
     return {method: {place: float(np.mean(v)) for place, v in own.items()} for method, own in found.items()}
 

@@ -28,7 +28,7 @@ INFERENCE = "sampler mode threads nfe parameters joint_ms agent_ms sum_ms headli
 INFERENCE += "extrapolated weights"
 TRAINING = "setting mode threads seeds parameters update_ms seed_steps_per_s peak_mb steps hours_per_seed"
 NATIVE = "native"
-QUIET = ["algorithm", "profile", "variant", "finished", "sum_ms", "p95_ms", "min_ms", "group", "step_ms"]  # csv only
+QUIET = ["algorithm", "finished", "sum_ms", "p95_ms", "min_ms", "group", "step_ms"]  # csv only
 TITLES = {"inference": "time of a decision", "training": "time and memory of training", "growth": "Table 3, measured"}
 NOTES = {
     "inference": "One joint decision, batch 1, from the host's observation to its action, without the environment's "
@@ -75,7 +75,7 @@ def training(results: Path, suite: dict) -> list[Row]:
     rows = []
     for row in measurements(results, "training"):
         hours = row["update_ms"] * row["steps"] / row["seeds"] / 3.6e6
-        rows.append(row | {"setting": ", ".join(map(str, row["changed"].values())), "hours_per_seed": round(hours, 3)})
+        rows.append(row | {"setting": ", ".join(map(str, row["changed"].values())), "hours_per_seed": hours})
     return _of_suite(rows, TRAINING, suite)
 
 
@@ -85,7 +85,8 @@ def growth(results: Path, suite: dict) -> list[Row]:
     for row in measurements(results, "scaling"):
         if row["algorithm"] not in suite.get("scaling", {}):
             continue
-        method = {"algorithm": row["algorithm"], "title": row["title"], "device": row["machine"]["device"]}
+        method = {"algorithm": row["algorithm"], "title": row["title"]}
+        method |= {key: row["machine"][key] for key in ("device", "threads")}
         for by, points in (("agents", row["teams"]), ("calls", row["chains"])):
             for point, cost in product(points, ("agent", "total")):
                 size = {"by": by, "size": point[by], "cost": cost, "ms": point[f"{cost}_ms"], "nfe": point["nfe"]}
@@ -97,16 +98,16 @@ def exponents(rows: Sequence[Row], suite: dict) -> list[Row]:
     """Fitted powers of agents I and calls K beside the paper's: a row per method and cost."""
     lines: dict[tuple, dict[str, list[tuple[float, float]]]] = {}
     for row in rows:
-        place = (row["algorithm"], row["title"], row["device"], row["cost"])
+        place = (row["algorithm"], row["title"], row["device"], row["threads"], row["cost"])
         lines.setdefault(place, {"agents": [], "calls": []})[row["by"]].append((row["size"], row["ms"]))
     found = []
-    for (algorithm, title, device, cost), points in lines.items():
+    for (algorithm, title, device, threads, cost), points in lines.items():
         fits: Row = {"method": title, "cost": "one agent" if cost == "agent" else "team, one host"}
         for by, letter, paper in zip(("agents", "calls"), "IK", suite["scaling"][algorithm][cost]):
             sizes, times = zip(*points[by]) if points[by] else ((), ())
             fits |= {f"power of {letter}": round(exponent(sizes, times), 2), f"paper's power of {letter}": paper}
             fits[f"{letter} up to"] = max(sizes, default=1)
-        found.append(fits | {"device": device})
+        found.append(fits | {"device": device, "threads": threads})
     return found
 
 
@@ -118,21 +119,29 @@ def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
 
 
 def latest(rows: Sequence[Row]) -> list[Row]:
-    """The rows of the device that measured last: captured ones on CUDA, else those of the fewest threads.
+    """The rows of the device and profile that were measured last: captured ones on CUDA, else of the fewest threads.
 
-    Of a group, those of the tasks on which all its methods were measured, so that their means compare.
+    Of a method those of the variant that was measured last. Of a group, those of the tasks on which all its methods
+    were measured, so that their means compare.
     """
     if not rows:
         return []
-    device = max(rows, key=lambda row: row["finished"])["device"]
-    own = [row for row in rows if row["device"] == device]
+    own = of_the_last(rows, "device", "profile")
     mode = "captured" if any(row["mode"] == "captured" for row in own) else "eager"
     threads = min(row["threads"] for row in own)
     own = [row for row in own if row["mode"] == mode and row["threads"] == threads]
+    by_method = [[row for row in own if row["title"] == title] for title in dict.fromkeys(row["title"] for row in own)]
+    own = [row for rows in by_method for row in of_the_last(rows, "variant")]
     methods: dict[str, dict[str, set[str]]] = {row["group"]: {} for row in own}
     for row in own:
         methods[row["group"]].setdefault(row["task"], set()).add(row["algorithm"])
     return [row for row in own if methods[row["group"]][row["task"]] == set.union(*methods[row["group"]].values())]
+
+
+def of_the_last(rows: Sequence[Row], *keys: str) -> list[Row]:
+    """The rows that have the same facts as the one that finished last."""
+    last = max(rows, key=lambda row: row["finished"])
+    return [row for row in rows if all(row[key] == last[key] for key in keys)]
 
 
 def texts(name: str, rows: Sequence[Row], suite: dict, stale: str = "") -> dict[str, str]:

@@ -64,8 +64,14 @@ def on_common_datasets(runs: Sequence[Run]) -> tuple[dict[str, dict[str, Any]], 
     return points, len(common)
 
 
+def part_of(values: Any, share: float) -> Any:
+    """Numbers, all lowered by what their mean lacks to a share of it, of a negative mean as much as of a positive."""
+    return values - (1 - share) * np.abs(np.mean(values))
+
+
 def standings(values: Sequence[float]) -> list[str]:
     """ "best" for the highest value and all that equal it, "second" for the next lower one, otherwise empty."""
+    values = [round(value, 9) for value in values]  # means of the same numbers in another order are equal
     named = dict(zip(sorted(set(values), reverse=True), ("best", "second")))
     return [named.get(value, "") for value in values]
 

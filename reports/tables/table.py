@@ -117,10 +117,9 @@ class Table:
         """Whether the return of random play is known of any dataset."""
         return any(not math.isnan(row.random_mean) for row in self.rows)
 
-    @property
-    def digits(self) -> int:
-        """Decimals of its numbers."""
-        return decimals(row.mean for row in self.rows if row.has_mean)
+    def digits(self, group: str) -> int:
+        """Decimals of the numbers of a group, whose datasets may have smaller returns than another's."""
+        return decimals(row.mean for row in self.rows if row.has_mean and row.group == group)
 
     @property
     def groups(self) -> list[str]:

@@ -85,9 +85,10 @@ def plain(table: Table, width: int = 118) -> str:
     scales = _scales(table) if table.has_random else {}
     rows = [["dataset", *scales, *_titles(table, PLAIN)]]
     for cells in _shown(table):
-        line = [cells[0].label, *(_number(getattr(cells[0], key), table.digits) or "–" for key in scales.values())]
+        digits = table.digits(cells[0].group)
+        line = [cells[0].label, *(_number(getattr(cells[0], key), digits) or "–" for key in scales.values())]
         for row in cells:
-            ours = _ours(row, PLAIN, marks, reduced, table.digits)
+            ours = _ours(row, PLAIN, marks, reduced, digits)
             gap = "" if ours[-1] in "*]°" else " "
             line.append(ours + gap + _number(row.published_mean, 1, "({})"))
         rows.append(line)
@@ -112,13 +113,13 @@ def _rows(table: Table, markup: Markup) -> Iterator[tuple[str, list[str], list[t
     """Label (with what derived data are made from), what gives a scale, and (ours, paper's) for every method."""
     marks, reduced = _marks(table), _reduced_methods(table)
     for cells in _shown(table):
-        fields = [getattr(cells[0], key) for key in _scales(table).values()]
-        scales = [_number(value, table.digits) or markup.escape("–") for value in fields]
+        fields, digits = [getattr(cells[0], key) for key in _scales(table).values()], table.digits(cells[0].group)
+        scales = [_number(value, digits) or markup.escape("–") for value in fields]
         numbers = []
         for row in cells:
             paper = _number(row.published_mean, 1, "paper {}") + _number(row.published_spread, 1, " ± {}")
             small = markup.small.format(markup.escape(paper)) if paper else ""
-            numbers.append((_ours(row, markup, marks, reduced, table.digits), small))
+            numbers.append((_ours(row, markup, marks, reduced, digits), small))
         origin = markup.under + markup.small.format(markup.escape(cells[0].made_from)) if cells[0].made_from else ""
         yield markup.escape(cells[0].label) + origin, scales, numbers
 

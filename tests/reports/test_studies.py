@@ -90,6 +90,25 @@ def test_all_rules_in_all_seeds_hold_and_one_in_none_does_not(rules, expected):
     assert verdict(record(*rules))[0] == expected
 
 
+def test_a_seed_that_an_arm_lacks_makes_a_verdict_impossible_and_arms_of_no_rule_do_not():
+    rows = [{"arm": "A", "setting": "one", "step": 1, "seed": seed, "x": 2.0} for seed in (0, 1)]
+    rows += [{"arm": "B", "setting": "one", "step": 1, "seed": seed, "x": 1.0} for seed in (0, 1, 2)]
+    stored = {"rows": rows, "budget": {"steps": 1}}
+    assert verdict(stored | {"rules": [["A.x", ">", "B.x"]]})[0] == "cannot tell"
+    assert verdict(stored | {"rules": [["A.x", ">", 1.5]]})[0] == "holds"
+    assert verdict(stored | {"rules": [["C.x", ">", "A.x"]]})[0] == "cannot tell"
+
+
+def test_arms_that_share_no_setting_are_not_compared():
+    rows = [{"arm": arm, "setting": arm, "step": 1, "seed": 0, "x": x} for arm, x in (("A", 2.0), ("B", 1.0))]
+    assert verdict({"rows": rows, "rules": [["A.x", ">", "B.x"]], "budget": {"steps": 1}})[0] == "cannot tell"
+
+
+def test_a_share_of_a_negative_number_lies_below_it():
+    rows = [{"arm": "A", "setting": "one", "step": 1, "seed": 0, "x": -1.0}]
+    assert numbers({"rows": rows}, "0.8 A.x") == [-1.2] and numbers({"rows": rows}, "1.5 A.x") == [-0.5]
+
+
 def test_a_missing_run_makes_a_verdict_impossible():
     assert verdict(record(["A.near", "<", 2], missing=["a run: failed: x"]))[0] == "cannot tell"
 

@@ -7,7 +7,8 @@ import pytest
 
 from offmarl.experiments.cli import main
 from offmarl.reports.records import checksums
-from offmarl.reports.records.reader import Records
+from offmarl.reports.records.reader import Records, newest
+from offmarl.reports.records.schema import CELL
 
 
 @pytest.fixture
@@ -47,3 +48,10 @@ def test_a_selection_says_what_it_leaves_out(store, write_run):
     assert len(records.by_run) == 26 and len(selection.records) == 23
     older, damaged = selection.notes
     assert "older runs with other settings" in older and damaged.startswith("1 run.json could not be read")
+
+
+def test_a_training_without_an_environment_goes_before_a_later_failure():
+    cell = dict.fromkeys(CELL, "x") | {"seed": 0}
+    one = {"cell": cell, "status": "trained", "finished": "2026-01-01", "config_hash": "a", "run_id": "x.a"}
+    kept, _ = newest([one, one | {"status": "failed", "finished": "2026-02-01", "config_hash": "b", "run_id": "x.b"}])
+    assert kept == [one]

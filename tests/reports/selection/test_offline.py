@@ -52,6 +52,27 @@ def test_a_selector_is_trusted_where_it_is_right_on_two_datasets():
     assert "mpe: fitted Q evaluation" in offline.markdown(judged, True)
 
 
+def test_a_selector_is_compared_with_chance_on_the_datasets_that_it_knows():
+    close, apart = [1.0, 1.1, 1.2, 1.3], [1.0, 4.0, 7.0, 10.0]
+    known = [pool(name, close) for name in ("mpe/spread", "mpe/tag")]
+    pools = [(own, said(own, critic=[4, 3, 2, 1])) for own in known]
+    pools += [(own, said(own)) for own in [pool(f"mpe/other{k}", apart) for k in range(4)]]
+    by = {row.selector: row for row in offline.judge(pools)}
+    assert by["critic"].random == pytest.approx(0.015, abs=0.01) and by["random"].regret[0] > 0.2
+    assert by["critic"].regret[0] > by["critic"].random and not by["critic"].trusted
+
+
+def test_datasets_have_draws_of_their_own():
+    """Six equal pools: with the same draws for all, their mean would have the interval of one."""
+    many = [pool("mpe/spread", [1, 2, 3, 4], spread=3.0) for _ in range(6)]
+    wide = [
+        next(row for row in offline.judge([(own, said(own)) for own in pools]) if row.selector == "random").regret
+        for pools in (many[:1], many)
+    ]
+    one, six = (high - low for _, low, high in wide)
+    assert six < 0.6 * one
+
+
 def test_nobody_is_trusted_by_one_dataset_or_by_noise():
     own = pool("mpe/spread", [1, 2, 3, 4])
     judged = offline.judge([(own, said(own, fitted_q=[1, 2, 3, 4]))])

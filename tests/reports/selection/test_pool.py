@@ -39,6 +39,21 @@ def test_policies_that_were_never_played_are_equal_only_by_settings_and_failures
     assert (pool.low, pool.high) == (0.0, 4.0)
 
 
+@pytest.mark.parametrize(
+    ("facts", "scale"),
+    [
+        ({"dataset": {"return_mean": -20.0}}, (-40.0, -20.0)),
+        ({"dataset": {"return_mean": 0.0}}, (0.0, 1.0)),
+        ({"dataset": {"return_mean": -20.0}, "score": [-50.0, -5.0]}, (-50.0, -5.0)),
+    ],
+)
+def test_a_higher_return_is_a_higher_score_where_all_returns_are_negative(facts, scale):
+    (pool,) = pools([run(a=1, returns=(-10.0, -10.0)) | facts, run(a=2, returns=(-30.0, -30.0)) | facts])
+    assert (pool.low, pool.high) == scale
+    rows = board.rows_of(pool, (0, 100))
+    assert all(row["regret"] >= 0 for row in rows)
+
+
 def test_a_pool_of_one_policy_is_a_board_without_pairs():
     pool, *_ = pools([run()])
     rows = board.rows_of(pool, (0, 10, 100))

@@ -45,6 +45,14 @@ def test_the_trusted_selector_of_the_family_chooses_and_play_chooses_nothing(mea
     assert f"The data's episodes return {measures['returns']['mean']:.4g} on average." in text
 
 
+def test_a_selector_that_knows_no_number_chooses_nobody():
+    policies = [Policy(name, "bc", "BC", "paper", 0, np.array([])) for name in "abc"]
+    pool = Pool("mpe/spread", "expert", "embedded", policies, 0.0, 10.0)
+    chosen = verdict.choose(pool, {"fitted_q": {"a": np.nan, "b": 1.0, "c": 2.0}}, TRUSTED["mpe"])
+    assert chosen and chosen.run_id == "c"
+    assert verdict.choose(pool, {"fitted_q": {"a": np.nan, "b": None}}, TRUSTED["mpe"]) is None
+
+
 def test_without_trust_it_cannot_tell_and_names_what_would_help(measures):
     text = verdict.markdown(facts(measures, Path("/r"), family="lights"))
     assert "**Cannot tell.**" in text and "No selector can be trusted on lights at the profile quick: " in text

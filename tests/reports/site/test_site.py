@@ -121,7 +121,7 @@ def test_two_seeds_have_no_interval_and_three_have_the_tables(store, make, write
     page = (make(store) / "datasets" / "smacv2.zerg_5_vs_5.replay.embedded.html").read_text()
     table = build(store).frame()
     row = table[(table.task == "smacv2/zerg_5_vs_5") & (table.algorithm == "bc")].iloc[0]
-    assert f"[{row.ci_low:.1f}, {row.ci_high:.1f}]" in page and page.count('class="ends"') == 1
+    assert f"[{row.ci_low:.2f}, {row.ci_high:.2f}]" in page and page.count('class="ends"') == 1
     assert page.count('class="reach"') == 1
 
 

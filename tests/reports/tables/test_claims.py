@@ -1,5 +1,7 @@
 """Verdicts on a paper's claims, from stores of known numbers."""
 
+import itertools
+
 import pytest
 
 from offmarl.reports.tables import claims
@@ -49,11 +51,41 @@ def test_within_five_percent_is_judged_against_that_share(verdict):
     assert verdict(AHEAD | {"at_least": 0.95}, spread=0.05, **behind) == "holds"
 
 
-def test_times_of_decisions_are_compared_by_their_ratio(verdict):
-    """The records of these runs say 1.5 ms for Flow BC, 0.25 ms for MAC-Flow: six times."""
-    finals = {"mac_flow": (1, 1, 1), "flow_bc": (1, 1, 1), "bc": (1, 1, 1)}
-    assert verdict(FASTER | {"times": 5.0}, **finals) == "holds"
-    assert verdict(FASTER | {"times": 7.0}, **finals) == "does not hold"
+def test_a_share_of_a_negative_score_lies_below_it(verdict):
+    equal = dict.fromkeys(("mac_flow", "bc", "flow_bc"), (-10, -10, -10))
+    assert verdict(AHEAD | {"at_least": 0.95}, spread=0.01, **equal) == "holds"
+    assert verdict(AHEAD | {"at_least": 1.05}, spread=0.01, **equal) == "does not hold"
+
+
+@pytest.fixture
+def times(tmp_path, write_run, build, suite):
+    """The comparison of decisions where Flow BC takes so many times as long on each task as MAC-Flow's mean seed."""
+
+    def judge(ratios, qualities=("good",), seeds=(1.0, 1.0), least=5.0):
+        tasks = dict.fromkeys(["smac/3m", "smac/8m", "smac/2s3z", "smac/5m_vs_6m", "smac/2c_vs_64zg"][: len(ratios)])
+        own = suite | {"groups": {"SMACv1": dict.fromkeys(tasks, list(qualities))}}
+        for (task, ratio), quality in itertools.product(zip(tasks, ratios), qualities):
+            for seed, ms in enumerate(seeds):
+                for method, taken in ("mac_flow", ms), ("flow_bc", ratio * sum(seeds) / len(seeds)):
+                    write_run(tmp_path, task, quality, method, seed, 1.0, latency={"joint_ms": taken, "n": 9})
+        (found,) = claims.judge(build(tmp_path, own), own | {"claims": [FASTER | {"times": least}]})
+        return found.outcome, found.why
+
+    return judge
+
+
+def test_times_of_decisions_are_compared_by_their_ratio(times):
+    assert times([6.0, 6.1, 5.9])[0] == "holds" and times([6.0, 6.1, 5.9], least=7.0)[0] == "does not hold"
+
+
+def test_a_decisions_time_is_its_mean_over_seeds_in_any_order(times):
+    for seeds in ([1, 1, 1, 1, 4], [4, 1, 1, 1, 1]):
+        assert "12.5 times as long" in times([12.5, 12.5, 12.5], seeds=seeds)[1]
+
+
+def test_a_tasks_qualities_are_no_more_samples_of_its_times(times):
+    ratios = [13.0, 16.0, 19.0, 22.0, 24.0]
+    assert times(ratios, least=14.5) == times(ratios, ("good", "medium", "poor"), least=14.5)
 
 
 def test_gains_are_compared_between_qualities(verdict):

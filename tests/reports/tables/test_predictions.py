@@ -47,6 +47,17 @@ def test_a_measure_that_orders_the_gains_is_told(sign, verdict):
     assert memory.verdict == spread.verdict == "cannot tell" and memory.points == []
 
 
+def test_equal_gains_have_nothing_to_do_with_the_spread_that_the_datas_mean_divides():
+    """Everywhere two points more and a deviation of one; only the means of a task's datasets differ."""
+    means = {(task, quality): {"good": 20.0, "poor": 5.0}[quality] for task, quality in PLACES}
+    found = table(dict.fromkeys(PLACES, 0.2), "macql", "bc")
+    for run in found.main_runs:
+        run["dataset_mean"] = means[run["task"], run["quality"]]
+    data = {place: {"returns": {"deviation": 1.0, "mean": mean}} for place, mean in means.items()}
+    *_, spread = answers([found], data)
+    assert {round(point.gain, 9) for point in spread.points} == {0.1} and spread.verdict == "cannot tell"
+
+
 def test_noise_cannot_tell():
     rng = np.random.default_rng(3)
     points = [Point(task, quality, *rng.normal(size=2), 1) for task, quality in PLACES]

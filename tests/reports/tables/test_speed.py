@@ -61,7 +61,9 @@ def test_measurements_become_rows_of_the_suites_own_tasks_and_methods(measured):
 
 def test_a_seeds_hours_are_its_share_of_updates_in_lock_step(measured):
     rows = speed.training(measured("training", "a"), SUITE)
-    assert rows[0]["hours_per_seed"] == pytest.approx(36e-3 * 1e6 / 6 / 3600, abs=1e-3)
+    assert rows[0]["hours_per_seed"] == pytest.approx(36e-3 * 1e6 / 6 / 3600)
+    (row,) = speed.training(measured("training", "a", steps=100), SUITE)
+    assert row["hours_per_seed"] == pytest.approx(36e-3 * 100 / 6 / 3600)  # however short
 
 
 def test_figures_show_the_machine_that_measured_last(measured):
@@ -71,6 +73,21 @@ def test_figures_show_the_machine_that_measured_last(measured):
     results = measured("latency", "c", machine=new, finished="2026-01-03", mode="captured", headline_ms=0.5)
     shown = speed.latest(speed.inference(results, SUITE))
     assert [(row["device"], row["mode"]) for row in shown] == [("a card", "captured")]
+
+
+def test_no_figure_pools_profiles_variants_or_threads(measured):
+    measured("latency", "a", headline_ms=1.0, finished="2026-01-02")
+    measured("latency", "b", headline_ms=0.3, profile="quick", variant="old", finished="2026-01-03")
+    results = measured("latency", "c", headline_ms=0.1, profile="quick", finished="2026-01-04")
+    assert [row["headline_ms"] for row in speed.latest(speed.inference(results, SUITE))] == [0.1]
+    for name, threads, times in ("a", 1, (2.0, 4.0)), ("b", 4, (20.0, 40.0)):
+        teams = [{"agents": n, "nfe": 1, "agent_ms": t, "total_ms": t} for n, t in zip((2, 4), times)]
+        facts = {"algorithm": "mac_flow", "teams": teams, "finished": f"2026-01-0{threads}"}
+        measured("scaling", name, machine={"device": "a processor", "threads": threads}, **facts)
+    rows = speed.growth(results, SUITE)
+    assert [row["threads"] for row in speed.exponents(rows, SUITE)] == [1, 1, 4, 4]
+    (line, *_) = speed_figures.growth(rows, {"MAC-Flow": "red"}).axes[0].get_lines()
+    assert line.get_ydata().tolist() == [20.0, 40.0]
 
 
 def test_a_groups_means_are_over_the_tasks_that_all_its_methods_have(measured):
@@ -127,7 +144,7 @@ def test_a_report_writes_tables_and_pictures_of_speed_only_where_it_was_measured
     assert {"inference.md", "inference.csv", "training.md", "training.csv"} <= names
     assert {"inference_time.png", "training_time.pdf"} <= names and "growth.png" not in names
     text = (results / "reports" / "smac" / "inference.md").read_text()
-    assert "| smac/3m | BC | native | eager | 1 |" in text and "without the environment's step" in text
+    assert "| smac/3m | BC | paper | paper | native | eager | 1 |" in text and "without the environment's step" in text
 
 
 def test_measurements_of_other_code_are_named_below_their_table(measured, write_run):

@@ -128,6 +128,15 @@ def test_runs_with_other_settings_are_not_pooled(store, write_run, build):
     assert cell(build(store), "smac/3m", "good", "bc").config_hash == "bbbb2222"
 
 
+def test_small_returns_keep_their_figures_beside_a_group_of_large_ones(tmp_path, write_run, build):
+    for method, small in ("bc", 0.284), ("mac_flow", 0.316):
+        write_run(tmp_path, "smac/3m", "good", method, 0, 15.0)
+        write_run(tmp_path, "smacv2/zerg_5_vs_5", "replay", method, 0, small)
+    table = build(tmp_path)
+    assert (table.digits("SMACv1"), table.digits("SMACv2")) == (1, 3)
+    assert "0.284" in writers.plain(table) and "15.000" not in writers.plain(table)
+
+
 def test_methods_of_other_suites_show_only_with_runs_on_every_dataset(store, write_run, build, suite):
     suite = suite | {"algorithms": {"flow_bc": "Flow BC", "mac_flow": "MAC-Flow"}}
     write_run(store, "smac/3m", "good", "mine", 0, 9.0)
