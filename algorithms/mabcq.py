@@ -66,6 +66,14 @@ class MABCQ(Algorithm):
         """The admissible actions of the highest value."""
         return self.best(obs, self.admissible(obs, legal) if self.config.eval_mask else legal), memory
 
+    @torch.no_grad()
+    def mean_value(self, batch: Batch) -> Tensor | None:
+        """As of any critic, but mixed where TD errors are."""
+        if self.config.mixer != "monotonic":
+            return super().mean_value(batch)
+        q = self.nets["critic"](batch.obs).gather(-1, index_of_both(batch.actions))[..., 0]
+        return self.mix("mixer", q, batch.state).flatten(1).mean(1)
+
     def nfe(self) -> int:
         """One pass of the critic, and one of the policy for the admissible actions."""
         return 1 + self.config.eval_mask

@@ -10,6 +10,8 @@ from offmarl.benchmarks.env import BatchEnv
 from offmarl.benchmarks.smax.units import RULES
 from offmarl.benchmarks.yaml_files import Pair, Strict, known_name, packaged
 
+OWN_RULES = 2  # version of what the adapter of tasks by a file adds: since 2 the living may choose after a time-out
+
 
 @dataclass(frozen=True)
 class Task:
@@ -59,7 +61,7 @@ class UserTask(Task):
     def simulator(self) -> "Engine":
         """What its file makes."""
         own_task = own.find(self.name)
-        return Engine(own_task.title, "own.pettingzoo:env_of", tuple(own_task.packages))
+        return Engine(own_task.title, "own.pettingzoo:env_of", tuple(own_task.packages), rules=OWN_RULES)
 
     @property
     def played(self) -> bool:

@@ -93,11 +93,15 @@ class Dataset:
     def successors(self) -> np.ndarray:
         """Whether the observation that follows a transition was recorded: [N] bool.
 
-        Where a layout cuts an episode without one, the last row is there twice. What follows a terminal is not needed.
+        A layout that cuts episodes without one has the last row of each twice. Where rows differ at any cut, the others
+        are of teams that stood still, but for the last one, after which a recording may break off. What follows a
+        terminal is not needed.
         """
         found = np.ones(len(self.rows), bool)
         cut = np.flatnonzero(self.timeout)
-        found[cut] = (self.obs[self.rows[cut] + 1] != self.obs[self.rows[cut]]).any((1, 2))
+        differs = (self.obs[self.rows[cut] + 1] != self.obs[self.rows[cut]]).any((1, 2))
+        found[cut] = differs
+        found[cut[:-1]] |= differs.any()
         return found
 
     def __len__(self) -> int:

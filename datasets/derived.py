@@ -64,9 +64,14 @@ class Derived(Entry):
     def trained_as(self) -> str:
         """The quality whose settings it is trained with: that of its largest parent."""
         recipe = self.recipe
-        name = recipe.parents[int(np.argmax(recipe.weights or [1]))]
+        name = recipe.parents[int(np.argmax(recipe.weights or [self._episodes(name) for name in recipe.parents]))]
         parent = self.parents[name]
         return parent.trained_as if parent else name.partition(":")[2]
+
+    def _episodes(self, name: str) -> int:
+        """Those of a parent that is there."""
+        card = parent.card() if (parent := self.parents[name]) else None
+        return card["episodes"] if card else 0
 
     def key(self) -> str:
         """Eight hex digits of the recipe and the parents' content."""

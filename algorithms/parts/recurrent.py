@@ -160,9 +160,10 @@ class Windows:
         self.first = torch.cat([torch.ones_like(self.taken[:1]), ~self.taken[:-1]])
         self.transition = self.taken.cumsum(0) - 1
         self.around = torch.arange(-burn_in, horizon, device=data.rows.device)
-        # A time-out that is valued, but whose successor was not recorded: the last row is there twice.
+        # A time-out that is valued, but whose successor was not recorded, as in `Dataset.successors`.
         cut = (data.last & (data.done == 0)).nonzero()[:, 0]
         lost = (data.obs[data.rows[cut] + 1] == data.obs[data.rows[cut]]).flatten(1).all(1)
+        lost[:-1] &= lost.all()
         self.followed = self.taken.index_fill(0, data.rows[cut[lost]], False)
 
     def at(self, number: Tensor) -> Steps:

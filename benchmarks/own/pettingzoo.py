@@ -18,15 +18,11 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from gymnasium.spaces.utils import flatdim, flatten
 
 from offmarl.benchmarks.env import BatchEnv, Step, View
 from offmarl.benchmarks.own import OwnTask, TaskError, find, first_line
+from offmarl.benchmarks.own.agent import LARGEST_OBS, MASK, Agent
 from offmarl.benchmarks.tasks import Task
-
-LARGEST_OBS = 20_000  # numbers: what is larger is an image, and methods here have no convolutions
-LARGEST_JOINT = 512  # joint choices of a MultiDiscrete action
-MASK = "action_mask"
 
 
 def env_of(task: Task, lanes: int) -> BatchEnv:
@@ -136,10 +132,16 @@ class Lane:
         self._note_end(acting, ended, cut)
         if self.over:
             self.won = self.user.won(self.made, infos)
-        living = [name for name in acting if name not in ended] if self.over else list(self.env.agents)
+        living = self._living(acting, ended)
         if unpaid := [name for name in acting if name not in rewards]:
             raise TaskError(f"step {self.t}: {unpaid[0]} acted, but has no reward")
         return self._view(obs, infos, living), self._rewards(rewards)
+
+    def _living(self, acting: list[str], ended: set[str]) -> list[str]:
+        """Who may choose next, also after a time-out: an end of all of them is the clock's, not theirs."""
+        if not self.over:
+            return list(self.env.agents)
+        return acting if self.timeout and ended >= set(acting) else [name for name in acting if name not in ended]
 
     def _note_end(self, acting: list[str], ended: set[str], cut: set[str]) -> None:
         """Whether the episode is over, and by the clock. Raises TaskError for agents that come or go without a word."""
@@ -220,67 +222,6 @@ class Lane:
         return legal
 
 
-class Agent:
-    """One agent's spaces, and how what is in them becomes arrays."""
-
-    def __init__(self, name: str, seen: Any, acts: Any):
-        self.name, self.acts = name, acts
-        self.discrete = isinstance(acts, spaces.Discrete | spaces.MultiDiscrete)
-        self.seen = _without_mask(seen)
-        if not getattr(self.seen, "is_np_flattenable", False):
-            raise TaskError(f"{name} observes {seen}, which has no fixed number of entries; give features")
-        self.size, self.width = flatdim(self.seen), self._width()
-        if self.size > LARGEST_OBS:
-            raise TaskError(f"{name}'s observation of {self.size:,} numbers looks like an image; give features")
-
-    def observe(self, obs: Any, t: int) -> np.ndarray:
-        """[size], as its space has it."""
-        if isinstance(obs, Mapping) and MASK in obs:
-            rest = {key: value for key, value in obs.items() if key != MASK}
-            obs = rest["observation"] if set(rest) == {"observation"} else rest
-        try:
-            flat = np.asarray(flatten(self.seen, obs), np.float32)
-        except Exception as error:
-            raise TaskError(f"step {t}: {self.name}'s observation is not one of {self.seen}") from error
-        if flat.size != self.size:
-            raise TaskError(f"step {t}: {self.name} observes {flat.size} numbers, its space has {self.size}")
-        if not np.isfinite(flat).all():
-            raise TaskError(f"step {t}: {self.name}'s observation has something that is no number")
-        return flat
-
-    def mask(self, mask: Any, t: int) -> np.ndarray:
-        """[width] bool."""
-        found = np.asarray(mask, bool).ravel() if np.ndim(mask) else np.zeros(0, bool)
-        if len(found) != self.width:
-            raise TaskError(f"step {t}: {self.name}'s mask has {len(found)} entries for {self.width} actions")
-        return found
-
-    def action(self, choice: Any) -> Any:
-        """A choice, or numbers in [-1, 1], as the environment takes them; what is padded means the last one."""
-        if isinstance(self.acts, spaces.Discrete):
-            return int(self.acts.start) + min(int(choice), self.width - 1)
-        if isinstance(self.acts, spaces.MultiDiscrete):
-            parts = np.unravel_index(min(int(choice), self.width - 1), self.acts.nvec.ravel())
-            return (np.reshape(parts, self.acts.shape) + self.acts.start).astype(self.acts.dtype)
-        part = (np.clip(choice[: self.width], -1, 1).reshape(self.acts.shape) + 1) / 2
-        return (self.acts.low + part * (self.acts.high - self.acts.low)).astype(self.acts.dtype)
-
-    def _width(self) -> int:
-        """The number of its actions, or of its action's numbers."""
-        acts = self.acts
-        if isinstance(acts, spaces.Discrete):
-            return int(acts.n)
-        if isinstance(acts, spaces.MultiDiscrete):
-            if (joint := int(np.prod(acts.nvec))) > LARGEST_JOINT:
-                raise TaskError(f"{self.name} acts in {acts}, {joint:,} joint choices; at most {LARGEST_JOINT} can be")
-            return joint
-        if not isinstance(acts, spaces.Box) or acts.dtype.kind != "f":
-            raise TaskError(f"{self.name} acts in {acts}; Discrete, MultiDiscrete and Box (float) can be used")
-        if not np.isfinite([acts.low, acts.high]).all():
-            raise TaskError(f"{self.name} acts in {acts}, without bounds; wrap the environment to give it some")
-        return int(np.prod(acts.shape))
-
-
 def parallel(env: Any) -> Any:
     """The environment as a ParallelEnv. Raises TaskError for one that is none, and says what it is."""
     if hasattr(env, "agent_iter"):
@@ -329,14 +270,6 @@ class Tupled:
 
     def _each(self, values: Iterable[Any]) -> dict[str, Any]:
         return dict(zip(self.possible_agents, values))
-
-
-def _without_mask(space: Any) -> Any:
-    """An observation space without its mask."""
-    if not isinstance(space, spaces.Dict) or MASK not in space.spaces:
-        return space
-    rest = {key: part for key, part in space.spaces.items() if key != MASK}
-    return rest["observation"] if set(rest) == {"observation"} else spaces.Dict(rest)
 
 
 def _mask(obs: Any, info: Any) -> Any:

@@ -45,7 +45,8 @@ def fitted(recording: Recording, task: Task) -> tuple[Recording, list[str]]:
         notes.append("legal: there is none, so all actions are legal")
     if "next_obs" in columns:
         absent = [name for name in PER_ROW if name in recording.columns and f"next_{name}" not in columns]
-        notes += [f"{name}: what follows an episode's end is not here, so its last row stands twice" for name in absent]
+        notes += [f"next_obs: left out, since there is no next_{name}" for name in absent]
+        columns = {name: column for name, column in columns.items() if not (absent and name.startswith("next_"))}
     return replace(recording, columns=columns), notes
 
 

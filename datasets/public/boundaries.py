@@ -109,7 +109,8 @@ def learn_seams(states: np.ndarray, ends: np.ndarray) -> Seams:
     inside = np.delete(jump, ends)
     starts = states[np.append(0, ends + 1)] if len(states) else states
     if len(starts) < KNOWN_STARTS:
-        least = FAR * float(np.quantile(inside, 0.9)) if len(inside) else np.inf
+        moved = inside[inside > 0]  # states that rarely change tell nothing while they stand still
+        least = FAR * float(np.quantile(moved, 0.9)) if len(moved) else np.inf
         return Seams(least, None, np.zeros(0))
     least = max(float(np.quantile(jump[ends], 0.05)) / 2, 2 * _median(inside))
     return Seams(least, starts.min(0), starts.max(0))

@@ -5,6 +5,7 @@ import io
 import runpy
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,7 @@ def record_policy(task: Task, policy: str, episodes: int, out: Path, epsilon: fl
         parts.append((played, 1.0))
     env.close()
     data = join(parts)
+    data = replace(data, behaviour=np.zeros_like(data.behaviour))  # `join` takes each batch for another policy's
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as draft:
         data.save(draft)

@@ -70,7 +70,8 @@ class Run:
             self.look = look_of(job, data, watched_or_not if host.replays else make_env)
             data = self.look.data
             self.algorithm, self.sampler, self.update = job_trainer(job, data, host)
-        self.largest_q = Q_MARGIN * float(abs(data.rewards).max()) / max(1.0 - job.config.discount, 1e-3)
+        reward = float(abs(data.rewards).max()) or math.inf  # where none is paid, no value is too large
+        self.largest_q = Q_MARGIN * reward / max(1.0 - job.config.discount, 1e-3)
         self.step = 0
         self.since, self.values = Since(), Values(self.sampler, job)
         self.curves: list[tuple[int, dict[str, list[float]]]] = []  # step, and metrics by seed

@@ -3,6 +3,7 @@ import torch
 from torch.testing import assert_close
 
 from offmarl.algorithms.mabcq import MABCQ, Config
+from offmarl.algorithms.parts.nets import index_of_both
 
 SEEDS = (3, 5)
 
@@ -99,6 +100,15 @@ def test_the_mixer_of_the_target_is_copied_with_its_critic(build, make_batch):
         for name in ("critic", "mixer"):
             pairs = zip(algorithm.nets[name].parameters(), algorithm.nets[f"target_{name}"].parameters())
             assert all(torch.equal(p, q) for p, q in pairs) == (update % 3 == 0)
+
+
+@pytest.mark.parametrize("mixer", ["monotonic", "mean", "none"])
+def test_its_value_is_the_teams_as_td_errors_have_it(build, make_batch, mixer):
+    algorithm = build(mixer=mixer)
+    batch = make_batch(algorithm.spec)
+    q = algorithm.nets["critic"](batch.obs).gather(-1, index_of_both(batch.actions))[..., 0]
+    team = algorithm.nets["mixer"](q, batch.state) if mixer == "monotonic" else q
+    assert_close(algorithm.mean_value(batch), team.mean((1, 2, 3)))
 
 
 def test_cloning_is_the_mean_cross_entropy(build, make_batch):

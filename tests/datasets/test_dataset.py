@@ -240,6 +240,15 @@ def test_timeouts_end_an_episode_unless_they_bootstrap(bootstrap, ends):
     assert {4.0, 105.0} <= set(batch.obs[0, :, 0, 0].tolist())
 
 
+def test_a_team_that_stands_still_at_a_cut_is_followed_where_others_are():
+    _, data = make([5, 6, 7], timeouts={0, 1, 2})
+    for still in ([0], [1], [0, 1]):
+        obs = data.obs.copy()
+        cut = data.rows[np.flatnonzero(data.timeout)[still]]
+        obs[cut + 1] = obs[cut]
+        assert dataclasses.replace(data, obs=obs).successors.all()
+
+
 @pytest.mark.parametrize("recorded", [True, False])
 def test_a_time_out_without_a_successor_is_left_out_of_bootstrapped_batches(recorded):
     """A layout that did not record what follows the cut has its last row twice."""

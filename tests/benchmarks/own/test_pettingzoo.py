@@ -8,7 +8,8 @@ from trap import FAULTS, Trap
 from offmarl.benchmarks import own
 from offmarl.benchmarks.frames.film import is_watched
 from offmarl.benchmarks.own import OwnTask, TaskError, sizes
-from offmarl.benchmarks.own.pettingzoo import LARGEST_OBS, Agent, envs
+from offmarl.benchmarks.own.agent import LARGEST_OBS, Agent
+from offmarl.benchmarks.own.pettingzoo import envs
 from offmarl.benchmarks.source import sources
 
 FIRST = np.zeros((1, 3), int)
@@ -69,6 +70,25 @@ def test_choices_beyond_an_agents_own_are_its_last_and_parts_begin_where_their_s
 def test_what_agents_see_and_do_is_told_in_words():
     scout = "3 -> Discrete(3, start=1)"
     assert lanes().rules == {"scout": scout, "tank": "2 -> MultiDiscrete([2 2])", "flyer": "5 -> Discrete(2)"}
+
+
+BYTES = spaces.Box(-100, 100, (2,), np.int8)
+
+
+@pytest.mark.parametrize(
+    ("space", "obs", "wrong"),
+    [
+        (BYTES, [3, 4], [0.5, 1]),
+        (BYTES, np.array([3.0, 4.0]), [200, 1]),
+        (spaces.Discrete(3), 2, -1),
+        (spaces.Dict({"a": spaces.Tuple([BYTES, spaces.Discrete(2)])}), {"a": ([1, 2], 1)}, {"a": ([1.5, 2], 1)}),
+    ],
+)
+def test_numbers_that_a_space_cannot_hold_are_refused(space, obs, wrong):
+    agent = Agent("a", space, spaces.Discrete(2))
+    assert agent.observe(obs, 1).size == agent.size
+    with pytest.raises(TaskError, match="step 1: a's observation"):
+        agent.observe(wrong, 1)
 
 
 def test_the_largest_observation_is_taken_and_one_more_number_is_an_image():
@@ -145,6 +165,10 @@ def test_an_environments_own_end_of_all_counts_whether_agents_stay_listed_and_ha
 def test_after_a_time_out_living_agents_keep_their_choices():
     env, _ = begun(made=lambda: Trap(length=9), limit=3)
     assert play(env, 3).view.legal[0].astype(int).tolist() == [[1, 0, 0, 0], [1, 1, 1, 0], [0, 1, 0, 0]]
+    told, _ = begun(limit=4)  # the environment calls its clock an end
+    assert play(told, 4).view.legal[0].astype(int).tolist() == [[1, 0, 0, 0], [1, 1, 1, 0], [0, 1, 0, 0]]
+    own, _ = begun(limit=4, clock="env")
+    assert play(own, 4).view.legal[0, :, 1:].sum() == 0
 
 
 def test_the_state_is_the_environments_and_the_last_one_stands():

@@ -304,6 +304,17 @@ def test_every_file_that_is_read_is_in_the_key(name, public_data, forge):
     assert entry.key() != key
 
 
+def test_a_state_that_rarely_changes_cuts_no_episode():
+    """Five episodes of twenty steps; in three of them a door opens once."""
+    door = np.zeros((100, 2))
+    for start, opened in (10, 20), (47, 60), (85, 100):
+        door[start:opened, 1] = 1.0
+    ends = np.array([19, 39, 59, 79])
+    assert np.setdiff1d(find_seams([(0, door)], learn_seams(door, ends)), ends).size == 0
+    still = np.zeros((100, 2))
+    assert find_seams([(0, still)], learn_seams(still, ends)).size == 0
+
+
 def test_seams_are_found_wherever_slices_end(public_data, forge, monkeypatch):
     from offmarl.datasets.public import columns
 

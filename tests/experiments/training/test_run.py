@@ -381,3 +381,16 @@ def test_a_seed_that_was_stored_before_its_job_failed_keeps_its_result(job, whol
         finish(job, tmp_path)
     assert [Store(tmp_path).status(run_id) for run_id in job.run_ids()] == ["done", "failed"]
     assert_equal(outcome(tmp_path, job.run_ids()[0]), outcome(whole[0], job.run_ids()[0]))
+
+
+def test_where_no_reward_is_paid_no_value_is_too_large(small, tmp_path, monkeypatch):
+    real = training.load
+
+    def unpaid(entry):
+        data, card = real(entry)
+        return dataclasses.replace(data, rewards=0 * data.rewards), card
+
+    monkeypatch.setattr(training, "load", unpaid)
+    job = small("macql")
+    finish(job, tmp_path)
+    assert {Store(tmp_path).read(run_id)["status"] for run_id in job.run_ids()} == {"done"}

@@ -167,6 +167,7 @@ def test_a_policy_of_ones_own_is_recorded(tmp_path, capsys):
     record = ["data", "record", "--tasks", "mpe/spread", "--policy", "random", "--episodes", "70", "--out", str(file)]
     assert main(record) == 0
     assert "episodes 70" in capsys.readouterr().out
+    assert np.load(file)["behaviour"].tolist() == [0] * 70  # one policy, however many were played at once
     assert main(["data", "check", str(file), "--task", "mpe/spread"]) == 0
 
 

@@ -67,6 +67,8 @@ def test_only_what_is_named_in_full_is_trained(tmp_path):
     assert train("lights/two") == 0
     assert sorted(results(tmp_path)) == ["a", "b"]
     assert catalogue("own")["lights/two", "fewer"].trained_as == "a"
+    assert derive("joined --from lights/two:few,lights/two:b") == 0
+    assert catalogue("own")["lights/two", "joined"].trained_as == "b"  # six episodes of eight
 
 
 @pytest.mark.parametrize(
