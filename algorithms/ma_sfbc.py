@@ -8,7 +8,7 @@ own actor and critic. Official code: ChenDRAG/SfBC (single agent). Differences:
 * the target of planning is R_t = r_t + discount max(R_{t+1}, V_{t+1}), as in the paper; the code's max(r_t + discount
   R_{t+1}, V_t) also raises the target of a bad action to the value of the model's other actions;
 * returns end with the episode, at the clock too, as in the code: a suite that values what follows a time-out
-  (`timeout_bootstrap`) does so for the others alone, and its critic's values stay below the data's discounted return there;
+  (`timeout_bootstrap`) does so for the others alone, and this critic's values stay below the data's return there;
 * batches of 256, as in OM2P's methods; the code has 4,096;
 * the solver is multistep, second order, and clips the predicted data to [-1, 1]; the code's DPM-Solver is singlestep,
   third order, and does not clip. Both call the network 15 times;
