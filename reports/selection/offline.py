@@ -107,9 +107,9 @@ def judge(pools: Iterable[tuple[Pool, Mapping[str, Any]]]) -> list[Judged]:
             at_random.setdefault(place, []).append(own[RANDOM][-1])
     found = []
     for (family, name), own in places.items():
-        rho, regret = (_limits([numbers[k] for numbers in own]) for k in (1, 2))
+        policies, rho, regret = zip(*own)
         random = _limits(at_random[family, name])[0]
-        found.append(Judged(family, name, len(own), sum(n for n, *_ in own), rho, regret, random))
+        found.append(Judged(family, name, len(own), sum(policies), _limits(rho), _limits(regret), random))
     return sorted(found, key=lambda one: (one.family, one.regret[0]))
 
 
