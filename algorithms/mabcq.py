@@ -66,14 +66,6 @@ class MABCQ(Algorithm):
         """The admissible actions of the highest value."""
         return self.best(obs, self.admissible(obs, legal) if self.config.eval_mask else legal), memory
 
-    @torch.no_grad()
-    def mean_value(self, batch: Batch) -> Tensor | None:
-        """As of any critic, but mixed where TD errors are."""
-        if self.config.mixer != "monotonic":
-            return super().mean_value(batch)
-        q = self.nets["critic"](batch.obs).gather(-1, index_of_both(batch.actions))[..., 0]
-        return self.mix("mixer", q, batch.state).flatten(1).mean(1)
-
     def nfe(self) -> int:
         """One pass of the critic, and one of the policy for the admissible actions."""
         return 1 + self.config.eval_mask
@@ -104,6 +96,14 @@ class MABCQ(Algorithm):
         logits = self.nets["policy"](batch.obs)
         error = F.cross_entropy(logits.flatten(0, 2), batch.actions.flatten(), reduction="none")
         return error.view(len(self.seeds), -1).mean(1)
+
+    @torch.no_grad()
+    def mean_value(self, batch: Batch) -> Tensor | None:
+        """As of any critic, but mixed where TD errors are."""
+        if self.config.mixer != "monotonic":
+            return super().mean_value(batch)
+        q = self.nets["critic"](batch.obs).gather(-1, index_of_both(batch.actions))[..., 0]
+        return self.mix("mixer", q, batch.state).flatten(1).mean(1)
 
     def admissible(self, obs: Tensor, legal: Tensor | None) -> Tensor:
         """Which legal actions the cloned policy finds likely: [S,B,I,A] bool."""
