@@ -54,11 +54,17 @@ class Dataset:
             values = getattr(self, name)
             if values is not None and len(values) != len(wanted):
                 raise ValueError(f"{name}: {len(values)} entries for {len(wanted)} {what}")
+        if not len(self.rows):
+            raise ValueError("rows: there is no transition")
         ends = self.done | self.timeout
         last = np.append(self.episode[1:] != self.episode[:-1], True)
         if not np.array_equal(ends, last):
             k = int(np.flatnonzero(ends != last)[0])
             raise ValueError(f"done/timeout, transition {k}: ends and episode numbers disagree")
+        numbers = np.append(0, last[:-1].cumsum())
+        if not np.array_equal(self.episode, numbers):
+            k = int(np.flatnonzero(self.episode != numbers)[0])
+            raise ValueError(f"episode, transition {k}: {self.episode[k]}, should be {numbers[k]}; count them from 0")
         if len(self.obs) != len(self.rows) + len(self.behaviour):
             raise ValueError(
                 f"obs: {len(self.obs)} rows for {len(self.rows)} transitions in {len(self.behaviour)} episodes; "

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
 
 Record = dict[str, Any]
 OWN = "own"  # the play in which a method samples as its authors do
@@ -14,12 +14,20 @@ ENDED = ("done", "failed", "diverged", TRAINED)  # the statuses of a stored run
 LARGEST = 1e15  # no number of a run is larger
 Number = Annotated[float, Field(gt=-LARGEST, lt=LARGEST)]
 Numbers = list[Number]
+Scale = Annotated[Numbers, Field(min_length=2, max_length=2), AfterValidator(lambda ends: _rising(*ends))]
 STRICT = ConfigDict(strict=True)
 
 
-def _part(name: str, **types: Any) -> Any:
-    """A part of a record. What is missing, null or unknown is no fault; a known key of another type is."""
+def _rising(low: float, high: float) -> list[float]:
+    if low >= high:
+        raise ValueError("the return that counts as 0 is below the one that counts as 1")
+    return [low, high]
+
+
+def _part(name: str, needed: Mapping[str, Any] | None = None, **types: Any) -> Any:
+    """A part of a record. What is missing, null or unknown is no fault, unless needed; a key of another type is."""
     fields: dict[str, Any] = {key: (kind | None, None) for key, kind in types.items()}
+    fields |= {key: (kind, ...) for key, kind in (needed or {}).items()}
     return create_model(name, __config__=STRICT, **fields)
 
 
@@ -47,8 +55,10 @@ class Run(
         config_hash=str,
         config=dict,
         code_sums=dict[str, str],
-        evaluations=list[_part("Evaluation", step=Number, play=str, returns=Numbers, won=list[bool], lengths=Numbers)],
-        held_out=list[_part("HeldOut", step=Number, play=str, agreement=Number)],
+        evaluations=list[
+            _part("Evaluation", {"step": Number}, play=str, returns=Numbers, won=list[bool], lengths=Numbers)
+        ],
+        held_out=list[_part("HeldOut", {"step": Number, "play": str, "agreement": Number})],
         algorithm=_part("Algorithm", title=str, reduced=dict, acting_rule=str),
         protocol=_part(
             "Protocol",
@@ -65,9 +75,9 @@ class Run(
         latency=_part("Latency", joint_ms=Number),
         time=dict[str, Number | None],
         machine=_part("Machine", device=str, threads=Number),
-        engine=_part("Engine", rollout=str),
+        engine=dict[str, str | None],
         seeds=Numbers,
-        score=Numbers,
+        score=Scale,
     )
 ):
     """A run.json: these three keys are needed, its other parts may be missing."""
@@ -98,13 +108,13 @@ def plays_of(protocol: Mapping[str, Any]) -> list[str]:
 def with_plays(record: Record) -> Record:
     """The record with a play in every evaluation, which older ones do not name."""
     (first, *_) = plays_of(record.get("protocol") or {})
-    evaluations = [{"play": first, **evaluation} for evaluation in record.get("evaluations") or []]
+    evaluations = [e | {"play": e.get("play") or first} for e in record.get("evaluations") or []]
     return record | {"evaluations": evaluations} if evaluations else record
 
 
 def strayed(value: Mapping[str, Any] | None) -> bool:
     """Whether a critic's mean value on the data is not within half to twice the data's own discounted return."""
-    if not value or not value.get("data_value"):
+    if not value or "value" not in value or not value.get("data_value"):
         return False
     share = value["value"] / value["data_value"]
     return share < 0.5 or share > 2.0  # NaN: an older run, which does not say

@@ -314,3 +314,13 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10)
     values.flush()
     grown = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True, check=True).stdout
     assert float(grown) < 100
+
+
+def test_a_dataset_without_transitions_and_odd_episode_numbers_are_refused():
+    _, data = make([2, 3])
+    with pytest.raises(ValueError, match="rows: there is no transition"):
+        nothing = {name: values[:0] for name, values in data.arrays().items()}
+        Dataset(**{"legal": None, **nothing})
+    for wrong, k in (data.episode + 1, 0), (-data.episode, 2), (data.episode * 2, 2):
+        with pytest.raises(ValueError, match=f"episode, transition {k}: .*count them from 0"):
+            dataclasses.replace(data, episode=wrong)
