@@ -15,6 +15,7 @@ from offmarl.algorithms.parts.algorithm import Algorithm
 from offmarl.benchmarks.source import imported, modules_from_elsewhere
 
 PATHS, GROUP = "OFFMARL_ALGORITHMS", "offmarl.algorithms"
+SPACES = {"discrete", "continuous"}  # kinds of actions
 
 
 class MethodError(TypeError):
@@ -45,12 +46,14 @@ def registry() -> dict[str, type[Algorithm]]:
 
 
 def _check(where: str, method: type[Algorithm]) -> None:
-    """Check a method's name, and that no class attribute or function is missing."""
+    """Check a method's name and kinds of actions, and that no class attribute or function is missing."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", str(method.name)):
         raise MethodError(f"{where}: the name '{method.name}' must have small letters, digits and underscores only")
     missing = [fact for fact in ("title", "paper", "source_code", "actions") if not hasattr(method, fact)]
     if missing := [*missing, *sorted(getattr(method, "__abstractmethods__", ()))]:
         raise MethodError(f"{where}: {method.name}: missing {', '.join(missing)}")
+    if not isinstance(method.actions, frozenset) or not SPACES >= method.actions > set():
+        raise MethodError(f"{where}: {method.name}: actions: write a frozenset of {' or '.join(sorted(SPACES))}")
 
 
 def _modules() -> Iterator[tuple[str, ModuleType]]:

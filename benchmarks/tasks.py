@@ -159,7 +159,7 @@ def _user_task(user: own.OwnTask) -> UserTask:
             env = adapter_module("own.pettingzoo").envs(user, 1)
             sizes, rules = own.sizes(env), {**rules, **getattr(env, "rules", {})}
             env.close()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         told = str(error) if isinstance(error, own.TaskError) else f"cannot be made ({own.first_line(error)})"
         raise own.TaskError(f"{user.place}: {user.name}: {told.removeprefix(f'{user.place}: ')}") from error
     score = None if user.score is None else list(user.score)

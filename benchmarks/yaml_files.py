@@ -12,6 +12,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 T = TypeVar("T")
 
 
+BY_FILE = {  # what may be the user's own, which a name alone does not find
+    "task": "of a task of your own, name the file: --task FILE",
+    "suite": "of a task of your own, name the file: --task FILE",
+    "algorithm": "of a method of your own, name the file: --method-file FILE",
+}
+
+
 class FileError(ValueError):
     """A file has an unknown key or a wrong value: file, key and reason in one line."""
 
@@ -43,7 +50,7 @@ def known_name(what: str, known: Collection[str]) -> AfterValidator:
 
 def unknown(what: str, name: str, known: Collection[str]) -> str:
     """`unknown task 'smac/3n': did you mean 'smac/3m'? known: ...`."""
-    by_file = "; of a task of your own, name the file: --task FILE" if what in ("task", "suite") else ""
+    by_file = f"; {BY_FILE[what]}" if what in BY_FILE else ""
     return f"unknown {what} '{name}': {nearest(name, known)}known: {', '.join(known) or 'none'}{by_file}"
 
 
@@ -51,6 +58,19 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """`did you mean 'x'? ` for the nearest known name, empty where none is near."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.3)
     return f"did you mean '{near[0]}'? " if near else ""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's own loader takes the last of two values of one key; this one refuses them."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                problem = f"the key '{key.value}' stands there twice"
+                raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 @cache
@@ -65,7 +85,7 @@ def parse(kind: type[T], place: str, text: str | bytes) -> T:
     Raises FileError naming file, key and reason; for an unknown key the nearest known one.
     """
     try:
-        found = yaml.safe_load(text)
+        found = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
@@ -96,7 +116,7 @@ def _message(kind: Any, error: ValidationError) -> str:
     if fault["type"] == "missing":
         return f"{where + ': ' if where else ''}lacks {key}"
     words = fault["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    return f"{'.'.join(filter(None, [where, key]))}: {words[:1].lower() + words[1:]}"
+    return ": ".join(filter(None, [".".join(filter(None, [where, key])), words[:1].lower() + words[1:]]))
 
 
 def _known(kind: Any, path: tuple[Any, ...]) -> list[str]:

@@ -109,9 +109,12 @@ def register(args: argparse.Namespace) -> None:
             raise UserError(f"--suite: name one: {', '.join(known) or SUITES}")
         args.suite = known[0]
     if getattr(args, "suite", "").endswith((".yaml", ".yml")):
-        from offmarl.experiments.grid.suite import add_file
+        from offmarl.experiments.grid.suite import add_file, load_suite
+        from offmarl.reports.published.numbers import FACTS
 
         args.suite = add_file(Path(args.suite))
+        if published := load_suite(args.suite).published:
+            check_name("published table", published, FACTS)
 
 
 def strangers(records: "Iterable[Mapping[str, Any] | None]") -> list[str]:

@@ -7,7 +7,16 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offmarl.experiments.commands.options import SOURCES, declare, examples, existing, source_of, strangers, writable
+from offmarl.experiments.commands.options import (
+    METHOD_FILE,
+    SOURCES,
+    declare,
+    examples,
+    existing,
+    source_of,
+    strangers,
+    writable,
+)
 from offmarl.experiments.errors import UserError, check_name
 
 if TYPE_CHECKING:
@@ -22,7 +31,7 @@ def report_options(parser: argparse.ArgumentParser) -> None:
         ("report --suite all --site site", "the leaderboard, a folder of pages"),
         ("report --suite smac --reference", "the results that ship with offmarl, and yours beside them"),
     )
-    declare(parser, "--suite", "--task")
+    declare(parser, "--suite", *METHOD_FILE, "--task")
     parser.add_argument("--profile", help="smoke, quick (default; for a site: all that ran), standard or paper")
     parser.add_argument("--source", help=f"{SOURCES} (for a site: all that ran)")
     declare(parser, "--results")

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from offmarl.experiments.commands.options import declare, examples, existing, strangers
+from offmarl.experiments.commands.options import METHOD_FILE, declare, examples, existing, strangers
 from offmarl.experiments.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Finding(NamedTuple):
 def verify_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
     parser.epilog = examples(("verify", "results/"), ("verify --results /node1/results", "another store"))
-    declare(parser, "--results", "--task")
+    declare(parser, "--results", *METHOD_FILE, "--task")
     parser.add_argument("--suite", default="", metavar="FILE", help="a file.yaml with a suite of your own")
     parser.set_defaults(command=_verify)
 

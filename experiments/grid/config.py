@@ -44,24 +44,33 @@ def resolve(
     overrides win.
     Raises UserError for an unknown setting, or a value that it cannot have.
     """
-    names = {f.name for f in dataclasses.fields(method.Config)}
+    names = setting_names(method)
     layers = [_of_method(layer, names) for layer in common]
     layers += [method.variant(name, space) for name in variant.split("+")]
     for one in overrides:
         for key in one.get("all", {}):
-            every = {f.name for m in registry().values() for f in dataclasses.fields(m.Config)}
-            check_name("setting", key, sorted(every))
+            check_name("setting", key, every_setting())
         layers += [_of_method(one.get("all", {}), names), one.get(method.name, {})]
     config = dataclasses.asdict(method.Config())
     for layer in layers:
         for key, value in layer.items():
-            check_name(f"setting of {method.name}", key, sorted(names))
+            check_name(f"setting of {method.name}", key, names)
             config[key] = value
     config = {key: _checked(method, key, value) for key, value in config.items()}
     try:
         return method.Config(**config)
     except ValueError as error:
         raise UserError(f"{method.name}: {error}") from error
+
+
+def setting_names(method: type[Algorithm]) -> list[str]:
+    """The settings that a method has."""
+    return sorted(field.name for field in dataclasses.fields(method.Config))
+
+
+def every_setting() -> list[str]:
+    """The settings that any method has."""
+    return sorted({name for method in registry().values() for name in setting_names(method)})
 
 
 def _of_method(layer: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:

@@ -153,9 +153,7 @@ def unavailable_methods(suite: Suite) -> dict[str, str]:
     """The suite's methods that cannot run on any of its tasks, with the reason."""
     reasons = {}
     for name in suite.algorithms:
-        if name not in registry():
-            reasons[name] = "this method is not implemented yet"
-        elif not _fits(registry()[name], suite):
+        if not _fits(registry()[name], suite):
             reasons[name] = f"this method is implemented for {'/'.join(registry()[name].actions)} actions only"
     return reasons
 
@@ -266,7 +264,7 @@ def acts_in(method: type[Algorithm], task: str) -> bool:
 
 def _methods(suite: Suite, request: Request) -> list[type[Algorithm]]:
     if request.algorithms is None:
-        return [registry()[name] for name in suite.algorithms if name in registry()]
+        return [registry()[name] for name in suite.algorithms]
     for name in request.algorithms:
         method = registry()[check_name("algorithm", name, registry())]
         if not _fits(method, suite):

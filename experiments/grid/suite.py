@@ -3,7 +3,7 @@
 import re
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, PositiveInt, field_validator, model_validator
 
@@ -13,8 +13,9 @@ from offmarl.benchmarks import own
 from offmarl.benchmarks.tasks import tasks
 from offmarl.benchmarks.yaml_files import Strict, known_name, packaged, parse
 from offmarl.datasets.catalogue import OWN as OWN_DATA
-from offmarl.datasets.catalogue import originals
+from offmarl.datasets.catalogue import SOURCES, catalogue, originals
 from offmarl.experiments.errors import UserError, check_name
+from offmarl.experiments.grid.config import every_setting, setting_names
 
 ALL = "all"  # every suite
 FILES: dict[str, Path] = {}  # the user's own suites by name, as `add_file` was given them
@@ -22,8 +23,21 @@ REFERENCE = "standard"  # the profile of the results that ship
 TUNED = "tuned"  # the variant of what `offmarl tune` chose
 PACKAGE = "offmarl.experiments.grid"
 LARGEST_SEED = 2**32 - 1  # evaluation episodes of larger ones would be those of smaller ones
+T = TypeVar("T")
+
+
+def _distinct(names: list[T]) -> list[T]:
+    if twice := sorted({str(name) for name in names if names.count(name) > 1}):
+        raise ValueError(f"{twice[0]} stands there twice")
+    return names
+
+
+Some = Annotated[list[T], Field(min_length=1), AfterValidator(_distinct)]  # at least one, each of them once
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 Settings = dict[str, Any]  # of a method, by name
+Method = Annotated[str, AfterValidator(lambda name: check_name("algorithm", name, registry()))]
+MethodOrAll = Annotated[str, AfterValidator(lambda name: check_name("algorithm", name, [*registry(), ALL]))]
+Setting = Annotated[str, AfterValidator(lambda name: check_name("setting", name, every_setting()))]
 TaskName = Annotated[str, AfterValidator(lambda name: check_name("task", name, tasks()))]
 Family = Annotated[str, AfterValidator(lambda name: check_name("family", name, {t.family for t in tasks().values()}))]
 Plays = Annotated[
@@ -39,16 +53,16 @@ class Profile(Strict):
 
     note: str = ""  # for the captions of tables
     variant: str
-    seeds: list[Seed]
+    seeds: Some[Seed]
     steps: PositiveInt  # updates
-    own_steps: dict[str, OwnSteps] = {}  # by method, or for all that have none of their own
+    own_steps: dict[MethodOrAll, OwnSteps] = {}  # by method, or for all that have none of their own
     trial_steps: dict[Family, PositiveInt] = {}  # of `tune`'s trials, by family; methods with fewer keep their share
     eval_every: PositiveInt | None = None  # updates
     looks: PositiveInt | None = None  # evaluations, evenly over the updates: instead of `eval_every`
     eval_episodes: PositiveInt  # of each seed
-    config: Settings = {}  # of every method that has them
-    fixed: dict[str, Settings] = {}  # by method, or for all: the same in every variant
-    tasks: list[TaskName] | None = None  # None: all of the suite
+    config: dict[Setting, Any] = {}  # of every method that has them
+    fixed: dict[MethodOrAll, Settings] = {}  # by method, or for all: the same in every variant
+    tasks: Some[TaskName] | None = None  # None: all of the suite
 
     @model_validator(mode="after")
     def _evaluates(self) -> "Profile":
@@ -86,7 +100,7 @@ class ProfileChanges(Profile):
     """What a suite changes of a profile; None changes nothing."""
 
     variant: str | None = None
-    seeds: list[Seed] | None = None
+    seeds: Some[Seed] | None = None
     steps: PositiveInt | None = None
     eval_every: PositiveInt | None = None
     eval_episodes: PositiveInt | None = None
@@ -119,19 +133,19 @@ class Suite(Strict):
     title: str
     paper: str = ""
     published: str = ""  # table in reports/published; empty: nothing was
-    algorithms: dict[str, str]  # to the name in the table
-    groups: dict[str, dict[TaskName, list[str]]]  # of columns: task to qualities
+    algorithms: Annotated[dict[Method, str], Field(min_length=1)]  # to the name in the table
+    groups: dict[str, dict[TaskName, Some[str]]]  # of columns: task to qualities
     base: str = ""  # of a part of a board: the suite whose datasets, protocol and settings it has
     protocol: SuiteProtocol = SuiteProtocol()
     headline: str = ""  # the method that others are compared with
-    normalised: list[str] = []  # tasks with scores for returns
+    normalised: list[TaskName] = []  # tasks with scores for returns
     profiles: dict[str, ProfileChanges] = {}
-    settings: dict[str, dict[str, Settings]] = {}  # by method, then by family, task or task:quality
-    variants: dict[str, dict[str, str]] = {}  # by method: others in place of one
-    notes: dict[str, dict[str, str]] = {}  # by method and variant: what a table that shows it says
-    bench: dict[str, list[Settings]] = {}  # settings of a method that `bench train` compares
+    settings: dict[Method, dict[str, Settings]] = {}  # by method, then by family, task or task:quality
+    variants: dict[Method, dict[str, str]] = {}  # by method: others in place of one
+    notes: dict[Method, dict[str, str]] = {}  # by method and variant: what a table that shows it says
+    bench: dict[Method, list[Settings]] = {}  # settings of a method that `bench train` compares
     claims: list[Claim] = []
-    scaling: dict[str, dict[str, list[int]]] = {}  # by method and cost: exponents of agents and denoising steps
+    scaling: dict[Method, dict[str, list[int]]] = {}  # by method and cost: exponents of agents and denoising steps
 
     @field_validator("profiles")
     @classmethod
@@ -162,8 +176,21 @@ class Suite(Strict):
         return self
 
     @model_validator(mode="after")
+    def _known_settings(self) -> "Suite":
+        """Settings are of their methods; what stands in place of a variant is one, or bears a suite's name."""
+        for name, method in registry().items():
+            for settings in (*self.settings.get(name, {}).values(), *self.bench.get(name, [])):
+                for key in settings:
+                    check_name(f"setting of {name}", key, setting_names(method))
+            for variant in self.variants.get(name, {}).values():
+                check_name(f"variant of {name}", variant, ["paper", *method.variant_names(), *_tables(), *FILES])
+        return self
+
+    @model_validator(mode="after")
     def _known_claims(self) -> "Suite":
-        """Claims are about methods and groups of the suite."""
+        """Claims and the headline are about methods of the suite, claims about its groups."""
+        if self.headline:
+            check_name("method of the headline", self.headline, self.algorithms)
         for claim in self.claims:
             for method in (claim.method, *claim.others):
                 check_name("method of a claim", method, self.algorithms)
@@ -195,8 +222,8 @@ class Board(Strict):
     parts: dict[
         Annotated[str, AfterValidator(lambda name: check_name("suite", name, _tables()))], str
     ]  # to `published`
-    algorithms: dict[Annotated[str, AfterValidator(lambda name: check_name("algorithm", name, registry()))], str]
-    notes: dict[str, dict[str, str]] = {}  # as a suite's
+    algorithms: dict[Method, str]
+    notes: dict[Method, dict[str, str]] = {}  # as a suite's
 
     def part(self, name: str) -> Suite:
         """The suite `name` with the methods of the board that act there, and without its paper's claims."""
@@ -226,13 +253,16 @@ def suite_names() -> list[str]:
 def add_file(file: Path) -> str:
     """Make a user's file a suite, which is called by its name without the ending; returns that.
 
-    Raises UserError for a name that is taken, or a file that cannot be read; FileError where it is not as `Suite` says.
+    Raises UserError for a name that is taken, a file that cannot be read, or a dataset that no source has; FileError
+    where it is not as `Suite` says.
     """
     name = file.stem
     if not re.fullmatch(own.WORD, name) or name in (*_taken(), *own_suites()):
         raise UserError(f"--suite {file}: '{name}' cannot be the name of a suite, or is one; call the file otherwise")
     FILES[name] = file.absolute()
-    load_suite(name)
+    known = [pair for source in SOURCES for pair in catalogue(source)]
+    for task, quality in load_suite(name).datasets:
+        check_name(f"quality of {task}", quality, dict.fromkeys(own for of, own in known if of == task))
     return name
 
 

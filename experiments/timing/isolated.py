@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from offmarl.datasets.damaged import short_message
 from offmarl.experiments.grid.code import code_sums
 from offmarl.experiments.grid.jobs import Job
 from offmarl.experiments.store.store import Store
@@ -38,8 +39,8 @@ def measure_all(
     for row in tqdm(rows, desc=f"measuring {kind}", unit="row"):
         try:
             record = measure(row)
-        except (Killed, RuntimeError, MemoryError) as error:
-            failures.append(f"{row}: not measured: {error}")
+        except Exception as error:  # also what a method of the user's raises
+            failures.append(f"{row}: not measured: {short_message(error)}")
             continue
         record["finished"] = datetime.now(UTC).isoformat()
         store.write_measurement(kind, key(record), record)

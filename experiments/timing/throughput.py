@@ -14,6 +14,7 @@ from tqdm import tqdm
 from offmarl.benchmarks.rollout import lane_seeds
 from offmarl.benchmarks.tasks import Task, make_env
 from offmarl.datasets.dataset import Dataset, from_episodes
+from offmarl.experiments.errors import refusing
 from offmarl.experiments.grid.estimate import duration, time_left
 from offmarl.experiments.grid.jobs import Job
 from offmarl.experiments.store.store import Store
@@ -211,9 +212,10 @@ def _pace(job: Job, records: Sequence[Mapping[str, Any]], groups: Mapping[str, M
 def dry_run(grid: Sequence[Job], left: Sequence[Job], host: Host, workers: int) -> str:
     """Cells and predicted time by method, and the disk: a few updates and steps of play of each kind of pending job."""
     host.set_up()
-    first = {_kind(job): job for job in reversed(left)}
-    paces = {kind: training_pace(job, host, 0.2) for kind, job in tqdm(first.items(), desc="measuring", leave=False)}
-    played = {kind: evaluation_seconds(job, host) for kind, job in tqdm(first.items(), desc="playing", leave=False)}
+    paces, played = {}, {}
+    for kind, job in tqdm({_kind(job): job for job in reversed(left)}.items(), desc="measuring", leave=False):
+        with refusing(f"{job.title}: fails in its first updates or steps"):
+            paces[kind], played[kind] = training_pace(job, host, 0.2), evaluation_seconds(job, host)
     rows, parts = [], [0.0, 0.0]
     for method in dict.fromkeys((job.algorithm, job.variant) for job in grid):
         jobs, own = ([job for job in some if (job.algorithm, job.variant) == method] for some in (grid, left))

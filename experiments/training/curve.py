@@ -31,9 +31,11 @@ class Since:
         self.counts: dict[str, int] = {}
 
     def add(self, metrics: Mapping[str, Tensor]) -> None:
-        """Add an update's metrics, without waiting for the device."""
+        """Add an update's metrics, without waiting for the device. ValueError for one that has not a number a seed."""
         for name, values in metrics.items():
             before = self.sums.get(name)
+            if before is None and values.dim() != 1:
+                raise ValueError(f"the loss '{name}' has the shape {[*values.shape]}; give a number for each seed, [S]")
             join = torch.maximum if name == LARGEST_Q else torch.add
             self.sums[name] = values.clone() if before is None else join(before, values)
             self.counts[name] = self.counts.get(name, 0) + 1

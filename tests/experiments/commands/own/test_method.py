@@ -66,6 +66,11 @@ def test_a_new_method_trains_at_once_and_is_never_written_over(tmp_path, capsys)
         ("x = 1", "has no subclass of Algorithm"),
         ("class Mine(bc.BC):\n    name = 'bc'\n", "the name 'bc' is taken"),
         ("class Mine(bc.BC):\n    name = '../up'\n", "must have small letters"),
+        ("class Mine(bc.BC):\n    name = 'mine'\n    actions = 'discrete'\n", "mine: actions: write a frozenset of"),
+        (
+            "class Mine(bc.BC):\n    name = 'mine'\n    actions = frozenset({'both'})\n",
+            "mine: actions: write a frozenset",
+        ),
         ("class Half(Algorithm):\n    name = 'half'\n", "half: missing title"),
         ("class A(bc.BC):\n    name = 'a'\n\n\nclass B(bc.BC):\n    name = 'a'\n", "the name 'a' is taken"),
         ("raise SystemExit(5)", "SystemExit"),
@@ -82,6 +87,51 @@ def test_a_file_that_is_no_method_is_refused_in_one_line(tmp_path, text, reason,
     (line,) = capsys.readouterr().err.splitlines()
     assert str(file) in line and reason in line
     assert not (tmp_path / "results").exists()
+
+
+FAULTY = {  # from, to, and what a dry run says
+    "build": ("def build(self)", "def build(self, more)", "TypeError"),
+    "act": (
+        "def act(",
+        "def act(self, obs, legal=None, memory=None):\n        return obs, memory\n\n    def acts(",
+        "actions: shape",
+    ),
+}
+
+
+@pytest.mark.parametrize("part", FAULTY)
+def test_a_method_that_fails_fails_a_dry_run_in_one_line(example, tmp_path, part, capsys):
+    before, after, reason = FAULTY[part]
+    example.write_text(example.read_text().replace(before, after))
+    assert run(tmp_path / "results", "--method-file", example, "--algorithms", "noisy_bc", "--dry-run") == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("offmarl: ")]
+    assert line.startswith("offmarl: spread:medium noisy_bc: fails in its first updates or steps") and reason in line
+
+
+def test_a_loss_that_is_not_one_number_a_seed_is_named(example, tmp_path, capsys):
+    example.write_text(example.read_text().replace("self.policy_loss(batch)}", "self.policy_loss(batch).mean()}"))
+    assert run(tmp_path / "results", "--method-file", example, "--algorithms", "noisy_bc") == 1
+    assert "the loss 'policy' has the shape []; give a number for each seed, [S]" in capsys.readouterr().err
+
+
+def test_what_cannot_be_measured_is_told_and_the_others_are(example, tmp_path, capsys):
+    example.write_text(example.read_text().replace("def build(self)", "def build(self, more)"))
+    words = ["bench", "train", "--suite", "continuous", "--profile", "smoke", "--tasks", "mpe/spread:medium"]
+    words += ["--algorithms", "noisy_bc,bc", "--seconds", "0.1", "--results", str(tmp_path / "results")]
+    assert main([*words, "--method-file", str(example)]) == 1
+    shown = capsys.readouterr()
+    assert "mpe/spread noisy_bc, 1 seeds: not measured: TypeError" in shown.err and "bc" in shown.out
+
+
+def test_a_suite_of_ones_own_may_have_it_and_its_report_names_its_file(example, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("offmarl.experiments.grid.suite.FILES", {})
+    suite = tmp_path / "mine.yaml"
+    suite.write_text("title: Mine\nalgorithms: {noisy_bc: Noisy}\ngroups: {Spread: {mpe/spread: [medium]}}\n")
+    words = ["--suite", str(suite), "--results", str(tmp_path)]
+    assert main(["report", *words]) == 2
+    assert "unknown algorithm 'noisy_bc'" in (err := capsys.readouterr().err) and "--method-file FILE" in err
+    assert main(["report", *words, "--method-file", str(example)]) == 0
+    assert "Noisy" in capsys.readouterr().out
 
 
 def test_the_old_name_of_the_option_still_works(example, tmp_path, capsys):

@@ -192,6 +192,7 @@ FACTS = 'name = "lights/two"\n    title = "T"\n    limit = 3\n    make = lambda 
         ("class A(OwnTask):\n    name = 'lights/two'\n    title = 'T'\n    limit = 3", "write make() or batch"),
         (f"class A(OwnTask):\n    {FACTS}", "int: neither a ParallelEnv"),
         (f"class A(OwnTask):\n    {FACTS}make = lambda self: 1 / 0", "cannot be made (ZeroDivisionError"),
+        (f"class A(OwnTask):\n    {FACTS}make = lambda self: exit(3)", "cannot be made (SystemExit"),
         (f"class A(OwnTask):\n    {FACTS}batch = lambda self, lanes: 1", "write either make() or batch"),
         (f"class A(OwnTask):\n    {FACTS}frame = lambda self, env: 1", "pictures need both scene(env) and frame(env)"),
         (f"class A(OwnTask):\n    {FACTS}score = (3, 3)", "score: the returns that count as 0 and 100 must differ"),
@@ -327,7 +328,9 @@ def test_a_suite_may_be_a_file_with_its_own_methods_and_tasks(file, suite, tmp_p
         ),
         (SUITE, "smac.yaml", "'smac' cannot be the name of a suite, or is one"),
         (SUITE, "lights.yaml", "'lights' cannot be the name of a suite, or is one"),
-        (SUITE + "published: nonesuch", "mine.yaml", "no published table named 'nonesuch'"),
+        (SUITE + "published: macflow_tabel1", "mine.yaml", "'macflow_tabel1': did you mean 'macflow_table1'"),
+        (SUITE.replace("random", "rando"), "mine.yaml", "unknown quality of lights/two 'rando': did you mean 'random'"),
+        (SUITE + "title: Yours", "mine.yaml", "mine.yaml, line 4: is not YAML (the key 'title' stands there twice)"),
         (None, "missing.yaml", "missing.yaml: cannot be read (No such file"),
     ],
 )
