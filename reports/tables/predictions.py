@@ -76,7 +76,7 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Answer:
-    """What the results say to a question; no correlation where there are too few tasks."""
+    """What the results say to a question; no correlation where there are too few tasks, or one decides it."""
 
     question: Question
     points: list[Point]
@@ -143,7 +143,7 @@ def _answer(question: Question, gains: Mapping, measures: Mapping[Dataset, Mappi
     ]
     if len({point.task for point in points}) < LEAST_TASKS:
         return Answer(question, points, by_pair=tuple(by_pair))
-    return Answer(question, points, *correlated(points), tuple(by_pair))
+    return Answer(question, points, *(correlated(points) or ()), by_pair=tuple(by_pair))
 
 
 def _by_pair(found: Mapping[Dataset, float], known: Mapping[Dataset, float]) -> float:
@@ -151,18 +151,23 @@ def _by_pair(found: Mapping[Dataset, float], known: Mapping[Dataset, float]) -> 
     return rank_correlation(np.array([known[p] for p in places]), np.array([found[p] for p in places]))
 
 
-def correlated(points: list[Point]) -> tuple[float, tuple[float, float], tuple[float, float]]:
-    """Rank correlation of measure and gain, its interval, and the ends of those without one task."""
+def correlated(points: list[Point]) -> tuple[float, tuple[float, float], tuple[float, float]] | None:
+    """Rank correlation of measure and gain, its interval, and the ends of those without one task.
+
+    None where measures or gains are all equal, or would be without one task.
+    """
     tasks = sorted({point.task for point in points})
     numbers = {task: np.array([(p.measure, p.gain) for p in points if p.task == task]) for task in tasks}
+    without = [rank_correlation(*np.concatenate([numbers[t] for t in tasks if t != left_out]).T) for left_out in tasks]
+    if np.isnan(without).any():
+        return None
     rng, found = np.random.default_rng(0), []
     for _ in range(RESAMPLES):
         drawn = np.concatenate([numbers[tasks[k]] for k in rng.integers(len(tasks), size=len(tasks))])
         found.append(rank_correlation(*drawn.T))
     low, high = np.nanpercentile(found, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
-    without = [rank_correlation(*np.concatenate([numbers[t] for t in tasks if t != left_out]).T) for left_out in tasks]
     whole = rank_correlation(*np.concatenate([*numbers.values()]).T)
-    return whole, (float(low), float(high)), (float(np.nanmin(without)), float(np.nanmax(without)))
+    return whole, (float(low), float(high)), (min(without), max(without))
 
 
 def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:

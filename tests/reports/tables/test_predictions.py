@@ -72,6 +72,15 @@ def test_few_tasks_cannot_tell(kept):
     assert found.verdict == "cannot tell" and found.correlation is None and len(found.points) == len(kept)
 
 
+@pytest.mark.parametrize("gain", [0.2, 0.3])
+def test_gains_that_are_equal_but_on_one_task_tell_nothing(gain):
+    """A correlation without that task is undefined, and the other ones must not speak for it."""
+    values = {place: float(k) for k, place in enumerate(PLACES)}
+    gains = {place: gain if place[0] == "smac/f" else 0.2 for place in PLACES}
+    found = answers([table(gains)], measured(values))[0]
+    assert found.correlation is None and found.verdict == "cannot tell" and len(found.points) == 12
+
+
 def test_lost_seeds_and_unmeasured_data_take_no_part():
     gains = dict.fromkeys(PLACES, 0.1)
     values = dict.fromkeys(PLACES[1:], 1.0) | {("mpe/spread", "expert"): 1.0}
