@@ -8,7 +8,7 @@ own actor and critic. Official code: ChenDRAG/SfBC (single agent). Differences:
 * the target of planning is R_t = r_t + discount max(R_{t+1}, V_{t+1}), as in the paper; the code's max(r_t + discount
   R_{t+1}, V_t) also raises the target of a bad action to the value of the model's other actions;
 * returns end with the episode, at the clock too, as in the code: a suite that values what follows a time-out
-  (`timeout_bootstrap`) does so for the others alone, and this critic's values stay below the data's return there;
+  (`timeout_bootstrap`) does so for the others alone, and this critic is compared with returns that end so;
 * batches of 256, as in OM2P's methods; the code has 4,096;
 * the solver is multistep, second order, and clips the predicted data to [-1, 1]; the code's DPM-Solver is singlestep,
   third order, and does not clip. Both call the network 15 times;
@@ -96,14 +96,14 @@ class MASfBC(Algorithm):
         return {"critic": self.config.critic_learning_rate or self.config.learning_rate}
 
     def prepare(self, data: Data) -> Data:
-        """The targets of the first round: returns of the data."""
+        """The targets of the first round: returns of the data. Every episode ends where its data do."""
         self.data = data
         returns = returns_to_go(data.rewards, data.last, self.config.discount).expand(len(self.seeds), -1, -1)
         # At a fixed address, for CUDA graphs.
         self.targets = torch.empty_like(returns, memory_format=torch.contiguous_format)
         self.mean, self.std = torch.empty(2, len(self.seeds), 1, self.spec.agents, device=self.device)
         self.set_targets(returns)
-        return data
+        return data._replace(done=torch.maximum(data.done, data.last.to(data.done.dtype)))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Denoising, and regression to the targets of the round."""

@@ -8,6 +8,7 @@ from torch.testing import assert_close
 from offmarl.algorithms import ma_sfbc
 from offmarl.algorithms.ma_sfbc import Config, MASfBC, gumbel
 from offmarl.algorithms.parts.batch import Batch, TaskSpec
+from offmarl.experiments.training.curve import discounted_return
 
 TINY = {
     "hidden": (16, 16),
@@ -100,6 +101,18 @@ def test_the_first_targets_are_the_datas_returns_and_targets_are_normalised(buil
             algorithm.plan()
         assert_close(algorithm.targets.mean(1), torch.zeros(2, 3), atol=1e-5, rtol=0)
         assert_close(algorithm.targets.std(1, correction=0), torch.ones(2, 3))
+
+
+def test_its_values_are_compared_with_returns_that_end_at_the_clock(build, data):
+    """Elsewhere what follows a time-out has the mean value of the data's states, and these returns are lower."""
+    cut = data._replace(done=0 * data.done)
+    prepared = build().prepare(cut)
+    assert torch.equal(prepared.done.bool(), data.last)
+    total = torch.zeros_like(data.rewards)
+    for k in reversed(range(len(total))):
+        total[k] = data.rewards[k] + (0 if data.last[k] else 0.9 * total[k + 1])
+    assert discounted_return(prepared, 0.9) == pytest.approx(float(total.mean()), rel=1e-5)
+    assert discounted_return(cut, 0.9) != pytest.approx(float(total.mean()), rel=0.1)
 
 
 def test_returns_that_hardly_differ_are_not_blown_up(build, data):
