@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextToPath
 from matplotlib.ticker import LogLocator, MaxNLocator
 from matplotlib.transforms import Bbox
 
@@ -19,7 +21,7 @@ SHOWN = ("mean", "ci_low", "ci_high", "published_mean")  # on the bar of a row
 BAR = 120  # its width
 PAD = 0.06  # of a scale's range, on either side
 BINS = 24
-LETTER, LINE = 6.3, 12.0  # width and height of small text
+SIZE, LINE = 11.5, 12.0  # of points' names, and the height of a line
 FAR = 16  # pixels from a point to its name, from which on a line joins them
 NAMED = 16  # more points than these would hide each other's names
 
@@ -107,9 +109,14 @@ def scatter(points: Sequence[Mark]) -> Mark:
     return {"width": width, "height": height, "x": x, "y": y, "marks": marks}
 
 
+def text_width(text: str) -> float:
+    """The width of a name in DejaVu Sans, which is wider than what most browsers take."""
+    return TextToPath().get_text_width_height_descent(text, FontProperties(family="DejaVu Sans", size=SIZE), False)[0]
+
+
 def _place_names(marks: Sequence[Mark], width: int, height: int) -> None:
     """Give each point a place for its name, beside the others and their intervals, and a line to one far away."""
-    halves = [np.array([LETTER * len(mark["title"]), LINE]) / 2 for mark in marks]
+    halves = [np.array([text_width(mark["title"]), LINE]) / 2 for mark in marks]
     bars = [Bbox([(m["x"] - 1, m["ci_high"]), (m["x"] + 1, m["ci_low"])]) for m in marks if "ci_low" in m]
     frame = Bbox.from_extents(56, 4, width - 4, height - 42)
     points = np.array([(mark["x"], mark["y"]) for mark in marks])

@@ -45,14 +45,14 @@ def test_names_of_a_crowded_board_stand_apart_with_lines_to_their_points():
     marks = site_charts.scatter(points)["marks"]
     for k, one in enumerate(marks):
         for other in marks[:k]:
-            wide = site_charts.LETTER * (len(one["title"]) + len(other["title"])) / 2
+            wide = (site_charts.text_width(one["title"]) + site_charts.text_width(other["title"])) / 2
             apart = abs(one["name_x"] - other["name_x"]), abs(one["name_y"] - other["name_y"])
             assert apart[0] >= wide - 0.1 or apart[1] >= site_charts.LINE - 0.1
     lines = {mark["title"]: mark for mark in marks if "line" in mark}
     assert 0 < len(lines) < len(marks) and not {"Flow BC", "MADiff"} & lines.keys()
     for mark in lines.values():
         ends = abs(mark["line"][0] - mark["name_x"]), abs(mark["line"][1] - mark["name_y"])
-        assert ends[0] <= site_charts.LETTER * len(mark["title"]) / 2 + 0.1 and ends[1] <= site_charts.LINE
+        assert ends[0] <= site_charts.text_width(mark["title"]) / 2 + 0.1 and ends[1] <= site_charts.LINE
 
 
 def test_a_cloud_names_its_points_where_there_is_room():
