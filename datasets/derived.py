@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+from pydantic import BaseModel, Field
 
 from offmarl.datasets.cache import Entry, Progress, no_progress, write
 from offmarl.datasets.dataset import Dataset, join
@@ -38,6 +39,27 @@ class Recipe:
     behaviours: tuple[int, ...] = ()  # those that recorded the episodes; (): all
     like: str | None = None  # task:quality whose returns they are to have
     seed: int = 0
+
+
+class Parent(BaseModel):
+    """What a dataset was made from, as it was then."""
+
+    key: str
+    sums: Any
+
+
+class Lineage(BaseModel):
+    """Recipe, and keys and checksums of what it is made of by task:quality."""
+
+    how: Recipe
+    of: dict[str, Parent]
+
+
+class Card(BaseModel):
+    """What is read of a derived dataset's card."""
+
+    dataset: Annotated[str, Field(pattern="^[^:]+:[^:]+$")]
+    lineage: Lineage
 
 
 class Made(NamedTuple):
@@ -289,7 +311,10 @@ def _card(file: Path, _changed: int) -> dict[str, Any] | None:
     """The card of a derived dataset; None, and a word, where it cannot be read."""
     try:
         card = json.loads(file.read_bytes())
-        recipe_of(card["lineage"])
+        Card.model_validate(card)
+        recipe, of = recipe_of(card["lineage"]), card["lineage"]["of"]
+        if not {*recipe.parents, *filter(None, [recipe.like])} <= of.keys():
+            raise ValueError("a parent is missing")
         return {"dataset": card["dataset"], "lineage": card["lineage"]}
     except (OSError, ValueError, KeyError, TypeError):
         print(f"left out: {file} is not the card of a derived dataset; delete it", file=sys.stderr)

@@ -22,7 +22,7 @@ def refusing(fault: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"{fault} ({short_message(error)})") from error
 
 

@@ -285,6 +285,14 @@ def writable(results: Path, option: str = "--results") -> Path:
     return results
 
 
+def new_file(path: Path, option: str = "--out") -> Path:
+    """The file that an option names for writing, whose folder is created. Raises UserError where that cannot be."""
+    if path.is_dir():
+        raise UserError(f"{option} {path}: is a folder; name a file")
+    writable(path.parent, option)
+    return path
+
+
 def find_entries(wanted: list[str] | None, source: str = "embedded", derived: bool = True) -> list:
     """A source's datasets of tasks, or of task:quality; None means all. Raises UserError for an unknown name.
 

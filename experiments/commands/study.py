@@ -73,7 +73,7 @@ def _tune(args: argparse.Namespace) -> int:
 
         print(dry_run(*tuning.planned(found, store), host, workers))
         return 0
-    options.writable(file.parent, "--file")
+    options.new_file(file, "--file")
     try:
         failures, _ = train_pending(jobs, TUNING, store, host, workers, again=True)
     finally:  # Ctrl-C too leaves what is complete

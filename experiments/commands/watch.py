@@ -67,7 +67,7 @@ def _watch(args: argparse.Namespace) -> int:
             name, scenes = _of_runs(args, store)
     _tell(scenes)
     out = args.out or args.results / "replays" / f"{re.sub(r'[^a-zA-Z0-9_.+-]+', '-', name)}.html"
-    options.writable(out.parent, "--out")
+    options.new_file(out)
     _write(out, scenes)
     if args.out is None:
         _keep(args.results / "replays", scenes)

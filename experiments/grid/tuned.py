@@ -75,7 +75,7 @@ def choices(file: Path | None = None) -> Choices:
     Raises:
         FileError: naming the part that is wrong, and the reason.
     """
-    return parse(Choices, str(file), file.read_text(encoding="utf-8")) if file else packaged(Choices, PACKAGE, FILE)
+    return parse(Choices, str(file), file.read_bytes()) if file else packaged(Choices, PACKAGE, FILE)
 
 
 def own_file() -> Path:

@@ -27,9 +27,13 @@ SHARE = 0.9  # of the episodes, where the others judge
 
 
 def by_suite(asked: Request) -> list[Request]:
-    """A request for every suite that it means, of what it has. Raises UserError for an unknown name."""
+    """A request for every suite that it means, of what it has. Raises UserError for an unknown name, or for none."""
     if asked.source != TUNING:
-        return grid.by_suite(asked)
+        if not (found := grid.by_suite(asked)):
+            raise UserError(
+                f"{asked.suite}: has no dataset that --tasks names, or none where a method of --algorithms acts"
+            )
+        return found
     return [replace(asked, suite=name) for name in expand(asked.suite)]
 
 

@@ -52,6 +52,22 @@ class Player:
         self.memory = self.method.rewarded(self.memory, agent_rewards(reward, self.obs))
 
 
+class Script:
+    """The function `act` of a user's file as a behaviour."""
+
+    def __init__(self, act: Behaviour, task: Task, name: str):
+        self.act, self.task, self.name = act, task, name
+
+    def __call__(self, view: View, rng: np.random.Generator) -> np.ndarray:
+        """Joint actions [E,I] or [E,I,A]. Raises UserError where the function does, or gives another shape."""
+        with refusing(f"--policy {self.name}: act(view, rng) fails"):
+            actions = np.asarray(self.act(view, rng))
+            wanted = (len(view.obs), self.task.agents, *(() if self.task.discrete else (self.task.actions,)))
+            if actions.shape != wanted:
+                raise ValueError(f"actions: shape {actions.shape}, should be {wanted}")
+        return actions
+
+
 def load_policy(folder: Path, task: Task, name: str = "") -> Algorithm:
     """The trained method of a finished run, on the CPU. Raises UserError where it is damaged, or of another task.
 
@@ -114,7 +130,7 @@ def behaviours_of(policy: str, task: Task) -> Callable[[], Behaviour]:
         return lambda: Player(method)
     with refusing(f"--policy {policy}: has no function act(view, rng)"):
         act = runpy.run_path(policy)["act"]
-    return lambda: act
+    return lambda: Script(act, task, policy)
 
 
 def record_policy(task: Task, policy: str, episodes: int, out: Path, epsilon: float = 0.0) -> dict[str, Any]:

@@ -195,6 +195,7 @@ def _record_policy(args: argparse.Namespace) -> int:
         raise UserError(f"--episodes {args.episodes}: write a number of at least 1")
     if not 0.0 <= args.epsilon <= 1.0:
         raise UserError(f"--epsilon {args.epsilon}: write a share between 0 and 1")
+    options.new_file(args.out)
     facts = record_policy(task, args.policy, args.episodes, args.out, args.epsilon)
     print(f"written: {args.out}; " + ", ".join(f"{key} {value}" for key, value in facts.items()))
     return 0
@@ -207,6 +208,7 @@ def _train(args: argparse.Namespace) -> int:
     from importlib import import_module
 
     task, out = trained[0].task, args.out or trained[0].weights()
+    options.new_file(out)
     trainer = import_module(f"offmarl.datasets.embedded.train_{task.engine}")
     chosen = trainer.train_behaviours(task, {r.quality: r.target for r in trained}, trained[0].training, out)
     for quality, picks in chosen.items():

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offmarl.experiments.commands.options import data_source, declare, find_entries, writable
+from offmarl.experiments.commands.options import data_source, declare, find_entries, new_file, writable
 from offmarl.experiments.errors import UserError
 from offmarl.reports.records.files import replacing
 
@@ -127,7 +127,7 @@ def _place(out: Path) -> Iterator[Path]:
     if not out.name.endswith(SUFFIX):
         yield writable(out, "--out")
         return
-    writable(out.parent, "--out")
+    new_file(out)
     before = [out] if out.exists() else []
     with unpacked(*before) as results:
         yield results / CARDS

@@ -48,5 +48,7 @@ def _new(args: argparse.Namespace) -> int:
             new.write(text)
     except FileExistsError as error:
         raise UserError(f"new {args.name}: {file} exists; it was not changed") from error
+    except OSError as error:
+        raise UserError(f"new {args.name}: {file} cannot be written ({error.strerror})") from error
     print(f"wrote {file}\nnext: offmarl validate {file}")
     return 0

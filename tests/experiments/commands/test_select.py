@@ -88,6 +88,8 @@ def test_what_cannot_be_chosen_from_is_said_in_a_line(tmp_path, capsys):
     for words, answer in (
         (["--budget", "7"], "--budget 7: choose one of 0, 1, 2, 5, 10, 20, 50, 100"),
         (["--algorithms", "bcc"], "unknown algorithm 'bcc'"),
+        (["--algorithms", ""], "none where a method of --algorithms acts"),
+        (["--tasks", ""], "has no dataset that --tasks names"),
         (["--tasks", "mpe/spred"], "unknown task 'mpe/spred'"),
         (["--source", "elsewhere"], "unknown source 'elsewhere'"),
         (["--results", str(tmp_path / "none")], "there is no such directory"),

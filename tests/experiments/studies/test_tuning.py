@@ -274,3 +274,11 @@ def test_a_file_in_a_folder_that_cannot_be_is_refused_before_anything_trains(tmp
     words = ["--suite", "continuous", "--algorithms", "bc", "--results", str(tmp_path), "--jobs", "1"]
     assert main(["tune", *words, "--file", str(tmp_path / "taken" / "mine.yaml")]) == 2
     assert "--file" in capsys.readouterr().err
+
+
+def test_a_file_of_choices_that_is_no_text_is_refused_in_a_line(tmp_path, capsys):
+    file = tmp_path / "mine.yaml"
+    file.write_bytes(b"\xb7\x00\xff")
+    assert main(["tune", "--show", "--file", str(file)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{file}" in line and "is not YAML" in line

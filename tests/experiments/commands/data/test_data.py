@@ -171,6 +171,34 @@ def test_a_policy_of_ones_own_is_recorded(tmp_path, capsys):
     assert main(["data", "check", str(file), "--task", "mpe/spread"]) == 0
 
 
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("act = 3", "'int' object is not callable"),
+        ("raise SystemExit(5)", "has no function act(view, rng) (SystemExit: 5)"),
+        ("x = 1", "has no function act(view, rng)"),
+        ("def act(view, rng):\n    return None", "actions: shape (), should be (2, 3, 2)"),
+        ("def act(view, rng):\n    raise RuntimeError('oops')", "act(view, rng) fails (RuntimeError: oops)"),
+    ],
+)
+def test_a_script_that_is_no_policy_is_refused_in_a_line(tmp_path, code, reason, capsys):
+    script, file = tmp_path / "mine.py", tmp_path / "mine.npz"
+    script.write_text(code)
+    words = ["data", "record", "--tasks", "mpe/spread", "--episodes", "2", "--policy", str(script)]
+    assert main([*words, "--out", str(file)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"--policy {script}: " in line and reason in line and not file.exists()
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_recorded(tmp_path, capsys):
+    (tmp_path / "taken").write_text("")
+    (tmp_path / "folder.npz").mkdir()
+    record = ["data", "record", "--tasks", "mpe/spread", "--policy", "random", "--episodes", "1000000000"]
+    for place, reason in {"taken/mine.npz": "cannot be created", "folder.npz": "is a folder; name a file"}.items():
+        assert main([*record, "--out", str(tmp_path / place)]) == 2
+        assert f"--out {tmp_path}" in (err := capsys.readouterr().err) and reason in err
+
+
 # What is wrong with a dataset file, what is changed, and what the message must contain.
 FAULTS = {
     "not a number": ({"obs": (3, np.nan)}, "obs, row 3: not a finite number"),

@@ -53,9 +53,9 @@ def test_a_new_method_trains_at_once_and_is_never_written_over(tmp_path, capsys)
     (tmp_path / "my_own.py").write_text("mine")
     assert main(["new", "my_own", "--dir", str(tmp_path)]) == 2
     assert (tmp_path / "my_own.py").read_text() == "mine"
-    for words in (["bc"], ["My-Own"], ["x", "--dir", str(tmp_path / "none")]):
+    for words in (["bc"], ["My-Own"], ["x", "--dir", str(tmp_path / "none")], ["a" * 300]):
         assert main(["new", *words]) == 2
-    assert len(capsys.readouterr().err.splitlines()) == 4
+    assert len(capsys.readouterr().err.splitlines()) == 5
 
 
 @pytest.mark.parametrize(
