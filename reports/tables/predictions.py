@@ -141,9 +141,9 @@ def _answer(question: Question, gains: Mapping, measures: Mapping[Dataset, Mappi
         for pair, found in own.items()
         if found
     ]
-    if len({point.task for point in points}) < LEAST_TASKS:
-        return Answer(question, points, by_pair=tuple(by_pair))
-    return Answer(question, points, *(correlated(points) or ()), by_pair=tuple(by_pair))
+    enough = len({point.task for point in points}) >= LEAST_TASKS
+    correlation, interval, left_out = (correlated(points) if enough else None) or (None, None, None)
+    return Answer(question, points, correlation, interval, left_out, tuple(by_pair))
 
 
 def _by_pair(found: Mapping[Dataset, float], known: Mapping[Dataset, float]) -> float:
