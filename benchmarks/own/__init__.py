@@ -122,6 +122,8 @@ class Sizes(Strict):
 def _apart(score: tuple[float, float]) -> tuple[float, float]:
     if score[0] == score[1]:
         raise ValueError("the returns that count as 0 and 100 must differ")
+    if score[0] > score[1]:  # records of it would count as damaged
+        raise ValueError("the return that counts as 100 must be the higher one")
     return score
 
 

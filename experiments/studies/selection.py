@@ -47,7 +47,7 @@ def pool_jobs(asked: Request) -> list[Job]:
         suite = on_tuning_data(suite, dict.fromkeys(tasks()[task].family for task in suite.qualities))
     names = asked.tasks or [f"{task}:{quality}" for task, quality in suite.datasets]
     grid.select(suite.datasets, names)
-    methods = asked.algorithms or [name for name in suite.algorithms if name in registry()]
+    methods = asked.algorithms or [*suite.algorithms]
     found = []
     for method in (check_name("algorithm", name, registry()) for name in methods):
         if any(grid.acts_in(registry()[method], task) for task in suite.qualities):

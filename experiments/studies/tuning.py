@@ -66,7 +66,7 @@ def searches(
     for suite, name in ((load_suite(name), name) for name in expand(suites)):
         own = dict.fromkeys(tasks()[task].family for task in suite.qualities)
         for family in (family for family in own if families is None or family in families):
-            methods = algorithms or [method for method in suite.algorithms if method in registry()]
+            methods = algorithms or [*suite.algorithms]
             for place in ((suite.base or name, family, method) for method in methods):
                 found[place] = found[place] if place in found else _search(*place, profile)
     if not any(found.values()):

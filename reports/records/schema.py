@@ -20,7 +20,7 @@ STRICT = ConfigDict(strict=True)
 
 def _rising(low: float, high: float) -> list[float]:
     if low >= high:
-        raise ValueError("the return that counts as 0 is below the one that counts as 1")
+        raise ValueError("the return that counts as 0 must be below the one that counts as 1")
     return [low, high]
 
 

@@ -196,6 +196,10 @@ FACTS = 'name = "lights/two"\n    title = "T"\n    limit = 3\n    make = lambda 
         (f"class A(OwnTask):\n    {FACTS}batch = lambda self, lanes: 1", "write either make() or batch"),
         (f"class A(OwnTask):\n    {FACTS}frame = lambda self, env: 1", "pictures need both scene(env) and frame(env)"),
         (f"class A(OwnTask):\n    {FACTS}score = (3, 3)", "score: the returns that count as 0 and 100 must differ"),
+        (
+            f"class A(OwnTask):\n    {FACTS}score = (3, 1)",
+            "score: the return that counts as 100 must be the higher one",
+        ),
         (f"class A(OwnTask):\n    {FACTS}score = (float('nan'), 1)", "score.0: input should be a finite number"),
         (f"class A(OwnTask):\n    {FACTS}title = 'a\\nb'", "title: "),
         (f"class A(OwnTask):\n    {FACTS}limit = 10**30", "limit: input should be less than or equal to 1000000"),
