@@ -27,8 +27,8 @@ def fingerprint(task: Task) -> dict[str, str]:
     others = [name for name in engine.packages if _locked().get(name, facts[name]) != facts[name]]
     if others:
         facts["unlocked"] = ", ".join(f"{name} {facts[name]} instead of {_locked()[name]}" for name in others)
-    if engine.rules:
-        facts["rules"] = str(engine.rules)
+    if rules := task.roster.get("rules", engine.rules):
+        facts["rules"] = str(rules)
     if engine.presence:
         facts |= adapter_module(engine.presence).facts(task.engine)
     if task.roster.get("physics") == "legacy":

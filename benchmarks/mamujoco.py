@@ -13,7 +13,7 @@ Shapes: E lanes, I agents, O observation, G state, A actions of one agent.
 
 import contextlib
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -33,7 +33,6 @@ class Robot:
     """The robot of a task."""
 
     gym: str  # gymnasium's id
-    options: dict[str, Any] = field(default_factory=dict)
     contacts: int = 0  # contact forces at the end of the state; zero in the data, because MuJoCo 2.0 left them out
     partition: str = ""  # gymnasium-robotics' name of the division whose local observations are used
     weight: float | None = None  # kg that its XML file scales the robot to
@@ -42,7 +41,7 @@ class Robot:
 ROBOTS = {
     "6halfcheetah": Robot("HalfCheetah-v5", weight=14.0),
     "3hopper": Robot("Hopper-v4"),
-    "2ant": Robot("Ant-v5", {"contact_cost_weight": 0, "include_cfrc_ext_in_observation": False}, contacts=84),
+    "2ant": Robot("Ant-v4", contacts=84),
     "2halfcheetah": Robot("HalfCheetah-v5", partition="2x3", weight=14.0),
 }
 
@@ -104,7 +103,7 @@ def build(robot: Robot, physics: str = "native") -> Any:
     if physics not in ("native", "legacy"):
         raise ValueError(f"physics '{physics}': should be native or legacy")
     create: Any = load_env_creator(str(gymnasium.spec(robot.gym).entry_point))
-    env = create(**robot.options)
+    env = create()
     if physics == "legacy":
         set_inertia(env.model, env.data, robot.weight)
     return env

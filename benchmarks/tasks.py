@@ -113,6 +113,7 @@ class Roster(Strict):
     teams: Teams | None = None
     prey: int = 0
     physics: Literal["native", "legacy"] = "native"
+    rules: int = 0  # of a task whose returns have changed: the version since
 
 
 class TaskEntry(Strict):
@@ -157,7 +158,7 @@ def _user_task(user: own.OwnTask) -> UserTask:
     try:
         if not sizes:
             env = adapter_module("own.pettingzoo").envs(user, 1)
-            sizes, rules = own.sizes(env), {**rules, **getattr(env, "rules", {})}
+            sizes, rules = own.sizes(env), {**rules, "agents": getattr(env, "rules", {})}
             env.close()
     except (Exception, SystemExit) as error:
         told = str(error) if isinstance(error, own.TaskError) else f"cannot be made ({own.first_line(error)})"

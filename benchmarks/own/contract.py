@@ -90,7 +90,7 @@ def _sizes(task: Task, shown: Mapping[str, int]) -> tuple[bool, str]:
     text = f"{task.agents} agents, {task.obs} observed numbers, {task.actions} {kind}, a state of {task.state}"
     if any(getattr(task, key) != size for key, size in shown.items()):
         return False, f"{text}, but its environment shows {shown}"
-    seen = {agent: rule for agent, rule in task.roster.items() if agent not in ("reward", "clock")}
+    seen = task.roster.get("agents", {})
     unlike = len(set(seen.values())) > 1
     return True, text + (f"; padded: {', '.join(f'{agent} {rule}' for agent, rule in seen.items())}" if unlike else "")
 

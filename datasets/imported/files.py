@@ -164,7 +164,7 @@ def _agents(group: Any, task: Task) -> np.ndarray:
     """An array as it is, or a group of one for each agent side by side, padded with zeros: [T, I, ...]."""
     if isinstance(group, h5py.Dataset):
         return np.asarray(group)
-    parts = [np.asarray(group[name]) for name in _in_order(list(group), list(task.roster))]
+    parts = [np.asarray(group[name]) for name in _in_order(list(group), list(task.roster.get("agents", ())))]
     width = max(part.shape[1] if part.ndim > 1 else 0 for part in parts)
     return np.stack([np.pad(part, ((0, 0), (0, width - part.shape[1]))) if width else part for part in parts], 1)
 

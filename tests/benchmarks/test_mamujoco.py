@@ -132,7 +132,7 @@ def test_actions_are_clipped_and_nan_is_refused():
 @pytest.mark.parametrize("name", OMIGA)
 def test_trajectories_and_ends_are_gymnasiums(name):
     robot = ROBOTS[name]
-    env, peer = make_env(task(name), 1), gymnasium.make(robot.gym, max_episode_steps=1000, **robot.options)
+    env, peer = make_env(task(name), 1), gymnasium.make(robot.gym, max_episode_steps=1000)
     env.reset(np.array([3]))
     peer.reset(seed=3)
     rng, over = np.random.default_rng(0), False
@@ -175,6 +175,18 @@ def test_a_cheetah_ends_by_the_clock_alone(name):
     assert not any(step.done[0] or step.timeout[0] for step in steps[:999])
     assert steps[999].done[0] and steps[999].timeout[0] and steps[999].reward[0] != 0
     assert steps[1000].done[0] and steps[1000].timeout[0] and steps[1000].reward[0] == 0
+
+
+@pytest.mark.parametrize(("name", "axis", "fallen", "cost"), [("3hopper", 1, 0.1, 1e-3), ("2ant", 2, 1.5, 0.5)])
+def test_the_step_of_a_fall_pays_for_survival_as_in_the_real_data(name, axis, fallen, cost):
+    env = make_env(task(name), 1)
+    env.reset(np.array([0]))
+    data, actions = env.robots[0].data, np.full((1, env.task.agents, env.task.actions), 0.5)
+    data.qpos[axis], before = fallen, data.qpos[0]  # no height to stand at
+    step = env.step(actions)
+    assert step.done[0] and not step.timeout[0]
+    moved = (data.qpos[0] - before) / env.robots[0].dt
+    assert step.reward[0] == pytest.approx(moved + 1 - cost * np.square(actions).sum(), abs=1e-3)
 
 
 @pytest.mark.parametrize("name", ["3hopper", "2ant"])
@@ -255,6 +267,7 @@ def test_an_unknown_physics_is_refused():
 def test_results_carry_the_version_of_mujoco_and_say_when_it_is_not_the_locked_one(monkeypatch):
     facts = fingerprint(task("2ant"))
     assert facts["mujoco"] == mujoco.__version__ and "unlocked" not in facts
+    assert facts["rules"] == "2" and "rules" not in fingerprint(task("3hopper"))  # only the ant's returns have changed
     monkeypatch.setattr(definitions, "version", lambda name: "3.5.0" if name == "mujoco" else version(name))
     assert fingerprint(task("2ant"))["mujoco"] == "3.5.0"
     assert fingerprint(task("2ant"))["unlocked"] == "mujoco 3.5.0 instead of 3.4.0"

@@ -70,6 +70,14 @@ def test_a_task_is_trained_and_reported_without_a_word_of_a_paper(file, tmp_path
     assert first["evaluations"][-1]["lengths"] == [10] * 32 and first["protocol"]["timeout_bootstrap"]
 
 
+def test_agents_may_bear_the_names_of_facts_of_ours(file, tmp_path):
+    edit(file, ('["left", "right"]', '["prey", "clock"]'))
+    assert run() == 0
+    (record, _) = records(tmp_path).values()
+    roster = record["dataset"]["task"]["roster"]
+    assert (roster["clock"], list(roster["agents"])) == ("limit", ["prey", "clock"]) and "prey" not in record["engine"]
+
+
 def test_the_other_commands_know_a_task_of_a_file(file, tmp_path, capsys):
     assert run() == 0
     run_id = next(iter(records(tmp_path)))
