@@ -40,8 +40,8 @@ def resolve(
 ) -> BaseConfig:
     """The method's config for discrete or continuous actions: its defaults, then `common`, variant and overrides.
 
-    Settings for all methods reach those that have them. A variant may join several: quick+without_igm. The later
-    overrides win.
+    Settings for all methods reach those that have them; a method's may be for one kind of actions (macql:discrete). A
+    variant may join several: quick+without_igm. The later overrides win.
     Raises UserError for an unknown setting, or a value that it cannot have.
     """
     names = setting_names(method)
@@ -51,6 +51,7 @@ def resolve(
         for key in one.get("all", {}):
             check_name("setting", key, every_setting())
         layers += [_of_method(one.get("all", {}), names), one.get(method.name, {})]
+        layers.append(one.get(f"{method.name}:{space}", {}))
     config = dataclasses.asdict(method.Config())
     for layer in layers:
         for key, value in layer.items():

@@ -32,11 +32,17 @@ def _distinct(names: list[T]) -> list[T]:
     return names
 
 
+def _fixed_names() -> list[str]:
+    by_space = [f"{name}:{space}" for name, method in registry().items() for space in sorted(method.actions)]
+    return [*registry(), ALL, *by_space]
+
+
 Some = Annotated[list[T], Field(min_length=1), AfterValidator(_distinct)]  # at least one, each of them once
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 Settings = dict[str, Any]  # of a method, by name
 Method = Annotated[str, AfterValidator(lambda name: check_name("algorithm", name, registry()))]
 MethodOrAll = Annotated[str, AfterValidator(lambda name: check_name("algorithm", name, [*registry(), ALL]))]
+Fixed = Annotated[str, AfterValidator(lambda name: check_name("algorithm", name, _fixed_names()))]
 Setting = Annotated[str, AfterValidator(lambda name: check_name("setting", name, every_setting()))]
 TaskName = Annotated[str, AfterValidator(lambda name: check_name("task", name, tasks()))]
 Family = Annotated[str, AfterValidator(lambda name: check_name("family", name, {t.family for t in tasks().values()}))]
@@ -61,7 +67,7 @@ class Profile(Strict):
     looks: PositiveInt | None = None  # evaluations, evenly over the updates: instead of `eval_every`
     eval_episodes: PositiveInt  # of each seed
     config: dict[Setting, Any] = {}  # of every method that has them
-    fixed: dict[MethodOrAll, Settings] = {}  # by method, or for all: the same in every variant
+    fixed: dict[Fixed, Settings] = {}  # by method, method:discrete, or for all: the same in every variant
     tasks: Some[TaskName] | None = None  # None: all of the suite
 
     @model_validator(mode="after")

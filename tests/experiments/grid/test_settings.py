@@ -7,6 +7,7 @@ import pytest
 from one_job import only
 
 from offmarl.algorithms import registry
+from offmarl.benchmarks.tasks import tasks
 from offmarl.experiments.errors import UserError
 from offmarl.experiments.grid.config import parse_overrides, resolve
 from offmarl.experiments.grid.jobs import Request, jobs
@@ -86,6 +87,15 @@ def test_a_setting_that_its_method_refuses_is_named():
         jobs(Request("smac", algorithms=["madiff_d"], overrides={"madiff_d": {"history": 1, "multipliers": [1, 2]}}))
     with pytest.raises(UserError, match="bc: batch_size=0"):
         jobs(Request("smac", algorithms=["bc"], overrides={"bc": {"batch_size": 0}}))
+
+
+@pytest.mark.parametrize("profile", ["quick", "standard"])
+@pytest.mark.parametrize("suite", ["frontier_smac", "frontier_continuous", "om2p", "coordination"])
+def test_no_method_waits_longer_for_its_targets_than_another(suite, profile):
+    """Copied targets of MABCQ and MACQL once lagged 200 updates, as in the papers, where averaged ones had only 33."""
+    for job in jobs(Request(suite, profile=profile)):
+        copied = getattr(job.config, "target_period", 0) if tasks()[job.task].discrete else 0
+        assert (copied or 1 / job.config.polyak) < 34, job.title
 
 
 def test_settings_come_from_defaults_then_profile_then_variant_then_the_command_line():
