@@ -3,6 +3,7 @@
 import argparse
 import errno
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -49,9 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         import_module("offmarl.experiments.commands.options").register(args)
         return args.command(args)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("\noffmarl: stopped; the same command continues where it was", file=sys.stderr)
-        return 130
+        return 128 + next(iter(stop.args), signal.SIGINT)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

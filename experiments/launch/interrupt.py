@@ -1,4 +1,4 @@
-"""Ctrl-C that takes effect at a safe moment."""
+"""Ctrl-C and SIGTERM (of batch systems and containers) that take effect at a safe moment."""
 
 import contextlib
 import signal
@@ -8,19 +8,20 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[list[int]]:
-    """A list that the first Ctrl-C fills, instead of raising; the second raises KeyboardInterrupt."""
+    """A list that the first signal's number fills, instead of raising; the second raises KeyboardInterrupt."""
     seen: list[int] = []
 
     def note(number: int, frame: object) -> None:
         if seen:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(number)
         seen.append(number)
 
     if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
         yield seen
         return
-    before = signal.signal(signal.SIGINT, note)
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield seen
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -88,7 +88,7 @@ class Trial(tune.Trainable):
 
 
 class StopOnInterrupt(tune.Stopper):
-    """Stops every trial after Ctrl-C, so that they save."""
+    """Stops every trial after Ctrl-C or SIGTERM, so that they save."""
 
     def __init__(self, interrupted: list[int]):
         self.interrupted = interrupted
@@ -159,7 +159,7 @@ def run_ray(grid: Sequence[Job], results: Path, host: Host, workers: int) -> lis
                 ),
             ).fit()
         if interrupted:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(*interrupted)
     finally:
         bar.close()
         ray.shutdown()

@@ -53,7 +53,7 @@ def largest_first(grid: Sequence[Job]) -> list[Job]:
 
 
 def run_serial(grid: Sequence[Job], results: Path, host: Host) -> list[str]:
-    """Train every job; return the failures, one line each. Ctrl-C takes effect after an update, and saves."""
+    """Train every job; return the failures, one line each. Ctrl-C and SIGTERM take effect after an update, and save."""
     host.set_up()
     with contextlib.closing(ProgressBar(grid, workers=1)) as bar:
         for job in grid:
@@ -62,7 +62,7 @@ def run_serial(grid: Sequence[Job], results: Path, host: Host) -> list[str]:
                     for step in training:
                         bar.advance(job, step)
                         if interrupted:
-                            raise KeyboardInterrupt
+                            raise KeyboardInterrupt(*interrupted)
             except Busy as busy:
                 bar.leave(job, str(busy))
             except Exception as error:  # stored as a record; the other jobs go on

@@ -211,8 +211,9 @@ def test_a_dry_run_knows_what_is_done(small, capsys, tmp_path):
     assert "2 cells: 2 done, 0 pending" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_stopping_by_hand_is_an_exit_code_of_its_own_and_the_same_command_goes_on(
-    small, capsys, tmp_path, monkeypatch, complete
+    small, capsys, tmp_path, monkeypatch, complete, number, code
 ):
     from offmarl.algorithms import registry
 
@@ -222,13 +223,13 @@ def test_stopping_by_hand_is_an_exit_code_of_its_own_and_the_same_command_goes_o
         def losses(self, batch):
             Stopped.updates += 1
             if Stopped.updates == 40:
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(number)
             return super().losses(batch)
 
     monkeypatch.setitem(registry(), "bc", Stopped)
     options = ["--profile", "smoke", "--tasks", "smac/3m:good", "--algorithms", "bc", "--set", "all.hidden=[16]"]
     command = [*RUN, *options, "--jobs", "1", "--results", str(tmp_path)]
-    assert main(command) == 130
+    assert main(command) == code
     said = capsys.readouterr()
     assert said.err.splitlines()[-1] == "offmarl: stopped; the same command continues where it was"
     assert "Traceback" not in said.err
