@@ -19,7 +19,14 @@ LONGEST_FILE, LONGEST_TEST_FILE, LONGEST_FUNCTION, MOST_ENTRIES = 350, 400, 60, 
 LISTS = {"algorithms", "suites", "weights", "published", "templates"}  # folders that list things of one kind
 
 DATA = {"algorithms.parts.batch", "algorithms.parts.streams", "benchmarks", "datasets"}  # and what data may use
-BELOW = {"algorithms", "benchmarks", "datasets", "experiments.environment", "experiments.errors"}
+BELOW = {
+    "algorithms",
+    "benchmarks",
+    "datasets",
+    "experiments.environment",
+    "experiments.errors",
+    "experiments.processes",
+}
 MAY_IMPORT = {
     "benchmarks.source": set(),  # how files and packages of the user's are found, for methods as for tasks
     "algorithms": {"algorithms", "benchmarks.source"},
@@ -30,6 +37,7 @@ MAY_IMPORT = {
     "reports": {"reports"},
     "experiments.errors": {"benchmarks", "datasets"},
     "experiments.environment": set(),
+    "experiments.processes": {"experiments.errors"},
     "experiments.store": {*BELOW, "reports.records"},
     "experiments.grid": {*BELOW, "experiments.store"},
     "experiments.training": {*BELOW, "experiments.store", "experiments.grid", "reports.records"},

@@ -3,7 +3,6 @@
 import queue
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any
 
@@ -12,6 +11,7 @@ from tqdm import tqdm
 from offmarl.benchmarks.env import cache_dir
 from offmarl.datasets.catalogue import RECORDED, Entry, catalogue
 from offmarl.experiments.errors import UserError
+from offmarl.experiments.processes import processes
 
 _counter: Any = None  # the pool's queue of finished episodes or rows
 
@@ -19,7 +19,7 @@ _counter: Any = None  # the pool's queue of finished episodes or rows
 def prepare(entries: Sequence[Entry], source: str, workers: int) -> list[str]:
     """Make the datasets that are missing or damaged, with a progress bar; returns a line for each that failed.
 
-    Raises UserError where the cache cannot be written.
+    Raises UserError where the cache cannot be written, or a process was killed.
     """
     distinct = {(entry.task.name, entry.quality): entry for entry in entries}
     missing = [entry for entry in distinct.values() if entry.ready() is None]
@@ -30,12 +30,11 @@ def prepare(entries: Sequence[Entry], source: str, workers: int) -> list[str]:
     for entry in missing:
         by_task.setdefault(entry.task.name, []).append(entry.quality)
     verb, unit = ("recording", "episode") if source in RECORDED else ("converting", "row")
-    context = get_context("spawn")
-    counter = context.Queue()
+    counter = get_context("spawn").Queue()
     total = sum(entry.work for entry in missing)
     with (
         tqdm(total=total, desc=f"{verb} {len(missing)} datasets", unit=unit, unit_scale=source not in RECORDED) as bar,
-        ProcessPoolExecutor(workers, context, _open, (counter,)) as pool,
+        processes(workers, _open, counter) as pool,
     ):
         work = [pool.submit(_make, source, task, qualities) for task, qualities in by_task.items()]
         while not all(job.done() for job in work):

@@ -1,10 +1,7 @@
 """Measurements, each in a fresh process with its own settings and its own peak of memory; and their text tables."""
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from datetime import UTC, datetime
-from multiprocessing import get_context
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -12,23 +9,17 @@ from tqdm import tqdm
 from offmarl.datasets.damaged import short_message
 from offmarl.experiments.grid.code import code_sums
 from offmarl.experiments.grid.jobs import Job
+from offmarl.experiments.processes import processes
 from offmarl.experiments.store.store import Store
 from offmarl.reports.records.schema import Record
 
 T = TypeVar("T")
 
 
-class Killed(Exception):
-    """The process ended without a result."""
-
-
 def isolated(function: Callable[..., T], *args: object) -> T:
     """Call a function of a module in a fresh process. Raises Killed when the process died; mostly memory ran out."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        try:
-            return pool.submit(function, *args).result()
-        except BrokenProcessPool as error:
-            raise Killed("its process was killed (out of memory?)") from error
+    with processes(1) as pool:
+        return pool.submit(function, *args).result()
 
 
 def measure_all(

@@ -94,18 +94,13 @@ def _written(entries: "list[Entry]", source: str, folder: Path, jobs: int) -> It
     if jobs == 1:
         yield from (_write(entry, source, folder) for entry in entries)
         return
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-    from concurrent.futures.process import BrokenProcessPool
-    from multiprocessing import get_context
+    from concurrent.futures import as_completed
 
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+    from offmarl.experiments.processes import processes
+
+    with processes(jobs) as pool:
         work = [pool.submit(_write_named, f"{e.task.name}:{e.quality}", source, folder) for e in _by_turns(entries)]
-        try:
-            yield from (done.result() for done in as_completed(work))
-        except BrokenProcessPool as error:
-            raise UserError("a process was killed (out of memory?); --jobs 1 needs less") from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+        yield from (done.result() for done in as_completed(work))
 
 
 def _by_turns(entries: "list[Entry]") -> "list[Entry]":

@@ -18,9 +18,10 @@ from offmarl.experiments.grid import jobs as grid
 from offmarl.experiments.grid.code import why_stale
 from offmarl.experiments.grid.estimate import duration
 from offmarl.experiments.grid.suite import load_suite
+from offmarl.experiments.processes import Killed
 from offmarl.experiments.store.store import Store
 from offmarl.experiments.timing import latency, scaling
-from offmarl.experiments.timing.isolated import Killed, isolated
+from offmarl.experiments.timing.isolated import isolated
 from offmarl.experiments.training.machine import Host
 from offmarl.experiments.training.method import build
 
