@@ -50,8 +50,8 @@ def resolve(
     for one in overrides:
         for key in one.get("all", {}):
             check_name("setting", key, every_setting())
-        layers += [_of_method(one.get("all", {}), names), one.get(method.name, {})]
-        layers.append(one.get(f"{method.name}:{space}", {}))
+        own = (one.get(name, {}) for name in (method.name, f"{method.name}:{space}"))
+        layers += [_of_method(one.get("all", {}), names), *own]
     config = dataclasses.asdict(method.Config())
     for layer in layers:
         for key, value in layer.items():
