@@ -98,6 +98,11 @@ def test_no_method_waits_longer_for_its_targets_than_another(suite, profile):
         assert (copied or 1 / job.config.polyak) < 34, job.title
 
 
+@pytest.mark.parametrize(("suite", "period"), [("smac", 33), ("continuous", 200)])
+def test_a_profile_may_set_a_method_for_one_kind_of_actions(suite, period):
+    assert {job.config.target_period for job in jobs(Request(suite, algorithms=["macql"]))} == {period}
+
+
 def test_settings_come_from_defaults_then_profile_then_variant_then_the_command_line():
     def hidden(*overrides, profile="quick", variant=None):
         return only(*overrides, algorithm="mac_flow", profile=profile, variant=variant).config.hidden
