@@ -14,7 +14,7 @@ from offmarl.datasets.catalogue import SOURCES, catalogue
 from offmarl.datasets.embedded import recipes
 
 # Of the keys of the papers' embedded datasets, without simulators' versions.
-KEYS = "db63470a36ea44896459390138311978438b64d76e1dcb26890b778e99c4661e"
+KEYS = "a6f660c29712b5b38bbc0df8b722ea83849985353c7be3d8789f22ad39d05d54"
 
 
 def test_keys_are_those_of_existing_caches(monkeypatch):

@@ -71,7 +71,7 @@ def test_a_task_is_trained_and_reported_without_a_word_of_a_paper(file, tmp_path
 
 
 def test_agents_may_bear_the_names_of_facts_of_ours(file, tmp_path):
-    edit(file, ('["left", "right"]', '["prey", "clock"]'))
+    edit(file, ('["left", "right"]', '["prey", "clock"]  # longer, or Python would run the file that it has compiled'))
     assert run() == 0
     (record, _) = records(tmp_path).values()
     roster = record["dataset"]["task"]["roster"]
