@@ -58,7 +58,7 @@ def test_it_plays_to_the_end_and_can_be_paused(watch, motion):
     page.get_by_label("Speed").first.select_option("8")
     page.get_by_role("button", name="Play").first.click()
     sync_api.expect(page.locator("output").first).to_have_text("8 / 8")
-    assert page.get_by_role("button", name="Play").count() == 2  # it rests
+    sync_api.expect(page.get_by_role("button", name="Play")).to_have_count(2)  # it rests, a picture later
     assert page.locator("canvas").first.evaluate(DRAWN) != first
 
 
@@ -72,6 +72,7 @@ def test_the_keyboard_alone_suffices(watch):
         assert counter.inner_text() == f"{shown} / 8"
     page.keyboard.press("Space")
     sync_api.expect(page.locator("output").first).to_have_text("8 / 8")
+    sync_api.expect(page.get_by_role("button", name="Play")).to_have_count(2)
     for _ in range(5):
         page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.type") == "range"
