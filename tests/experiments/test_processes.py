@@ -52,9 +52,8 @@ def test_they_end_when_the_command_is_killed_even_in_the_middle_of_their_work(nu
 def test_one_that_is_killed_while_it_records_is_told_in_a_line(tmp_path):
     place = {**os.environ, "OFFMARL_CACHE": str(tmp_path)}
     with subprocess.Popen(RECORD, cwd=tmp_path, env=place, stderr=subprocess.PIPE, text=True) as program:
-        first, _ = until(lambda: len(found := workers(program.pid)) == 2 and found)
-        time.sleep(0.3)  # a pool that breaks while it is being filled waits for ever (CPython)
-        os.kill(int(first), signal.SIGKILL)
+        _, last = until(lambda: len(found := workers(program.pid)) == 2 and found)
+        os.kill(int(last), signal.SIGKILL)
         said = program.stderr.read().splitlines()
     assert program.returncode == 2 and not any("Traceback" in line for line in said)
     assert said[-1] == "offmarl: a process was killed (out of memory?); --jobs 1 needs less"
