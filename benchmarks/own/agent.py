@@ -94,4 +94,4 @@ def _fits(space: Any, obs: Any) -> bool:
     if isinstance(space, spaces.Box):
         values = np.asarray(obs)
         return space.dtype.kind == "f" or bool((values.astype(space.dtype) == values).all())
-    return not isinstance(space, spaces.Discrete) or space.contains(obs)
+    return space.contains(obs)

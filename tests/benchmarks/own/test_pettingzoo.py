@@ -8,7 +8,7 @@ from trap import FAULTS, Trap
 from offmarl.benchmarks import own
 from offmarl.benchmarks.frames.film import is_watched
 from offmarl.benchmarks.own import OwnTask, TaskError, sizes
-from offmarl.benchmarks.own.agent import LARGEST_OBS, Agent
+from offmarl.benchmarks.own.agent import LARGEST_JOINT, LARGEST_OBS, Agent
 from offmarl.benchmarks.own.pettingzoo import envs
 from offmarl.benchmarks.source import sources
 
@@ -81,6 +81,10 @@ BYTES = spaces.Box(-100, 100, (2,), np.int8)
         (BYTES, [3, 4], [0.5, 1]),
         (BYTES, np.array([3.0, 4.0]), [200, 1]),
         (spaces.Discrete(3), 2, -1),
+        (spaces.MultiDiscrete([2, 3]), [1, 0], [2, 0]),
+        (spaces.MultiDiscrete([2, 3], start=[1, 1]), np.array([1, 3]), np.array([1, 0])),
+        (spaces.MultiBinary(2), [1, 0], [2, 0]),
+        (spaces.Tuple([BYTES, spaces.Discrete(2)]), ([1, 2], 1), ([1, 2], 1, 1)),
         (spaces.Dict({"a": spaces.Tuple([BYTES, spaces.Discrete(2)])}), {"a": ([1, 2], 1)}, {"a": ([1.5, 2], 1)}),
     ],
 )
@@ -89,6 +93,19 @@ def test_numbers_that_a_space_cannot_hold_are_refused(space, obs, wrong):
     assert agent.observe(obs, 1).size == agent.size
     with pytest.raises(TaskError, match="step 1: a's observation"):
         agent.observe(wrong, 1)
+
+
+def test_a_mask_has_an_entry_for_each_action_also_of_an_agent_with_one():
+    agent = Agent("a", spaces.Box(0, 1, (1,)), spaces.Discrete(1))
+    assert agent.mask([0], 1).tolist() == [False]
+    with pytest.raises(TaskError, match="step 3: a's mask has 0 entries for 1 actions"):
+        agent.mask(1, 3)
+
+
+def test_as_many_joint_choices_as_are_told_can_be_used():
+    assert Agent("a", spaces.Box(0, 1, (1,)), spaces.MultiDiscrete([2, 4, 8, 8])).width == LARGEST_JOINT
+    with pytest.raises(TaskError, match="513 joint choices; at most 512"):
+        Agent("a", spaces.Box(0, 1, (1,)), spaces.MultiDiscrete([19, 27]))
 
 
 def test_the_largest_observation_is_taken_and_one_more_number_is_an_image():
