@@ -55,8 +55,8 @@ def survey(store: "Store") -> Record:
 
     `grids`: cells by state for each grid that was asked for; `methods`: cells by method and state, of all grids and of
     other stored runs; `running`: the jobs; `lost`: runs that failed or diverged; `stale`: runs of other code;
-    `left_out`: what lies in the store and is no run or grid of it; `time_left_s`: None before a first run has finished;
-    `hours`: of GPUs and of CPU threads.
+    `left_out`: what lies in the store and is no run or grid of it; `time_left_s`: of methods with a finished run;
+    `untimed`: pending methods without; `hours`: of GPUs and of CPU threads.
     """
     from offmarl.experiments.grid.code import why_stale
     from offmarl.experiments.store.reading import readable
@@ -67,7 +67,10 @@ def survey(store: "Store") -> Record:
     grids, unfinished = {}, {}
     for path in sorted((store.root / "grids").glob("[!.]*.json")):
         try:
-            jobs = [{key: job[key] for key in ("run_ids", "lease", "algorithm", "steps")} for job in _read_jobs(path)]
+            jobs = [
+                {key: job[key] for key in ("run_ids", "lease", "algorithm", "task", "steps")}
+                for job in _read_jobs(path)
+            ]
         except (OSError, ValueError, KeyError, TypeError):
             left_out.append(f"{path}: is not a list of jobs")
             continue
@@ -80,6 +83,7 @@ def survey(store: "Store") -> Record:
     by_method = {
         name: _count(states[i] for i in states if methods[i] == name) for name in dict.fromkeys(methods.values())
     }
+    seconds, untimed = time_left(unfinished.values(), running, records.values())
     failed = [(run_id, record) for run_id, record in records.items() if record["status"] not in FINISHED]
     return {
         "grids": grids,
@@ -93,7 +97,8 @@ def survey(store: "Store") -> Record:
         ],
         "stale": [{"run_id": i, "reason": why} for i, record in records.items() if (why := why_stale(record))],
         "left_out": left_out,
-        "time_left_s": time_left(unfinished.values(), running, records.values()),
+        "time_left_s": seconds,
+        "untimed": untimed,
         "hours": hours(records.values()),
     }
 
@@ -122,21 +127,25 @@ def _running(store: "Store") -> dict[str, Record]:
     }
 
 
-def time_left(unfinished: Iterable[Record], running: Mapping[str, Record], records: Iterable[Record]) -> float | None:
-    """Seconds for the unfinished jobs, from the mean time per update of each method's finished runs.
+def time_left(
+    unfinished: Iterable[Record], running: Mapping[str, Record], records: Iterable[Record]
+) -> tuple[float, list[str]]:
+    """Seconds for the unfinished jobs, from the mean time per update of the finished runs, and methods without any.
 
-    As many jobs run side by side as now. A method without finished runs takes as long as the others on average.
+    As many jobs run side by side as now.
     """
-    paces: dict[str, list[float]] = defaultdict(list)
+    paces: dict[tuple[str, str], list[float]] = defaultdict(list)
     for record in records:
         times, steps = record.get("time"), (record.get("protocol") or {}).get("steps")
         if record["status"] in FINISHED and times and steps:
             spent = sum(times.get(part) or 0.0 for part in ("data_s", "update_s", "evaluate_s"))
-            paces[record["cell"]["algorithm"]].append(spent / steps)
-    pace = {name: mean(found) for name, found in paces.items()}
-    steps = [(job["algorithm"], job["steps"] - running.get(job["lease"], {}).get("step", 0)) for job in unfinished]
-    seconds = estimate.time_left(steps, pace)
-    return None if seconds is None else seconds / max(1, len(running))
+            paces[record["cell"]["algorithm"], record["cell"]["task"]].append(spent / steps)
+    steps = [
+        (job["algorithm"], job["task"], job["steps"] - running.get(job["lease"], {}).get("step", 0))
+        for job in unfinished
+    ]
+    seconds, untimed = estimate.time_left(steps, {kind: mean(found) for kind, found in paces.items()})
+    return seconds / max(1, len(running)), untimed
 
 
 def hours(records: Iterable[Record]) -> dict[str, float]:
@@ -172,9 +181,8 @@ def _text(found: Record) -> str:
     if stale := len(found["stale"]):
         lines.append(f"stale: {stale} runs were made by other code; `offmarl run --again` trains them anew")
     lines += [f"left out: {line}" for line in found["left_out"]]
-    seconds, spent = found["time_left_s"], found["hours"]
     if found["grids"]:
-        left = "unknown until a run has finished" if seconds is None else estimate.duration(seconds)
-        lines.append(f"time left: {left}")
+        lines.append(f"time left: {estimate.left_in_words(found['time_left_s'], len(found['untimed']))}")
+    spent = found["hours"]
     lines.append(f"spent: {spent['gpu']:.2f} GPU-hours, {spent['cpu']:.2f} CPU-hours (finished runs)")
     return "\n".join(lines)

@@ -1,30 +1,38 @@
 """How long work still takes, and how durations are written."""
 
-import statistics
-from collections.abc import Hashable, Iterable, Mapping
-from typing import TypeVar
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from statistics import mean
 
-Method = TypeVar("Method", bound=Hashable)  # or whatever else decides the pace of a job
+Pace = Mapping[tuple[str, str], float]  # seconds per step, by method and task
 
 
-def time_left(left: Iterable[tuple[Method, float]], pace: Mapping[Method, float]) -> float | None:
-    """Seconds for the steps that are left, pairs of a method and its steps; None where no pace is known.
+def time_left(left: Iterable[tuple[str, str, float]], pace: Pace) -> tuple[float, list[str]]:
+    """Seconds for the steps that are left (triples of method, task and steps), and the methods that cannot be counted.
 
-    `pace` is in seconds per step; a method without one counts as the mean of the others.
+    A task without a pace counts as the mean of its method's others; a method without any says nothing of its time, for
+    methods differ by a factor of a hundred.
     """
-    left = [(method, steps) for method, steps in left if steps]
-    if not left:
-        return 0.0
-    if not pace:
-        return None
-    usual = statistics.mean(pace.values())
-    return sum(steps * pace.get(method, usual) for method, steps in left)
+    known = defaultdict(list)
+    for (method, _), seconds in pace.items():
+        known[method].append(seconds)
+    left = [row for row in left if row[2]]
+    counted = sum(
+        steps * pace.get((method, task), mean(known[method])) for method, task, steps in left if method in known
+    )
+    return counted, list(dict.fromkeys(method for method, _, _ in left if method not in known))
 
 
-def duration(seconds: float | None) -> str:
-    """In words: less than a minute, 5 min, 2 h 5 min, 1,234 h; unknown for None."""
-    if seconds is None:
-        return "unknown"
+def left_in_words(seconds: float, untimed: int) -> str:
+    """The time left of methods with a pace, and how many have none yet: over 5 min (2 methods not timed yet)."""
+    if not untimed:
+        return duration(seconds)
+    methods = f"{untimed} method{'s' if untimed > 1 else ''} not timed yet"
+    return f"over {duration(seconds)} ({methods})" if seconds else f"unknown ({methods})"
+
+
+def duration(seconds: float) -> str:
+    """In words: none, less than a minute, 5 min, 2 h 5 min, 1,234 h."""
     hours, minutes = divmod(round(seconds / 60), 60)
     if seconds < 60:
         return "less than a minute" if seconds else "none"

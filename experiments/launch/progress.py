@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 from tqdm import tqdm
 
-from offmarl.experiments.grid.estimate import duration, time_left
+from offmarl.experiments.grid.estimate import left_in_words, time_left
 from offmarl.experiments.grid.jobs import Job
 
 
 @dataclass
 class ProgressBar:
-    """Counts the cells of a grid. The time left comes from each method's own measured speed."""
+    """Counts the cells of a grid. The time left comes from each method's own speed, as measured on each task."""
 
     grid: Sequence[Job]
     workers: int
@@ -25,8 +25,8 @@ class ProgressBar:
         """Open the bar."""
         self._steps = {job.key: 0 for job in self.grid}
         self._running: dict[str, tuple[str, float]] = {}  # title, and time of the last report, by key of a job
-        self._spent: dict[str, float] = defaultdict(float)  # seconds by method
-        self._taken: dict[str, int] = defaultdict(int)  # steps by method
+        self._spent: dict[tuple[str, str], float] = defaultdict(float)  # seconds by method and task
+        self._taken: dict[tuple[str, str], int] = defaultdict(int)  # steps by method and task
         shape = "{desc} {percentage:3.0f}%|{bar:24}| {n_fmt}/{total_fmt} cells [{elapsed}{postfix}]"
         cells = sum(len(job.seeds) for job in self.grid)
         self.bar = tqdm(total=cells, desc="grid", bar_format=shape, disable=not sys.stderr.isatty())
@@ -36,8 +36,8 @@ class ProgressBar:
         now, key = time.monotonic(), job.key
         _, since = self._running.setdefault(key, (job.title, now))
         if step > self._steps[key]:
-            self._spent[job.algorithm] += now - since
-            self._taken[job.algorithm] += step - self._steps[key]
+            self._spent[job.algorithm, job.task] += now - since
+            self._taken[job.algorithm, job.task] += step - self._steps[key]
             self._steps[key] = step
             self._running[key] = (job.title, now)
         running = ", ".join(title for title, _ in self._running.values())
@@ -65,16 +65,18 @@ class ProgressBar:
 
     def _end(self, job: Job) -> None:
         if running := self._running.pop(job.key, None):
-            self._spent[job.algorithm] += time.monotonic() - running[1]  # the last evaluation, after all steps
+            self._spent[job.algorithm, job.task] += (
+                time.monotonic() - running[1]
+            )  # the last evaluation, after all steps
         self._steps[job.key] = job.protocol.steps
 
     def time_left(self) -> str:
         """Estimated from the steps that remain: all workers share them, but one job is one worker's."""
-        pace = {method: self._spent[method] / steps for method, steps in self._taken.items()}
-        steps = [(job.algorithm, job.protocol.steps - self._steps[job.key]) for job in self.grid]
-        if (left := time_left(steps, pace)) is None:
-            return duration(None)
-        return duration(max([left / self.workers, *(time_left([own], pace) or 0.0 for own in steps)]))
+        pace = {kind: self._spent[kind] / steps for kind, steps in self._taken.items()}
+        steps = [(job.algorithm, job.task, job.protocol.steps - self._steps[job.key]) for job in self.grid]
+        seconds, untimed = time_left(steps, pace)
+        longest = max((time_left([own], pace)[0] for own in steps), default=0.0)
+        return left_in_words(max(seconds / self.workers, longest), len(untimed))
 
     def close(self) -> None:
         """Leave the bar as it is."""

@@ -184,12 +184,12 @@ def projected(grid: Sequence[Job], records: Sequence[Mapping[str, Any]], groups:
     lines, total = [], 0.0
     for method in dict.fromkeys(job.algorithm for job in grid):
         own = [job for job in grid if job.algorithm == method]
-        pace = {job.task: found for job in own if (found := _pace(job, records, groups))}
-        seconds = time_left([(job.task, job.protocol.steps) for job in own], pace)
-        if seconds is None:
+        pace = {(method, job.task): found for job in own if (found := _pace(job, records, groups))}
+        seconds, untimed = time_left([(method, job.task, job.protocol.steps) for job in own], pace)
+        if untimed:
             lines.append(f"{method:14} not measured")
             continue
-        rough = "" if all(job.task in pace for job in own) else "~"
+        rough = "" if all((method, job.task) in pace for job in own) else "~"
         lines.append(f"{method:14} {rough}{duration(seconds)}")
         total += seconds
     return [*lines, f"{'together':14} {duration(total)}, updates alone, one job after the other"]

@@ -2,26 +2,34 @@
 
 import pytest
 
-from offmarl.experiments.grid.estimate import duration, time_left
+from offmarl.experiments.grid.estimate import duration, left_in_words, time_left
+
+PACE = {("bc", "smac/3m"): 0.5, ("bc", "smac/8m"): 1.5, ("mac_flow", "smac/3m"): 2.0}
 
 
-def test_steps_cost_what_their_method_was_measured_to_take():
-    assert time_left([("bc", 100), ("mac_flow", 10), ("bc", 50)], {"bc": 0.5, "mac_flow": 2.0}) == 150 * 0.5 + 10 * 2.0
+def test_steps_cost_what_their_method_was_measured_to_take_on_their_task():
+    left = [("bc", "smac/3m", 100), ("mac_flow", "smac/3m", 10), ("bc", "smac/8m", 50)]
+    assert time_left(left, PACE) == (100 * 0.5 + 10 * 2.0 + 50 * 1.5, [])
 
 
-def test_a_method_without_figures_counts_as_the_mean_of_the_others():
-    assert time_left([("dof", 10)], {"bc": 1.0, "mac_flow": 4.0}) == 10 * 2.5
+def test_a_task_without_figures_counts_as_the_mean_of_its_methods_others():
+    assert time_left([("bc", "smac/2s3z", 10), ("mac_flow", "smac/8m", 5)], PACE) == (10 * 1.0 + 5 * 2.0, [])
 
 
-def test_nothing_left_takes_no_time_and_without_any_figures_it_is_unknown():
-    assert time_left([], {}) == time_left([("bc", 0)], {}) == 0.0
-    assert time_left([("bc", 1)], {}) is None
+def test_a_method_without_figures_is_told_and_not_guessed_from_the_others():
+    assert time_left([("dof", "smac/3m", 10), ("bc", "smac/3m", 4), ("dof", "smac/8m", 1)], PACE) == (2.0, ["dof"])
+    assert left_in_words(120.0, 1) == "over 2 min (1 method not timed yet)"
+    assert left_in_words(0.0, 2) == "unknown (2 methods not timed yet)"
+
+
+def test_nothing_left_takes_no_time_with_or_without_figures():
+    assert time_left([], {}) == time_left([("bc", "smac/3m", 0)], {}) == (0, [])
+    assert left_in_words(0, 0) == "none"
 
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [
-        (None, "unknown"),
         (0, "none"),
         (59, "less than a minute"),
         (60, "1 min"),

@@ -22,8 +22,8 @@ def clock(monkeypatch):
     return clock
 
 
-def grid(steps):
-    return jobs(Request("smac", "smoke", tasks=["smac/3m:good"], steps=steps, algorithms=["bc", "mabcq"]))
+def grid(steps, tasks=("smac/3m:good",), algorithms=("bc", "mabcq")):
+    return jobs(Request("smac", "smoke", tasks=tasks, steps=steps, algorithms=algorithms))
 
 
 def test_a_job_that_is_left_alone_takes_one_worker_however_many_there_are(clock):
@@ -45,11 +45,17 @@ def test_many_jobs_are_shared_by_the_workers(clock):
         bar.advance(first, 0)
         clock.now = 600.0
         bar.advance(first, 100)
-        assert bar.time_left() == "30 min"  # 500 updates of 6 seconds, but 300 of them one after the other
+        assert bar.time_left() == "over 20 min (1 method not timed yet)"
+        bar.advance(last, 0)
+        clock.now = 1200.0
+        bar.advance(last, 50)
+        assert bar.time_left() == "50 min"  # 200 updates of 6 seconds beside 250 of 12
+        bar.finish(last, None)
+        assert bar.time_left() == "20 min"
 
 
 def test_the_last_evaluation_counts_for_the_jobs_that_follow(clock):
-    first, last = grid(steps=300)
+    first, last = grid(300, ["smac/3m:good", "smac/8m:poor"], ["bc"])
     with contextlib.closing(ProgressBar([first, last], workers=1)) as bar:
         bar.advance(first, 0)
         clock.now = 300.0
