@@ -29,7 +29,7 @@ def registry() -> dict[str, type[Algorithm]]:
     """All methods by name: of this folder, of OFFMARL_ALGORITHMS and of entry points.
 
     Raises:
-        MethodError: if two methods have one name, or a method from elsewhere cannot be used.
+        MethodError: if two methods have one name or title, or a method from elsewhere cannot be used.
     """
     found: dict[str, type[Algorithm]] = {}
     for place, module in _modules():
@@ -41,6 +41,10 @@ def registry() -> dict[str, type[Algorithm]]:
             _check(where, method)
             if method.name in found:
                 raise MethodError(f"{where}: the name '{method.name}' is taken by {found[method.name].__module__}")
+            if taken := next((other for other in found.values() if other.title == method.title), None):
+                raise MethodError(
+                    f"{where}: {method.name}: the title '{method.title}' is that of {taken.name}; give it its own"
+                )
             found[method.name] = method
     return found
 

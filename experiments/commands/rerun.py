@@ -86,7 +86,11 @@ def _rerun_cell(reference: "Store", args: argparse.Namespace) -> int:
     job = _job(first, first["run_id"], alone=False)
     host = _host(first["machine"], args.device)
     with _trained(job, host, args.run_id) as again:
-        here = mean(list(readable(again)[0].values()))
+        made = list(readable(again)[0].values())
+    if lost := [f"seed {r['cell']['seed']} {r['status']} ({r.get('reason')})" for r in made if r["status"] != "done"]:
+        print(f"{args.run_id}: {'; '.join(lost)}; in the reference all seeds came to their end: does not agree")
+        return 1
+    here = mean(made)
     theirs = mean(records)
     agrees = theirs["ci_low"] <= here["mean"] <= theirs["ci_high"]
     if reason := why_stale(first):

@@ -101,7 +101,10 @@ def _select_suite(args: argparse.Namespace, asked: "Request", results: Path) -> 
         print(f"[{number}/{len(found)}] {pool.label}: {board.counted_once(pool)}", file=sys.stderr)
         rows += board.rows_of(pool)
     said = _offline(asked, found, records, results) if args.offline else ""
-    title, root = load_suite(asked.suite).title, results / "reference" if args.reference else results
+    title, root = (
+        " – ".join(filter(None, [load_suite(asked.suite).title, _part(asked)])),
+        results / "reference" if args.reference else results,
+    )
     text = board.markdown(title, found, rows, gaps, args.budget, said)
     share = "" if asked.data_share == 1 else f"-data={asked.data_share!r}"
     name = (asked.suite if asked.source == EMBEDDED else f"{asked.suite}-{asked.source}") + share
@@ -133,14 +136,22 @@ def _offline(asked: "Request", found: list, records: list, results: Path) -> str
             Store(results).write_measurement("selectors", name, record)
         answers.append((pool, record))
     judged = offline.judge(answers)
-    facts = {"profile": asked.profile, "judged": [one._asdict() for one in judged]}
+    facts = {"profile": asked.profile, "source": asked.source, "share": asked.data_share}
+    facts |= {"judged": [one._asdict() for one in judged]}
     Store(results).write_measurement("trust", _name(asked), facts)
     return offline.markdown(judged, all(record["held_out"] for _, record in answers))
 
 
 def _name(asked: "Request") -> str:
-    """Of the measurements of a pool."""
-    return f"{asked.suite}-{asked.source}-{asked.profile}-{asked.data_share!r}"
+    """Of the measurements of a pool; those of a part of it replace no more than themselves."""
+    whole = f"{asked.suite}-{asked.source}-{asked.profile}-{asked.data_share!r}"
+    return "-".join(filter(None, [whole, _part(asked)]))
+
+
+def _part(asked: "Request") -> str:
+    """The methods, datasets and seeds that were asked for, where these are not all."""
+    seeds = f"seeds {', '.join(map(str, asked.seeds))}" if asked.seeds else ""
+    return "; ".join(filter(None, [", ".join(asked.algorithms or ()), ", ".join(asked.tasks or ()), seeds]))
 
 
 def _train(args: argparse.Namespace, asked: "Request", jobs: list, store: "Store", replays: int = 0) -> list[str]:
@@ -195,7 +206,7 @@ def _judge(args: argparse.Namespace) -> int:
     more += "".join(f" --method-file {file}" for file in args.method_file)
     facts = verdict.Asked(asked.suite, asked.profile, asked.data_share, store.root, more, entry.task.played)
     lost = [run_id for job in jobs for run_id in job.run_ids() if run_id not in records]
-    trusted = verdict.evidence(results, asked.profile)
+    trusted = verdict.evidence(results, asked.profile, asked.data_share)
     shown = verdict.facts(pool, said, trusted, measures(entry, *entry.load()), facts, lost)
     page = results / "reports" / "judge" / f"{args.dataset}-{asked.source}.md".replace("/", "-").replace(":", "-")
     page.parent.mkdir(parents=True, exist_ok=True)

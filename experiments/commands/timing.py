@@ -89,7 +89,7 @@ def _bench_train(args: argparse.Namespace) -> int:
     found, failures = [], []
     for asked, grid in selected:
         suite = load_suite(asked.suite)
-        rows = throughput.rows_of(grid, counts, hosts, suite.bench)
+        rows = throughput.rows_of(grid, counts, hosts, suite.bench, asked.overrides)
         records, failed = throughput.bench_train(rows, args.seconds, store)
         print(throughput.table(records))
         whole = jobs(replace(asked, tasks=None, seeds=None, overrides={}))
@@ -121,7 +121,7 @@ def _latency(args: argparse.Namespace) -> int:
             found, failed = scaling.scaling(methods, hosts[0], args.seconds, args.limit, store)
             print(scaling.table(found, suite.scaling))
         else:
-            found, failed = latency.latency(jobs, hosts, latency.Plan(args.seconds, args.calls), store)
+            found, failed = latency.latency(jobs, hosts, latency.Plan(args.seconds, args.calls), store, asked.overrides)
             compared = latency.ratios(found, suite.headline)
             print(latency.table(found), latency.ratio_table(compared, suite.headline), sep="\n")
             ratios += compared

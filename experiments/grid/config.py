@@ -50,8 +50,7 @@ def resolve(
     for one in overrides:
         for key in one.get("all", {}):
             check_name("setting", key, every_setting())
-        own = (one.get(name, {}) for name in (method.name, f"{method.name}:{space}"))
-        layers += [_of_method(one.get("all", {}), names), *own]
+        layers.append(of_method(one, method, space))
     config = dataclasses.asdict(method.Config())
     for layer in layers:
         for key, value in layer.items():
@@ -72,6 +71,14 @@ def setting_names(method: type[Algorithm]) -> list[str]:
 def every_setting() -> list[str]:
     """The settings that any method has."""
     return sorted({name for method in registry().values() for name in setting_names(method)})
+
+
+def of_method(overrides: Overrides, method: type[Algorithm], space: str) -> dict[str, Any]:
+    """What overrides say of a method with discrete or continuous actions; what is said of itself wins."""
+    found = _of_method(overrides.get("all", {}), setting_names(method))
+    for name in (method.name, f"{method.name}:{space}"):
+        found |= overrides.get(name, {})
+    return found
 
 
 def _of_method(layer: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Suites and profiles: what their YAML files hold, checked when they are read."""
 
 import re
+from collections import Counter
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -132,6 +133,15 @@ class Claim(Strict):
     quality: str = ""  # gains: where they are largest
     than: list[str] = []  # gains: the other qualities
 
+    @model_validator(mode="after")
+    def _complete(self) -> "Claim":
+        """What its rule needs is there."""
+        if self.rule == "ahead" and not self.groups:
+            raise ValueError("groups: name one at least, on which it should be ahead")
+        if self.rule == "gains" and (len(self.groups) != 1 or not self.quality or not self.than):
+            raise ValueError("gains are of one group, on data of a quality and of others: groups, quality, than")
+        return self
+
 
 class Suite(Strict):
     """A table: its methods, its datasets, and what it sets otherwise."""
@@ -173,6 +183,14 @@ class Suite(Strict):
         return {key: value for name in names_of(task, quality) for key, value in own.get(name, {}).items()}
 
     @model_validator(mode="after")
+    def _in_one_group(self) -> "Suite":
+        """A dataset counts in one average."""
+        doubled = [":".join(pair) for pair, times in Counter(self.datasets).items() if times > 1]
+        if doubled:
+            raise ValueError(f"{doubled[0]} stands in two groups; leave it in one")
+        return self
+
+    @model_validator(mode="after")
     def _known_places(self) -> "Suite":
         """Settings and steps are for families, tasks and datasets of the suite."""
         known = sorted({name for pair in self.datasets for name in names_of(*pair)})
@@ -202,12 +220,18 @@ class Suite(Strict):
                 check_name("method of a claim", method, self.algorithms)
             for group in claim.groups:
                 check_name("group of a claim", group, self.groups)
+            known = [q for group in claim.groups for qualities in self.groups[group].values() for q in qualities]
+            for quality in (claim.quality, *claim.than) if claim.rule == "gains" else ():
+                check_name(f"quality in {' and '.join(claim.groups)}", quality, known)
         return self
 
     @property
     def qualities(self) -> dict[str, list[str]]:
         """The qualities of each task."""
-        return {task: qualities for group in self.groups.values() for task, qualities in group.items()}
+        found: dict[str, list[str]] = {}
+        for task, qualities in (pair for group in self.groups.values() for pair in group.items()):
+            found[task] = [*found.get(task, []), *qualities]
+        return found
 
     @property
     def datasets(self) -> list[tuple[str, str]]:

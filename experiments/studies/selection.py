@@ -72,7 +72,8 @@ def pool_records(
     With `reference` those that ship with offmarl are in it too.
     """
     trials = finished(pool_store(results, asked.source), jobs)
-    runs, usual = list(trials.values()), grid.jobs(asked) if asked.source != TUNING else []
+    usual = [job for job in grid.jobs(asked) if tasks()[job.task].played] if asked.source != TUNING else []
+    runs = list(trials.values())
     runs += finished(Store(results), usual).values()
     if reference:
         with unpacked(*shipped()) as place:

@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from offmarl.algorithms import registry
+from offmarl.benchmarks.tasks import tasks
 from offmarl.datasets.damaged import short_message
 from offmarl.experiments.grid.code import code_sums
+from offmarl.experiments.grid.config import Overrides, of_method
 from offmarl.experiments.grid.jobs import Job
 from offmarl.experiments.processes import processes
 from offmarl.experiments.store.store import Store
+from offmarl.experiments.training.matmul import MKL
 from offmarl.reports.records.schema import Record
 
 T = TypeVar("T")
@@ -51,6 +55,19 @@ def job_facts(job: Job) -> Record:
     """The part of a record that names its job, and the code that was measured."""
     facts = {name: getattr(job, name) for name in ("task", "algorithm", "variant", "profile")}
     return facts | {"code_sums": code_sums(job.algorithm, job.task)}
+
+
+def place_of(machine: Record) -> str:
+    """Names what measured, in the store: the device, its threads, and whatever else changes its speed."""
+    library = machine.get("matmul", MKL)
+    words = [machine["device"], str(machine["threads"]), "tf32" if machine.get("tf32") else ""]
+    return "-".join(filter(None, [*words, "" if library == MKL else library]))
+
+
+def changes_of(job: Job, overrides: Overrides) -> dict[str, Any]:
+    """The settings that the command line gave a job, which its row names beside those of its suite."""
+    given = of_method(overrides, registry()[job.algorithm], tasks()[job.task].space)
+    return {key: getattr(job.config, key) for key in given}
 
 
 def text_table(rows: Sequence[Mapping[str, object]]) -> str:

@@ -8,7 +8,7 @@ share one network take the same time, so theirs is common to them; otherwise the
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from statistics import median
@@ -24,9 +24,18 @@ from offmarl.benchmarks.latency import Decisions, Observation, Timing, common, t
 from offmarl.benchmarks.random_policy import uniform
 from offmarl.benchmarks.tasks import make_single, tasks
 from offmarl.experiments.grid.code import why_stale
+from offmarl.experiments.grid.config import Overrides
 from offmarl.experiments.grid.jobs import Job
 from offmarl.experiments.store.store import Store
-from offmarl.experiments.timing.isolated import isolated, job_facts, measure_all, one_each, text_table
+from offmarl.experiments.timing.isolated import (
+    changes_of,
+    isolated,
+    job_facts,
+    measure_all,
+    one_each,
+    place_of,
+    text_table,
+)
 from offmarl.experiments.training.cuda_graphs import Captured
 from offmarl.experiments.training.machine import Host, provenance
 from offmarl.experiments.training.method import build, describe, load_networks
@@ -50,16 +59,20 @@ class Row(NamedTuple):
     sampler: str  # "native", or which one takes its place
     host: Host
     captured: bool = False
+    changed: Mapping[str, Any] = {}  # settings, by the command line
 
     def __str__(self) -> str:
         mode = "captured" if self.captured else "eager"
         return f"{self.job.task} {self.job.algorithm} ({self.sampler}, {mode}, threads: {self.host.threads})"
 
 
-def rows_of(grid: Sequence[Job], hosts: Sequence[Host]) -> list[Row]:
-    """Every method on every task and host, with its own sampler and with DDIM, eager and on CUDA captured too."""
+def rows_of(grid: Sequence[Job], hosts: Sequence[Host], given: Overrides | None = None) -> list[Row]:
+    """Every method on every task and host, with its own sampler and with DDIM, eager and on CUDA captured too.
+
+    `given` is what the command line changed of the jobs.
+    """
     return [
-        Row(job, sampler, host, captured)
+        Row(job, sampler, host, captured, changes_of(job, given or {}))
         for native in one_each(grid)
         for sampler, job in _samplers(native).items()
         for host in hosts
@@ -124,6 +137,7 @@ def measure(row: Row, plan: Plan, observed: Observed, weights: Path | None) -> d
     peak = host.peak_mb() - before
     return {
         **job_facts(job),
+        "changed": row.changed,
         "sampler": row.sampler,
         "mode": "captured" if row.captured else "eager",
         "weights": "fresh" if weights is None else weights.parent.name,
@@ -203,13 +217,12 @@ def _fits(method: Algorithm, row: Row, plan: Plan, moments: Sequence[Observation
 
 def key(row: dict[str, Any]) -> str:
     """Names a row in the store, where a new one replaces the old one."""
-    machine = row["machine"]
-    where = f"{machine['device']}-{machine['threads']}" + ("-tf32" if machine.get("tf32") else "")
-    return ".".join(row[part] for part in ("task", "algorithm", "variant", "profile", "sampler", "mode")) + "." + where
+    parts = [row[part] for part in ("task", "algorithm", "variant", "profile", "sampler", "mode")]
+    return ".".join([*parts, *(f"{name}={value}" for name, value in row["changed"].items()), place_of(row["machine"])])
 
 
 def latency(
-    grid: Sequence[Job], hosts: Sequence[Host], plan: Plan, store: Store
+    grid: Sequence[Job], hosts: Sequence[Host], plan: Plan, store: Store, given: Overrides | None = None
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Measure and store every row; returns the records, and what could not be measured."""
     observed = cache(partial(isolated, observe))  # of every task
@@ -217,7 +230,7 @@ def latency(
     def record(row: Row) -> dict[str, Any]:
         return isolated(measure, row, plan, observed(row.job.task), checkpoint(row.job, grid, store))
 
-    return measure_all(rows_of(grid, hosts), record, store, "latency", key)
+    return measure_all(rows_of(grid, hosts, given), record, store, "latency", key)
 
 
 FOOT = """joint: one host decides for the team;

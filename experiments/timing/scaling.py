@@ -14,7 +14,7 @@ from offmarl.algorithms.parts.batch import TaskSpec
 from offmarl.algorithms.parts.diffusion import shortened
 from offmarl.benchmarks.latency import Decisions, Observation, time_decisions
 from offmarl.experiments.store.store import Store
-from offmarl.experiments.timing.isolated import isolated, measure_all, text_table
+from offmarl.experiments.timing.isolated import isolated, measure_all, place_of, text_table
 from offmarl.experiments.training.machine import Host, provenance
 from offmarl.reports.tables.speed import exponent
 
@@ -76,7 +76,7 @@ def scaling(
         return isolated(measure_growth, algorithm, host, seconds, limit)
 
     def key(row: dict[str, Any]) -> str:
-        return f"{row['algorithm']}.{row['machine']['device']}-{host.threads}"
+        return f"{row['algorithm']}.{place_of(row['machine'])}"
 
     return measure_all(algorithms, measure, store, "scaling", key)
 

@@ -15,10 +15,19 @@ from offmarl.benchmarks.rollout import lane_seeds
 from offmarl.benchmarks.tasks import Task, make_env
 from offmarl.datasets.dataset import Dataset, from_episodes
 from offmarl.experiments.errors import refusing
+from offmarl.experiments.grid.config import Overrides
 from offmarl.experiments.grid.estimate import duration, time_left
 from offmarl.experiments.grid.jobs import Job
 from offmarl.experiments.store.store import Store
-from offmarl.experiments.timing.isolated import isolated, job_facts, measure_all, one_each, text_table
+from offmarl.experiments.timing.isolated import (
+    changes_of,
+    isolated,
+    job_facts,
+    measure_all,
+    one_each,
+    place_of,
+    text_table,
+)
 from offmarl.experiments.training.cuda_graphs import WARM_UP
 from offmarl.experiments.training.machine import Host, provenance
 from offmarl.experiments.training.method import build, describe, job_trainer
@@ -106,12 +115,20 @@ class Row(NamedTuple):
 
 
 def rows_of(
-    grid: Sequence[Job], seeds: Sequence[int], hosts: Sequence[Host], compared: Mapping[str, Sequence[dict[str, Any]]]
+    grid: Sequence[Job],
+    seeds: Sequence[int],
+    hosts: Sequence[Host],
+    compared: Mapping[str, Sequence[dict[str, Any]]],
+    given: Overrides | None = None,
 ) -> list[Row]:
-    """Every method on every task, with each number of seeds in lock step, and the settings that are compared of it."""
+    """Every method on every task, with each number of seeds in lock step, and the settings that are compared of it.
+
+    `given` is what the command line changed of the jobs.
+    """
     return [
-        Row(replace(job, seeds=tuple(range(count)), config=replace(job.config, **changed)), host, changed)
+        Row(replace(job, seeds=tuple(range(count)), config=replace(job.config, **changed)), host, named | changed)
         for job in one_each(grid)
+        for named in [changes_of(job, given or {})]
         for changed in compared.get(job.algorithm, [{}])
         for count in seeds
         for host in hosts
@@ -148,7 +165,7 @@ def bench_train(rows: Sequence[Row], seconds: float, store: Store) -> tuple[list
 def key(record: Mapping[str, Any]) -> str:
     """Names a record in the store."""
     parts = [record[part] for part in ("task", "algorithm", "variant", "profile", "seeds", "mode")]
-    parts += [*record["changed"].values(), record["machine"]["device"], record["machine"]["threads"]]
+    parts += [*(f"{name}={value}" for name, value in record["changed"].items()), place_of(record["machine"])]
     return ".".join(map(str, parts))
 
 
@@ -197,8 +214,9 @@ def projected(grid: Sequence[Job], records: Sequence[Mapping[str, Any]], groups:
 
 def _pace(job: Job, records: Sequence[Mapping[str, Any]], groups: Mapping[str, Mapping]) -> float | None:
     """Seconds of one step of all the job's seeds, as measured on its task, else on the tasks of its group."""
-    (group,) = (tasks for tasks in groups.values() if job.task in tasks)
+    group = {task for tasks in groups.values() if job.task in tasks for task in tasks}
     own = [record for record in records if record["algorithm"] == job.algorithm and record["task"] in group]
+    own = [record for record in own if record["mode"] == "captured"] or own  # as runs are, where the device can
     own = [r for r in own if all(getattr(job.config, key, None) == value for key, value in r["changed"].items())]
     own = [record for record in own if record["task"] == job.task] or own
     if not own:

@@ -38,8 +38,7 @@ def inference_time(rows: Sequence[Row], colour: dict[str, str]) -> Figure | None
 
 def training_time(rows: Sequence[Row], colour: dict[str, str]) -> Figure | None:
     """Figure 11: bars of the hours that all updates of one seed take, by group of tasks."""
-    shown = [row for row in latest(rows) if not row["setting"]]
-    if not shown:
+    if not (shown := latest(rows)):
         return None
     together = pd.DataFrame(shown).groupby(["task", "algorithm"])["seeds"].max()
     most = [row for row in shown if row["seeds"] == together[row["task"], row["algorithm"]]]

@@ -19,7 +19,6 @@ import numpy as np
 from offmarl.reports.records import checksums
 from offmarl.reports.records.schema import (
     CELL,
-    FINISHED,
     OWN,
     Record,
     by_play,
@@ -240,19 +239,19 @@ def _first(names: list[str]) -> str:
 
 
 def newest(records: list[Record]) -> tuple[list[Record], list[str]]:
-    """Of each cell's sets of settings the one that finished last; finished runs go before failed ones."""
+    """Of each cell's sets of settings the one that ended last, also where it diverged; failed ones come after all."""
     cells: dict[tuple, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         cells[tuple(record["cell"][key] for key in CELL[:-1])][_settings(record)].append(record)
-    kept, older = [], defaultdict(list)
+    kept, others = [], defaultdict(list)
     for (task, quality, _, algorithm, variant, _), sets in cells.items():
         newest = max(sets, key=lambda settings: max(map(_age, sets[settings])))
         kept += sets.pop(newest)
         if sets:
-            older[algorithm, variant].append(f"{task} {quality} ({', '.join(sets)})")
+            others[algorithm, variant].append(f"{task} {quality} ({', '.join(sets)})")
     notes = [
-        f"{algorithm} ({variant}): older runs with other settings are left out on {'; '.join(places)}."
-        for (algorithm, variant), places in older.items()
+        f"{algorithm} ({variant}): runs with other settings are left out on {'; '.join(places)}."
+        for (algorithm, variant), places in others.items()
     ]
     return kept, notes
 
@@ -262,7 +261,7 @@ def _settings(record: Record) -> str:
 
 
 def _age(record: Record) -> tuple[bool, str]:
-    return record["status"] in FINISHED, record.get("finished") or ""
+    return record["status"] != "failed", record.get("finished") or ""
 
 
 def _number(part: dict[str, Any], key: str) -> float:

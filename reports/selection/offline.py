@@ -17,6 +17,7 @@ from offmarl.reports.selection.pool import Pool
 from offmarl.reports.tables.markdown import table as markdown_table
 
 RANDOM, FEWEST, DATASETS = "random", 3, 2  # no selector; the fewest policies of a correlation, datasets of trust
+DRAWS, LUCK = 10_000, 0.025  # choices at random, and the share of them that may do as well as one that is trusted
 NAMES = {
     "agreement": "agreement with the data",
     "best": "agreement with the best episodes",
@@ -26,10 +27,11 @@ NAMES = {
 }
 NOTE = (
     "Spearman: the rank correlation of what a selector says with the played mean returns of a pool's policies, "
-    "averaged over datasets. Regret@1: how far the policy that it likes best stays below the pool's best, in scores. "
-    "Brackets: 95 %, a bootstrap over policies and their stored episodes, not over datasets. One is trusted in a "
-    "family if, over two datasets or more, its rank correlation is above 0 and its regret below that of a policy at "
-    "random, both with their intervals."
+    "averaged over datasets; brackets: 95 %, a bootstrap over policies and their stored episodes. Regret@1: how far "
+    "the policy that it likes best stays below the pool's best, in scores; brackets: 95 %, a bootstrap over stored "
+    "episodes. Luck: the share of choices at random, one policy a dataset, whose regret is as small. One is trusted in "
+    "a family if, over two datasets or more, its rank correlation is above 0 with its interval, and its luck at most "
+    f"{LUCK:.1%}."
 )
 
 
@@ -43,16 +45,25 @@ class Judged(NamedTuple):
     rho: tuple[float, float, float]
     regret: tuple[float, float, float]
     random: float  # regret of a policy at random, on the same datasets
+    luck: float  # share of choices at random that do as well
 
     @property
     def trusted(self) -> bool:
         """Whether it is better than nothing."""
-        return self.datasets >= DATASETS and self.rho[1] > 0 and self.regret[2] < self.random
+        return self.datasets >= DATASETS and self.rho[1] > 0 and self.luck <= LUCK
+
+
+class Answers(NamedTuple):
+    """Of one selector in one pool. The first number of each array is as played, the others are resampled."""
+
+    policies: int  # with a number
+    rho: np.ndarray  # [1 + REPLICATES]
+    regret: np.ndarray  # [1 + REPLICATES]
 
 
 def judged_from(stored: Mapping[str, Any]) -> Judged:
-    """As it was stored. Raises TypeError or KeyError for another form."""
-    return Judged(**{**stored, **{name: tuple(stored[name]) for name in ("rho", "regret")}})
+    """As it was stored; before luck was asked for, nobody was known to be better. TypeError or KeyError for no such."""
+    return Judged(**{"luck": 1.0, **stored, **{name: tuple(stored[name]) for name in ("rho", "regret")}})
 
 
 def measured(results: Path) -> list[dict[str, Any]]:
@@ -72,44 +83,46 @@ def spearman(one: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 def one_pool(
     pool: Pool, said: Mapping[str, Mapping[str, float | None]], number: int = 0
-) -> dict[str, tuple[int, np.ndarray, np.ndarray]]:
-    """Selector to its number of policies, and rank correlation and regret@1 [1 + REPLICATES].
+) -> tuple[dict[str, Answers], np.ndarray]:
+    """What each selector is worth, and the regrets of DRAWS policies at random.
 
-    The first column is as played, each other one has as many policies, drawn with replacement, and so their episodes.
+    Correlations are resampled over policies and their episodes. Which policy a selector likes best, and which is the
+    best, stays as it is, and their episodes are resampled: a policy that a resample lacks could not be the mistake.
     Pools of other numbers have other draws, so that their means over datasets have independent ones.
     """
     rng, everyone = np.random.default_rng([0, number]), [policy.episodes for policy in pool.policies]
     means, count = np.array([own.mean() for own in everyone]), len(everyone)
     drawn = np.column_stack([np.arange(count), rng.integers(count, size=(count, REPLICATES))])
-    played = np.take_along_axis(np.column_stack([means, resampled_means(everyone, rng)]), drawn, 0)
-    best, unit = np.take_along_axis(played, means[drawn].argmax(0)[None], 0)[0], pool.high - pool.low
-    found = {RANDOM: (count, np.zeros(1 + REPLICATES), (best - played.mean(0)) / unit)}
+    played = np.column_stack([means, resampled_means(everyone, rng)])
+    regrets = (played[means.argmax()] - played) / (pool.high - pool.low)
+    found = {RANDOM: Answers(count, np.zeros(1 + REPLICATES), regrets.mean(0))}
     for name, values in said.items():
         numbers = np.array([np.nan if (v := values.get(p.run_id)) is None else v for p in pool.policies], dtype=float)
-        if np.isfinite(numbers).sum() >= FEWEST:
-            said_of = numbers[drawn]
-            liked = said_of == np.fmax.reduce(said_of)  # any of them, where several are liked alike
-            chosen = np.where(liked, played, 0.0).sum(0) / np.maximum(liked.sum(0), 1)
-            chosen = np.where(liked.any(0), chosen, played.mean(0))  # it knows none of those drawn
-            found[name] = int(np.isfinite(numbers).sum()), spearman(said_of, played), (best - chosen) / unit
-    return found
+        if (known := int(np.isfinite(numbers).sum())) >= FEWEST:
+            liked = numbers == np.nanmax(numbers)  # any of them, where several are liked alike
+            rho = spearman(numbers[drawn], np.take_along_axis(played, drawn, 0))
+            found[name] = Answers(known, rho, regrets[liked].mean(0))
+    return found, rng.choice(regrets[:, 0], DRAWS)
 
 
 def judge(pools: Iterable[tuple[Pool, Mapping[str, Any]]]) -> list[Judged]:
     """Every selector in every family, over the datasets that have it: the least regret first."""
-    places: dict[tuple[str, str], list[tuple[int, np.ndarray, np.ndarray]]] = {}
-    at_random: dict[tuple[str, str], list[np.ndarray]] = {}  # regret on the same datasets
+    places: dict[tuple[str, str], list[Answers]] = {}
+    chance: dict[tuple[str, str], list[np.ndarray]] = {}  # regrets of draws at random, on the same datasets
+    usual: dict[tuple[str, str], list[float]] = {}  # their mean
     for number, (pool, record) in enumerate(pools):
-        own = one_pool(pool, record["selectors"], number)
-        for name, numbers in own.items():
+        own, draws = one_pool(pool, record["selectors"], number)
+        for name, answers in own.items():
             place = pool.task.split("/")[0], name
-            places.setdefault(place, []).append(numbers)
-            at_random.setdefault(place, []).append(own[RANDOM][-1])
+            places.setdefault(place, []).append(answers)
+            chance.setdefault(place, []).append(draws)
+            usual.setdefault(place, []).append(float(own[RANDOM].regret[0]))
     found = []
     for (family, name), own in places.items():
-        policies, rho, regret = zip(*own)
-        random = _limits(at_random[family, name])[0]
-        found.append(Judged(family, name, len(own), sum(policies), _limits(rho), _limits(regret), random))
+        rho, regret = (_limits([getattr(answers, what) for answers in own]) for what in ("rho", "regret"))
+        luck = float(np.mean(np.mean(chance[family, name], axis=0) <= regret[0] + 1e-9))
+        random, policies = float(np.mean(usual[family, name])), sum(answers.policies for answers in own)
+        found.append(Judged(family, name, len(own), policies, rho, regret, random, luck))
     return sorted(found, key=lambda one: (one.family, one.regret[0]))
 
 
@@ -135,10 +148,11 @@ def markdown(judged: Sequence[Judged], held_out: bool) -> str:
 
 def rows(judged: Sequence[Judged]) -> tuple[list[str], list[list[str]]]:
     """Head, and a row for each family and selector; none where nothing was asked."""
-    head = ["family", "selector", "datasets", "policies", "Spearman", "regret@1", "trusted"]
+    head = ["family", "selector", "datasets", "policies", "Spearman", "regret@1", "luck", "trusted"]
     return head, [
         [one.family, NAMES.get(one.selector, one.selector), str(one.datasets), str(one.policies),
-         "–" if one.selector == RANDOM else _text(one.rho), _text(one.regret), "yes" if one.trusted else "no"]
+         "–" if one.selector == RANDOM else _text(one.rho), _text(one.regret),
+         "–" if one.selector == RANDOM else f"{one.luck:.3f}", "yes" if one.trusted else "no"]
         for one in judged
     ]  # fmt: skip
 

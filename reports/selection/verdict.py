@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from offmarl.reports.measures import described
 from offmarl.reports.records.files import read_each
-from offmarl.reports.selection.offline import NAMES, RANDOM, Judged, judged_from
+from offmarl.reports.selection.offline import NAMES, Judged, judged_from, trusted
 from offmarl.reports.selection.pool import Policy, Pool
 from offmarl.reports.tables.markdown import escape
 from offmarl.reports.tables.markdown import table as markdown_table
@@ -26,15 +26,24 @@ class Asked(NamedTuple):
     played: bool  # whether the task has an environment
 
 
-def evidence(results: Path, profile: str) -> dict[str, Judged]:
-    """Family to the trusted selector with the least regret that `select --offline` found at a profile."""
+def evidence(results: Path, profile: str, share: float) -> dict[str, Judged]:
+    """Family to the selector to trust in it, by what `select --offline` found at a profile and share of episodes.
+
+    Of several findings on a family the one on most datasets counts, then that on most policies, also where it trusts
+    nobody.
+    """
 
     def take(_: Path, record: Mapping[str, Any]) -> list[Judged]:
-        return [judged_from(row) for row in record["judged"] if record["profile"] == profile]
+        alike = record["profile"] == profile and record.get("share") == share
+        return [judged_from(row) for row in record["judged"] if alike]
 
-    found, _ = read_each(results / "measurements" / "trust", take)
-    sound = [one for own in found for one in own if one.selector != RANDOM and one.trusted]
-    return {one.family: one for one in sorted(sound, key=lambda one: -one.regret[0])}
+    broadest: dict[str, tuple[tuple[int, int], Judged | None]] = {}
+    for own in read_each(results / "measurements" / "trust", take)[0]:
+        for family in {one.family for one in own}:
+            size = max((one.datasets, one.policies) for one in own if one.family == family)
+            if family not in broadest or size > broadest[family][0]:
+                broadest[family] = size, trusted(own, family)
+    return {family: best for family, (_, best) in broadest.items() if best}
 
 
 def choose(pool: Pool, said: Said, by: Judged | None) -> Policy | None:
@@ -50,18 +59,18 @@ def choose(pool: Pool, said: Said, by: Judged | None) -> Policy | None:
 def facts(
     pool: Pool,
     said: Said,
-    trusted: Mapping[str, Judged],
+    known: Mapping[str, Judged],
     measures: Mapping[str, Any],
     asked: Asked,
     lost: Sequence[str],
 ) -> dict[str, Any]:
-    """What the page shows, as plain values; `lost` names what was not trained to the end."""
-    by = trusted.get(pool.task.split("/")[0])
+    """What the page shows, as plain values; `known` is `evidence`, `lost` names what was not trained to the end."""
+    by = known.get(pool.task.split("/")[0])
     chosen = choose(pool, said, by)
     return {
         "title": f"{pool.task}:{pool.quality} ({pool.source})",
         "chosen": chosen,
-        "sure": _sure(chosen, by) if chosen and by else _unsure(pool, trusted, asked.profile),
+        "sure": _sure(chosen, by) if chosen and by else _unsure(pool, known, asked.profile),
         "lines": _uses(chosen, pool, asked) if chosen else _help(pool, asked),
         "file": str(asked.results / "runs" / chosen.run_id / "checkpoint.pt") if chosen else "",
         "how": f"{len(pool.policies)} policies at the profile {asked.profile}, trained on {asked.share:.0%} of the "
@@ -93,12 +102,12 @@ def _sure(chosen: Policy, by: Judged) -> list[str]:
         f"Chosen by {NAMES[by.selector]}, without playing.",
         f"How sure: on {by.datasets} datasets of the family its rank correlation with played returns was "
         f"{by.rho[0]:.2f}, and what it chose stayed {by.regret[0]:.2f} [{low:.2f}, {high:.2f}] below the best, in "
-        f"scores; a policy at random {by.random:.2f}.",
+        f"scores; a policy at random {by.random:.2f}, and {by.luck:.1%} of choices at random do as well.",
     ]
 
 
-def _unsure(pool: Pool, trusted: Mapping[str, Judged], profile: str) -> list[str]:
-    others = "; ".join(f"{family}: {NAMES[one.selector]}" for family, one in sorted(trusted.items()))
+def _unsure(pool: Pool, known: Mapping[str, Judged], profile: str) -> list[str]:
+    others = "; ".join(f"{family}: {NAMES[one.selector]}" for family, one in sorted(known.items()))
     family = pool.task.split("/")[0]
     untried = "none has shown there that it finds good policies without playing them"
     found = [f"No selector can be trusted on {family} at the profile {profile}: {untried}."]
@@ -118,13 +127,14 @@ def _uses(chosen: Policy, pool: Pool, asked: Asked) -> list[tuple[str, str]]:
 def _help(pool: Pool, asked: Asked) -> list[tuple[str, str]]:
     """What would tell more: a few words, and a command where there is one."""
     select = f"offmarl select --suite {asked.suite} --profile {asked.profile} --data-fraction {asked.share} --train"
+    select += f" --offline --source {pool.source} --results {asked.results.parent}{asked.more}"
     trust = "Trying selectors on two datasets of the family or more; --dry-run says how long its trainings take"
     if not asked.played:
         load = f'offmarl.experiments.api.load_policy(RUN_ID, "{asked.results}")'
         simulator = "A simulator of the task, even a rough one (`make` in its file), in which selectors are tried"
         return [(simulator, ""), ("A few episodes of each policy in the real system; from Python", load)]
     play = f"offmarl play RUN_ID --episodes 10 --results {asked.results}{asked.more}"
-    return [(trust, f"{select} --offline{asked.more}"), ("Ten episodes of each policy, more than any selector", play)]
+    return [(trust, select), ("Ten episodes of each policy, more than any selector", play)]
 
 
 def _trained(pool: Pool, said: Said, chosen: Policy | None) -> tuple[list[str], list[list[str]]]:

@@ -24,7 +24,9 @@ KEYS = {  # that a stored row of each kind needs
     "scaling": ("algorithm", "teams", "chains", "machine"),
 }
 PLACE = "group task algorithm title variant profile"  # the columns of all tables, then those of each
-INFERENCE = "sampler mode threads nfe parameters joint_ms agent_ms sum_ms headline_ms p95_ms min_ms n step_ms peak_mb "
+INFERENCE = (
+    "setting sampler mode threads nfe parameters joint_ms agent_ms sum_ms headline_ms p95_ms min_ms n step_ms peak_mb "
+)
 INFERENCE += "extrapolated weights"
 TRAINING = "setting mode threads seeds parameters update_ms seed_steps_per_s peak_mb steps hours_per_seed"
 NATIVE = "native"
@@ -66,7 +68,11 @@ def inference(results: Path, suite: dict) -> list[Row]:
     for row in measurements(results, "latency"):
         cut, agent = row["extrapolated"], row["agent"] or {}
         times = row["joint"] | {"joint_ms": row["joint"]["median_ms"], "agent_ms": agent.get("median_ms")}
-        rows.append(times | row | {"extrapolated": f"{cut['calls']} of {cut['of']} calls" if cut else ""})
+        rows.append(
+            times
+            | row
+            | {"setting": _changed(row), "extrapolated": f"{cut['calls']} of {cut['of']} calls" if cut else ""}
+        )
     return _of_suite(rows, INFERENCE, suite)
 
 
@@ -75,8 +81,13 @@ def training(results: Path, suite: dict) -> list[Row]:
     rows = []
     for row in measurements(results, "training"):
         hours = row["update_ms"] * row["steps"] / row["seeds"] / 3.6e6
-        rows.append(row | {"setting": ", ".join(map(str, row["changed"].values())), "hours_per_seed": hours})
+        rows.append(row | {"setting": _changed(row), "hours_per_seed": hours})
     return _of_suite(rows, TRAINING, suite)
+
+
+def _changed(row: Row) -> str:
+    """The settings that are not the suite's: hidden=[8, 8]."""
+    return ", ".join(f"{name}={value}" for name, value in row.get("changed", {}).items())
 
 
 def growth(results: Path, suite: dict) -> list[Row]:
@@ -121,10 +132,11 @@ def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
 def latest(rows: Sequence[Row]) -> list[Row]:
     """The rows of the device and profile that were measured last: captured ones on CUDA, else of the fewest threads.
 
+    Those with settings that are not the suite's are left out.
     Of a method those of the variant that was measured last. Of a group, those of the tasks on which all its methods
     were measured, so that their means compare.
     """
-    if not rows:
+    if not (rows := [row for row in rows if not row["setting"]]):
         return []
     own = of_the_last(rows, "device", "profile")
     mode = "captured" if any(row["mode"] == "captured" for row in own) else "eager"

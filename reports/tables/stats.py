@@ -4,6 +4,7 @@ Scores over several datasets are a matrix `[N, D]` of seeds and datasets for eac
 is used: it takes seconds.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -25,8 +26,9 @@ def estimate(cells: Sequence[Mapping[int, Sequence[float]]]) -> dict[str, Any]:
     """Mean return of a method over one cell or several, each given as {seed: returns of its episodes}.
 
     The mean is the mean of the cells, a cell's the mean of its seeds. The 95 % interval is Student's t over the means
-    of the seeds that all cells have; NaN, and `ci_over` None, below three. `two_std` is twice the standard deviation
-    (n - 1) of these means, as the papers print it; NaN for one seed.
+    of the seeds, which cells share; where they have different seeds, it is Welch's, of cells that know nothing of each
+    other. NaN, and `ci_over` None, below three seeds. `two_std` is twice the standard deviation (n - 1) of the means of
+    the seeds that all cells have, as the papers print it; NaN for one seed.
     """
     means = [{seed: float(np.mean(episodes)) for seed, episodes in cell.items()} for cell in cells]
     mean = float(np.mean([np.mean(list(cell.values())) for cell in means]))
@@ -34,6 +36,9 @@ def estimate(cells: Sequence[Mapping[int, Sequence[float]]]) -> dict[str, Any]:
     seeds = [np.mean([cell[seed] for cell in means]) for seed in sorted(common)]
     std = float(np.std(seeds, ddof=1)) if len(seeds) > 1 else np.nan
     half, over = float(half_width(std, len(seeds))), "seeds" if len(seeds) >= MIN_SEEDS else None
+    if over and any(cell.keys() != common for cell in means):
+        error, freedom = error_of_mean([np.array([*cell.values()]) / len(means) for cell in means])
+        half = float(stats.t.ppf(0.975, freedom)) * error
     interval = {"ci_low": mean - half, "ci_high": mean + half, "ci_over": over}
     return {"n_seeds": len(seeds), "mean": mean, "two_std": 2 * std, **interval}
 
@@ -150,15 +155,23 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def welch(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """The p-value of a difference between two means over all datasets, as `against` has it; NaN below three seeds."""
+    """The p-value of a difference between two means over datasets, as `against` has it; NaN below three seeds.
+
+    The two may be over different datasets, of different number.
+    """
     if min(len(ours), len(theirs)) < MIN_SEEDS:
         return np.nan
-    variances = np.stack([matrix.var(axis=0, ddof=1) / len(matrix) for matrix in (ours, theirs)])  # [2, D]
-    difference, total = abs(ours.mean() - theirs.mean()) * ours.shape[1], variances.sum()
-    if total == 0:
-        return float(difference == 0)
-    freedom = total**2 / sum((variances[k] ** 2).sum() / (len(m) - 1) for k, m in enumerate((ours, theirs)))
-    return float(2 * stats.t.sf(difference / total**0.5, freedom))
+    error, freedom = error_of_mean([*ours.T / ours.shape[1], *theirs.T / theirs.shape[1]])
+    difference = abs(ours.mean() - theirs.mean())
+    return float(2 * stats.t.sf(difference / error, freedom)) if error else float(difference == 0)
+
+
+def error_of_mean(samples: Sequence[np.ndarray]) -> tuple[float, float]:
+    """The standard error of a sum of independent samples' means, and Welch and Satterthwaite's degrees of freedom."""
+    variances = np.array([np.var(own, ddof=1) / len(own) for own in samples])
+    if not (total := variances.sum()):
+        return 0.0, math.inf
+    return float(total**0.5), float(total**2 / sum(variances**2 / [len(own) - 1 for own in samples]))
 
 
 def _interval(matrices: list[np.ndarray], func: Callable[..., np.ndarray]) -> Interval:

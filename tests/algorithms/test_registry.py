@@ -10,11 +10,11 @@ from offmarl.algorithms.parts.algorithm import Algorithm
 from offmarl.algorithms.parts.planner import Planner
 
 
-def plant(tmp_path, monkeypatch, file, name):
+def plant(tmp_path, monkeypatch, file, name, title=""):
     """A method in a folder of its own, as if it lay in algorithms/."""
     source = (
         "from offmarl.algorithms import bc\n\n\n"
-        f"class Mine(bc.BC):\n    name = '{name}'\n\n\n"
+        f"class Mine(bc.BC):\n    name, title = '{name}', '{title or name}'\n\n\n"
         "class Helper:\n    name = 'helper'\n"
     )
     (tmp_path / f"{file}.py").write_text(source)
@@ -44,6 +44,14 @@ def test_a_name_that_two_files_claim_is_refused(tmp_path, monkeypatch, fresh_reg
     taken = next(iter(registry()))
     plant(tmp_path, monkeypatch, "usurper", taken)
     with pytest.raises(TypeError, match=rf"usurper.*'{taken}' is taken by|{taken}.*is taken by .*usurper"):
+        fresh_registry()
+
+
+def test_a_title_that_two_methods_have_is_refused_for_tables_tell_them_apart_by_it(
+    tmp_path, monkeypatch, fresh_registry
+):
+    plant(tmp_path, monkeypatch, "zz_twin", "twin", title="MAC-Flow")
+    with pytest.raises(TypeError, match="twin: the title 'MAC-Flow' is that of mac_flow; give it its own"):
         fresh_registry()
 
 

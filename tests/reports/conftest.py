@@ -182,7 +182,7 @@ def write_selection():
         facts |= {"suite": "smac", "title": "Table 1", "data_share": 1.0, "missing": ["bc: 1 of 2 runs on 3m:good"]}
         facts |= {"rows": [row for pool in found for row in board.rows_of(pool)]}
         facts |= {"pools": {f"{one.task}:{one.quality}:{one.source}": board.counted_once(one) for one in found}}
-        trust = offline.Judged("smac", "fitted_q", 3, 20, (0.8, 0.7, 0.9), (0.1, 0.0, 0.2), 0.4)
+        trust = offline.Judged("smac", "fitted_q", 3, 20, (0.8, 0.7, 0.9), (0.1, 0.0, 0.2), 0.4, 0.01)
         return {"select": facts, "trust": {"profile": "quick", "judged": [trust._asdict()]}}
 
     place: list = []  # of the first store: all are alike

@@ -32,13 +32,40 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def trust(folder, family, regret, profile="smoke"):
+def trust(folder, family, luck=0.01, profile="smoke", share=0.9, datasets=3, name="pool"):
     """What `select --offline` leaves: fitted Q evaluation was right on three datasets, or no better than chance."""
-    row = {"family": family, "selector": "fitted_q", "datasets": 3, "policies": 60, "random": 0.4}
-    row |= {"rho": [0.8, 0.7, 0.9], "regret": [0.1, 0.05, regret]}
-    place = folder / "results" / "measurements" / "trust" / "pool.json"
+    row = {"family": family, "selector": "fitted_q", "datasets": datasets, "policies": 60, "random": 0.4, "luck": luck}
+    row |= {"rho": [0.8, 0.7, 0.9], "regret": [0.1, 0.05, 0.2]}
+    place = folder / "results" / "measurements" / "trust" / f"{name}.json"
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(json.dumps({"profile": profile, "judged": [row]}))
+    place.write_text(json.dumps({"profile": profile, "share": share, "judged": [row]}))
+
+
+def test_evidence_is_that_of_the_most_datasets_at_the_same_profile_and_share(tmp_path):
+    results = tmp_path / "results"
+    for family, luck, profile, share in (
+        ("mpe", 0.01, "smoke", 0.9),
+        ("lights", 0.5, "smoke", 0.9),
+        ("lights", 0.01, "quick", 0.9),
+        ("lights", 0.01, "smoke", 1.0),
+    ):
+        trust(tmp_path, family, luck, profile, share)
+        assert "lights" not in evidence(results, "smoke", 0.9)
+    trust(tmp_path, "lights")
+    assert evidence(results, "smoke", 0.9)["lights"].selector == "fitted_q"
+    trust(tmp_path, "lights", luck=0.5, datasets=2, name="a part")
+    assert "lights" in evidence(results, "smoke", 0.9)
+    trust(tmp_path, "lights", luck=0.5, datasets=5, name="more")
+    assert "lights" not in evidence(results, "smoke", 0.9)
+
+
+def test_what_was_found_before_luck_was_asked_for_is_not_trusted(tmp_path):
+    trust(tmp_path, "lights")
+    place = tmp_path / "results/measurements/trust/pool.json"
+    record = json.loads(place.read_text())
+    del record["judged"][0]["luck"]
+    place.write_text(json.dumps(record))
+    assert evidence(tmp_path / "results", "smoke", 0.9) == {}
 
 
 def test_a_policy_is_chosen_by_what_is_trusted_in_its_family_and_by_nothing_else(folder, capsys):
@@ -49,10 +76,7 @@ def test_a_policy_is_chosen_by_what_is_trusted_in_its_family_and_by_nothing_else
     assert page.read_text() in text and "What would help" in page.with_suffix(".html").read_text()
     runs = [json.loads(path.read_text()) for path in folder.glob("results/judge/runs/*/run.json")]
     assert len(runs) == 4 and {run["protocol"]["data_share"] for run in runs} == {0.9}
-    for family, regret, profile in (("mpe", 0.2, "smoke"), ("lights", 0.5, "smoke"), ("lights", 0.2, "quick")):
-        trust(folder, family, regret, profile)
-        assert "lights" not in evidence(folder / "results", "smoke")
-    trust(folder, "lights", 0.2)
+    trust(folder, "lights")
     assert main(LINE.split()) == 0
     text = capsys.readouterr().out
     assert "Chosen by fitted Q evaluation" in text and "rank correlation with played returns was 0.80" in text
@@ -82,3 +106,13 @@ def test_data_without_an_environment_are_judged_but_for_play(tmp_path, folder, c
     text = capsys.readouterr().out
     assert "A simulator of the task" in text and text.count("never played") == 4
     assert "never played" in (folder / "results/reports/judge/lights-told-random-own.html").read_text()
+
+
+def test_a_pool_has_no_policy_that_cannot_be_played(tmp_path, folder, capsys):
+    (tmp_path / "told.py").write_text(TOLD)
+    asked = "--suite lights --task two.py --task told.py --profile smoke --algorithms bc"
+    assert main(f"run {asked} --jobs 1 --matmul mkl".split()) == 0
+    capsys.readouterr()
+    assert main(f"select {asked}".split()) == 0
+    text = capsys.readouterr().out
+    assert "## two:random (own)" in text and "told:random" not in text

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from offmarl.experiments.cli import main
 from offmarl.experiments.store import archive
 from offmarl.experiments.store.store import Store
+from offmarl.experiments.training import run
 from offmarl.experiments.training.machine import Host
 from offmarl.reports.records import checksums as sums
 
@@ -80,6 +81,15 @@ def test_a_cell_of_the_reference_comes_back_or_does_not(results, tmp_path, capsy
     archive.pack(shifted(results, tmp_path / "runs", shift), tmp_path / "r.tar.xz")
     assert main(["rerun", "mpe/spread:random:flow_bc", "--reference"]) == (1 if shift else 0)
     assert ("does not agree" in capsys.readouterr().out) == bool(shift)
+
+
+def test_a_seed_that_is_lost_this_time_does_not_agree(results, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(archive, "shipped", lambda: [tmp_path / "r.tar.xz"])
+    monkeypatch.setattr(run.Run, "note_divergence", lambda self: self.diverged.setdefault(0, "told by a test"))
+    archive.pack(shifted(results, tmp_path / "runs", 0.0), tmp_path / "r.tar.xz")
+    assert main(["rerun", "mpe/spread:random:flow_bc", "--reference"]) == 1
+    said = capsys.readouterr().out
+    assert "seed 0 diverged (told by a test)" in said and "does not agree" in said
 
 
 def test_an_unknown_cell_of_the_reference_is_named(results, tmp_path, capsys, monkeypatch):

@@ -1,5 +1,7 @@
 """`offmarl select`: the pool of the store, what it lacks, and the board by budget."""
 
+import json
+
 import pandas as pd
 import pytest
 
@@ -65,6 +67,16 @@ def test_the_board_is_ordered_by_the_budget_that_is_asked_for(tmp_path, capsys):
     assert {path.name for path in (tmp_path / "reports" / "om2p").iterdir()} == {
         f"select.{kind}" for kind in ("md", "csv", "png", "pdf")
     }
+
+
+def test_what_was_found_of_a_part_replaces_nothing_of_more(tmp_path, capsys):
+    fill(tmp_path)
+    for words in ([], ["--algorithms", "bc"], ["--tasks", "mpe/tag"], ["--seeds", "0"]):
+        assert main([*WORDS, *words, "--results", str(tmp_path)]) == 0
+    capsys.readouterr()
+    found = [json.loads(path.read_text()) for path in (tmp_path / "measurements" / "select").iterdir()]
+    assert sorted(len(record["pools"]) for record in found) == [1, 2, 2, 2]
+    assert len({record["title"] for record in found}) == 4
 
 
 def test_gaps_are_named_and_runs_of_the_suite_fill_in_once(tmp_path, capsys):

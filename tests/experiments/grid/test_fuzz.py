@@ -86,6 +86,10 @@ def test_a_misspelt_key_names_the_nearest_and_a_broken_file_its_line():
         parse(Suite, "suites/x.yaml", "title: a\n\tpaper: b\n")
 
 
+CLAIM = {"text": "gains", "rule": "gains", "method": "mac_flow", "others": ["bc"]}
+GAINS = CLAIM | {"groups": ["SMACv1"], "quality": "poor", "than": ["good"]}
+
+
 @pytest.mark.parametrize(
     ("key", "value", "reason"),
     [
@@ -103,6 +107,15 @@ def test_a_misspelt_key_names_the_nearest_and_a_broken_file_its_line():
         ("algorithms", {"bcx": "BC"}, "algorithms.bcx: unknown algorithm 'bcx': did you mean 'bc'"),
         ("groups", {"SMACv1": {"smac/3m": []}}, "groups.SMACv1.smac/3m: list should have at least 1 item"),
         ("groups", {"SMACv1": {"smac/3m": ["good"] * 2}}, "groups.SMACv1.smac/3m: good stands there twice"),
+        (
+            "groups",
+            {"One": {"smac/3m": ["good", "poor"]}, "Two": {"smac/3m": ["poor"]}},
+            "smac/3m:poor stands in two groups; leave it in one",
+        ),
+        ("claims", [CLAIM | {"rule": "ahead"}], "claims.0: groups: name one at least, on which it should be ahead"),
+        ("claims", [CLAIM], "claims.0: gains are of one group, on data of a quality and of others"),
+        ("claims", [GAINS | {"groups": ["SMACv1", "SMACv2"]}], "claims.0: gains are of one group"),
+        ("claims", [GAINS | {"than": ["god"]}], "unknown quality in SMACv1 'god': did you mean 'good'"),
         ("headline", "omar", "unknown method of the headline 'omar'"),
         ("normalised", ["mpe/sprd"], "normalised.0: unknown task 'mpe/sprd'"),
         ("settings", {"bc": {"smac": {"hiden": [8]}}}, "unknown setting of bc 'hiden': did you mean 'hidden'"),

@@ -11,6 +11,7 @@ from offmarl.experiments.errors import UserError
 from offmarl.experiments.grid import jobs as grid
 from offmarl.experiments.grid.jobs import Request, jobs
 from offmarl.experiments.grid.suite import load_suite, suite_names
+from offmarl.experiments.timing.throughput import projected
 
 CONTINUOUS = ["continuous", "om2p"]
 
@@ -160,3 +161,13 @@ def test_a_report_of_all_is_one_of_each(tmp_path, capsys):
     assert {place.name for place in (tmp_path / "reports").iterdir()} == set(suite_names()) > {"smac", *CONTINUOUS}
     said = capsys.readouterr().out
     assert all(load_suite(name).title in said for name in suite_names())
+
+
+def test_a_task_in_two_groups_has_the_qualities_of_both():
+    groups = {"Good": {"smac/3m": ["good"], "smac/8m": ["good"]}, "Poor": {"smac/3m": ["poor"]}}
+    suite = load_suite("smac").model_copy(update={"groups": groups, "claims": []})
+    assert suite.datasets == [("smac/3m", "good"), ("smac/3m", "poor"), ("smac/8m", "good")]
+    found = grid.jobs_of(suite, Request("smac", "smoke", algorithms=["bc"], tasks=["smac/3m"]))
+    assert [job.quality for job in found] == ["good", "poor"]
+    records = [{"task": "smac/8m", "algorithm": "bc", "changed": {}, "seeds": 1, "update_ms": 1.0, "mode": "eager"}]
+    assert "not measured" not in projected(found, records, suite.groups)[0]

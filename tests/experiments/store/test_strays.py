@@ -80,7 +80,7 @@ def test_an_export_takes_one_set_of_settings_and_says_which(tmp_path, kind, caps
     write(tmp_path, 2, "aaaa1111", value=3.0)
     found = export(tmp_path, kind)
     out, err = capsys.readouterr()
-    assert "(2 runs)" in out and "older runs with other settings are left out on smac/3m good (aaaa1111)" in err
+    assert "(2 runs)" in out and "runs with other settings are left out on smac/3m good (aaaa1111)" in err
     if kind == "csv":
         assert set(found["return"]) == {2.0} and len(found) == 4
     else:

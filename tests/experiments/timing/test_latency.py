@@ -24,6 +24,7 @@ from offmarl.experiments.timing import latency, scaling
 from offmarl.experiments.timing.isolated import isolated
 from offmarl.experiments.training.machine import Host
 from offmarl.experiments.training.method import build
+from offmarl.reports.tables import speed
 
 CPU = Host()
 SMOKE = ["--suite", "continuous", "--profile", "smoke", "--tasks", "mpe/spread"]
@@ -288,6 +289,11 @@ def test_latency_writes_its_rows_into_the_store_and_ends_in_one_line_of_json(tmp
     assert {row["finished"] for row in stored} == {row["finished"] for row in last["rows"]}
     assert all(row["machine"]["device"] and row["code"]["version"] and row["peak_mb"] > 0 for row in stored)
     assert "joint ms" in said.out and "without" in said.out.lower()
+    assert main(["latency", *SMOKE, *options, "--algorithms", "bc", "--set", "bc.hidden=[8]"]) == 0
+    capsys.readouterr()
+    rows = speed.inference(tmp_path, load_suite("continuous").model_dump())
+    assert {row["setting"] for row in rows} == {"", "hidden=[8]"} and len(rows) == 2
+    assert all(not row["setting"] for row in speed.latest(rows))
 
 
 @pytest.mark.parametrize(("tasks", "count"), [((), 2), (("--tasks", "all"), 8), (("--tasks", "smac/8m"), 1)])
@@ -327,6 +333,10 @@ def test_bench_train_prints_seed_steps_a_second_and_the_hours_of_the_table(tmp_p
     assert rows[0][6] == "1.00x"
     assert "updates alone, one job after the other" in out
     assert len(list((tmp_path / "measurements" / "training").glob("*.json"))) == 2
+    assert main(["bench", "train", *SMOKE, *options, "--set", "all.batch_size=4"]) == 0
+    assert "not measured" in capsys.readouterr().out  # the whole suite, of whose settings nothing was
+    stored = [json.loads(path.read_text()) for path in (tmp_path / "measurements" / "training").glob("*.json")]
+    assert sorted(str(row["changed"]) for row in stored) == [*["{'batch_size': 4}"] * 2, *["{}"] * 2]
 
 
 BAD = {
@@ -359,7 +369,7 @@ def test_hours_of_a_table_take_the_measured_task_of_a_group_for_the_others():
     groups = load_suite("smac").groups
 
     def record(task, seeds, ms):
-        return {"task": task, "algorithm": "bc", "changed": {}, "seeds": seeds, "update_ms": ms}
+        return {"task": task, "algorithm": "bc", "changed": {}, "seeds": seeds, "update_ms": ms, "mode": "eager"}
 
     from offmarl.experiments.timing.throughput import projected
 

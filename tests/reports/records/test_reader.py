@@ -47,7 +47,7 @@ def test_a_selection_says_what_it_leaves_out(store, write_run):
     selection = records.select("quick", "embedded")
     assert len(records.by_run) == 26 and len(selection.records) == 23
     older, damaged = selection.notes
-    assert "older runs with other settings" in older and damaged.startswith("1 run.json could not be read")
+    assert "runs with other settings" in older and damaged.startswith("1 run.json could not be read")
 
 
 def test_a_training_without_an_environment_goes_before_a_later_failure():
@@ -55,3 +55,10 @@ def test_a_training_without_an_environment_goes_before_a_later_failure():
     one = {"cell": cell, "status": "trained", "finished": "2026-01-01", "config_hash": "a", "run_id": "x.a"}
     kept, _ = newest([one, one | {"status": "failed", "finished": "2026-02-01", "config_hash": "b", "run_id": "x.b"}])
     assert kept == [one]
+
+
+def test_a_later_set_of_runs_that_diverged_is_not_hidden_behind_an_older_one():
+    cell = dict.fromkeys(CELL, "x") | {"seed": 0}
+    one = {"cell": cell, "status": "done", "finished": "2026-01-01", "config_hash": "a", "run_id": "x.a"}
+    lost = one | {"status": "diverged", "finished": "2026-02-01", "config_hash": "b", "run_id": "x.b"}
+    assert newest([one, lost])[0] == [lost]

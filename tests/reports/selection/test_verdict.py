@@ -14,7 +14,7 @@ from offmarl.reports.selection.offline import Judged
 from offmarl.reports.selection.pool import Policy, Pool
 from offmarl.reports.site.verdict import write
 
-TRUSTED = {"mpe": Judged("mpe", "fitted_q", 3, 60, (0.8, 0.7, 0.9), (0.1, 0.0, 0.2), 0.4)}
+TRUSTED = {"mpe": Judged("mpe", "fitted_q", 3, 60, (0.8, 0.7, 0.9), (0.1, 0.0, 0.2), 0.4, 0.01)}
 SAID = {"agreement": {"one": 0.9, "other": 0.2}, "fitted_q": {"one": 1.0, "other": 2.0}}
 
 
@@ -57,8 +57,9 @@ def test_without_trust_it_cannot_tell_and_names_what_would_help(measures):
     text = verdict.markdown(facts(measures, Path("/r"), family="lights"))
     assert "**Cannot tell.**" in text and "No selector can be trusted on lights at the profile quick: " in text
     assert "Trusted elsewhere, which says little here: mpe: fitted Q evaluation." in text and "(chosen)" not in text
-    wanted = "offmarl select --suite continuous --profile quick --data-fraction 0.9 --train --offline --task two.py"
-    assert wanted in text and "offmarl play RUN_ID --episodes 10 --results /r --task two.py" in text
+    assert "offmarl select --suite continuous --profile quick --data-fraction 0.9 --train --offline " in text
+    assert " --offline --source embedded --results / --task two.py" in text
+    assert "offmarl play RUN_ID --episodes 10 --results /r --task two.py" in text
 
 
 def test_where_nothing_can_be_played_it_asks_for_a_simulator_or_a_few_real_episodes(measures):

@@ -144,7 +144,8 @@ def test_a_report_writes_tables_and_pictures_of_speed_only_where_it_was_measured
     assert {"inference.md", "inference.csv", "training.md", "training.csv"} <= names
     assert {"inference_time.png", "training_time.pdf"} <= names and "growth.png" not in names
     text = (results / "reports" / "smac" / "inference.md").read_text()
-    assert "| smac/3m | BC | paper | paper | native | eager | 1 |" in text and "without the environment's step" in text
+    assert "| smac/3m | BC | paper | paper |  | native | eager | 1 |" in text
+    assert "without the environment's step" in text
 
 
 def test_measurements_of_other_code_are_named_below_their_table(measured, write_run):

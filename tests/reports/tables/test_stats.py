@@ -110,6 +110,24 @@ def test_on_several_datasets_level_differences_between_them_do_not_hide_a_differ
     assert stats.against(same, "a") == {"b": (1.0, 1.0), "c": (0.0, 0.0)}
 
 
+def test_means_over_different_datasets_are_compared_with_the_errors_of_each():
+    ours, theirs = np.array([[1.0, 5.0], [2.0, 7.0], [4.0, 6.0]]), np.array([[1.0], [2.0], [2.5]])
+    terms = [*(ours[:, k].var(ddof=1) / 3 / 4 for k in (0, 1)), theirs[:, 0].var(ddof=1) / 3]
+    freedom = sum(terms) ** 2 / sum(term**2 / 2 for term in terms)
+    wanted = 2 * t.sf(abs(ours.mean() - theirs.mean()) / sum(terms) ** 0.5, freedom)
+    assert stats.welch(ours, theirs) == pytest.approx(wanted)
+
+
+def test_an_average_of_cells_with_other_seeds_has_an_interval_around_its_own_mean():
+    one, other = {0: [1.0], 1: [2.0], 2: [3.0], 3: [100.0]}, {0: [10.0], 1: [11.0], 2: [12.0]}
+    found = stats.estimate([one, other])
+    terms = [np.var([1.0, 2.0, 3.0, 100.0], ddof=1) / 4 / 4, np.var([10.0, 11.0, 12.0], ddof=1) / 3 / 4]
+    freedom = sum(terms) ** 2 / (terms[0] ** 2 / 3 + terms[1] ** 2 / 2)
+    half = t.ppf(0.975, freedom) * sum(terms) ** 0.5
+    assert (found["mean"], found["n_seeds"]) == (18.75, 3)
+    assert found["ci_high"] - 18.75 == pytest.approx(half) and 18.75 - found["ci_low"] == pytest.approx(half)
+
+
 def test_a_half_width_is_that_of_students_interval_for_numbers_and_arrays():
     seeds = np.array([[1.0, 2.0, 4.0, 9.0], [5.0, 5.5, 7.0, np.nan], [1.0, 2.0, np.nan, np.nan]])
     half = stats.half_width(np.nanstd(seeds, axis=1, ddof=1), np.sum(~np.isnan(seeds), axis=1))
