@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, Field, PositiveInt, field_validator, model_validator
 
@@ -16,6 +16,7 @@ from offmarl.benchmarks.yaml_files import Strict, known_name, packaged, parse
 from offmarl.datasets.catalogue import OWN as OWN_DATA
 from offmarl.datasets.catalogue import SOURCES, catalogue, originals
 from offmarl.experiments.errors import UserError, check_name
+from offmarl.experiments.grid.claim import Claim
 from offmarl.experiments.grid.config import every_setting, setting_names
 
 ALL = "all"  # every suite
@@ -120,29 +121,6 @@ class SuiteProtocol(Strict):
     timeout_bootstrap: bool = False  # value what follows a time-out, instead of ending the episode there
 
 
-class Claim(Strict):
-    """A headline of the paper, which `reports.tables.claims` judges."""
-
-    text: str
-    rule: Literal["ahead", "faster", "gains"]
-    method: str
-    others: Annotated[list[str], Field(min_length=1)]
-    groups: list[str] = []  # ahead, gains
-    at_least: float = 1.0  # ahead: of the other's score
-    times: float = 1.0  # faster
-    quality: str = ""  # gains: where they are largest
-    than: list[str] = []  # gains: the other qualities
-
-    @model_validator(mode="after")
-    def _complete(self) -> "Claim":
-        """What its rule needs is there."""
-        if self.rule == "ahead" and not self.groups:
-            raise ValueError("groups: name one at least, on which it should be ahead")
-        if self.rule == "gains" and (len(self.groups) != 1 or not self.quality or not self.than):
-            raise ValueError("gains are of one group, on data of a quality and of others: groups, quality, than")
-        return self
-
-
 class Suite(Strict):
     """A table: its methods, its datasets, and what it sets otherwise."""
 
@@ -216,13 +194,7 @@ class Suite(Strict):
         if self.headline:
             check_name("method of the headline", self.headline, self.algorithms)
         for claim in self.claims:
-            for method in (claim.method, *claim.others):
-                check_name("method of a claim", method, self.algorithms)
-            for group in claim.groups:
-                check_name("group of a claim", group, self.groups)
-            known = [q for group in claim.groups for qualities in self.groups[group].values() for q in qualities]
-            for quality in (claim.quality, *claim.than) if claim.rule == "gains" else ():
-                check_name(f"quality in {' and '.join(claim.groups)}", quality, known)
+            claim.check(self.algorithms, self.groups)
         return self
 
     @property
