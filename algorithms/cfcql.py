@@ -196,5 +196,8 @@ class CFCQL(Algorithm):
     @torch.no_grad()
     def mean_value(self, batch: Batch) -> Tensor:
         """Of the team."""
-        q = self.discrete_values(batch)[0] if self.spec.discrete else self.nets["critic"](batch.obs, batch.actions)
-        return q.flatten(1).mean(1)
+        critic, mixer = self.nets["critic"], self.nets["mixer"] if self.spec.discrete else None
+        if mixer is None:
+            return critic(batch.obs, batch.actions).flatten(1).mean(1)
+        chosen = critic(batch.obs).gather(-1, index_of_both(batch.actions))[..., 0]
+        return mixer(chosen, batch.state).flatten(1).mean(1)

@@ -26,6 +26,7 @@ from offmarl.experiments.store.reading import plays_of
 from offmarl.experiments.store.store import WITH_RESULT, Cell, Group, Record, Store, config_hash, group_name
 
 REPEATED = ("batch_size",)  # of the config, which a record's protocol repeats
+FOLLOWING = ("round_updates",)  # settings in updates of the profile's length, in proportion to a run's own
 
 
 @dataclass(frozen=True)
@@ -233,6 +234,8 @@ def jobs_of(suite: Suite, request: Request) -> list[Job]:
             steps = request.steps or profile.steps_of(name, task, own)
             if config.decay_steps == profile.steps:  # the learning rate falls until the end
                 config = dataclasses.replace(config, decay_steps=steps)
+            follow = {key: getattr(config, key) * steps // profile.steps for key in FOLLOWING if hasattr(config, key)}
+            config = dataclasses.replace(config, **follow)
             if request.data_share != 1:
                 variant = f"{variant}+data={request.data_share!r}"
             plays, bootstrap = tuple(suite.protocol.plays), suite.protocol.timeout_bootstrap

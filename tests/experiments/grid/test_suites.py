@@ -10,7 +10,7 @@ from offmarl.experiments.commands.report import suite_facts
 from offmarl.experiments.errors import UserError
 from offmarl.experiments.grid import jobs as grid
 from offmarl.experiments.grid.jobs import Request, jobs
-from offmarl.experiments.grid.suite import load_suite, suite_names
+from offmarl.experiments.grid.suite import load_suite, profiles, suite_names
 from offmarl.experiments.timing.throughput import projected
 
 CONTINUOUS = ["continuous", "om2p"]
@@ -171,3 +171,11 @@ def test_a_task_in_two_groups_has_the_qualities_of_both():
     assert [job.quality for job in found] == ["good", "poor"]
     records = [{"task": "smac/8m", "algorithm": "bc", "changed": {}, "seeds": 1, "update_ms": 1.0, "mode": "eager"}]
     assert "not measured" not in projected(found, records, suite.groups)[0]
+
+
+@pytest.mark.parametrize("suite", ["om2p", "frontier_continuous"])
+@pytest.mark.parametrize("length", [*profiles(), "quick 3000", "quick 600"])
+def test_a_method_of_several_rounds_comes_to_the_last_one_however_long_it_trains(suite, length):
+    profile, _, steps = length.partition(" ")
+    for job in jobs(Request(suite, profile, algorithms=["ma_sfbc"], steps=int(steps) if steps else None)):
+        assert (job.config.rounds - 1) * job.config.round_updates < job.protocol.steps

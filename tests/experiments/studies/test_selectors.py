@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from offmarl.algorithms import registry
+from offmarl.algorithms.parts.algorithm import Algorithm
 from offmarl.algorithms.parts.batch import TaskSpec
 from offmarl.datasets.dataset import from_episodes
 from offmarl.datasets.part import halves
@@ -57,6 +58,16 @@ def test_choices_are_legal_and_agreement_counts_those_of_the_data(name):
         assert selectors.agreement(method, data) == 1.0
         data.actions[: len(data) // 2] = (at[: len(data) // 2] + 1).numpy() % 4
         assert selectors.agreement(method, data) == pytest.approx(0.5)
+
+
+VALUING = [one for one in registry().values() if one.mean_value is not Algorithm.mean_value]
+
+
+@pytest.mark.parametrize("name", sorted(one.name for one in VALUING if "discrete" in one.actions))
+def test_every_critic_values_its_policys_choices(name):
+    data, method = dataset(), policy(name)
+    value = selectors.own_value(method, Sampler(data, [0]).data, selectors.choices(method, data))
+    assert value is not None and np.isfinite(value)
 
 
 def test_a_policy_with_a_memory_remembers_its_episode_and_no_other():
