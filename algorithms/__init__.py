@@ -41,6 +41,8 @@ def registry() -> dict[str, type[Algorithm]]:
             _check(where, method)
             if method.name in found:
                 raise MethodError(f"{where}: the name '{method.name}' is taken by {found[method.name].__module__}")
+            if "title" not in vars(method):
+                method.title = method.name  # tables tell methods apart by it, and would take a variation for its parent
             if taken := next((other for other in found.values() if other.title == method.title), None):
                 raise MethodError(
                     f"{where}: {method.name}: the title '{method.title}' is that of {taken.name}; give it its own"

@@ -14,7 +14,7 @@ def plant(tmp_path, monkeypatch, file, name, title=""):
     """A method in a folder of its own, as if it lay in algorithms/."""
     source = (
         "from offmarl.algorithms import bc\n\n\n"
-        f"class Mine(bc.BC):\n    name, title = '{name}', '{title or name}'\n\n\n"
+        f"class Mine(bc.BC):\n    name = '{name}'\n" + (f"    title = '{title}'\n" if title else "") + "\n\n"
         "class Helper:\n    name = 'helper'\n"
     )
     (tmp_path / f"{file}.py").write_text(source)
@@ -38,6 +38,7 @@ def test_a_new_file_is_a_new_method(tmp_path, monkeypatch, fresh_registry):
     after = fresh_registry()
     assert set(after) - set(before) == {"planted"}
     assert {name: after[name] for name in before} == before
+    assert after["planted"].title == "planted"  # not that of its parent
 
 
 def test_a_name_that_two_files_claim_is_refused(tmp_path, monkeypatch, fresh_registry):
