@@ -1,7 +1,7 @@
 """Which library multiplies float32 matrices on a CPU: MKL, or oneDNN where it is faster and as exact.
 
-MKL uses half of some processors' width. PyTorch gives products to oneDNN where it may multiply in bfloat16. Most
-processors multiply in float32 all the same; those with instructions for such products (AMX) really round, and are
+MKL uses half of some processors' width. PyTorch gives products to oneDNN where it may multiply in bfloat16, on
+processors with AVX-512. Most multiply in float32 all the same; those with instructions for such products (AMX) really round, and are
 recognised by the error.
 """
 
@@ -28,10 +28,15 @@ def use(library: str) -> None:
     torch.set_float32_matmul_precision(PRECISIONS[library])
 
 
+def onednn_is_asked() -> bool:
+    """Whether PyTorch gives products to oneDNN here: where it was built with it, and the processor knows bfloat16."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 def choose(shapes: Iterable[Shape], threads: int) -> str:
     """The faster library for the median of these layers; oneDNN must win by a margin, and be exact."""
     found = sorted(shapes, key=lambda shape: shape[0] * shape[1] * shape[2])
-    if not found or not torch.backends.mkldnn.is_available():
+    if not found or not onednn_is_asked():
         return MKL
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -50,8 +55,8 @@ def shapes_of(jobs: Iterable[Job]) -> list[Shape]:
 
 def check(library: str) -> None:
     """Refuse a library whose products are not float32's. Raises UserError naming the other one."""
-    if library == ONEDNN and not (torch.backends.mkldnn.is_available() and exact(ONEDNN)):
-        raise UserError("--matmul onednn: oneDNN is missing here, or rounds products on this processor; use mkl")
+    if library == ONEDNN and not (onednn_is_asked() and exact(ONEDNN)):
+        raise UserError("--matmul onednn: PyTorch has no oneDNN for this processor, or it rounds products; use mkl")
 
 
 def exact(library: str) -> bool:

@@ -12,7 +12,7 @@ from offmarl.experiments.training import matmul
 from offmarl.experiments.training.machine import Host
 
 needs_onednn = pytest.mark.skipif(
-    not torch.backends.mkldnn.is_available() or not matmul.exact("onednn"), reason="no exact oneDNN on this processor"
+    not matmul.onednn_is_asked() or not matmul.exact("onednn"), reason="no exact oneDNN on this processor"
 )
 
 
@@ -72,20 +72,22 @@ def test_the_library_stands_in_the_record_and_not_in_the_run_id(small, tmp_path)
 
 def test_a_job_fails_with_a_line_where_the_library_rounds(small, tmp_path, monkeypatch):
     monkeypatch.setattr(matmul, "exact", lambda library: False)
+    monkeypatch.setattr(matmul, "onednn_is_asked", lambda: True)
     (failure,) = run_serial([small(seeds=(0,), steps=2)], tmp_path, Host(matmul="onednn"))
-    assert "rounds products on this processor; use mkl" in failure
+    assert "or it rounds products; use mkl" in failure
     with pytest.raises(UserError, match="--matmul onednn"):
         matmul.check("onednn")
 
 
 def test_the_faster_library_is_chosen_if_it_is_exact(monkeypatch):
-    def compared(onednn, exact=True):
+    def compared(onednn, exact=True, asked=True):
+        monkeypatch.setattr(matmul, "onednn_is_asked", lambda: asked)
         monkeypatch.setattr(matmul, "_compare", lambda shape: {"mkl": 1.0, "onednn": onednn})
         monkeypatch.setattr(matmul, "exact", lambda library: exact)
         return matmul.choose([(8, 4, 4)], threads=1)
 
     assert compared(0.5) == "onednn" and compared(0.95) == "mkl"  # within noise, the usual one
-    assert compared(0.5, exact=False) == "mkl"
+    assert compared(0.5, exact=False) == compared(0.5, asked=False) == "mkl"
     assert matmul.choose([], threads=1) == "mkl"
 
 
