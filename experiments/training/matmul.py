@@ -1,8 +1,8 @@
 """Which library multiplies float32 matrices on a CPU: MKL, or oneDNN where it is faster and as exact.
 
 MKL uses half of some processors' width. PyTorch gives products to oneDNN where it may multiply in bfloat16, on
-processors with AVX-512. Most multiply in float32 all the same; those with instructions for such products (AMX) really round, and are
-recognised by the error.
+processors with AVX-512. Most multiply in float32 all the same; those with instructions for such products (AMX) really
+round, and are recognised by the error.
 """
 
 import statistics
