@@ -196,8 +196,7 @@ class CFCQL(Algorithm):
     @torch.no_grad()
     def mean_value(self, batch: Batch) -> Tensor:
         """Of the team."""
-        critic, mixer = self.nets["critic"], self.nets["mixer"] if self.spec.discrete else None
-        if mixer is None:
-            return critic(batch.obs, batch.actions).flatten(1).mean(1)
-        chosen = critic(batch.obs).gather(-1, index_of_both(batch.actions))[..., 0]
-        return mixer(chosen, batch.state).flatten(1).mean(1)
+        if not self.spec.discrete:
+            return self.nets["critic"](batch.obs, batch.actions).flatten(1).mean(1)
+        chosen = self.nets["critic"](batch.obs).gather(-1, index_of_both(batch.actions))[..., 0]
+        return self.nets["mixer"](chosen, batch.state).flatten(1).mean(1)

@@ -25,7 +25,7 @@ def processes(count: int, begin: Callable[..., None] | None = None, *given: Any)
     with ProcessPoolExecutor(count, get_context("spawn"), _begin, (begin, given)) as pool:
         try:
             # The pool watches a process only from the next result on (CPython), so all give one before the work.
-            wait([pool.submit(_nothing) for _ in range(count)])
+            wait([pool.submit(os.getpid) for _ in range(count)])
             yield pool
         except BrokenProcessPool as error:
             advice = "; --jobs 1 needs less" if count > 1 else ""
@@ -38,10 +38,6 @@ def _begin(begin: Callable[..., None] | None, given: tuple) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if begin:
         begin(*given)
-
-
-def _nothing() -> None:
-    pass
 
 
 def _end_with_parent() -> None:

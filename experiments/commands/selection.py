@@ -101,10 +101,8 @@ def _select_suite(args: argparse.Namespace, asked: "Request", results: Path) -> 
         print(f"[{number}/{len(found)}] {pool.label}: {board.counted_once(pool)}", file=sys.stderr)
         rows += board.rows_of(pool)
     said = _offline(asked, found, records, results) if args.offline else ""
-    title, root = (
-        " – ".join(filter(None, [load_suite(asked.suite).title, _part(asked)])),
-        results / "reference" if args.reference else results,
-    )
+    title = " – ".join(filter(None, [load_suite(asked.suite).title, _part(asked)]))
+    root = results / "reference" if args.reference else results
     text = board.markdown(title, found, rows, gaps, args.budget, said)
     share = "" if asked.data_share == 1 else f"-data={asked.data_share!r}"
     name = (asked.suite if asked.source == EMBEDDED else f"{asked.suite}-{asked.source}") + share

@@ -20,7 +20,7 @@ from offmarl.datasets.derived import Derived
 from offmarl.datasets.part import part
 from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.grid import tuned
-from offmarl.experiments.grid.config import Overrides, config_from, resolve
+from offmarl.experiments.grid.config import Overrides, config_from, of_method, resolve
 from offmarl.experiments.grid.suite import TUNED, Profile, Suite, expand, load_suite
 from offmarl.experiments.store.reading import plays_of
 from offmarl.experiments.store.store import WITH_RESULT, Cell, Group, Record, Store, config_hash, group_name
@@ -234,8 +234,9 @@ def jobs_of(suite: Suite, request: Request) -> list[Job]:
             steps = request.steps or profile.steps_of(name, task, own)
             if config.decay_steps == profile.steps:  # the learning rate falls until the end
                 config = dataclasses.replace(config, decay_steps=steps)
-            follow = {key: getattr(config, key) * steps // profile.steps for key in FOLLOWING if hasattr(config, key)}
-            config = dataclasses.replace(config, **follow)
+            given = of_method(request.overrides, registry()[name], tasks()[task].space)
+            follow = [key for key in FOLLOWING if hasattr(config, key) and key not in given]
+            config = dataclasses.replace(config, **{k: getattr(config, k) * steps // profile.steps for k in follow})
             if request.data_share != 1:
                 variant = f"{variant}+data={request.data_share!r}"
             plays, bootstrap = tuple(suite.protocol.plays), suite.protocol.timeout_bootstrap

@@ -1,5 +1,6 @@
 """The progress bar of a running grid: cells done, running and failed, and the time left."""
 
+import math
 import sys
 import time
 from collections import defaultdict
@@ -10,6 +11,8 @@ from tqdm import tqdm
 
 from offmarl.experiments.grid.estimate import left_in_words, time_left
 from offmarl.experiments.grid.jobs import Job
+
+REDRAWN = 0.2  # seconds: an update takes milliseconds, and so does the time left of a large grid
 
 
 @dataclass
@@ -27,6 +30,7 @@ class ProgressBar:
         self._running: dict[str, tuple[str, float]] = {}  # title, and time of the last report, by key of a job
         self._spent: dict[tuple[str, str], float] = defaultdict(float)  # seconds by method and task
         self._taken: dict[tuple[str, str], int] = defaultdict(int)  # steps by method and task
+        self._told = -math.inf  # when the bar was drawn last
         shape = "{desc} {percentage:3.0f}%|{bar:24}| {n_fmt}/{total_fmt} cells [{elapsed}{postfix}]"
         cells = sum(len(job.seeds) for job in self.grid)
         self.bar = tqdm(total=cells, desc="grid", bar_format=shape, disable=not sys.stderr.isatty())
@@ -40,6 +44,9 @@ class ProgressBar:
             self._taken[job.algorithm, job.task] += step - self._steps[key]
             self._steps[key] = step
             self._running[key] = (job.title, now)
+        if self.bar.disable or now - self._told < REDRAWN:
+            return
+        self._told = now
         running = ", ".join(title for title, _ in self._running.values())
         self.bar.set_postfix_str(f"running {running}; failed {len(self.failures)}; time left: {self.time_left()}")
 

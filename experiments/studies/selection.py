@@ -52,11 +52,15 @@ def pool_jobs(asked: Request) -> list[Job]:
     for method in (check_name("algorithm", name, registry()) for name in methods):
         if any(grid.acts_in(registry()[method], task) for task in suite.qualities):
             found += [job for _, jobs in trials_of(suite, method, replace(asked, tasks=names)) for job in jobs]
-    found = [job for job in found if tasks()[job.task].played]
-    if not found:
+    if not (found := _played(found)):
         reasons = "; ".join(dict.fromkeys(grid.unavailable_datasets(suite, asked.source).values()))
         raise UserError(f"no pool: {reasons or 'none of these methods can play any of these tasks'}")
     return found
+
+
+def _played(jobs: Sequence[Job]) -> list[Job]:
+    """Those of tasks with an environment: what cannot be played has no return."""
+    return [job for job in jobs if tasks()[job.task].played]
 
 
 def pool_store(results: Path, source: str) -> Store:
@@ -72,7 +76,7 @@ def pool_records(
     With `reference` those that ship with offmarl are in it too.
     """
     trials = finished(pool_store(results, asked.source), jobs)
-    usual = [job for job in grid.jobs(asked) if tasks()[job.task].played] if asked.source != TUNING else []
+    usual = _played(grid.jobs(asked)) if asked.source != TUNING else []
     runs = list(trials.values())
     runs += finished(Store(results), usual).values()
     if reference:

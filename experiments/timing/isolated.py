@@ -64,6 +64,13 @@ def place_of(machine: Record) -> str:
     return "-".join(filter(None, [*words, "" if library == MKL else library]))
 
 
+def name_of(record: Record, *parts: str) -> str:
+    """Names a measurement of a job in the store: these facts of it, its changed settings, and what measured."""
+    facts = [str(record[part]) for part in ("task", "algorithm", "variant", "profile", *parts)]
+    changed = [f"{name}={value}" for name, value in record["changed"].items()]
+    return ".".join([*facts, *changed, place_of(record["machine"])])
+
+
 def changes_of(job: Job, overrides: Overrides) -> dict[str, Any]:
     """The settings that the command line gave a job, which its row names beside those of its suite."""
     given = of_method(overrides, registry()[job.algorithm], tasks()[job.task].space)

@@ -32,8 +32,8 @@ from offmarl.experiments.timing.isolated import (
     isolated,
     job_facts,
     measure_all,
+    name_of,
     one_each,
-    place_of,
     text_table,
 )
 from offmarl.experiments.training.cuda_graphs import Captured
@@ -217,8 +217,7 @@ def _fits(method: Algorithm, row: Row, plan: Plan, moments: Sequence[Observation
 
 def key(row: dict[str, Any]) -> str:
     """Names a row in the store, where a new one replaces the old one."""
-    parts = [row[part] for part in ("task", "algorithm", "variant", "profile", "sampler", "mode")]
-    return ".".join([*parts, *(f"{name}={value}" for name, value in row["changed"].items()), place_of(row["machine"])])
+    return name_of(row, "sampler", "mode")
 
 
 def latency(

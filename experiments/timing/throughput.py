@@ -24,8 +24,8 @@ from offmarl.experiments.timing.isolated import (
     isolated,
     job_facts,
     measure_all,
+    name_of,
     one_each,
-    place_of,
     text_table,
 )
 from offmarl.experiments.training.cuda_graphs import WARM_UP
@@ -164,9 +164,7 @@ def bench_train(rows: Sequence[Row], seconds: float, store: Store) -> tuple[list
 
 def key(record: Mapping[str, Any]) -> str:
     """Names a record in the store."""
-    parts = [record[part] for part in ("task", "algorithm", "variant", "profile", "seeds", "mode")]
-    parts += [*(f"{name}={value}" for name, value in record["changed"].items()), place_of(record["machine"])]
-    return ".".join(map(str, parts))
+    return name_of(record, "seeds", "mode")
 
 
 def table(records: Sequence[Mapping[str, Any]]) -> str:

@@ -54,11 +54,13 @@ class Judged(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """Of one selector in one pool. The first number of each array is as played, the others are resampled."""
+    """Of one selector in one pool."""
 
     policies: int  # with a number
-    rho: np.ndarray  # [1 + REPLICATES]
+    rho: np.ndarray  # [1 + REPLICATES]: as played, then resampled
     regret: np.ndarray  # [1 + REPLICATES]
+    random: float  # regret of a policy at random
+    draws: np.ndarray  # [DRAWS]: regrets of policies drawn at random
 
 
 def judged_from(stored: Mapping[str, Any]) -> Judged:
@@ -81,10 +83,8 @@ def spearman(one: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.where(size > 0, (a * b).sum(0) / np.where(size > 0, size, 1), 0.0)
 
 
-def one_pool(
-    pool: Pool, said: Mapping[str, Mapping[str, float | None]], number: int = 0
-) -> tuple[dict[str, Answers], np.ndarray]:
-    """What each selector is worth, and the regrets of DRAWS policies at random.
+def one_pool(pool: Pool, said: Mapping[str, Mapping[str, float | None]], number: int = 0) -> dict[str, Answers]:
+    """What each selector is worth, and a policy at random.
 
     Correlations are resampled over policies and their episodes. Which policy a selector likes best, and which is the
     best, stays as it is, and their episodes are resampled: a policy that a resample lacks could not be the mistake.
@@ -95,34 +95,29 @@ def one_pool(
     drawn = np.column_stack([np.arange(count), rng.integers(count, size=(count, REPLICATES))])
     played = np.column_stack([means, resampled_means(everyone, rng)])
     regrets = (played[means.argmax()] - played) / (pool.high - pool.low)
-    found = {RANDOM: Answers(count, np.zeros(1 + REPLICATES), regrets.mean(0))}
+    chance = float(regrets[:, 0].mean()), rng.choice(regrets[:, 0], DRAWS)
+    found = {RANDOM: Answers(count, np.zeros(1 + REPLICATES), regrets.mean(0), *chance)}
     for name, values in said.items():
         numbers = np.array([np.nan if (v := values.get(p.run_id)) is None else v for p in pool.policies], dtype=float)
         if (known := int(np.isfinite(numbers).sum())) >= FEWEST:
             liked = numbers == np.nanmax(numbers)  # any of them, where several are liked alike
             rho = spearman(numbers[drawn], np.take_along_axis(played, drawn, 0))
-            found[name] = Answers(known, rho, regrets[liked].mean(0))
-    return found, rng.choice(regrets[:, 0], DRAWS)
+            found[name] = Answers(known, rho, regrets[liked].mean(0), *chance)
+    return found
 
 
 def judge(pools: Iterable[tuple[Pool, Mapping[str, Any]]]) -> list[Judged]:
     """Every selector in every family, over the datasets that have it: the least regret first."""
     places: dict[tuple[str, str], list[Answers]] = {}
-    chance: dict[tuple[str, str], list[np.ndarray]] = {}  # regrets of draws at random, on the same datasets
-    usual: dict[tuple[str, str], list[float]] = {}  # their mean
     for number, (pool, record) in enumerate(pools):
-        own, draws = one_pool(pool, record["selectors"], number)
-        for name, answers in own.items():
-            place = pool.task.split("/")[0], name
-            places.setdefault(place, []).append(answers)
-            chance.setdefault(place, []).append(draws)
-            usual.setdefault(place, []).append(float(own[RANDOM].regret[0]))
+        for name, answers in one_pool(pool, record["selectors"], number).items():
+            places.setdefault((pool.task.split("/")[0], name), []).append(answers)
     found = []
-    for (family, name), own in places.items():
-        rho, regret = (_limits([getattr(answers, what) for answers in own]) for what in ("rho", "regret"))
-        luck = float(np.mean(np.mean(chance[family, name], axis=0) <= regret[0] + 1e-9))
-        random, policies = float(np.mean(usual[family, name])), sum(answers.policies for answers in own)
-        found.append(Judged(family, name, len(own), policies, rho, regret, random, luck))
+    for place, own in places.items():
+        policies, rho, regret, random, draws = zip(*own)
+        taken = _limits(regret)
+        luck = float(np.mean(np.mean(draws, axis=0) <= taken[0] + 1e-9))
+        found.append(Judged(*place, len(own), sum(policies), _limits(rho), taken, float(np.mean(random)), luck))
     return sorted(found, key=lambda one: (one.family, one.regret[0]))
 
 

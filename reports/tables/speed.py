@@ -24,10 +24,8 @@ KEYS = {  # that a stored row of each kind needs
     "scaling": ("algorithm", "teams", "chains", "machine"),
 }
 PLACE = "group task algorithm title variant profile"  # the columns of all tables, then those of each
-INFERENCE = (
-    "setting sampler mode threads nfe parameters joint_ms agent_ms sum_ms headline_ms p95_ms min_ms n step_ms peak_mb "
-)
-INFERENCE += "extrapolated weights"
+INFERENCE = "setting sampler mode threads nfe parameters joint_ms agent_ms sum_ms headline_ms p95_ms min_ms n step_ms "
+INFERENCE += "peak_mb extrapolated weights"
 TRAINING = "setting mode threads seeds parameters update_ms seed_steps_per_s peak_mb steps hours_per_seed"
 NATIVE = "native"
 QUIET = ["algorithm", "finished", "sum_ms", "p95_ms", "min_ms", "group", "step_ms"]  # csv only
@@ -68,11 +66,8 @@ def inference(results: Path, suite: dict) -> list[Row]:
     for row in measurements(results, "latency"):
         cut, agent = row["extrapolated"], row["agent"] or {}
         times = row["joint"] | {"joint_ms": row["joint"]["median_ms"], "agent_ms": agent.get("median_ms")}
-        rows.append(
-            times
-            | row
-            | {"setting": _changed(row), "extrapolated": f"{cut['calls']} of {cut['of']} calls" if cut else ""}
-        )
+        words = {"setting": _changed(row), "extrapolated": f"{cut['calls']} of {cut['of']} calls" if cut else ""}
+        rows.append(times | row | words)
     return _of_suite(rows, INFERENCE, suite)
 
 

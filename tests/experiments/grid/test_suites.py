@@ -179,3 +179,11 @@ def test_a_method_of_several_rounds_comes_to_the_last_one_however_long_it_trains
     profile, _, steps = length.partition(" ")
     for job in jobs(Request(suite, profile, algorithms=["ma_sfbc"], steps=int(steps) if steps else None)):
         assert (job.config.rounds - 1) * job.config.round_updates < job.protocol.steps
+
+
+def test_what_the_command_line_says_of_rounds_stays_as_it_says():
+    given = {"ma_sfbc": {"round_updates": 700}}
+    (job,) = jobs(
+        Request("om2p", "quick", algorithms=["ma_sfbc"], tasks=["mpe/tag:expert"], steps=3000, overrides=given)
+    )
+    assert job.config.round_updates == 700

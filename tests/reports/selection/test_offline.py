@@ -86,14 +86,14 @@ def test_nobody_is_trusted_by_one_dataset_or_by_noise():
 def test_a_policy_without_a_number_is_not_chosen():
     own = pool("mpe/spread", [1, 2, 3, 9])
     given = said(own, critic=[1.0, 2.0, 3.0, None], best=[1.0, None, None, None])
-    found, _ = offline.one_pool(own, given["selectors"])
+    found = offline.one_pool(own, given["selectors"])
     assert found["critic"].policies == 3 and found["critic"].regret[0] == pytest.approx(0.6, abs=0.02)
     assert "best" not in found
 
 
 def test_a_selector_that_likes_several_alike_chooses_any_of_them():
     own = pool("mpe/spread", [1, 2, 3, 9])
-    found, _ = offline.one_pool(own, said(own, critic=[0.0, 5.0, 5.0, 5.0])["selectors"])
+    found = offline.one_pool(own, said(own, critic=[0.0, 5.0, 5.0, 5.0])["selectors"])
     assert found["critic"].regret[0] == pytest.approx((0.7 + 0.6 + 0.0) / 3, abs=0.02)
 
 
