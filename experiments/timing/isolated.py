@@ -57,14 +57,14 @@ def job_facts(job: Job) -> Record:
     return facts | {"code_sums": code_sums(job.algorithm, job.task)}
 
 
-def place_of(machine: Record) -> str:
+def place_of(machine: Mapping[str, Any]) -> str:
     """Names what measured, in the store: the device, its threads, and whatever else changes its speed."""
     library = machine.get("matmul", MKL)
     words = [machine["device"], str(machine["threads"]), "tf32" if machine.get("tf32") else ""]
     return "-".join(filter(None, [*words, "" if library == MKL else library]))
 
 
-def name_of(record: Record, *parts: str) -> str:
+def name_of(record: Mapping[str, Any], *parts: str) -> str:
     """Names a measurement of a job in the store: these facts of it, its changed settings, and what measured."""
     facts = [str(record[part]) for part in ("task", "algorithm", "variant", "profile", *parts)]
     changed = [f"{name}={value}" for name, value in record["changed"].items()]
