@@ -188,12 +188,18 @@ class PretrainedPrey:
         return np.tanh(np.maximum(hidden @ second + two, 0) @ last + three)
 
 
+class PreyError(ValueError):
+    """A file has no prey that can be used: which, why, and what to do."""
+
+    in_a_line = True  # for the command line
+
+
 def load_prey(scenario: str, path: str | Path | None = None) -> ScriptedPrey | PretrainedPrey:
     """OMAR's prey from `path`, by default $OFFMARL_PREY; the scripted one where neither is set.
 
     `path` is pretrained_adv_model.pt (og-marl's or OMAR's), an npz of the prey's policy in it, or a folder that has
     `simple_<scenario>/pretrained_adv_model.pt` or `prey_<scenario>.npz`. `name` distinguishes preys in fingerprints.
-    Raises ValueError: which file is wrong, how, and what to do, in one line.
+    Raises PreyError: which file is wrong, how, and what to do, in one line.
     """
     path, landmarks = path or os.environ.get("OFFMARL_PREY"), len(RULES[scenario].landmarks)
     if not path:
@@ -217,7 +223,7 @@ def load_prey(scenario: str, path: str | Path | None = None) -> ScriptedPrey | P
             raise ValueError(f"it should make 2 finite numbers of {sees}, and takes {prey.scale.size}")
     except Exception as error:  # whatever np.load and torch.load raise over a file that is something else
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
-        raise ValueError(f"{file}: not a pretrained prey ({reason}); {advice}") from error
+        raise PreyError(f"{file}: not a pretrained prey ({reason}); {advice}") from error
     return prey
 
 

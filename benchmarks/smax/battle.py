@@ -7,6 +7,7 @@ climb stay in the corridor of 2c_vs_64zg.
 """
 
 import builtins
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,12 +40,14 @@ for setting, value in PINNED.items():
     jax.config.update(setting, value)
 
 _print, builtins.print = builtins.print, lambda *_, **__: None  # the package prints past any redirection of stdout
+_streams = sys.stdout, sys.stderr  # and puts the process's own in their place, which a notebook's are not
 try:
     from jaxmarl.environments.smax import HeuristicEnemySMAX, Scenario
     from jaxmarl.environments.smax.heuristic_enemy import create_heuristic_policy
     from jaxmarl.environments.smax.smax_env import SMAX, State
 finally:
     builtins.print = _print
+    sys.stdout, sys.stderr = _streams
 
 
 GAME_LOOPS_PER_SECOND = 22.4  # the Faster clock; an action lasts eight loops

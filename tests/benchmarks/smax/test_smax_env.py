@@ -237,6 +237,12 @@ def test_printing_works_again_after_the_import(capsys):
     assert capsys.readouterr().out == "heard\n"
 
 
+def test_the_import_leaves_a_notebooks_output_where_it_was():
+    code = "import io, sys; sys.stdout = out = io.StringIO(); sys.stderr = err = io.StringIO()\n"
+    code += "import offmarl.benchmarks.smax.env\nassert (sys.stdout, sys.stderr) == (out, err)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_reading_the_tasks_does_not_load_a_simulator():
     code = "import sys; from offmarl.benchmarks.fingerprint import fingerprint; "
     code += "from offmarl.benchmarks.tasks import tasks; fingerprint(tasks()['smac/3m']); print('jax' in sys.modules)"
