@@ -6,7 +6,7 @@ installed packages, as modules named by entry points of the group `offmarl.algor
 
 import pkgutil
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache, partial
 from importlib import import_module
 from types import ModuleType
@@ -16,6 +16,7 @@ from offmarl.benchmarks.source import imported, modules_from_elsewhere
 
 PATHS, GROUP = "OFFMARL_ALGORITHMS", "offmarl.algorithms"
 SPACES = {"discrete", "continuous"}  # kinds of actions
+NAME = r"[a-z][a-z0-9_]*"  # of methods, variants and settings: they stand in the names of folders
 
 
 class MethodError(TypeError):
@@ -52,14 +53,26 @@ def registry() -> dict[str, type[Algorithm]]:
 
 
 def _check(where: str, method: type[Algorithm]) -> None:
-    """Check a method's name and kinds of actions, and that no class attribute or function is missing."""
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", str(method.name)):
-        raise MethodError(f"{where}: the name '{method.name}' must have small letters, digits and underscores only")
+    """Check the facts that a method declares, and that no class attribute or function is missing."""
+    if not re.fullmatch(NAME, str(method.name)) or method.name == "all":
+        raise MethodError(
+            f"{where}: the name '{method.name}' must have small letters, digits and underscores only, and not be 'all'"
+        )
     missing = [fact for fact in ("title", "paper", "source_code", "actions") if not hasattr(method, fact)]
     if missing := [*missing, *sorted(getattr(method, "__abstractmethods__", ()))]:
         raise MethodError(f"{where}: {method.name}: missing {', '.join(missing)}")
     if not isinstance(method.actions, frozenset) or not SPACES >= method.actions > set():
         raise MethodError(f"{where}: {method.name}: actions: write a frozenset of {' or '.join(sorted(SPACES))}")
+    if not isinstance(method.title, str) or not method.title.strip() or len(method.title.splitlines()) > 1:
+        raise MethodError(f"{where}: {method.name}: title: write a line of text")
+    for fact, kinds, text in (
+        ("variants", Mapping, "names, of small letters, digits and underscores, to settings: {'mine': {'alpha': 3.0}}"),
+        ("tunes", (list, tuple), "settings to the values to try: {'alpha': (1.0, 3.0)}"),
+    ):
+        named = getattr(method, fact)
+        sound = isinstance(named, Mapping) and all(isinstance(of, kinds) for of in named.values())
+        if not sound or not all(re.fullmatch(rf"{NAME}(:({'|'.join(SPACES)}))?", str(key)) for key in named):
+            raise MethodError(f"{where}: {method.name}: {fact}: write a dict of {text}")
 
 
 def _modules() -> Iterator[tuple[str, ModuleType]]:

@@ -23,6 +23,7 @@ from offmarl.benchmarks.tasks import Task
 from offmarl.datasets.dataset import Dataset, file_sum, read, read_folder
 
 STALE_S = 3600.0  # a draft that nobody has written to for so long belongs to a killed process
+MEASURES = ".measures.json"  # after the name of a dataset: what was measured of it
 
 Progress = Callable[[int], object]  # called with the number of steps that have just been done
 

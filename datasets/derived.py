@@ -16,7 +16,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 from pydantic import BaseModel, Field
 
-from offmarl.datasets.cache import Entry, Progress, no_progress, write
+from offmarl.datasets.cache import MEASURES, Entry, Progress, no_progress, write
 from offmarl.datasets.dataset import Dataset, join
 from offmarl.datasets.part import take
 from offmarl.datasets.public.releases import data_dir
@@ -261,7 +261,7 @@ def new(name: str, source: str, recipe: Recipe, known: Mapping[tuple[str, str], 
 
 def catalogue(source: str, base: Mapping[tuple[str, str], Entry]) -> dict[tuple[str, str], Derived]:
     """The derived datasets of a source, whose own are `base`, by task and quality."""
-    files = sorted(_folder(source).glob("*.json"))
+    files = sorted(file for file in _folder(source).glob("*.json") if not file.name.endswith(MEASURES))
     cards = filter(None, (_card(file, file.stat().st_mtime_ns) for file in files))
     lineages = {_pair(card["dataset"]): card["lineage"] for card in cards}
     found: dict[tuple[str, str], Derived] = {}

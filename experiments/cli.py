@@ -40,6 +40,7 @@ COMMANDS = {  # name: its module in commands/, which has a function <name>_optio
 }
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 DENIED = (errno.EROFS, errno.EACCES, errno.EPERM)
+NO_NAME = (errno.ENAMETOOLONG, errno.ELOOP)  # of a file: as wrong as any other name
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,6 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
+        if error.errno in NO_NAME:
+            print(f"offmarl: {error.filename}: {error.strerror}; write another name", file=sys.stderr)
+            return 2
         if error.errno not in DISK_FULL + DENIED:
             raise
         place = error.filename or getattr(args, "results", "a file")  # a full disk does not say where it is

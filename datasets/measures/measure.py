@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from offmarl.datasets.cache import Entry, replacing
+from offmarl.datasets.cache import MEASURES, Entry, replacing
 from offmarl.datasets.dataset import Dataset
 from offmarl.datasets.measures.conventions import conventions
 from offmarl.datasets.measures.coverage import coverage, overlap
@@ -128,4 +128,4 @@ def _read(entry: Entry) -> dict[str, Any]:
 
 def _file(entry: Entry) -> Path:
     place = entry.place()
-    return place.with_suffix(".measures.json") if place.suffix else place / "measures.json"
+    return place.with_suffix(MEASURES) if place.suffix else place / "measures.json"

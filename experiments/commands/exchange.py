@@ -9,7 +9,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offmarl.experiments.commands.options import declare, examples, existing, writable
+from offmarl.experiments.commands.options import METHOD_FILE, declare, examples, existing, new_file, writable
 from offmarl.experiments.errors import UserError, check_name
 from offmarl.reports.records.checksums import POLICY
 from offmarl.reports.records.files import replacing
@@ -41,7 +41,7 @@ def export_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--profile", help="smoke, quick, standard or paper (default: all that ran)")
     parser.add_argument("--out", type=Path, required=True, help="the file to write")
-    declare(parser, "--results")
+    declare(parser, *METHOD_FILE, "--task", "--results")
     parser.set_defaults(command=_export)
 
 
@@ -85,7 +85,7 @@ def _export(args: argparse.Namespace) -> int:
         chosen = [record for record in chosen if not record["lost_seeds"]]
         print(f"left out: {partial} runs of cells that lost a seed (failed or diverged), as in our aggregates")
     try:
-        with replacing(args.out) as draft:
+        with replacing(new_file(args.out)) as draft:
             if args.format in (RECORDS, POLICIES):
                 pack([store.runs / record["run_id"] for record in chosen], draft, _policy(args.format))
             else:

@@ -289,7 +289,8 @@ def new_file(path: Path, option: str = "--out") -> Path:
     """The file that an option names for writing, whose folder is created. Raises UserError where that cannot be."""
     if path.is_dir():
         raise UserError(f"{option} {path}: is a folder; name a file")
-    writable(path.parent, option)
+    if not path.exists() or path.is_file():  # a pipe or a device needs no folder of its own
+        writable(path.parent, option)
     return path
 
 

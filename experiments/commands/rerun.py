@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from offmarl.experiments.commands.options import declare, examples, find_device
+from offmarl.experiments.commands.options import METHOD_FILE, declare, examples, find_device
 from offmarl.experiments.errors import UserError, check_name, refusing
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def rerun_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reference", action="store_true", help=text)
     parser.add_argument("--alone", action="store_true", help="without the seeds that it trained with in lock step")
     parser.add_argument("--device", help="cpu, cuda or auto (default: what it was trained on)")
-    declare(parser, "--results", "--task")
+    declare(parser, *METHOD_FILE, "--task", "--results")
     parser.set_defaults(command=_rerun)
 
 

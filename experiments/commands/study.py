@@ -108,16 +108,17 @@ def _experiment(args: argparse.Namespace) -> int:
     trained = [study for name in names if isinstance(study := known[name], Comparison)]
     arms = [arm for study in trained for arm in study.jobs(args.profile, args.source).values()]
     host, workers = options.host_of(args, chain(*arms))
-    results, verdicts = options.writable(args.results), []
+    results, verdicts, failures = options.writable(args.results), [], []
     for name in names:
         record = known[name].run(args.profile, args.source, host, results, workers, args.again)
         stored = "-".join([name, args.profile, *([args.source] if args.source != "embedded" else [])])
         stored = slug(stored, *tasks)
         Store(results).write_measurement("experiment", stored, {"study": name, **record})
         out = write(results, stored)
+        failures += record.get("failures", [])  # a small game has none
         verdicts.append(f"{name:10} {out['verdict']:14} {known[name].title}")
         print(out["text"])
         print("written: " + ", ".join(str(path) for path in out["paths"]) + "\n")
     if len(names) > 1:
         print("\n".join(verdicts))
-    return 0
+    return options.exit_code(failures)

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import math
 import re
 import typing
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -16,6 +17,14 @@ from offmarl.algorithms.parts.algorithm import Algorithm
 from offmarl.algorithms.parts.config import BaseConfig
 from offmarl.experiments.errors import UserError, check_name
 
+RANGES = {  # of settings that every method has
+    "learning_rate": (0.0, 1.0),
+    "adam_epsilon": (0.0, 1.0),
+    "discount": (0.0, 1.0),
+    "polyak": (0.0, 1.0),
+    "decay_steps": (0, math.inf),
+    "max_grad_norm": (0.0, math.inf),
+}
 Overrides = Mapping[str, Mapping[str, Any]]  # settings by method; "all" for every method that has them
 
 
@@ -98,12 +107,22 @@ def _checked(method: type[Algorithm], key: str, value: Any) -> Any:
         if kind is float and isinstance(value, str):  # YAML reads 1e-4 as a string
             given = float(value)
         checked = adapter.validate_python(given)
-        if not is_list or (checked and not (whole and min(checked) < 1)):
+        if not is_list and not _outside(key, checked):
+            return checked
+        if is_list and checked and not (whole and min(checked) < 1) and not any(_outside("", one) for one in checked):
             return checked
     what = f"a value of type {getattr(kind, '__name__', kind)}, as {field.default!r}"
     if is_list:
         what = f"a list of {'positive integers, for example [256,256]' if whole else 'numbers, for example [-5.0]'}"
+    elif key in RANGES and isinstance(value, (int, float)):
+        what = "a number from {} to {:g}".format(*RANGES[key])
     raise UserError(f"{method.name}.{key}={value}: write {what}")
+
+
+def _outside(key: str, value: Any) -> bool:
+    """Whether a number is none, or not within the range of a setting that has one."""
+    low, high = RANGES.get(key, (-math.inf, math.inf))
+    return isinstance(value, (int, float)) and not low <= value <= high
 
 
 @functools.cache

@@ -316,10 +316,12 @@ def _own_facts(protocol: Mapping[str, Any]) -> dict[str, Any]:
 def stored_job(record: Mapping[str, Any], seeds: Sequence[int]) -> Job:
     """The job that made a stored run, for these seeds.
 
-    Raises KeyError or TypeError where the record does not say, or its method is unknown or has other settings today.
+    Raises UserError where its method or task is unknown here; KeyError or TypeError where the record does not say, or
+    its method has other settings today.
     """
     cell = {key: value for key, value in record["cell"].items() if key != "seed"}
-    config = config_from(registry()[cell["algorithm"]], record["config"])
+    check_name("task", cell["task"], tasks())
+    config = config_from(registry()[check_name("algorithm", cell["algorithm"], registry())], record["config"])
     return Job(**cell, seeds=tuple(seeds), config=config, protocol=Protocol.from_json(record["protocol"]))
 
 

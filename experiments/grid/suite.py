@@ -34,6 +34,12 @@ def _distinct(names: list[T]) -> list[T]:
     return names
 
 
+def _distinct_names(named: dict[str, str]) -> dict[str, str]:
+    if twice := next((name for name, times in Counter(named.values()).items() if times > 1), ""):
+        raise ValueError(f"two methods are called '{twice}'")
+    return named
+
+
 def _fixed_names() -> list[str]:
     by_space = [f"{name}:{space}" for name, method in registry().items() for space in sorted(method.actions)]
     return [*registry(), ALL, *by_space]
@@ -46,7 +52,9 @@ Method = Annotated[str, AfterValidator(lambda name: check_name("algorithm", name
 MethodOrAll = Annotated[str, AfterValidator(lambda name: check_name("algorithm", name, [*registry(), ALL]))]
 Fixed = Annotated[str, AfterValidator(lambda name: check_name("algorithm", name, _fixed_names()))]
 Setting = Annotated[str, AfterValidator(lambda name: check_name("setting", name, every_setting()))]
+Titles = Annotated[dict[Method, str], Field(min_length=1), AfterValidator(_distinct_names)]  # in a table, by method
 TaskName = Annotated[str, AfterValidator(lambda name: check_name("task", name, tasks()))]
+Group = Annotated[dict[TaskName, Some[str]], Field(min_length=1)]  # task to qualities
 Family = Annotated[str, AfterValidator(lambda name: check_name("family", name, {t.family for t in tasks().values()}))]
 Plays = Annotated[
     list[Annotated[str, known_name("play", PLAYS)]],
@@ -127,8 +135,8 @@ class Suite(Strict):
     title: str
     paper: str = ""
     published: str = ""  # table in reports/published; empty: nothing was
-    algorithms: Annotated[dict[Method, str], Field(min_length=1)]  # to the name in the table
-    groups: dict[str, dict[TaskName, Some[str]]]  # of columns: task to qualities
+    algorithms: Titles
+    groups: Annotated[dict[str, Group], Field(min_length=1)]  # of columns
     base: str = ""  # of a part of a board: the suite whose datasets, protocol and settings it has
     protocol: SuiteProtocol = SuiteProtocol()
     headline: str = ""  # the method that others are compared with
@@ -162,7 +170,9 @@ class Suite(Strict):
 
     @model_validator(mode="after")
     def _in_one_group(self) -> "Suite":
-        """A dataset counts in one average."""
+        """A dataset counts in one average; published numbers are of a paper."""
+        if self.published and not self.paper:
+            raise ValueError("published: name its paper too: paper: …")
         doubled = [":".join(pair) for pair, times in Counter(self.datasets).items() if times > 1]
         if doubled:
             raise ValueError(f"{doubled[0]} stands in two groups; leave it in one")
@@ -224,7 +234,7 @@ class Board(Strict):
     parts: dict[
         Annotated[str, AfterValidator(lambda name: check_name("suite", name, _tables()))], str
     ]  # to `published`
-    algorithms: dict[Method, str]
+    algorithms: Titles
     notes: dict[Method, dict[str, str]] = {}  # as a suite's
 
     def part(self, name: str) -> Suite:
@@ -320,10 +330,11 @@ def load_suite(name: str) -> Suite:
 
 
 def suite_of(dataset: str) -> str:
-    """The first suite that has a dataset (task:quality). Raises UserError where none has."""
-    found = (name for name in suite_names() if dataset in map(":".join, load_suite(name).datasets))
-    if name := next(found, None):
-        return name
+    """The first suite that has a dataset (task:quality), or else its task. Raises UserError where none has."""
+    suites, (task, colon, _) = {name: load_suite(name) for name in suite_names()}, dataset.partition(":")
+    own = [name for name, suite in suites.items() if dataset in map(":".join, suite.datasets)]
+    if colon and (found := own or [name for name, suite in suites.items() if task in suite.qualities]):
+        return found[0]
     raise UserError(f"{dataset}: is in no suite; write task:quality, as mpe/spread:medium; `offmarl data list` has all")
 
 

@@ -116,6 +116,13 @@ class Comparison(Experiment):
             for label, arm in self.arms.items()
         }
 
+    def unavailable(self, profile: str, source: str) -> list[str]:
+        """A line for each of its datasets that the source does not have here, with the reason and what to do."""
+        datasets = self.datasets.get(profile) or self.profiles[profile].datasets
+        asked = [Request(suite, profile, source, tasks=names) for suite, names in datasets.items()]
+        found = {name: reason for request in asked for name, reason in grid.unavailable(request).items()}
+        return [f"{name} on {source} data: {reason}" for name, reason in found.items()]
+
     def _jobs(self, arm: Arm, suite: str, dataset: str, profile: str, source: str) -> Iterator[Job]:
         """None where the method does not act in the dataset's space, or the source does not have the dataset here."""
         budget, changes = self.profiles[profile], self.set | arm.set
@@ -149,28 +156,30 @@ class Comparison(Experiment):
     def run(self, profile: str, source: str, host: Host, results: Path, workers: int, again: bool = False) -> Row:
         """Train what is pending, `again` what is stale too; return what reports need. UserError without any run."""
         if self.stored:
-            rows, lost = stored_rows(results, profile, source)
+            failures, (rows, lost) = [], stored_rows(results, profile, source)
             words = " ".join(str(word) for rule in self.rules for word in rule)
             arms = {name: method.title for name, method in registry().items() if f"{method.title}." in words}
             missing = [
                 f"a seed of {arms[name]} on {where} ({why})" for (name, where), why in lost.items() if name in arms
             ]
         else:
-            rows, missing = self._train(profile, source, host, Store(results / "experiments"), workers, again)
+            store = Store(results / "experiments")
+            rows, failures, missing = self._train(profile, source, host, store, workers, again)
         if not rows:
             none = f"no finished run of profile {profile} on {source} data with two evaluations or more"
             raise UserError(f"{self.title}: nothing to show: {'; '.join(missing) or none}")
         budget = {"seeds": sorted({row["seed"] for row in rows}), "steps": max(row["step"] for row in rows)}
         facts = self.model_dump(include={"quantities", "axis", "online"}) | {"source": source, "settings": None}
-        return self.record(profile, host, **facts, missing=missing, budget=budget, rows=rows)
+        return self.record(profile, host, **facts, missing=missing, failures=failures, budget=budget, rows=rows)
 
     def _train(
         self, profile: str, source: str, host: Host, store: Store, workers: int, again: bool
-    ) -> tuple[list[Row], list[str]]:
-        """Train what is pending. Returns a row for every evaluation, and what is missing and why, a line each."""
+    ) -> tuple[list[Row], list[str], list[str]]:
+        """Train what is pending. Returns a row for every evaluation, what failed now, and what is missing and why."""
         arms = self.jobs(profile, source)
         jobs = largest_first(list({job.key: job for found in arms.values() for job in found}.values()))
-        missing, stale = train_pending(jobs, source, store, host, workers, again)
+        failures, stale = train_pending(jobs, source, store, host, workers, again)
+        missing = [*failures, *self.unavailable(profile, source)]
         missing += [f"{stale} runs by today's code (stale; --again trains them anew)"] if stale else []
         missing += [f"{job.title} ({job.variant}): not done yet" for job in grid.pending(jobs, store, False)]
         rows, failed = [], set()
@@ -182,7 +191,7 @@ class Comparison(Experiment):
                     rows += [names | row for row in evaluations(record, store.runs / run_id)]
                 elif record:
                     failed.add(f"{run_id}: {record['status']}: {record['reason']}")
-        return rows, [*missing, *sorted(failed)]
+        return rows, failures, [*missing, *sorted(failed)]
 
 
 def comparisons() -> dict[str, Comparison]:

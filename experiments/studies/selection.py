@@ -82,7 +82,8 @@ def pool_records(
     if reference:
         with unpacked(*shipped()) as place:
             runs += finished(Store(place), usual).values()
-    return runs, _gaps(jobs, trials)
+    absent = grid.unavailable(asked) if asked.source != TUNING else {}
+    return runs, [*_gaps(jobs, trials), *(f"{dataset}: {reason}" for dataset, reason in absent.items())]
 
 
 def folders(asked: Request, run_ids: Sequence[str], results: Path) -> dict[str, Path]:

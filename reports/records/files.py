@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,13 +16,20 @@ from typing import Any
 def replacing(path: Path, draft: Path | None = None) -> Iterator[Path]:
     """A hidden path beside `path` to write to; renamed to `path` at the end, removed after an error.
 
-    It keeps the suffix of `path`. An earlier file is replaced; a folder's place must be free when the block ends.
+    It keeps the suffix of `path`. An earlier file is replaced, through a link the file that it names; a folder's place
+    must be free when the block ends; what was written is copied into a device or a pipe.
     Name a `draft` only where a lock keeps other writers away.
     """
-    draft = draft or path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    stream = path.exists() and not path.is_file() and not path.is_dir()
+    place = Path(tempfile.gettempdir(), path.name) if stream else Path(os.path.realpath(path))
+    draft = draft or place.with_name(f".{place.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
         yield draft
-        os.replace(draft, path)
+        if stream:
+            with draft.open("rb") as written, path.open("wb") as out:
+                shutil.copyfileobj(written, out)
+        else:
+            os.replace(draft, place)
     finally:
         if draft.is_dir():
             shutil.rmtree(draft, ignore_errors=True)

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import shutil
+import subprocess
 import tarfile
 
 import pandas as pd
@@ -85,8 +87,17 @@ def test_an_export_of_nothing_or_to_nowhere_is_refused(tmp_path, capsys):
     for words in (["--results", tmp_path / "r"], ["--results", tmp_path / "none"], ["--format", "xml"]):
         assert main(["export", "--out", str(tmp_path / "x"), *map(str, words)]) == 2
     write(tmp_path / "r")
-    assert main(["export", "--out", str(tmp_path / "no" / "x"), "--results", str(tmp_path / "r")]) == 2
+    assert main(["export", "--out", "/dev/null/x", "--results", str(tmp_path / "r")]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 4 and not list(tmp_path.glob("*x*"))
+
+
+def test_an_export_makes_its_folder_and_fills_a_pipe_that_stays_one(tmp_path):
+    write(tmp_path / "r")
+    os.mkfifo(pipe := tmp_path / "pipe")
+    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE) as reader:
+        for out in (tmp_path / "new" / "folder" / "e.csv", pipe):
+            assert main(["export", "--out", str(out), "--results", str(tmp_path / "r")]) == 0
+        assert reader.communicate()[0] == (tmp_path / "new/folder/e.csv").read_bytes() and pipe.is_fifo()
 
 
 def merge(tmp_path, *sources):

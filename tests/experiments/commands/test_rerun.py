@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from offmarl.experiments.cli import main
 from offmarl.experiments.store import archive
-from offmarl.experiments.store.store import Store
+from offmarl.experiments.store.store import Cell, Store
 from offmarl.experiments.training import run
 from offmarl.experiments.training.machine import Host
 from offmarl.reports.records import checksums as sums
@@ -163,3 +163,15 @@ def test_what_cannot_be_run_again_is_refused_in_a_line(results, run_id, capsys):
     store.write(old.cells()[0], record | {"run_id": old.run_ids()[0], "protocol": old.protocol.to_json(), "seeds": [7]})
     assert main(["rerun", old.run_ids()[0], "--results", str(results)]) == 2
     assert "another version of its data" in capsys.readouterr().err
+
+
+def test_a_run_of_ones_own_method_asks_for_its_file(results, run_id, tmp_path, capsys):
+    store = Store(results)
+    record = store.peek(run_id)
+    cell = Cell(**record["cell"] | {"algorithm": "mine"})
+    mine = cell.run_id(record["config_hash"])
+    Store(tmp_path).write(cell, {k: v for k, v in record.items() if k not in ("schema", "cell")} | {"run_id": mine})
+    for words in (["rerun", mine], ["watch", mine]):
+        assert main([*words, "--results", str(tmp_path)]) == 2
+        said = capsys.readouterr().err
+        assert "unknown algorithm 'mine'" in said and "--method-file FILE" in said and len(said.splitlines()) == 1

@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from offmarl.datasets.catalogue import TUNING
+from offmarl.datasets.catalogue import TUNING, catalogue
 from offmarl.experiments.cli import main
 from offmarl.experiments.grid.jobs import Request, jobs
 from offmarl.experiments.store.store import Store
@@ -92,6 +92,14 @@ def test_gaps_are_named_and_runs_of_the_suite_fill_in_once(tmp_path, capsys):
     assert len(records) == 64 - 14 + 1
     assert main([*WORDS, "--results", str(tmp_path)]) == 0
     assert "Missing from the pool: bc: 2 of 16 runs on tag:expert." in capsys.readouterr().out
+
+
+def test_a_dataset_that_is_not_here_is_a_gap_of_the_pool(tmp_path, monkeypatch):
+    fill(tmp_path)
+    entry = catalogue("embedded")["mpe/tag", "expert"]
+    monkeypatch.setattr(type(entry), "unavailable", lambda self: "gone" * (self.task.name == "mpe/tag"))
+    records, gaps = selection.pool_records(ASKED, selection.pool_jobs(ASKED), tmp_path)
+    assert gaps == ["mpe/tag:expert: gone"] and len(records) == 32
 
 
 def test_what_cannot_be_chosen_from_is_said_in_a_line(tmp_path, capsys):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from offmarl.algorithms import registry
+from offmarl.experiments.errors import UserError
 from offmarl.experiments.grid.jobs import Request, jobs, stored_hash, stored_job
 
 STORED = json.loads(Path(__file__).with_name("stored_runs.json").read_text())
@@ -39,8 +40,10 @@ def test_a_hash_needs_neither_the_method_nor_its_settings_of_today():
     unknown = record | {"cell": record["cell"] | {"algorithm": "forgotten"}}
     assert stored_hash(unknown) == record["config_hash"]
     assert stored_hash(record | {"config": record["config"] | {"dropped": 1}}) != record["config_hash"]
-    with pytest.raises(KeyError):
+    with pytest.raises(UserError, match="unknown algorithm 'forgotten'.*name the file: --method-file FILE"):
         stored_job(unknown, [0])
+    with pytest.raises(UserError, match="unknown task 'mine/1'.*name the file: --task FILE"):
+        stored_job(record | {"cell": record["cell"] | {"task": "mine/1"}}, [0])
 
 
 @pytest.mark.parametrize("record", [STORED["runs"][0], ONLINE[0]], ids=["offline", "online"])

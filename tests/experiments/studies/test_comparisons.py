@@ -8,6 +8,7 @@ import pytest
 from matplotlib.image import imread
 
 from offmarl.algorithms import registry
+from offmarl.datasets.catalogue import catalogue
 from offmarl.experiments.cli import main
 from offmarl.experiments.store.store import Cell, Store
 from offmarl.experiments.studies.comparisons import LOSSES, comparisons
@@ -226,6 +227,22 @@ def test_data_that_are_not_here_are_refused(tmp_path, capsys):
     words = ["experiment", "om2p-fig2", "--source", "omiga", "--profile", "smoke", "--results", str(tmp_path)]
     assert main(words) == 2
     assert "omiga" in capsys.readouterr().err
+
+
+def test_a_dataset_that_is_not_here_is_missing_from_the_verdict(tmp_path, capsys, monkeypatch):
+    entry = catalogue("embedded")["mpe/spread", "expert"]
+    monkeypatch.setattr(type(entry), "unavailable", lambda self: "gone" * (self.quality == "expert"))
+    assert run(["om2p-fig2"], tmp_path, "--tasks", "mpe/spread:random,mpe/spread:expert") == 0
+    text = capsys.readouterr().out
+    assert "mpe/spread:expert on embedded data: gone" in text and "**Verdict: cannot tell" in text
+
+
+def test_a_training_that_failed_ends_in_another_code(finished, capsys, monkeypatch):
+    train = "offmarl.experiments.studies.comparisons.train_pending"
+    monkeypatch.setattr(train, lambda *_: (["3m:good bc: it broke"], 0))
+    assert run(["fig6"], finished) == 1
+    said = capsys.readouterr()
+    assert "failed: 3m:good bc: it broke" in said.err and "cannot tell" in said.out
 
 
 def test_the_list_names_every_experiment(capsys):

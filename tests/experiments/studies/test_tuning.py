@@ -256,6 +256,15 @@ def test_a_search_for_nothing_is_refused(capsys):
     assert "did you mean 'smac'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("values", [("sample",), ("sample", "sample"), ("argmax", "argmax2")], ids=str)
+def test_another_number_of_trials_than_everyones_is_refused_before_anything_trains(values, monkeypatch, capsys):
+    monkeypatch.setattr(registry()["bc"], "tunes", {"act_by": values})
+    assert main(["tune", "--suite", "smac", "--algorithms", "bc", "--dry-run"]) == 2
+    said = capsys.readouterr().err
+    assert "bc" in said and len(said.splitlines()) == 1
+    assert "argmax2" in said or f"`tunes` has {len(values)} combinations of settings; a fair search has 8" in said
+
+
 def test_what_is_complete_is_written_also_when_the_rest_is_interrupted(search, tmp_path, monkeypatch):
 
     fill(Store(tmp_path / "tuning"), search, lambda number: number)

@@ -153,3 +153,17 @@ def test_a_damaged_card_is_left_out_with_a_word(tmp_path, fault, capsys):
     assert ("lights/two", "few") not in catalogue("own")
     assert "is not the card of a derived dataset" in capsys.readouterr().err
     assert main(["data", "list", "--source", "own", "--task", "two.py"]) == 0
+
+
+def test_what_is_measured_of_it_is_not_taken_for_its_card(capsys):
+    assert derive("few --from lights/two:a --episodes 2") == 0
+    for _ in range(2):
+        assert main(["data", "card", "lights/two:few", "--source", "own", "--task", "two.py", "--out", "cards"]) == 0
+    assert "is not the card" not in capsys.readouterr().err
+
+
+def test_a_policy_is_chosen_on_it_like_on_any_dataset(capsys):
+    assert derive("few --from lights/two:a --episodes 5") == 0
+    words = "judge lights/two:few --task two.py --source own --profile smoke --algorithms bc --jobs 1"
+    assert main(words.split()) == 0
+    assert "lights/two:few" in capsys.readouterr().out

@@ -66,6 +66,15 @@ def test_a_new_method_trains_at_once_and_is_never_written_over(tmp_path, capsys)
         ("x = 1", "has no subclass of Algorithm"),
         ("class Mine(bc.BC):\n    name = 'bc'\n", "the name 'bc' is taken"),
         ("class Mine(bc.BC):\n    name = '../up'\n", "must have small letters"),
+        ("class Mine(bc.BC):\n    name = 'all'\n", "the name 'all' must have small letters"),
+        ("class Mine(bc.BC):\n    name = 'mine'\n    title = None\n", "mine: title: write a line of text"),
+        (
+            "class Mine(bc.BC):\n    name = 'mine'\n    variants = {'a/b': {}}\n",
+            "mine: variants: write a dict of names",
+        ),
+        ("class Mine(bc.BC):\n    name = 'mine'\n    variants = {'a:both': {}}\n", "mine: variants: write a dict of"),
+        ("class Mine(bc.BC):\n    name = 'mine'\n    variants = ['a']\n", "mine: variants: write a dict of names"),
+        ("class Mine(bc.BC):\n    name = 'mine'\n    tunes = {'act_by': 'sample'}\n", "mine: tunes: write a dict of"),
         ("class Mine(bc.BC):\n    name = 'mine'\n    actions = 'discrete'\n", "mine: actions: write a frozenset of"),
         (
             "class Mine(bc.BC):\n    name = 'mine'\n    actions = frozenset({'both'})\n",
