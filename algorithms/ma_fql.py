@@ -8,6 +8,9 @@ action in the target, as in FQL (Park et al. 2025).
 `om2p` has OM2P's settings: separate networks, batches of 256, a discount of 0.99, and the code's alpha of 10. It gets
 layer normalisation in all networks and a normalised Q term, as OM2P does here: the text has the first, FQL advises the
 second, and OM2P's code has neither in MA-FQL. flow_steps stays 10, as in FQL; OM2P's code takes a single Euler step.
+
+`as_released` is the ablation of what MAC-Flow's authors ran: beside a MAC-Flow with its released settings, it differs
+from that in the mixer alone.
 """
 
 from dataclasses import dataclass
@@ -43,4 +46,5 @@ class MAFQL(mac_flow.MACFlow):
             "distillation_over": "mean",
             "normalise_q": True,
         },
+        "as_released": mac_flow.MACFlow.variant("released", "continuous"),
     }

@@ -79,6 +79,16 @@ def test_ma_fql_is_the_decentralised_baseline_where_om2p_compares_with_it():
     assert variants(variant="tuned+without_q")["ma_fql"] == "om2p+tuned+without_q"
 
 
+@pytest.mark.parametrize("suite", ["smac", "continuous", "frontier_smac", "frontier_continuous"])
+def test_ma_fql_is_the_ablation_of_the_mac_flow_that_stands_beside_it(suite):
+    asked = Request(suite, "paper", algorithms=["mac_flow", "ma_fql"])
+    configs = {(job.task, job.algorithm): vars(job.config) for job in jobs(asked)}
+    for task in {task for task, _ in configs}:
+        whole, ablated = configs[task, "mac_flow"], configs[task, "ma_fql"]
+        ablation = {"joint_flow", "mixer", "td_action"}
+        assert {key for key in whole if whole[key] != ablated[key]} <= ablation and ablated["mixer"] == "none"
+
+
 @pytest.mark.parametrize("profile", ["smoke", "quick", "standard", "paper"])
 def test_suites_name_the_cells_apart_that_they_train_otherwise(profile):
     """One name of a cell with two settings would put one suite's number into the other's table."""
