@@ -178,6 +178,8 @@ def _merge(args: argparse.Namespace) -> int:
 
     files = [source for source in args.sources if source.is_file()]
     sources = [existing(source, "merge") for source in args.sources if source not in files]
+    if empty := [source for source in sources if not any((source / "runs").glob("[!.]*"))]:
+        raise UserError(f"merge: {empty[0]}: holds no runs; name a results directory, or a file of records")
     store = Store(writable(args.results))
     if store.root in sources:
         raise UserError(f"merge: {store.root} is both a source and --results; name another --results")

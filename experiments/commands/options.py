@@ -164,11 +164,17 @@ def request_of(args: argparse.Namespace, **others: Any) -> "Request":
     """What `selection_options` ask for; `others` are parts of the request that they do not decide."""
     from offmarl.experiments.grid.config import parse_overrides
     from offmarl.experiments.grid.jobs import Request
+    from offmarl.experiments.grid.suite import expand, load_suite
 
     asked: dict[str, Any] = {name: getattr(args, name) for name in ("suite", "profile", "variant")}
     asked |= {name: listed(getattr(args, name)) for name in ("algorithms", "tasks")}
     asked["overrides"] = parse_overrides(args.set)
     request: dict[str, Any] = {**asked, **others}
+    methods = asked["algorithms"] or [name for suite in expand(args.suite) for name in load_suite(suite).algorithms]
+    if idle := [
+        f"{name}.{next(iter(own))}" for name, own in asked["overrides"].items() if name not in (*methods, "all")
+    ]:
+        raise UserError(f"--set {idle[0]}: this method is not among those that run; name it in --algorithms")
     request["source"] = source_of(request["suite"], request.get("source"))
     return Request(**request)
 

@@ -79,7 +79,7 @@ def suite_facts(name: str, source: str) -> tuple[dict[str, Any], dict[str, str],
     """A suite, the reasons why methods or datasets of it are not available here, and `elsewhere` as in `build`."""
     from offmarl.experiments.grid import jobs as grid
     from offmarl.experiments.grid import tuned
-    from offmarl.experiments.grid.suite import load_suite, profiles, suite_names
+    from offmarl.experiments.grid.suite import FILES, load_suite, profiles, suite_names
 
     suite, elsewhere, on_boards = load_suite(name), {}, {}
     asked = {profile.variant for profile in profiles().values()}
@@ -93,7 +93,8 @@ def suite_facts(name: str, source: str) -> tuple[dict[str, Any], dict[str, str],
             elsewhere.setdefault(method, set()).update(trained - own if shared else ())
     reasons = grid.unavailable_methods(suite) | grid.unavailable_datasets(suite, source)
     facts = suite.model_dump(exclude_unset=True) | {"profile_notes": {n: p.note for n, p in profiles().items()}}
-    return facts | {"untuned": tuned.untuned(name, suite), "on_boards": on_boards}, reasons, elsewhere
+    facts |= {"untuned": tuned.untuned(name, suite), "on_boards": on_boards, "called": str(FILES.get(name, name))}
+    return facts, reasons, elsewhere
 
 
 def print_report(records: "Records", name: str, profile: str, source: str) -> None:

@@ -55,6 +55,8 @@ def _watch(args: argparse.Namespace) -> int:
     if args.data is not None:
         name, scenes = _of_data(args)
     elif args.what.endswith(".replay"):
+        if given := _given(args, "method", "beside", "source", "episode", "seed", "play"):
+            raise UserError(f"{given}: a .replay is one episode of one run; leave it out")
         from offmarl.reports.records.replay import read
 
         try:
@@ -75,14 +77,20 @@ def _watch(args: argparse.Namespace) -> int:
     return 0
 
 
+def _given(args: argparse.Namespace, *names: str) -> str:
+    """Those of these options that were given, as they are typed."""
+    given = [name for name in names if getattr(args, name) is not None]
+    return ", ".join(name.upper() if name == "method" else f"--{name}" for name in given)
+
+
 def _of_data(args: argparse.Namespace) -> "tuple[str, dict[str, list[Replay]]]":
     """Recorded episodes."""
     from offmarl.experiments.training.replay import replay_data
 
     if ":" not in args.data:
         raise UserError(f"--data {args.data}: must be task:quality, for example smac/3m:good")
-    if args.method or args.beside or args.play:
-        raise UserError("--data: shows what was recorded, so no method, --beside or --play")
+    if given := _given(args, "method", "beside", "seed", "play"):
+        raise UserError(f"--data: shows what was recorded; leave {given} out")
     (entry,) = options.find_entries([args.data], source := options.data_source(args))
     episodes = None if args.episode is None else {f"episode {args.episode}": args.episode}
     return f"data-{args.data}", {k: [one] for k, one in replay_data(entry, source, episodes).items()}
@@ -118,6 +126,8 @@ def _find(args: argparse.Namespace, store: "Store") -> "Stored":
     from offmarl.experiments.training.replay import Stored
 
     if args.method is None:
+        if given := _given(args, "source", "seed"):
+            raise UserError(f"{given}: a run has its own; name task:quality and a method to choose one by it")
         name = Path(args.what).name  # a folder's name is that of its run
         if ":" in args.what:
             raise UserError(f"{args.what}: name a method, too, or look at --data {args.what}")

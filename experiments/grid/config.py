@@ -18,7 +18,7 @@ from offmarl.algorithms.parts.config import BaseConfig
 from offmarl.experiments.errors import UserError, check_name
 
 RANGES = {  # of settings that every method has
-    "learning_rate": (0.0, 1.0),
+    "learning_rate": (0.0, math.inf),
     "adam_epsilon": (0.0, 1.0),
     "discount": (0.0, 1.0),
     "polyak": (0.0, 1.0),
@@ -115,7 +115,8 @@ def _checked(method: type[Algorithm], key: str, value: Any) -> Any:
     if is_list:
         what = f"a list of {'positive integers, for example [256,256]' if whole else 'numbers, for example [-5.0]'}"
     elif key in RANGES and isinstance(value, (int, float)):
-        what = "a number from {} to {:g}".format(*RANGES[key])
+        low, high = RANGES[key]
+        what = f"a number of at least {low:g}" if high == math.inf else f"a number from {low:g} to {high:g}"
     raise UserError(f"{method.name}.{key}={value}: write {what}")
 
 

@@ -253,7 +253,7 @@ def dry_run(grid: Sequence[Job], left: Sequence[Job], host: Host, workers: int) 
         [
             text_table(rows),
             f"{total} cells: {total - pending} done, {pending} pending; {workers} jobs at once on {host.device}",
-            f"time: about {duration(sum(parts))}: training {training}, evaluation {evaluation}, as measured just now",
+            f"time: {duration(sum(parts))} (training {training}, evaluation {evaluation}), as measured just now",
             f"disk: at most {data / 1e9:.1f} GB of data to prepare, {weights / 1e9:.2f} GB of runs",
         ]
     )

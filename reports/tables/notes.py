@@ -218,7 +218,7 @@ def _caption(rows: list[Row], runs: list[Run], suite: dict, name: str) -> str:
     elif any(run["status"] == TRAINED for run in runs):
         caption += ": there is no environment, so nothing was played; held_out.md has agreement with the data."
     else:
-        caption += f": no finished run yet (`offmarl run --suite {name}`)."
+        caption += f": no finished run yet (`offmarl run --suite {suite.get('called', name)}`)."
     caption += " " + note if (note := suite.get("profile_notes", {}).get(rows[0].profile)) else ""
     if not (facts := published.FACTS.get(suite.get("published", ""))):
         return caption

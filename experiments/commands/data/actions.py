@@ -153,6 +153,8 @@ def _check_file(files: list[str], names: list[str]) -> int:
     from offmarl.datasets.own import settled
 
     task = one_task(names, files[0] if files else "data check")
+    if not files:
+        raise UserError("data check --task: names the task of files; name these, too: mine.npz")
     for name in files:
         try:
             data = read(Path(name), task)
@@ -169,6 +171,8 @@ def _check_file(files: list[str], names: list[str]) -> int:
 def _record(args: argparse.Namespace) -> int:
     if args.policy is not None:
         return _record_policy(args)
+    if args.out is not None or args.epsilon:
+        raise UserError("--out and --epsilon: go with --policy; recorded datasets are kept in the cache")
     from offmarl.experiments.launch.prepare_data import prepare
 
     chosen = _recipes(options.listed(args.tasks), args.source)

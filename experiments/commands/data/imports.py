@@ -45,6 +45,8 @@ def _import(args: argparse.Namespace) -> int:
         if not (ours and theirs):
             raise UserError(f"--keys {args.keys}: write pairs such as obs=observations,ends=done")
     keys = {ours: theirs for ours, _, theirs in pairs}
+    if twice := [str(path) for k, path in enumerate(args.paths) if path.resolve() in map(Path.resolve, args.paths[:k])]:
+        raise UserError(f"{twice[0]}: is named twice; its episodes would count twice")
     try:
         told = import_files(args.name, task, args.paths, keys, args.ends, args.trust_flags, args.replace)
     except (OSError, ValueError) as error:

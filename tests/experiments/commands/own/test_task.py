@@ -340,7 +340,7 @@ def test_a_suite_may_be_a_file_with_its_own_methods_and_tasks(file, suite, tmp_p
         ),
         (SUITE, "smac.yaml", "'smac' cannot be the name of a suite, or is one"),
         (SUITE, "lights.yaml", "'lights' cannot be the name of a suite, or is one"),
-        (SUITE + "published: macflow_tabel1", "mine.yaml", "'macflow_tabel1': did you mean 'macflow_table1'"),
+        (SUITE + "paper: A\npublished: macflow_tabel1", "mine.yaml", "'macflow_tabel1': did you mean 'macflow_table1'"),
         (SUITE.replace("random", "rando"), "mine.yaml", "unknown quality of lights/two 'rando': did you mean 'random'"),
         (SUITE + "title: Yours", "mine.yaml", "mine.yaml, line 4: is not YAML (the key 'title' stands there twice)"),
         (None, "missing.yaml", "missing.yaml: cannot be read (No such file"),
