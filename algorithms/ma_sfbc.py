@@ -89,6 +89,8 @@ class MASfBC(Algorithm):
         spec, config, streams = self.spec, self.config, self.init_streams
         self.nets["score"] = ScoreNet(streams, spec, config.widths, config.share_parameters)
         self.nets["critic"] = AgentNet(streams, spec, config, spec.obs + spec.actions, 1)
+        scale = torch.zeros(len(self.seeds), spec.agents), torch.ones(len(self.seeds), spec.agents)
+        self.nets["scale"] = nn.ParameterList(scale).requires_grad_(False)
         self.chain = solver(config.solver_calls, self.device)
 
     def learning_rates(self) -> dict[str, float]:
@@ -101,7 +103,6 @@ class MASfBC(Algorithm):
         returns = returns_to_go(data.rewards, data.last, self.config.discount).expand(len(self.seeds), -1, -1)
         # At a fixed address, for CUDA graphs.
         self.targets = torch.empty_like(returns, memory_format=torch.contiguous_format)
-        self.mean, self.std = torch.empty(2, len(self.seeds), 1, self.spec.agents, device=self.device)
         self.set_targets(returns)
         return data._replace(done=torch.maximum(data.done, data.last.to(data.done.dtype)))
 
@@ -150,7 +151,7 @@ class MASfBC(Algorithm):
         """Set targets by in-sample planning: returns, or values where those are higher (Eq. 12 of SfBC)."""
         states = max(1, PLANNED_ROWS // self.config.plan_candidates)
         values = [self.value(self.data.obs[rows]) for rows in self.data.rows.split(states)]
-        values = (self.mean + self.std * torch.cat(values, 1)).transpose(0, 1)  # [N, S, I]
+        values = self.unscaled(torch.cat(values, 1)).transpose(0, 1)  # [N, S, I]
         rewards = self.data.rewards[:, None].expand_as(values)
         self.set_targets(returns_to_go(rewards, self.data.last, self.config.discount, values).transpose(0, 1))
 
@@ -176,23 +177,35 @@ class MASfBC(Algorithm):
     def mean_value(self, batch: Batch) -> Tensor:
         """Of returns as they are, not normalised."""
         values = self.nets["critic"](batch.obs, batch.actions)[..., 0]
-        return (self.mean + self.std * values).mean((1, 2))
+        return self.unscaled(values).mean((1, 2))
 
+    @property
+    def scale(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation [S,1,I] of the returns that the targets are made of; a trained policy keeps them."""
+        mean, std = (self.nets.get_parameter(f"scale.{k}") for k in range(2))
+        return mean[:, None], std[:, None]
+
+    def unscaled(self, values: Tensor) -> Tensor:
+        """The returns [S,N,I] that normalised values mean."""
+        mean, std = self.scale
+        return mean + std * values
+
+    @torch.no_grad()
     def set_targets(self, returns: Tensor) -> None:
         """Set the targets to returns [S,N,I], normalised for each agent."""
-        self.mean.copy_(returns.mean(1, keepdim=True))
-        self.std.copy_(returns.std(1, correction=0, keepdim=True).clamp(min=LEAST_STD))
-        self.targets.copy_((returns - self.mean) / self.std)
+        mean, std = self.scale
+        mean.copy_(returns.mean(1, keepdim=True))
+        std.copy_(returns.std(1, correction=0, keepdim=True).clamp(min=LEAST_STD))
+        self.targets.copy_((returns - mean) / std)
 
     def state_dict(self) -> dict[str, Any]:
         """All that a bit-exact resume needs, with the targets."""
-        return super().state_dict() | {"targets": self.targets, "mean": self.mean, "std": self.std}
+        return super().state_dict() | {"targets": self.targets}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Resume from a `state_dict`."""
         super().load_state_dict(state)
-        for name in ("targets", "mean", "std"):
-            getattr(self, name).copy_(state[name])
+        self.targets.copy_(state["targets"])
 
 
 class ScoreNet(nn.Module):

@@ -118,7 +118,9 @@ def own_value(policy: Algorithm, data: Data, choices: Tensor) -> float | None:
     if "critic" not in policy.nets:
         return None
     own = data._replace(actions=choices[data.rows])
-    policy.prepare(own)  # some take the scale of their values from the data, others keep its episodes
+    trained = {name: value.clone() for name, value in policy.nets.state_dict().items()}
+    policy.prepare(own)  # some keep the episodes of the data
+    policy.load_nets(trained)  # others begin anew from it
     number = torch.cat([data.last.new_ones(1), data.last[:-1]]).nonzero()[:, 0]
     first = data.rows[number]
     facts = {"obs": data.obs[first], "actions": own.actions[number], "state": data.state[first], "number": number}
