@@ -243,6 +243,8 @@ def test_a_training_that_failed_ends_in_another_code(finished, capsys, monkeypat
     assert run(["fig6"], finished) == 1
     said = capsys.readouterr()
     assert "failed: 3m:good bc: it broke" in said.err and "cannot tell" in said.out
+    monkeypatch.undo()
+    assert run(["fig6"], finished) == 0  # as the others find it
 
 
 def test_the_list_names_every_experiment(capsys):
