@@ -170,11 +170,12 @@ def request_of(args: argparse.Namespace, **others: Any) -> "Request":
     asked |= {name: listed(getattr(args, name)) for name in ("algorithms", "tasks")}
     asked["overrides"] = parse_overrides(args.set)
     request: dict[str, Any] = {**asked, **others}
-    methods = asked["algorithms"] or [name for suite in expand(args.suite) for name in load_suite(suite).algorithms]
-    if idle := [
-        f"{name}.{next(iter(own))}" for name, own in asked["overrides"].items() if name not in (*methods, "all")
-    ]:
-        raise UserError(f"--set {idle[0]}: this method is not among those that run; name it in --algorithms")
+    if asked["overrides"]:
+        methods = asked["algorithms"] or [name for suite in expand(args.suite) for name in load_suite(suite).algorithms]
+        for name, own in asked["overrides"].items():
+            if name not in (*methods, "all"):
+                line = "this method is not among those that run; name it in --algorithms"
+                raise UserError(f"--set {name}.{next(iter(own))}: {line}")
     request["source"] = source_of(request["suite"], request.get("source"))
     return Request(**request)
 

@@ -107,9 +107,8 @@ def _checked(method: type[Algorithm], key: str, value: Any) -> Any:
         if kind is float and isinstance(value, str):  # YAML reads 1e-4 as a string
             given = float(value)
         checked = adapter.validate_python(given)
-        if not is_list and not _outside(key, checked):
-            return checked
-        if is_list and checked and not (whole and min(checked) < 1) and not any(_outside("", one) for one in checked):
+        values = checked if is_list else [checked]
+        if values and not (whole and min(values) < 1) and not any(_outside(key, one) for one in values):
             return checked
     what = f"a value of type {getattr(kind, '__name__', kind)}, as {field.default!r}"
     if is_list:

@@ -169,7 +169,7 @@ class Suite(Strict):
         return {key: value for name in names_of(task, quality) for key, value in own.get(name, {}).items()}
 
     @model_validator(mode="after")
-    def _in_one_group(self) -> "Suite":
+    def _is_consistent(self) -> "Suite":
         """A dataset counts in one average; published numbers are of a paper."""
         if self.published and not self.paper:
             raise ValueError("published: name its paper too: paper: …")

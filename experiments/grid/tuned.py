@@ -1,5 +1,6 @@
 """What `offmarl tune` chose for every method, as tuned.yaml holds it, and what the variant `tuned` makes of it."""
 
+from collections.abc import Sequence
 from datetime import date
 from importlib import resources
 from pathlib import Path
@@ -38,6 +39,11 @@ class Trial(Strict):
         return sum(self.scores) / len(self.scores) if self.scores else float("-inf")
 
 
+def fair_trials(tried: Sequence[Settings]) -> bool:
+    """Whether these are as many trials as everyone has, all different."""
+    return len(tried) == TRIALS and all(tried.count(one) == 1 for one in tried)
+
+
 class Choice(Strict):
     """What a method's trials on a family's tuning datasets gave."""
 
@@ -56,7 +62,7 @@ class Choice(Strict):
     def _fair(self) -> "Choice":
         """Everyone has the same number of trials, all different, the paper's settings and the best among them."""
         tried = [trial.settings for trial in self.trials]
-        if len(tried) != TRIALS or any(tried.count(one) > 1 for one in tried):
+        if not fair_trials(tried):
             raise ValueError(f"{len(tried)} trials; every method has {TRIALS} different ones")
         if any(trial.scores and len(trial.scores) != len(self.data) for trial in self.trials):
             raise ValueError("a trial has not one score for each dataset")

@@ -109,8 +109,7 @@ class Comparison(Experiment):
 
     def jobs(self, profile: str, source: str) -> dict[str, list[Job]]:
         """Every arm's trainings, on the datasets that the source has here."""
-        datasets = self.datasets.get(profile) or self.profiles[profile].datasets
-        pairs = [(suite, dataset) for suite, names in datasets.items() for dataset in names]
+        pairs = [(suite, dataset) for suite, names in self._datasets(profile).items() for dataset in names]
         return {
             label: [job for suite, dataset in pairs for job in self._jobs(arm, suite, dataset, profile, source)]
             for label, arm in self.arms.items()
@@ -118,10 +117,12 @@ class Comparison(Experiment):
 
     def unavailable(self, profile: str, source: str) -> list[str]:
         """A line for each of its datasets that the source does not have here, with the reason and what to do."""
-        datasets = self.datasets.get(profile) or self.profiles[profile].datasets
-        asked = [Request(suite, profile, source, tasks=names) for suite, names in datasets.items()]
+        asked = [Request(suite, profile, source, tasks=names) for suite, names in self._datasets(profile).items()]
         found = {name: reason for request in asked for name, reason in grid.unavailable(request).items()}
         return [f"{name} on {source} data: {reason}" for name, reason in found.items()]
+
+    def _datasets(self, profile: str) -> Datasets:
+        return self.datasets.get(profile) or self.profiles[profile].datasets
 
     def _jobs(self, arm: Arm, suite: str, dataset: str, profile: str, source: str) -> Iterator[Job]:
         """None where the method does not act in the dataset's space, or the source does not have the dataset here."""

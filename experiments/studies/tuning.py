@@ -84,7 +84,7 @@ def _search(name: str, family: str, method: str, profile: str) -> Search | None:
     steps = suite.profile(profile).trial_steps_of(method, *datasets[0])
     trials = trials_of(suite, method, Request(name, profile, TUNING, tasks=names, steps=steps))
     tried, paper = [settings for settings, _ in trials], tuned.paper_settings(suite, cls, *datasets[0])
-    if len(tried) != tuned.TRIALS or any(tried.count(one) > 1 for one in tried) or paper not in tried:
+    if not tuned.fair_trials(tried) or paper not in tried:
         needed = f"a fair search has {tuned.TRIALS} different ones, the paper's among them: {paper}"
         raise UserError(f"{method}: `tunes` has {len(tried)} combinations of settings; {needed}")
     return Search(name, family, method, paper, trials)
