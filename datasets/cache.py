@@ -126,7 +126,7 @@ class Entry(ABC):
         except FileNotFoundError:
             return None
         if self.card_path().exists():
-            print(f"{self.place()}: damaged (does not match its SHA-256); making it anew", file=sys.stderr)
+            print(f"{self.place()}: damaged (does not match its SHA-256); making it again", file=sys.stderr)
         return None
 
     def load(self, progress: Progress = no_progress) -> tuple[Dataset, dict[str, Any]]:

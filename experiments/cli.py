@@ -22,7 +22,7 @@ COMMANDS = {  # name: its module in commands/, which has a function <name>_optio
     "report": ("report", "write the tables and figures of a suite, or the leaderboard site, from the store"),
     "status": ("status", "show what is done, running, failed and pending, and the time left"),
     "data": ("data.actions", "list, download, check, describe and record datasets"),
-    "latency": ("timing", "time decisions: per agent, joint, eager and captured"),
+    "latency": ("timing", "measure decision time, per agent and for the team, with and without CUDA graphs"),
     "bench": ("timing", "measure the speed of simulators and of training on this machine"),
     "verify": ("verify", "check that runs, their data and the tables are still what was measured"),
     "rerun": ("rerun", "train a stored run again and compare returns, curves and weights"),
@@ -30,8 +30,8 @@ COMMANDS = {  # name: its module in commands/, which has a function <name>_optio
     "play": ("play", "let a stored policy play its task, and print its returns"),
     "doctor": ("doctor", "show what is installed, what is missing, and how to get it"),
     "experiment": ("study", "run an experiment of the papers: figure, table, verdict"),
-    "select": ("selection", "what choosing a policy by 0 to 100 episodes brings, from the store"),
-    "judge": ("selection", "train methods on one dataset, and say which policy to take without an episode"),
+    "select": ("selection", "estimate the return of the policy chosen after 0 to 100 episodes, from the store"),
+    "judge": ("selection", "train methods on one dataset and choose a policy offline, without played returns"),
     "tune": ("study", "choose settings: the same trials of every method, on datasets that are in no table"),
     "new": ("own.new", "write the file of a new method, or task"),
     "validate": ("own.validate", "hold a method or a task to its contract; print its card"),
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         import_module("offmarl.experiments.commands.options").register(args)
         return args.command(args)
     except KeyboardInterrupt as stop:
-        print("\noffmarl: stopped; the same command continues where it was", file=sys.stderr)
+        print("\noffmarl: stopped; run the same command again to continue", file=sys.stderr)
         return 128 + next(iter(stop.args), signal.SIGINT)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno not in DISK_FULL + DENIED:
             raise
         place = error.filename or getattr(args, "results", "a file")  # a full disk does not say where it is
-        full = "free some space, or choose another directory; the same command continues where it was"
+        full = "free some space, or choose another directory; then run the same command again"
         advice = full if error.errno in DISK_FULL else "make it writable, or choose another directory"
         print(f"offmarl: {place}: {error.strerror}; {advice}", file=sys.stderr)
         return 1

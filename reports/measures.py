@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-WEAK = "weak dependence reads low: of 0.1 nats of memory they see 0.04 in 6,000 transitions"  # as calibrated
+WEAK = "weak dependence is underestimated: 0.1 nats of memory measure as 0.04 in 6,000 transitions"  # as calibrated
 
 
 def described(measures: Mapping[str, Any]) -> dict[str, str]:
@@ -12,7 +12,7 @@ def described(measures: Mapping[str, Any]) -> dict[str, str]:
     found = {
         "returns": _distribution(measures["returns"]),
         "episode lengths": _distribution(measures["lengths"]),
-        "nothing gained any more": f"in {measures['settled']:.1%} of transitions",
+        "nothing further gained in the episode": f"in {measures['settled']:.1%} of transitions",
         "joint coverage (SACo)": f"{coverage['saco']:.4f}",
         "agents’ coverage (OACo)": f"{coverage['oaco']:.4f}",
         "joint pairs by occurrences": _curve(coverage["curve"]),

@@ -25,7 +25,8 @@ HOWS = ("last", "first", "least", "most", "mean", "worst", "rise", "trend", "bef
 LISTS = ["gaps", "distances", "bounds"]  # in a row, for figures only
 BRACKETS = "Means over seeds at the last evaluation [lowest, highest seed]."
 CLOSING = (
-    "Holds: every rule in every seed. Does not hold: a rule in no seed. Otherwise, or with a run missing: cannot tell."
+    "Holds: every rule holds in every seed. Does not hold: some rule holds in no seed. Otherwise, or if a run is "
+    "missing: cannot tell."
 )
 Check = tuple[str, list[bool], str]  # a rule, whether it holds in each seed, its numbers
 

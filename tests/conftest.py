@@ -11,6 +11,7 @@ import torch
 from miniature_data import forge, public_data  # noqa: F401  fixtures of several rooms
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before any test module imports JAX
+os.environ.setdefault("RAY_worker_niceness", "0")  # 15 is Ray's: beside other work such tests would starve
 
 LANES = 64  # as many as recordings and the smoke profile's evaluations use, so that all share one compilation
 

@@ -27,7 +27,7 @@ from offmarl.datasets.public.convert import convert
 from offmarl.datasets.public.layouts import Recording, files_read
 from offmarl.datasets.public.sources import Ends
 
-ANONYMOUS = "behaviour: the files do not say who recorded an episode, so all are one's"
+ANONYMOUS = "behaviour: the files do not say which policy recorded an episode, so all count as one policy's"
 KEPT = ("ends", "boundaries", "rows_without_an_end", "broken_off", "left_out")  # of a conversion's card
 
 
@@ -147,7 +147,7 @@ def _store(
     data, clocked = settled(data, task)
     notes += [f"{clocked:,} {_clocked(task)}"] if clocked else []
     if blind := int((~data.successors).sum()):
-        notes.append(f"after {blind:,} time-outs the last observation stands twice: what follows is not learnt")
+        notes.append(f"{blind:,} time-outs lack a next observation: the last one is repeated and not learnt from")
     place = imported_file(task, name)
     with replacing(place) as draft:
         data.save(draft)

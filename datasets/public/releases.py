@@ -168,7 +168,7 @@ class Release(Entry):
         try:
             return self._convert(progress)
         except ValueError as error:
-            raise ValueError(f"{error}; `{self._get()} --again` downloads it anew") from error
+            raise ValueError(f"{error}; `{self._get()} --again` downloads it again") from error
 
     def _convert(self, progress: Progress) -> dict[str, Any]:
         facts = {

@@ -78,7 +78,7 @@ def _item(section: str, name: str, check: Callable[[], Found]) -> Item:
     try:
         return Item(section, name, *check())
     except Exception as error:  # whatever a broken installation raises
-        fix = "as it says; where packages are missing above, these first"
+        fix = "follow the message; first install packages missing above"
         return Item(section, name, "warning", first_line(error), fix)
 
 

@@ -37,7 +37,7 @@ def export_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--format", default="csv", help=text)
     parser.add_argument(
-        "--runs", nargs="+", metavar="PATTERN", help="only runs of such names, in which * is any text (default: all)"
+        "--runs", nargs="+", metavar="PATTERN", help="only runs whose names match; * matches any text (default: all)"
     )
     parser.add_argument("--profile", help="smoke, quick, standard or paper (default: all that ran)")
     parser.add_argument("--out", type=Path, required=True, help="the file to write")
@@ -77,7 +77,7 @@ def _export(args: argparse.Namespace) -> int:
         asked = f" of {args.profile}" * bool(args.profile) + f" named {' or '.join(args.runs or ())}" * bool(args.runs)
         raise UserError(f"export: {args.results} holds no finished run{asked}")
     if stale := sum(why_stale(record) is not None for record in chosen):
-        notes.append(f"Stale: {stale} of these runs were made by other code of their method or task.")
+        notes.append(f"Stale: the code of {stale} of these runs has changed since.")
     for note in notes:
         print(note, file=sys.stderr)
     partial = sum(record.get("lost_seeds", 0) > 0 for record in chosen)

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 TASKS = "comma-separated tasks or datasets: smac/3m,smac/8m:good"
 REPEATABLE = {"action": "append", "default": []}
 SUITES = "smac, continuous, om2p, coordination, frontier, all, the family of tasks of your own (--task), or a file.yaml"
-SOURCES = "where data and simulator come from: embedded (default), og_marl, omiga, omar: public data, or own"
+SOURCES = "data and simulator: embedded (default), own (yours), or public data: og_marl, omiga, omar"
 MOST_SEEDS = 10_000  # of a command
+MOST_PROCESSES = 8  # by default, of work that takes up to 2 GB of memory each
 
 
 def _python_file(name: str) -> str:
@@ -42,7 +43,7 @@ SHARED: dict[str, dict[str, Any]] = {  # by name, as argparse declares them
     "--tasks": {"help": f"{TASKS} (default: all)"},
     "--seeds": {"help": "0-5 or 0,2,4, up to 4294967295 (default: the profile's)"},
     "--data-fraction": {
-        "help": "train on this share of every dataset's episodes, named in its row: 0.1 (default: 1, all of them)",
+        "help": "train on this share of every dataset's episodes, added to the variant's name: 0.1 (default: 1, all)",
         **{"type": float, "default": 1.0, "metavar": "SHARE"},
     },
     "--variant": {"help": "paper, released, tuned, or several: released+tuned (default: the profile's)"},
@@ -57,7 +58,7 @@ SHARED: dict[str, dict[str, Any]] = {  # by name, as argparse declares them
     "--threads": {"help": "CPU threads of each job (default: 1)", "type": int, "default": 1},
     "--eager": {"help": "on CUDA, use no CUDA graphs: slower, same numbers", "action": "store_true"},
     "--dry-run": {"help": "print what would run, the estimated time and disk, and stop", "action": "store_true"},
-    "--again": {"help": "train finished runs anew whose method or task was changed since", "action": "store_true"},
+    "--again": {"help": "retrain finished runs whose method or task has changed since", "action": "store_true"},
     "--results": {"help": "results directory (default: results)", "type": Path, "default": Path("results")},
 }
 METHOD_FILE = ("--method-file", "--algorithm")
@@ -213,6 +214,15 @@ def host_of(args: argparse.Namespace, jobs: "Iterable[Job]", **facts: Any) -> "t
         raise UserError("--jobs and --threads: write a number of at least 1")
     library = matmul_of(args, device, args.threads, jobs)
     return Host(device, args.threads, args.tf32, args.eager, matmul=library, **facts), workers
+
+
+def processes_of(args: argparse.Namespace) -> int:
+    """How many processes share work that is not training: --jobs, or the cores. Raises UserError for none."""
+    from offmarl.experiments.launch.workers import core_count
+
+    if args.jobs is not None and args.jobs < 1:
+        raise UserError(f"--jobs {args.jobs}: write a number of at least 1")
+    return min(core_count(), MOST_PROCESSES) if args.jobs is None else args.jobs
 
 
 def exit_code(failures: list[str]) -> int:

@@ -17,7 +17,7 @@ def play_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("run_id", metavar="RUN_ID", help="the name of its folder in <results>/runs")
     parser.add_argument("--episodes", type=int, default=10, metavar="N", help="how many (default: 10)")
-    text = "chooses the episodes; those of the seeds in the profiles are the evaluations' (default: 1000)"
+    text = "seed of the episodes; the profiles' seeds give the evaluation episodes (default: 1000)"
     parser.add_argument("--seed", type=int, default=1000, help=text)
     parser.add_argument(
         "--play", help="own or zero: with the method's own noise, or none (default: as it was evaluated)"

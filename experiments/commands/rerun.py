@@ -23,9 +23,9 @@ def rerun_options(parser: argparse.ArgumentParser) -> None:
         ("rerun smac/3m:good:mac_flow --reference", "a cell of the results that ship with offmarl, all its seeds"),
     )
     parser.add_argument("run_id", metavar="RUN_ID", help="the name of its folder in <results>/runs")
-    text = "RUN_ID is a cell of the results that ship with offmarl, task:quality:method; is its mean return the same?"
+    text = "rerun a cell of the results that ship with offmarl (RUN_ID: task:quality:method); compare its mean return"
     parser.add_argument("--reference", action="store_true", help=text)
-    parser.add_argument("--alone", action="store_true", help="without the seeds that it trained with in lock step")
+    parser.add_argument("--alone", action="store_true", help="train this seed alone, not with the seeds of its group")
     parser.add_argument("--device", help="cpu, cuda or auto (default: what it was trained on)")
     declare(parser, *METHOD_FILE, "--task", "--results")
     parser.set_defaults(command=_rerun)

@@ -24,7 +24,7 @@ def run_options(parser: argparse.ArgumentParser) -> None:
     )
     options.selection_options(parser, profile="quick", tasks="all of the suite")
     options.declare(parser, "--source", "--seeds")
-    text = "updates of every method, named in its row (default: the profile's)"
+    text = "updates for every method, added to the variant's name (default: the profile's)"
     parser.add_argument("--steps", type=int, metavar="N", help=text)
     options.declare(parser, "--data-fraction", *options.TRAINING, "--again", "--dry-run")
     text = "the same bits from the same seed on the same machine; slower"
@@ -98,7 +98,7 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError(f"--replays {args.replays}: write a number from 0 to {MOST_REPLAYS}")
     options.data_share(args)
     if args.method_file and args.algorithms is None:
-        raise UserError("--method-file: choose what runs as well, for example --algorithms my_method,mac_flow")
+        raise UserError("--method-file: also name the methods to run, for example --algorithms my_method,mac_flow")
     if args.log:
         from offmarl.experiments.store import loggers
 

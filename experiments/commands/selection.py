@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 
 REPLAYS = 3  # that `judge` keeps of each policy
+JOBS = "trainings at once, and processes of offline selectors; 1 trains without Ray (default: cores)"
 
 
 def select_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
-    parser.description = "What playing 0 to 100 episodes before choosing buys, among all policies that were trained."
+    parser.description = "Estimate the return of the trained policy you would choose after playing 0 to 100 episodes."
     parser.epilog = options.examples(
         ("select --suite smac --budget 10", "the board in the order of ten episodes; says what the pool lacks"),
         ("select --suite smac --source tuning --offline", "of the trials of `tune`; which selector needs no episode"),
@@ -28,19 +29,20 @@ def select_options(parser: argparse.ArgumentParser) -> None:
     )
     options.declare(parser, "--suite")
     parser.add_argument("--profile", help="of the runs: smoke, quick (default), standard or paper")
-    options.declare(parser, "--source", help=f"{options.SOURCES}; tuning: what settings are chosen on")
+    options.declare(parser, "--source", help=f"{options.SOURCES}; or tuning (the datasets of `tune`)")
     options.declare(parser, "--algorithms", *options.METHOD_FILE, "--task", "--tasks", "--seeds")
     parser.add_argument("--budget", type=int, default=0, metavar="N", help="order the board by N episodes (default: 0)")
-    text = "of policies trained on a share of the episodes (0.9), so that the others can judge them (default: 1)"
+    text = "use policies trained on this share of the episodes; the others serve to judge them: 0.9 (default: 1)"
     options.declare(parser, "--data-fraction", help=text)
-    text = "also ask what data alone say of each policy: agreement, critics, fitted Q evaluation; takes minutes"
+    text = "also run offline selectors: agreement with the data, critics, fitted Q evaluation; takes minutes"
     parser.add_argument("--offline", action="store_true", help=text)
-    text = "train what the pool lacks first; the same command continues"
+    text = "train what the pool lacks first; run the same command again to resume"
     parser.add_argument("--train", action="store_true", help=text)
     options.declare(parser, "--dry-run", help="print the estimated time and disk of --train, and stop")
-    text = "choose also among the results that ship with offmarl (profile standard), most without their policies"
+    text = "also include the results that ship with offmarl (profile standard); most without their policies"
     parser.add_argument("--reference", action="store_true", help=text)
-    options.declare(parser, *options.TRAINING, "--results")
+    options.declare(parser, "--jobs", help=JOBS)
+    options.declare(parser, *options.HOST, "--results")
     parser.set_defaults(command=_select)
 
 
@@ -94,13 +96,13 @@ def _select_suite(args: argparse.Namespace, asked: "Request", results: Path) -> 
     failures = _train(args, asked, jobs, store) if args.train else []
     records, gaps = selection.pool_records(asked, jobs, results, args.reference)
     if not records:
-        print(f"offmarl: {asked.suite}: the pool is empty; --train trains it, or `offmarl run` a part", file=sys.stderr)
+        print(f"offmarl: {asked.suite}: no policies yet; --train trains them, `offmarl run` a part", file=sys.stderr)
         return 3
     found, rows = pools(records), []
     for number, pool in enumerate(found, 1):
         print(f"[{number}/{len(found)}] {pool.label}: {board.counted_once(pool)}", file=sys.stderr)
         rows += board.rows_of(pool)
-    said = _offline(asked, found, records, results) if args.offline else ""
+    said = _offline(asked, found, records, results, options.processes_of(args)) if args.offline else ""
     title = " – ".join(filter(None, [load_suite(asked.suite).title, _part(asked)]))
     root = results / "reference" if args.reference else results
     text = board.markdown(title, found, rows, gaps, args.budget, said)
@@ -116,7 +118,7 @@ def _select_suite(args: argparse.Namespace, asked: "Request", results: Path) -> 
     return options.exit_code(failures)
 
 
-def _offline(asked: "Request", found: list, records: list, results: Path) -> str:
+def _offline(asked: "Request", found: list, records: list, results: Path, jobs: int) -> str:
     """What selectors that need no episode say of the pools, and how far they can be trusted, which `judge` goes by."""
     from offmarl.experiments.store.store import Store
     from offmarl.experiments.studies import selection, selectors
@@ -124,12 +126,13 @@ def _offline(asked: "Request", found: list, records: list, results: Path) -> str
 
     by_id, known, answers = {record["run_id"]: record for record in records}, offline.measured(results), []
     for number, pool in enumerate(found, 1):
-        print(f"[{number}/{len(found)}] {pool.label}: asking the data", file=sys.stderr)
+        print(f"[{number}/{len(found)}] {pool.label}: running offline selectors", file=sys.stderr)
         own = {policy.run_id: by_id[policy.run_id] for policy in pool.policies}
         made = {run_id: run["finished"] for run_id, run in own.items()}
         record = next((one for one in known if one["runs"] == made), None)
         if record is None:
-            record = selectors.measure(selection.folders(asked, list(own), results), own, asked.data_share)
+            places = selection.folders(asked, list(own), results)
+            record = selectors.measure(places, own, asked.data_share, jobs)
             name = f"{pool.task}-{pool.quality}-{asked.source}-{asked.profile}-{asked.data_share!r}"
             Store(results).write_measurement("selectors", name, record)
         answers.append((pool, record))
@@ -162,7 +165,7 @@ def _train(args: argparse.Namespace, asked: "Request", jobs: list, store: "Store
 
 def judge_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
-    parser.description = "Train methods on nine tenths of one dataset, and say which policy to take without playing."
+    parser.description = "Train methods on 90 % of one dataset and choose a policy offline, without played returns."
     parser.epilog = options.examples(
         ("judge mpe/spread:expert", "a page with replays, and the policy's file"),
         ("judge smac/3m:good --algorithms bc,mac_flow --jobs 2", "of these methods"),
@@ -170,7 +173,8 @@ def judge_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("dataset", help="smac/3m:good")
     options.declare(parser, "--profile", "--source", "--algorithms", *options.METHOD_FILE, "--task")
-    options.declare(parser, *options.TRAINING, "--results")
+    options.declare(parser, "--jobs", help=JOBS)
+    options.declare(parser, *options.HOST, "--results")
     parser.set_defaults(command=_judge)
 
 
@@ -199,7 +203,7 @@ def _judge(args: argparse.Namespace) -> int:
         return 1
     (pool,), entry = pools(records.values()), options.find_entries([args.dataset], asked.source)[0]
     folders = {run_id: store.runs / run_id for run_id in records}
-    said = selectors.measure(folders, records, asked.data_share)["selectors"]
+    said = selectors.measure(folders, records, asked.data_share, options.processes_of(args))["selectors"]
     more = "".join(f" --task {file}" for file in args.task_file)
     more += "".join(f" --method-file {file}" for file in args.method_file)
     facts = verdict.Asked(asked.suite, asked.profile, asked.data_share, store.root, more, entry.task.played)

@@ -179,7 +179,7 @@ def _text(found: Record) -> str:
     told = "critic far off: {run_id}: mean value {value:.3g} on the data, whose discounted return is {data_value:.3g}"
     lines += [told.format(**row) for row in found["strayed"]]
     if stale := len(found["stale"]):
-        lines.append(f"stale: {stale} runs were made by other code; `offmarl run --again` trains them anew")
+        lines.append(f"stale: {stale} runs were trained with other code; `offmarl run --again` retrains them")
     lines += [f"left out: {line}" for line in found["left_out"]]
     if found["grids"]:
         lines.append(f"time left: {estimate.left_in_words(found['time_left_s'], len(found['untimed']))}")

@@ -29,7 +29,7 @@ def tune_options(parser: argparse.ArgumentParser) -> None:
     parser.description = "Try eight combinations of settings of every method on datasets that are in no table."
     parser.epilog = options.examples(
         ("tune --suite smac --dry-run", "trials and estimated time"),
-        ("tune --suite all --jobs 2", "all of it; the same command continues"),
+        ("tune --suite all --jobs 2", "all of it; run the same command again to resume"),
         ("tune --suite smac --algorithms bc,mac_flow --families smac", "a part of it"),
         ("tune --show", "what tuning brought each method"),
     )
@@ -61,7 +61,7 @@ def _tune(args: argparse.Namespace) -> int:
     asked = tuning.searches(args.suite, args.profile, options.listed(args.algorithms), options.listed(args.families))
     found = [search for search in asked if not tuning.is_settled(search, known)]
     if args.profile == "smoke" and not args.file and not args.dry_run:
-        raise UserError("--profile smoke: tells nothing about settings; name a --file of its own for what it chooses")
+        raise UserError("--profile smoke: too short to compare settings; write what it chooses to a separate --file")
     if not found:
         print(f"{file} has all of these searches, by the code of today; `offmarl tune --show` prints it")
         return 0

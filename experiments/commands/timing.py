@@ -34,8 +34,8 @@ def bench_options(parser: argparse.ArgumentParser) -> None:
     shown = ("bench train --suite smac --tasks smac/3m", "one task"), ("bench train --suite om2p --seeds 1,5", "")
     train = options.subcommand(subjects, "train", text, _bench_train, *shown)
     options.selection_options(train, profile="paper", tasks=FIRST)
-    train.add_argument("--seeds", default="1,2,6", help="numbers of seeds in lock step (default: 1,2,6)")
-    train.add_argument("--seconds", type=float, default=2.0, help="of updates, for each row (default: 2)")
+    train.add_argument("--seeds", default="1,2,6", help="counts of seeds trained together (default: 1,2,6)")
+    train.add_argument("--seconds", type=float, default=2.0, help="seconds of updates to time per row (default: 2)")
     options.declare(train, *options.HOST)
 
 
@@ -48,10 +48,10 @@ def latency_options(parser: argparse.ArgumentParser) -> None:
     options.selection_options(parser, profile="paper", tasks=FIRST)
     options.declare(parser, *options.DEVICE)
     parser.add_argument("--threads", default="1,all", help="CPU threads to measure with (default: 1,all)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of decisions, for each row (default: 2)")
-    text = "of a denoising chain too slow for that, to extrapolate from (default: 8)"
+    parser.add_argument("--seconds", type=float, default=2.0, help="seconds of decisions to time per row (default: 2)")
+    text = "calls to time and extrapolate from where a denoising chain is too slow for --seconds (default: 8)"
     parser.add_argument("--calls", type=int, default=8, help=text)
-    parser.add_argument("--scaling", action="store_true", help="by the number of agents and denoising steps instead")
+    parser.add_argument("--scaling", action="store_true", help="time by number of agents and denoising steps")
     text = "seconds a decision may take in --scaling (default: 60)"
     parser.add_argument("--limit", type=float, default=60.0, help=text)
     parser.set_defaults(command=_latency)
@@ -110,7 +110,7 @@ def _latency(args: argparse.Namespace) -> int:
         raise UserError(f"--calls {args.calls}: write a number of at least 2")
     device, store = options.find_device(args.device), Store(options.writable(args.results))
     counts = [1] if device.startswith("cuda") else _thread_counts(args.threads)
-    selected = _selected(args)
+    selected = _played(_selected(args))
     library = options.matmul_of(args, device, counts[0], chain(*(grid for _, grid in selected)))
     hosts = [Host(device, threads, args.tf32, matmul=library) for threads in counts]
     rows, ratios, failures = [], [], []
@@ -148,10 +148,28 @@ def _selected(args: argparse.Namespace) -> "list[tuple[Request, list[Job]]]":
         if methods != []:
             found.append((asked, jobs(replace(asked, tasks=asked.tasks or first, algorithms=methods))))
     if not found and scaling:
-        raise UserError(f"--scaling: no paper says how the methods of {args.suite} grow; choose --algorithms")
+        raise UserError(f"--scaling: no paper states how methods of {args.suite} scale; name --algorithms")
     if not found:
         raise UserError(f"--algorithms {args.algorithms}: act in none of these tasks")
     return found
+
+
+def _played(selected: "list[tuple[Request, list[Job]]]") -> "list[tuple[Request, list[Job]]]":
+    """What is selected without the tasks that have no environment, whose decisions have nothing to be timed on.
+
+    Raises UserError where nothing is left.
+    """
+    from offmarl.benchmarks.tasks import tasks
+
+    left_out = dict.fromkeys(job.task for _, jobs in selected for job in jobs if not tasks()[job.task].played)
+    if not left_out:
+        return selected
+    reason = f"{', '.join(left_out)}: has no environment, only data: nothing can be played, so no decision is timed"
+    found = [(asked, [job for job in jobs if job.task not in left_out]) for asked, jobs in selected]
+    if not any(jobs for _, jobs in found):
+        raise UserError(reason)
+    print(f"offmarl: {reason}", file=sys.stderr)
+    return [(asked, jobs) for asked, jobs in found if jobs]
 
 
 def _positive(args: argparse.Namespace, *options: str) -> None:

@@ -62,7 +62,7 @@ def _verify(args: argparse.Namespace) -> int:
         print(f"  runs/{run_id}: stale: {reason}")
     wrong, left = sum(finding.wrong for finding in found), sum(UNCOMPARED in finding.reason for finding in found)
     verdict = (f"{wrong} do not match" if wrong else "all sound") + (f", {left} not compared" if left else "")
-    stale = f", {len(records.stale)} stale (`offmarl run --again` trains them anew)" if records.stale else ""
+    stale = f", {len(records.stale)} stale (`offmarl run --again` retrains them)" if records.stale else ""
     print(f"{len(run_ids)} runs, {len(checks)} checks: {verdict}{stale}")
     return 1 if wrong else 0
 
@@ -198,7 +198,7 @@ def check_table(records: "Records", path: Path) -> Iterator[Finding]:
                 reason = f"is {row[column]!r}, the store gives {other.get(column)!r}"
                 yield Finding(name, f"{' '.join(_row_key(row))} {column}", reason)
     for key in fresh:
-        yield Finding(name, " ".join(key), "is missing; the store has more than the table: report again")
+        yield Finding(name, " ".join(key), "is missing: the table lacks a row of the store; run `offmarl report` again")
     if text != now and not found and not fresh and MISSING not in text + now:
         yield Finding(name, "table", "is not written as the store gives it")
 

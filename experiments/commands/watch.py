@@ -36,7 +36,7 @@ def watch_options(parser: argparse.ArgumentParser) -> None:
     text = "the episode's number (default: those of the lowest, the median and the highest return)"
     parser.add_argument("--episode", type=int, help=text)
     parser.add_argument("--seed", type=int, help="of the run (default: the lowest one)")
-    parser.add_argument("--play", help="own or zero: with the method's own noise, or none (default: the first)")
+    parser.add_argument("--play", help="own: with the method's own noise; zero: without (default: the first evaluated)")
     text = "an .html page, or of one episode a .gif, .mp4 or .replay (default: a page in <results>/replays)"
     parser.add_argument("--out", type=Path, metavar="FILE", help=text)
     text = "show the policies that ship with offmarl; the first of the reference results' seeds, on some datasets"
@@ -127,7 +127,7 @@ def _find(args: argparse.Namespace, store: "Store") -> "Stored":
 
     if args.method is None:
         if given := _given(args, "source", "seed"):
-            raise UserError(f"{given}: a run has its own; name task:quality and a method to choose one by it")
+            raise UserError(f"{given}: a run already fixes it; to choose by it, name task:quality and a method")
         name = Path(args.what).name  # a folder's name is that of its run
         if ":" in args.what:
             raise UserError(f"{args.what}: name a method, too, or look at --data {args.what}")

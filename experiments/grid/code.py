@@ -60,15 +60,15 @@ def treat_stale(store: Store, runs: dict[str, Record], again: bool) -> int:
     stale = [run_id for run_id, record in runs.items() if record["status"] in WITH_RESULT and why_stale(record)]
     if not stale:
         return 0
-    found = f"{len(stale)} finished runs were made by other code of their method or task (stale)"
+    found = f"{len(stale)} finished runs are stale: the code of their method or task has changed since"
     if not again:
-        print(f"offmarl: {found}; --again trains them anew", file=sys.stderr)
+        print(f"offmarl: {found}; --again retrains them", file=sys.stderr)
         return len(stale)
     for run_id in stale:
         with suppress(FileNotFoundError):  # another driver was first
             store.set_aside(run_id, "stale")
         del runs[run_id]
-    print(f"offmarl: {found}; moved to {store.root / 'stale'}, training them anew", file=sys.stderr)
+    print(f"offmarl: {found}; moved to {store.root / 'stale'}, retraining them", file=sys.stderr)
     return 0
 
 

@@ -24,11 +24,11 @@ def time_left(left: Iterable[tuple[str, str, float]], pace: Pace) -> tuple[float
 
 
 def left_in_words(seconds: float, untimed: int) -> str:
-    """The time left of methods with a pace, and how many have none yet: 5 min and that of 2 methods not timed yet."""
+    """The time left of methods with a pace, and how many have none yet: 5 min plus 2 methods not timed yet."""
     if not untimed:
         return duration(seconds)
     methods = f"{untimed} method{'s' if untimed > 1 else ''} not timed yet"
-    return f"{duration(seconds)} and that of {methods}" if seconds else f"unknown ({methods})"
+    return f"{duration(seconds)} plus {methods}" if seconds else f"unknown ({methods})"
 
 
 def duration(seconds: float) -> str:

@@ -270,7 +270,7 @@ def add_file(file: Path) -> str:
     """
     name = file.stem
     if not re.fullmatch(own.WORD, name) or name in (*_taken(), *own_suites()):
-        raise UserError(f"--suite {file}: '{name}' cannot be the name of a suite, or is one; call the file otherwise")
+        raise UserError(f"--suite {file}: the suite name '{name}' is invalid or already taken; rename the file")
     FILES[name] = file.absolute()
     known = [pair for source in SOURCES for pair in catalogue(source)]
     for task, quality in load_suite(name).datasets:

@@ -30,7 +30,7 @@ def train_alone(job: Job, results: Path, host: Host, driver: str = "") -> Genera
     lock = Lock(lock_path(results, job), driver)
     try:
         if not (jobs := pending([job], Store(results))):
-            raise Busy("was done by another driver")
+            raise Busy("was finished by another process")
         for job in jobs:
             left = _with_its_group(job, results)
             lock.facts["seeds"] = left.seeds
@@ -40,7 +40,7 @@ def train_alone(job: Job, results: Path, host: Host, driver: str = "") -> Genera
                     if not lock.held():
                         with contextlib.suppress(TakenOver):
                             training.throw(TakenOver())
-                        raise Busy("was taken over by another driver")
+                        raise Busy("was taken over by another process")
                     lock.facts |= {"step": step, "steps": job.protocol.steps}
                     yield step
     finally:

@@ -47,7 +47,7 @@ def compare(store: Store, again: Store, run_id: str, by_chance: bool = False) ->
         after["weights"] = {name: value for name, value in after["weights"].items() if name in before["weights"]}
     rows = [_judge(what, before[what], after[what]) for what in before]
     if by_chance:
-        rows[0] = Row("returns", True, "not judged: no seed repeats the game's own chance; curves and weights decide")
+        rows[0] = Row("returns", True, "not judged: no seed controls the game's randomness; curves and weights decide")
     return rows
 
 

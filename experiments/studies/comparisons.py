@@ -181,7 +181,7 @@ class Comparison(Experiment):
         jobs = largest_first(list({job.key: job for found in arms.values() for job in found}.values()))
         failures, stale = train_pending(jobs, source, store, host, workers, again)
         missing = [*failures, *self.unavailable(profile, source)]
-        missing += [f"{stale} runs by today's code (stale; --again trains them anew)"] if stale else []
+        missing += [f"{stale} runs with current code (stored ones are stale; --again retrains them)"] if stale else []
         missing += [f"{job.title} ({job.variant}): not done yet" for job in grid.pending(jobs, store, False)]
         rows, failed = [], set()
         for label, job in ((label, job) for label, found in arms.items() for job in found):

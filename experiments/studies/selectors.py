@@ -5,13 +5,14 @@ on the whole episodes that were left out; otherwise on data that they were train
 memory remembers the data's episode so far, whoever acted in it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from offmarl.algorithms.parts.algorithm import Algorithm
 from offmarl.algorithms.parts.batch import Batch, Data
@@ -20,37 +21,66 @@ from offmarl.datasets.catalogue import catalogue
 from offmarl.datasets.dataset import Dataset
 from offmarl.datasets.part import halves, take
 from offmarl.datasets.sampler import Sampler
+from offmarl.experiments.processes import processes
 from offmarl.experiments.store.store import Record
 from offmarl.experiments.training.fitted_q import Settings, fitted_q
 from offmarl.experiments.training.looks import along
 from offmarl.experiments.training.method import spec_of
 from offmarl.experiments.training.policy import load_policy
 
-BEST, TOGETHER, LANES = 0.1, 16, 4096  # share of episodes by return; policies of one fit; rows of one call
+BEST, TOGETHER, LANES = 0.1, 16, 4096  # share of episodes by return; policies of a part and one fit; rows of a call
 SMALL = 200  # inputs of a joint critic, at most
 MOST = {"fit": 20_000, "compare": 5_000}  # transitions that are looked at, of whole episodes
+Share = tuple[str, str, str, float]  # source, task, quality, and the share of its episodes that policies trained on
+Said = dict[str, dict[str, float | None]]  # by selector and run id
 
 
-def measure(folders: Mapping[str, Path], records: Mapping[str, Record], share: float) -> dict[str, Any]:
-    """What every selector says of policies that were trained on a share of one dataset.
+def measure(folders: Mapping[str, Path], records: Mapping[str, Record], share: float, jobs: int = 1) -> dict[str, Any]:
+    """What every selector says of policies that were trained on a share of one dataset, in so many processes.
 
-    By run id, the higher the better, or None where it says nothing. `folders` and `records` are by run id.
+    By run id, the higher the better, or None where it says nothing. `folders` and `records` are by run id. Raises
+    UserError if a process dies.
     """
     cell = next(iter(records.values()))["cell"]
-    task = tasks()[cell["task"]]
-    whole, _ = catalogue(cell["source"])[cell["task"], cell["quality"]].load()
-    seen, unseen = halves(whole, share)
+    dataset = cell["source"], cell["task"], cell["quality"], share
+    run_ids, said = list(folders), {}
+    parts = [{name: folders[name] for name in run_ids[k : k + TOGETHER]} for k in range(0, len(run_ids), TOGETHER)]
+    with tqdm(total=len(run_ids), desc="offline selectors", unit="policy", leave=False) as bar:
+        for part, found in zip(parts, _said_of_all(parts, dataset, min(jobs, len(parts)))):
+            for selector, values in found.items():
+                said.setdefault(selector, {}).update(values)
+            bar.update(len(part))
+    made = {run_id: record["finished"] for run_id, record in sorted(records.items())}
+    held_out = _halves(dataset)[1] is not None
+    return {"task": cell["task"], "runs": made, "share": share, "held_out": held_out, "selectors": said}
+
+
+def _said_of_all(parts: Sequence[Mapping[str, Path]], dataset: Share, jobs: int) -> Iterator[Said]:
+    """`_said_of` every part, in the parts' order."""
+    if jobs == 1:
+        yield from (_said_of(part, dataset) for part in parts)
+        return
+    with processes(jobs, torch.set_num_threads, 1) as pool:
+        yield from pool.map(_said_of, parts, [dataset] * len(parts))
+
+
+def _said_of(folders: Mapping[str, Path], dataset: Share) -> Said:
+    """What every selector says of some of a pool's policies."""
+    task, (seen, unseen) = tasks()[dataset[1]], _halves(dataset)
     compared = some_episodes(unseen or seen, MOST["compare"])
     best = some_episodes(best_episodes(unseen or seen), MOST["compare"])
-    fitted = some_episodes(seen, MOST["fit"])
     policies = {run_id: load_policy(folder, task, f"run {run_id}") for run_id, folder in folders.items()}
-    said: dict[str, dict[str, float | None]] = {
+    return {
         "agreement": {run_id: agreement(policy, compared) for run_id, policy in policies.items()},
         "best": {run_id: agreement(policy, best) for run_id, policy in policies.items()},
-        **values_of(policies, fitted, task),
+        **values_of(policies, some_episodes(seen, MOST["fit"]), task),
     }
-    made = {run_id: record["finished"] for run_id, record in sorted(records.items())}
-    return {"task": task.name, "runs": made, "share": share, "held_out": unseen is not None, "selectors": said}
+
+
+def _halves(dataset: Share) -> tuple[Dataset, Dataset | None]:
+    """The episodes that policies were trained on, and the others."""
+    source, task, quality, share = dataset
+    return halves(catalogue(source)[task, quality].load()[0], share)
 
 
 def some_episodes(data: Dataset, transitions: int) -> Dataset:
@@ -95,19 +125,18 @@ def agreement(policy: Algorithm, data: Dataset) -> float:
     return float((own == actions).float().mean() if policy.spec.discrete else -(own - actions).pow(2).mean())
 
 
-def values_of(policies: Mapping[str, Algorithm], data: Dataset, task: Task) -> dict[str, dict[str, float | None]]:
+def values_of(policies: Mapping[str, Algorithm], data: Dataset, task: Task) -> Said:
     """What the policies' own critics and fitted Q evaluation say of them, from the same choices. A time-out is an end.
 
     Fitted by a joint critic where the team's observation is small, as one agent's own says little of a shared reward;
     else by the mean of the agents' values.
     """
     own, rows = {run_id: choices(policy, data) for run_id, policy in policies.items()}, Sampler(data, [0]).data
-    spec, names, values = spec_of(task), list(own), []
+    spec = spec_of(task)
     settings = Settings(joint=spec.agents * (spec.obs + spec.actions) <= SMALL)
-    for k in range(0, len(names), TOGETHER):
-        values += fitted_q(rows, torch.stack([own[name] for name in names[k : k + TOGETHER]]), spec, settings).tolist()
+    values = fitted_q(rows, torch.stack(list(own.values())), spec, settings).tolist()
     critics = {name: own_value(policy, rows, own[name]) for name, policy in policies.items()}
-    return {"critic": critics, "fitted_q": dict(zip(names, values))}
+    return {"critic": critics, "fitted_q": dict(zip(own, values))}
 
 
 def own_value(policy: Algorithm, data: Data, choices: Tensor) -> float | None:

@@ -283,5 +283,5 @@ def ratio_table(found: Sequence[dict[str, Any]], reference: str) -> str:
         | {"ratio": f"{row['ratio']:,.2f}x", "with env.step in both": f"{row['ratio_with_step']:,.2f}x"}
         for row in found
     ]
-    head = f"times {reference}'s decision (agent, or joint where execution is centralised; mean over tasks):"
+    head = f"decision time relative to {reference} (agent, or joint where execution is centralised; mean over tasks):"
     return f"{head}\n{text_table(rows)}"

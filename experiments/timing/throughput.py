@@ -207,7 +207,7 @@ def projected(grid: Sequence[Job], records: Sequence[Mapping[str, Any]], groups:
         rough = "" if all((method, job.task) in pace for job in own) else "~"
         lines.append(f"{method:14} {rough}{duration(seconds)}")
         total += seconds
-    return [*lines, f"{'together':14} {duration(total)}, updates alone, one job after the other"]
+    return [*lines, f"{'total':14} {duration(total)}, updates only, one job at a time"]
 
 
 def _pace(job: Job, records: Sequence[Mapping[str, Any]], groups: Mapping[str, Mapping]) -> float | None:

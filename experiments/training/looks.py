@@ -73,7 +73,7 @@ class HeldOut:
         count = len(data.behaviour)
         self.data, held = halves(data, 1 - min(MOST, max(1, round(SHARE * count))) / count)
         if held is None:
-            raise ValueError(f"{job.title}: without an environment it takes two episodes: one is held out")
+            raise ValueError(f"{job.title}: without an environment, the data need two episodes: one is held out")
         self.held, self.discrete = held, job.entry.task.discrete
 
     def look(

@@ -85,7 +85,7 @@ def load_policy(folder: Path, task: Task, name: str = "") -> Algorithm:
         if not (folder / POLICY).exists():
             raise UserError(f"{name}: its policy was not kept with its record; `offmarl rerun` trains it again")
         if reason := why_stale(stored):
-            print(f"offmarl: {folder.name}: stale: {reason}; it plays by today's", file=sys.stderr)
+            print(f"offmarl: {folder.name}: stale: {reason}; it plays with the current code", file=sys.stderr)
         load_networks(method, torch.load(folder / POLICY, map_location="cpu", weights_only=True))
     return method
 

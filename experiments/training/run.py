@@ -121,7 +121,7 @@ class Run:
         """Learn from what the method plays. Raises ValueError for one that needs more than single transitions."""
         self.save()
         if self.sampler.around is not None or not self.algorithm.goes_online:
-            raise ValueError(f"{self.job.algorithm} looks at whole episodes or at the whole data, and cannot go online")
+            raise ValueError(f"{self.job.algorithm} needs whole episodes or all of the data, so it cannot go online")
         envs = [make_env(self.task, 1, phase.lanes) for _ in self.job.seeds]
         rounds = self.protocol.steps - self.step
         offline, bootstrap = (self.sampler, phase.share), self.protocol.timeout_bootstrap
@@ -219,7 +219,7 @@ class Run:
             self.checkpoint.unlink(missing_ok=True)
             return
         if state["code_sums"] != code_sums(self.job.algorithm, self.job.task):
-            print(f"{self.job.title}: begins anew: its checkpoint was made by other code", file=sys.stderr)
+            print(f"{self.job.title}: starts over: the code has changed since its checkpoint", file=sys.stderr)
             return
         self.algorithm.load_state_dict(state["algorithm"])
         self.sampler.streams.load_state_dict(state["batches"])

@@ -44,7 +44,7 @@ def training_time(rows: Sequence[Row], colour: dict[str, str]) -> Figure | None:
     most = [row for row in shown if row["seeds"] == together[row["task"], row["algorithm"]]]
     figure = _bars(_means(most, "hours_per_seed"), {}, colour, "hours of updates per seed (log scale)")
     steps, seeds = (" or ".join(f"{n:,}" for n in sorted({row[key] for row in most})) for key in ("steps", "seeds"))
-    work = f"{steps} updates, {seeds} seeds in lock step; from a few updates, without evaluation"
+    work = f"{steps} updates, {seeds} seeds trained together; from a few updates, without evaluation"
     caption(figure, f"{_where(most)}; {work}")
     return figure
 

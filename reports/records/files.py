@@ -51,7 +51,7 @@ def read_each(folder: Path, take: Callable[[Path, Any], Any], command: str = "")
             found.append(take(path, json.loads(path.read_bytes())))
         except Exception as error:  # a damaged record raises whatever its missing part does
             reason = f"cannot be read ({type(error).__name__}: {error})"
-            notes.append(f"left out: {path} {reason}; `offmarl {command}` writes it anew")
+            notes.append(f"left out: {path} {reason}; `offmarl {command}` writes it again")
     return found, notes
 
 

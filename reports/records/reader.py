@@ -119,7 +119,7 @@ class Records:
             runs = ", ".join(f"{name} {count}" for name, count in stale.items())
             notes.append(
                 f"Stale: the code of methods or tasks has changed since these runs: {runs}. "
-                "`offmarl run --again` trains them anew."
+                "`offmarl run --again` retrains them."
             )
         if self.misplaced:
             shown = f"{len(self.misplaced)} folders hold a run of another name: {_first(self.misplaced)}"

@@ -18,13 +18,13 @@ EVERYONE = "all together"  # chosen among the policies of all methods
 BANDIT = "ucb"  # the rule of the board
 COMPARED = (0, 10, 100)  # budgets between which pairs of methods are counted
 NOTE = (
-    "The expected return of the policy that is chosen after playing so many episodes, among all that were trained "
-    "(settings × seeds, at the end of training: earlier policies are not kept): 0 episodes is a policy at random. "
-    "Policies of the same weights that played the same episodes count once. An episode is drawn from a policy's "
-    "stored ones, it is worth the mean of its own, and regret is against the best mean of all methods. Brackets: 95 %, "
-    "a bootstrap over the stored episodes that value them, each policy's by itself; policies are not resampled. The "
-    "best of many noisy means is too high by chance, so regrets are rather too large. Score: 0 and 1 are the task's "
-    "own scale, or a return of 0 and the mean return of the data."
+    "Expected return of the policy chosen after playing that many episodes, among all trained policies (settings × "
+    "seeds, at the end of training: earlier policies are not kept). With 0 episodes, a policy is picked at random. "
+    "Policies with the same weights that played the same episodes count once. An episode is drawn from a policy's "
+    "stored ones. A policy is worth the mean of its stored episodes; regret is against the best mean of all methods. "
+    "Brackets: 95 % bootstrap intervals over each policy's stored episodes; policies are not resampled. The best of "
+    "many noisy means is too high by chance, so regrets tend to be too large. Score: 0 and 1 are the task's own "
+    "scale, or a return of 0 and the mean return of the data."
 )
 Row = Mapping[str, Any]
 

@@ -26,12 +26,12 @@ NAMES = {
     RANDOM: "at random",
 }
 NOTE = (
-    "Spearman: the rank correlation of what a selector says with the played mean returns of a pool's policies, "
-    "averaged over datasets; brackets: 95 %, a bootstrap over policies and their stored episodes. Regret@1: how far "
-    "the policy that it likes best stays below the pool's best, in scores; brackets: 95 %, a bootstrap over stored "
-    "episodes. Luck: the share of choices at random, one policy a dataset, whose regret is as small. One is trusted in "
-    "a family if, over two datasets or more, its rank correlation is above 0 with its interval, and its luck at most "
-    f"{LUCK:.1%}."
+    "Spearman: rank correlation between a selector's values and the played mean returns of a pool's policies, averaged "
+    "over datasets; brackets: 95 % bootstrap intervals over policies and their stored episodes. Regret@1: how far the "
+    "selector's top policy is below the pool's best, in scores; brackets: 95 % bootstrap intervals over stored "
+    "episodes. Luck: the share of random choices, one policy per dataset, with a regret at least as small. A selector "
+    "is trusted in a family if, over two datasets or more, the whole interval of its rank correlation is above 0 and "
+    f"its luck is at most {LUCK:.1%}."
 )
 
 

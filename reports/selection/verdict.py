@@ -100,9 +100,9 @@ def _sure(chosen: Policy, by: Judged) -> list[str]:
     low, high = by.regret[1:]
     return [
         f"Chosen by {NAMES[by.selector]}, without playing.",
-        f"How sure: on {by.datasets} datasets of the family its rank correlation with played returns was "
-        f"{by.rho[0]:.2f}, and what it chose stayed {by.regret[0]:.2f} [{low:.2f}, {high:.2f}] below the best, in "
-        f"scores; a policy at random {by.random:.2f}, and {by.luck:.1%} of choices at random do as well.",
+        f"How sure: on {by.datasets} datasets of this family its rank correlation with played returns was "
+        f"{by.rho[0]:.2f}. Its choices scored {by.regret[0]:.2f} [{low:.2f}, {high:.2f}] below the best, policies "
+        f"picked at random {by.random:.2f} below; {by.luck:.1%} of random picks do as well.",
     ]
 
 
@@ -128,13 +128,13 @@ def _help(pool: Pool, asked: Asked) -> list[tuple[str, str]]:
     """What would tell more: a few words, and a command where there is one."""
     select = f"offmarl select --suite {asked.suite} --profile {asked.profile} --data-fraction {asked.share} --train"
     select += f" --offline --source {pool.source} --results {asked.results.parent}{asked.more}"
-    trust = "Trying selectors on two datasets of the family or more; --dry-run says how long its trainings take"
+    trust = "Test selectors on two or more datasets of the family; --dry-run says how long training takes"
     if not asked.played:
         load = f'offmarl.experiments.api.load_policy(RUN_ID, "{asked.results}")'
         simulator = "A simulator of the task, even a rough one (`make` in its file), in which selectors are tried"
         return [(simulator, ""), ("A few episodes of each policy in the real system; from Python", load)]
     play = f"offmarl play RUN_ID --episodes 10 --results {asked.results}{asked.more}"
-    return [(trust, select), ("Ten episodes of each policy, more than any selector", play)]
+    return [(trust, select), ("Play ten episodes of each policy; no selector tells as much", play)]
 
 
 def _trained(pool: Pool, said: Said, chosen: Policy | None) -> tuple[list[str], list[list[str]]]:

@@ -34,10 +34,11 @@ class Scale(NamedTuple):
 
 Scales = dict[Dataset, Scale]
 RULE = (
-    "Scores on one scale: the mean return of a run's last evaluation, {scales}. Optimality gap: how far scores fall "
-    "short of 1.0 in the mean, those above counting as 1.0 (↓: less is better). P: the probability that a run beats "
-    "one of the method named, averaged over datasets. Rank: by mean on a dataset, averaged. p: two-sided Welch test "
-    "against the group's best mean, over the means of seeds on each dataset, corrected by Holm for the group's methods."
+    "Scores on one scale: the mean return of a run's last evaluation, {scales}. Optimality gap: the mean shortfall of "
+    "scores from 1.0, higher ones counted as 1.0 (↓: lower is better). P: the probability that a run beats a run of "
+    "the named method, averaged over datasets. Rank: by mean on each dataset, averaged over datasets. p: two-sided "
+    "Welch test against the group's best mean, over the means of seeds on each dataset, corrected by Holm for the "
+    "group's methods."
 )
 OVER_SEEDS = "Brackets: 95 % intervals, a bootstrap over the seeds of each dataset (rliable, {:,} resamples)."
 TOO_FEW = "fewer than three seeds: no interval and no test"

@@ -20,8 +20,9 @@ from offmarl.reports.tables.table import Table, reduced_networks
 
 LEVEL = 0.05
 RULE = (
-    f"A claim holds if each of its comparisons speaks for it at the level of {LEVEL:.0%} (corrected by Holm), and does "
-    "not hold if one speaks against it at that level; otherwise, or where runs are missing, nobody can tell."
+    f"A claim holds if every comparison supports it at the {LEVEL:.0%} level (Holm-corrected). It does not hold if one "
+    "comparison contradicts it at that level. Otherwise the verdict is 'cannot tell'. A comparison with missing runs "
+    "neither supports nor contradicts."
 )
 Claim = Mapping[str, Any]  # an entry of a suite's `claims`
 

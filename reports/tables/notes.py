@@ -19,8 +19,12 @@ SHARED = {  # what the runs of a dataset should share
 }
 ALL = "all"  # variants, in the notes of a suite
 TUNED = "tuned"  # the variant whose settings `offmarl tune` chose
-PROTOCOL = {"steps": "gradient steps", "transitions": "transitions in its updates (windows by their rows)"}
-PROTOCOL |= {"eval_episodes": "evaluation episodes", "timeouts": "treatment of time-outs"}
+PROTOCOL = {
+    "steps": "number of gradient steps",
+    "transitions": "number of training transitions (each row of a window counts)",
+    "eval_episodes": "number of evaluation episodes",
+    "timeouts": "treatment of time-outs",
+}
 
 
 def below(rows: list[Row], runs: list[Run], selection: list[str], suite: dict, name: str) -> list[str]:
@@ -65,7 +69,7 @@ def _untuned(rows: list[Row], untuned: dict[str, list[str]]) -> str:
     for title, families in shown.items():
         alike[", ".join(families)].append(title)
     places = "; ".join(f"{', '.join(titles)} ({families})" for families, titles in alike.items())
-    return f"Not tuned, so with the paper's values of the settings that tuning searches: {places}." if places else ""
+    return f"Not tuned, so the settings that tuning would search keep the paper's values: {places}." if places else ""
 
 
 def rerun_on(runs: list[Run]) -> str:
@@ -107,7 +111,7 @@ def _unlike(done: list[Run], key: str, what: str) -> list[str]:
         do = "does" if len(titles) == 1 else "do"
         notes.append(f"{', '.join(titles)} {do} not have the same {what} on all datasets: {values}.")
     if len(usual_of) > 1:
-        values = [f"{value} of {', '.join(titles)}" for value, titles in usual_of.items()]
+        values = [f"{value} for {', '.join(titles)}" for value, titles in usual_of.items()]
         notes.append(f"Not every method has the same {what}: {'; '.join(values)}.")
     return notes
 
@@ -116,8 +120,8 @@ def lost(rows: list[Row]) -> list[str]:
     """A note on the cells that lost seeds, and the rule that holds for them everywhere."""
     found = [row for row in rows if row.n_lost and not row.is_average]
     places = [f"{row.title} on {row.label} ({row.n_lost} of {row.n_lost + row.n_seeds})" for row in found]
-    rule = "Seeds that failed or diverged are lost. A cell that lost one is partial: its number is of the others, and "
-    rule += "takes no part in standings, averages, aggregates and rank agreement"
+    rule = "Seeds that failed or diverged are lost. A cell that lost one is partial: its number covers the others and "
+    rule += "is left out of standings, averages, aggregates and rank agreement"
     return [f"{rule}: {', '.join(places)}."] if places else []
 
 
@@ -238,8 +242,8 @@ def _plays(rows: list[Row]) -> str:
         rules = ["no noise for any method"] if play == "zero" else rules
         texts.append(play + (f" ({'; '.join(rules)})" if rules else ""))
     first, *others = texts
-    also = f" The same networks were also played {', '.join(others)}, which has no standing." if others else ""
-    return f"Played {first}.{also}"
+    also = f" The same networks were also played in mode {', '.join(others)}, which is not ranked." if others else ""
+    return f"Play mode: {first}.{also}"
 
 
 def _intervals(rows: list[Row]) -> str:

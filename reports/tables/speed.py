@@ -56,7 +56,7 @@ def stale(results: Path, suite: dict, why_stale: Callable[[Row], str | None]) ->
     for kind, table, command in (("latency", "inference", "latency"), ("training", "training", "bench train")):
         own = _of_suite([row for row in measurements(results, kind) if why_stale(row)], "", suite)
         if names := dict.fromkeys(row["title"] for row in own):
-            found[table] = f"Stale: other code was measured of {', '.join(names)}; `offmarl {command}` measures anew."
+            found[table] = f"Stale: the code behind {', '.join(names)} has changed; `offmarl {command}` repeats it."
     return found
 
 

@@ -14,8 +14,8 @@ RULE = (
     "Every method has the same number of trials, with the same seeds, on tuning datasets, which are in no table. A "
     "score is the mean normalised return of the last evaluation over seeds and these datasets: 0 and 1 are the "
     "task's own scale, or a return of 0 and the best published mean of its data. The settings of the best trial are "
-    "chosen; the paper's win a tie. The best of eight noisy scores is too high by chance: the tables show what a gain "
-    "is worth."
+    "chosen; the paper's win a tie. The best of eight noisy scores is too high by chance; the result tables, on other "
+    "data, show the real gain."
 )
 
 

@@ -181,7 +181,7 @@ def _below(table: Table, markup: Markup) -> list[str]:
         legend += TIED.format(tied=markup.tied)
     if any(row.reduced for row in table.rows):
         legend += f"; {markup.small.format(markup.reduced)}: reduced networks or settings (below)"
-    legend += f"; {markup.escape('–')}: not run yet, or for an average not with all seeds on every dataset."
+    legend += f"; {markup.escape('–')}: not run yet, or an average that lacks seeds or datasets."
     notes = [(str(number), reason) for reason, number in _marks(table).items()]
     notes += [(letter, text) for letter, (_, text) in zip(ascii_letters, table.column_notes)]
     footnotes = [f"{markup.note.format(mark)} {markup.escape(text)}" for mark, text in notes]

@@ -247,7 +247,7 @@ def test_stopping_by_hand_is_an_exit_code_of_its_own_and_the_same_command_goes_o
     command = [*RUN, *options, "--jobs", "1", "--results", str(tmp_path)]
     assert main(command) == code
     said = capsys.readouterr()
-    assert said.err.splitlines()[-1] == "offmarl: stopped; the same command continues where it was"
+    assert said.err.splitlines()[-1] == "offmarl: stopped; run the same command again to continue"
     assert "Traceback" not in said.err
     assert len(list((tmp_path / "work").glob("*.pt"))) == 1
     assert main(command) == 0

@@ -90,7 +90,7 @@ def _list(args: argparse.Namespace) -> int:
             state += f"; {card['made_from']}" if card and card.get("made_from") else ""
             if card and not all(map(is_whole, entry.checksums(card))):
                 again = f"offmarl data check {task}:{quality} --source {source}"
-                state = f"damaged: {entry.place()} is not complete; `{again}` makes it anew"
+                state = f"damaged: {entry.place()} is not complete; `{again}` makes it again"
             print(f"{task + ':' + quality:34} {source:8} {theirs:>18} {ours:>18}  {state}")
     for source in chosen:
         if facts := sources().get(source):

@@ -7,7 +7,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offmarl.experiments.commands.options import data_source, declare, find_entries, new_file, writable
+from offmarl.experiments.commands.options import (
+    MOST_PROCESSES,
+    data_source,
+    declare,
+    find_entries,
+    new_file,
+    processes_of,
+    writable,
+)
 from offmarl.experiments.errors import UserError
 from offmarl.reports.records.files import replacing
 
@@ -16,8 +24,7 @@ if TYPE_CHECKING:
     from offmarl.datasets.check import Finding
     from offmarl.datasets.dataset import Dataset
 
-MOST_JOBS = 8
-FROM = "embedded (default), tuning, og_marl, omiga or omar, or own: of tasks of your own (default with --task)"
+FROM = "embedded (default), tuning, og_marl, omiga, omar, or own: your own data (default with --task)"
 
 
 def card_options(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -31,7 +38,7 @@ def card_options(add: Callable[..., argparse.ArgumentParser]) -> None:
     declare(one, "--task")
     text = "folder (default: results/cards), or a .tar.xz of numbers, which keeps the cards that are in it"
     one.add_argument("--out", type=Path, default=Path("results/cards"), help=text)
-    text = f"datasets at once, each of which may take 2 GB of memory (default: cores, at most {MOST_JOBS})"
+    text = f"datasets at once, each of which may take 2 GB of memory (default: cores, at most {MOST_PROCESSES})"
     declare(one, "--jobs", help=text)
 
     text = "set the measures of two datasets beside each other, and what they have in common"
@@ -58,7 +65,6 @@ def _card(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from offmarl.experiments.launch.prepare_data import prepare
-    from offmarl.experiments.launch.workers import core_count
     from offmarl.experiments.store.archive import SUFFIX
 
     source = data_source(args)
@@ -66,10 +72,7 @@ def _card(args: argparse.Namespace) -> int:
     entries = named or [entry for entry in find_entries(None, source) if entry.card()]
     if not entries:
         raise UserError(f"there is no dataset of {source} here; name one, and it is made")
-    jobs = min(core_count(), MOST_JOBS) if args.jobs is None else args.jobs
-    if jobs < 1:
-        raise UserError(f"--jobs {jobs}: write a number of at least 1")
-    alone = len(entries) == 1
+    jobs, alone = processes_of(args), len(entries) == 1
     if not alone and (
         failures := prepare(entries, source, jobs)
     ):  # all first: a card compares with those that are here

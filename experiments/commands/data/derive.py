@@ -18,25 +18,25 @@ NEAR = 1e-6  # of 1, that weights must sum to
 
 def derive_options(add: Callable[..., argparse.ArgumentParser]) -> None:
     """Declare it among the actions of `offmarl data`."""
-    text = "make a dataset from others, by whole episodes: a quality of their task, which its row says what it is of"
+    text = "make a new quality of a task from whole episodes of its other datasets; its table row names the origin"
     few = ("data derive few --from smac/3m:good --episodes 100", "then: run --suite smac --tasks smac/3m:few")
     mixed = ("data derive mixed --from smac/3m:good,smac/3m:poor:0.2", "eight parts of good, two of poor")
     call = "data derive level --from mpe/spread:medium-replay --returns-like mpe/spread:random"
     like = (call, "with returns spread as those of random")
     one = add("derive", text, _derive, few, mixed, like)
     one.add_argument("name", help="of the new quality: small letters, digits, - and _")
-    text = "datasets of one task, each with its weight: smac/3m:good,smac/3m:poor:0.2. One may go without and has the "
-    text += "rest; with no weight at all, everything is joined"
+    text = "datasets of one task, with weights: smac/3m:good,smac/3m:poor:0.2. One may have no weight and gets the "
+    text += "rest; without any weights, all episodes are joined"
     one.add_argument("--from", dest="parents", required=True, metavar="DATASETS", help=text)
     amount = one.add_mutually_exclusive_group()
-    amount.add_argument("--episodes", type=int, metavar="N", help="so many episodes (default: all, as the weights let)")
+    amount.add_argument("--episodes", type=int, metavar="N", help="number of episodes (default: all the weights allow)")
     text = "whole episodes of at most so many transitions; weights are then of transitions"
     amount.add_argument("--transitions", type=int, metavar="N", help=text)
     amount.add_argument("--fraction", type=float, default=1.0, metavar="SHARE", help="this share of the episodes: 0.1")
     text = "only episodes that these behaviours recorded, which are numbered from 0: 0 or 0,2; "
     text += "random actions cannot be left out, since recordings do not mark them"
     one.add_argument("--only-behaviour", dest="behaviours", metavar="K", help=text)
-    text = "choose episodes so that returns are spread as in another dataset, by tenths of its episodes"
+    text = "choose episodes whose returns are distributed as in another dataset, decile by decile"
     one.add_argument("--returns-like", dest="like", metavar="DATASET", help=text)
     one.add_argument("--seed", type=int, default=0, help="of the draw of episodes (default: 0)")
     one.add_argument("--source", help="embedded (default), og_marl, omiga, omar, or own (default with --task)")

@@ -11,7 +11,7 @@ TASK = "smac/3m, or the file.py of a task of your own"
 
 def import_options(add: Callable[..., argparse.ArgumentParser]) -> None:
     """Declare it among the actions of `offmarl data`."""
-    text = "bring in data of your own: npz, HDF5, Minari or a vault, checked and settled as public data are"
+    text = "import your own data: npz, HDF5, Minari or a vault, checked and converted as public data are"
     one = add(
         "import",
         text,
@@ -25,9 +25,10 @@ def import_options(add: Callable[..., argparse.ArgumentParser]) -> None:
     one.add_argument("--task", action="append", dest="task_file", default=[], required=True, help=TASK)
     text = "the files' names of obs, state, legal, actions, rewards, ends (true ends), timeouts, next_obs, next_state, "
     one.add_argument("--keys", default="", metavar="OURS=THEIRS,…", help=text + "next_legal, where they are not found")
-    text = "last: a flagged row is a transition; delimiter: it holds what followed; limit: no flags, all of full length"
-    one.add_argument("--ends", default="detect", help=text + "; detect: last or delimiter, as rows show (default)")
-    text = "take flagged ends as all there are; else episodes are also cut where states jump to another start"
+    text = "last: a flagged row is a transition; delimiter: a final observation only; limit: no flags, all full length"
+    text += "; detect: last or delimiter, judged from the rows (default)"
+    one.add_argument("--ends", default="detect", help=text)
+    text = "trust that every end is flagged; otherwise episodes are also cut where states jump to a new start"
     one.add_argument("--trust-flags", action="store_true", help=text)
     one.add_argument("--replace", action="store_true", help="in place of an imported dataset of this name")
 

@@ -205,7 +205,7 @@ def test_damage_is_noticed_said_and_mended(fresh, tiny, capsys, damage):
     told = []
     again, card_again = tiny.load(told.append)
     said = capsys.readouterr()
-    assert str(tiny.place()) in said.err and "damaged" in said.err and "anew" in said.err
+    assert str(tiny.place()) in said.err and "damaged" in said.err and "making it again" in said.err
     assert len(said.err.splitlines()) == 1
     assert said.out == ""
     assert equal(data, again)

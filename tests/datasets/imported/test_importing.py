@@ -106,8 +106,8 @@ def to_minari(story, task):
 
 KEYS = {"obs": "s", "ends": "over", "timeouts": "cut", "state": "obs", "next_obs": "then"}
 THEIRS = {"obs": "s", "terminals": "over", "truncations": "cut", "state": "obs", "next_obs": "then"}
-NO_AUTHORS = "behaviour: the files do not say who recorded an episode, so all are one's"
-NOT_FOLLOWED = "after 3 time-outs the last observation stands twice: what follows is not learnt"
+NO_AUTHORS = "behaviour: the files do not say which policy recorded an episode, so all count as one policy's"
+NOT_FOLLOWED = "3 time-outs lack a next observation: the last one is repeated and not learnt from"
 ROADS = {  # to what each layout cannot carry: arrays, and what the card says of it
     "canonical": {},
     "iterator": {},
@@ -296,7 +296,7 @@ def test_episodes_without_a_last_row_and_of_several_authors(task, story, wanted)
     data, _ = loaded(task)
     same(data, wanted, without=["obs", "behaviour"])
     assert data.behaviour.tolist() == [0, 1] * 5
-    assert told["settled"][-1] == "after 3 time-outs the last observation stands twice: what follows is not learnt"
+    assert told["settled"][-1] == "3 time-outs lack a next observation: the last one is repeated and not learnt from"
 
 
 def test_continuous_actions_of_another_scale_are_refused(forge, tmp_path):

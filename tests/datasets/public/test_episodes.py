@@ -120,7 +120,7 @@ def test_episodes_with_illegal_actions_are_left_out_and_told(marines, forge, cap
     assert f"actions, row {row}: agent 2's action {action} is not legal" in card["left_out"][0]
     assert "smac/3m:good (og_marl): 2 episodes are left out, first" in capsys.readouterr().err
     rows["legal"][last[0], 0] = rows["legal"][last[1], 0] = rows["legal"][last[4], 0] = False
-    with pytest.raises(ValueError, match=rf"row {last[0]}: agent 0's action \d is not legal; .* downloads it anew"):
+    with pytest.raises(ValueError, match=rf"row {last[0]}: agent 0's action \d is not legal; .* downloads it again"):
         marines(rows, quality="poor")
 
 

@@ -55,11 +55,11 @@ def test_a_corrected_loss_makes_its_runs_stale_everywhere_and_again_trains_them_
 
     corrected = METHOD.replace("sign = 1", "sign = -1")
     result, out, err = offmarl("run", corrected)
-    assert result == 0 and "1 finished runs were made by other code" in err and "--again" in err
+    assert result == 0 and "1 finished runs are stale: the code of their method" in err and "--again" in err
     assert "Stale: the code of methods or tasks has changed since these runs: mine 1." in out
     assert json.loads((run / "run.json").read_text()) == before
     assert "Stale: " in offmarl("report", corrected)[1]
-    assert "stale: 1 runs were made by other code" in offmarl("status", corrected)[1]
+    assert "stale: 1 runs were trained with other code" in offmarl("status", corrected)[1]
     result, out, _ = offmarl("verify", corrected)
     assert result == 0 and "1 stale" in out and f"runs/{run.name}: stale: the code of its method" in out
 
@@ -92,7 +92,7 @@ def test_a_checkpoint_of_other_code_is_not_continued(small, tmp_path, capsys):
     assert next(step for step in train(job, tmp_path) if step) == 6
     torch.save(state | {"code_sums": {"method": "0", "task": "0"}}, file)
     assert next(step for step in train(job, tmp_path) if step) == 1
-    assert "made by other code" in capsys.readouterr().err
+    assert "the code has changed since its checkpoint" in capsys.readouterr().err
 
 
 def test_a_record_holds_the_sums_of_its_code(small, tmp_path):

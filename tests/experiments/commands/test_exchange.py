@@ -50,7 +50,7 @@ def test_runs_of_other_code_are_named(tmp_path, capsys):
     write(tmp_path / "r")
     write(tmp_path / "r", seed=1, code_sums={"method": "0"})
     assert main(["export", "--out", str(tmp_path / "x.csv"), "--results", str(tmp_path / "r")]) == 0
-    assert "Stale: 1 of these runs were made by other code" in capsys.readouterr().err
+    assert "Stale: the code of 1 of these runs has changed since" in capsys.readouterr().err
 
 
 def test_marl_evals_nesting_ends_in_lists_of_numbers(tmp_path):

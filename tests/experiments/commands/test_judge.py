@@ -6,6 +6,7 @@ from importlib import resources
 import pytest
 
 from offmarl.experiments.cli import main
+from offmarl.experiments.studies import selectors
 from offmarl.reports.selection.verdict import evidence
 
 pytestmark = pytest.mark.usefixtures("no_leftovers")
@@ -85,6 +86,21 @@ def test_a_policy_is_chosen_by_what_is_trusted_in_its_family_and_by_nothing_else
     assert max(said.values()) == next(value for name, value in said.items() if "(chosen)" in name[0])
     chosen = next(line for line in text.splitlines() if line.startswith("The policy: "))
     assert (folder / chosen.split("`")[1]).is_file()
+
+
+def test_several_processes_say_of_policies_what_one_says(folder, monkeypatch):
+    assert main(LINE.split()) == 0
+    files = list(folder.glob("results/judge/runs/*/run.json"))
+    records = {file.parent.name: json.loads(file.read_text()) for file in files}
+    folders = {file.parent.name: file.parent for file in files}
+    alone = selectors.measure(folders, records, 0.9)
+    monkeypatch.setattr(selectors, "TOGETHER", 1)
+    several = selectors.measure(folders, records, 0.9, jobs=2)
+    said, wanted = several.pop("selectors"), alone.pop("selectors")
+    assert several == alone and [list(values) for values in said.values()] == [list(folders)] * len(wanted)
+    for selector, values in wanted.items():
+        numbers = {name: value for name, value in values.items() if value is not None}
+        assert {name: value for name, value in said[selector].items() if value is not None} == pytest.approx(numbers)
 
 
 def test_what_cannot_be_judged_is_said_in_a_line(tmp_path, capsys):

@@ -104,7 +104,7 @@ def test_a_dataset_that_is_not_here_is_a_gap_of_the_pool(tmp_path, monkeypatch):
 
 def test_what_cannot_be_chosen_from_is_said_in_a_line(tmp_path, capsys):
     assert main([*WORDS, "--results", str(tmp_path)]) == 3
-    assert "the pool is empty; --train trains it" in capsys.readouterr().err
+    assert "no policies yet; --train trains them" in capsys.readouterr().err
     for words, answer in (
         (["--budget", "7"], "--budget 7: choose one of 0, 1, 2, 5, 10, 20, 50, 100"),
         (["--algorithms", "bcc"], "unknown algorithm 'bcc'"),

@@ -61,7 +61,7 @@ def test_it_shows_what_runs_and_how_far_it_is(results, capsys):
     assert f"running: {flow.lock_name}: step 75 of 150, heartbeat 0 s ago (" in text
     lock.release()
     text = ask(results, capsys)
-    assert "running:" not in text and "time left: 5 min and that of 1 method not timed yet" in text
+    assert "running:" not in text and "time left: 5 min plus 1 method not timed yet" in text
     assert "smac-smoke-embedded: 3 of 6 cells done, 2 pending" in text
     assert "ValueError: no" in text and "spent: 0.00 GPU-hours, 0.17 CPU-hours" in text
 

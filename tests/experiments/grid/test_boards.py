@@ -115,5 +115,5 @@ def test_no_suite_of_a_users_may_be_called_as_a_board_or_a_part_of_one(tmp_path,
         file = tmp_path / f"{name}.yaml"
         file.write_text("title: t\nalgorithms: {bc: BC}\ngroups: {SMAC: {smac/3m: [good]}}\n")
         assert main(["run", "--suite", str(file), "--dry-run", "--results", str(tmp_path)]) == 2
-        assert "cannot be the name of a suite" in capsys.readouterr().err
+        assert "is invalid or already taken" in capsys.readouterr().err
     assert not set(boards()) & set(suite_names())

@@ -18,7 +18,7 @@ def test_a_task_without_figures_counts_as_the_mean_of_its_methods_others():
 
 def test_a_method_without_figures_is_told_and_not_guessed_from_the_others():
     assert time_left([("dof", "smac/3m", 10), ("bc", "smac/3m", 4), ("dof", "smac/8m", 1)], PACE) == (2.0, ["dof"])
-    assert left_in_words(120.0, 1) == "2 min and that of 1 method not timed yet"
+    assert left_in_words(120.0, 1) == "2 min plus 1 method not timed yet"
     assert left_in_words(0.0, 2) == "unknown (2 methods not timed yet)"
 
 

@@ -258,7 +258,7 @@ def test_what_another_driver_has_done_meanwhile_is_not_done_again(small, tmp_pat
     list(train_alone(more, tmp_path, Host()))
     assert Store(tmp_path).read(job.run_ids()[0]) == before
     assert [Store(tmp_path).status(run_id) for run_id in more.run_ids()] == ["done", "done"]
-    with pytest.raises(Busy, match="done by another driver"):
+    with pytest.raises(Busy, match="finished by another process"):
         list(train_alone(more, tmp_path, Host()))
     assert list((tmp_path / "work").iterdir()) == []
 

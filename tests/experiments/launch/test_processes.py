@@ -121,7 +121,7 @@ def test_ray_tries_again_when_a_worker_is_killed_and_stops_by_hand_with_everythi
     driver.send_signal(number)
     _, err = driver.communicate(timeout=300)
     assert driver.returncode == code and "Traceback" not in err and "received" not in err  # Ray's own word of a signal
-    assert err.splitlines()[-1] == "offmarl: stopped; the same command continues where it was"
+    assert err.splitlines()[-1] == "offmarl: stopped; run the same command again to continue"
     assert sorted(path.suffix for path in (tmp_path / "work").iterdir()) == [".pt", ".pt"]
 
 

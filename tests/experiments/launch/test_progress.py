@@ -45,7 +45,7 @@ def test_many_jobs_are_shared_by_the_workers(clock):
         bar.advance(first, 0)
         clock.now = 600.0
         bar.advance(first, 100)
-        assert bar.time_left() == "20 min and that of 1 method not timed yet"
+        assert bar.time_left() == "20 min plus 1 method not timed yet"
         bar.advance(last, 0)
         clock.now = 1200.0
         bar.advance(last, 50)

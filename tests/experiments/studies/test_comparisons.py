@@ -81,8 +81,8 @@ def test_runs_of_other_code_are_named_until_again_trains_them_anew(finished, cap
     store.write(Cell(**record["cell"]), stored | {"code_sums": {"method": "0", "task": "0"}}, *files)
     assert run(["fig6"], finished) == 0
     out, err = capsys.readouterr()
-    assert "1 finished runs were made by other code" in err and "--again trains them anew" in err
-    assert "cannot tell" in out and "Missing: 1 runs by today's code" in out
+    assert "1 finished runs are stale: the code of their method" in err and "--again retrains them" in err
+    assert "cannot tell" in out and "Missing: 1 runs with current code" in out
     assert run(["fig6"], finished, "--again") == 0
     out, err = capsys.readouterr()
     assert "moved to" in err and store.read(run_id)["code_sums"] == record["code_sums"]

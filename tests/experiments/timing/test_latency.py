@@ -331,7 +331,7 @@ def test_bench_train_prints_seed_steps_a_second_and_the_hours_of_the_table(tmp_p
     rows = [line.split() for line in out.splitlines() if line.startswith("mpe/spread")]
     assert [(row[1], row[2], row[3]) for row in rows] == [("bc", "1", "eager"), ("bc", "2", "eager")]
     assert rows[0][6] == "1.00x"
-    assert "updates alone, one job after the other" in out
+    assert "updates only, one job at a time" in out
     assert len(list((tmp_path / "measurements" / "training").glob("*.json"))) == 2
     assert main(["bench", "train", *SMOKE, *options, "--set", "all.batch_size=4"]) == 0
     assert "not measured" in capsys.readouterr().out  # the whole suite, of whose settings nothing was

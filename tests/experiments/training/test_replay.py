@@ -150,7 +150,7 @@ WRONG = {
     "--episode -1": ["smac/3m:good", "bc", "--episode", "-1"],
     "a .replay holds one episode": ["smac/3m:good", "bc", "--beside", "mac_flow", "--out", "x.replay"],
     "leave --beside, --seed out": ["--data", "smac/3m:good", "--beside", "bc", "--seed", "0"],
-    "--source, --seed: a run has its own": ["RUN", "--seed", "0", "--source", "embedded"],
+    "--source, --seed: a run already fixes it": ["RUN", "--seed", "0", "--source", "embedded"],
     "--beside, --episode: a .replay is one episode": ["damaged.replay", "--beside", "bc", "--episode", "3"],
     "the data of og_marl hold no states": ["--data", "smac/3m:good", "--source", "og_marl"],
     "no.replay: cannot be read": ["no.replay"],

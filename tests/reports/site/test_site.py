@@ -130,7 +130,7 @@ def test_aggregates_are_below_the_averages(store, make, build, suite):
     pooled = aggregates.build(build(store), suite)
     _, head, body = aggregates.tabulated(pooled)["SMACv1"]
     assert [[cell[0] for cell in row] for row in index.tables[2]] == [head, *body]
-    assert "Optimality gap: how far scores fall" in (make(store) / "index.html").read_text()
+    assert "Optimality gap: the mean shortfall" in (make(store) / "index.html").read_text()
 
 
 def test_missing_cells_say_why(tmp_path, fill, write_run, make, suite):

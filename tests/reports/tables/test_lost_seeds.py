@@ -11,7 +11,7 @@ from offmarl.reports.site.pages import leaderboard
 from offmarl.reports.tables import aggregates, writers
 from offmarl.reports.tables.stats import on_common_datasets, rank_agreement
 
-RULE = "takes no part in standings, averages, aggregates and rank agreement"
+RULE = "is left out of standings, averages, aggregates and rank agreement"
 LOST = [{"status": "diverged", "reason": "|Q| is 1e+06 at step 700"}, {"status": "failed", "reason": "out of memory"}]
 
 

@@ -8,3 +8,7 @@ def test_a_table_has_a_rule_and_numbers_to_the_right():
 
 def test_signs_of_markdown_and_html_are_escaped():
     assert markdown.escape("a|b *c* `d` <e> \\") == r"a\|b \*c\* \`d\` &lt;e&gt; " + "\\\\"
+
+
+def test_a_command_in_a_note_stays_code():
+    assert markdown.escape("a|b: `offmarl status` lists them.") == r"a\|b: `offmarl status` lists them."

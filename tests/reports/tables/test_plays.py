@@ -51,8 +51,8 @@ def test_text_formats_show_the_plays_and_what_they_draw(two_plays, build):
     table = build(*two_plays)
     for text in (writers.markdown(table), writers.plain(table), writers.latex(table)):
         assert text.count("(zero noise)") == 6  # four datasets and two averages
-    assert "Played own (BC: act_by sample; Flow BC, MAC-Flow: normal noise)." in table.notes[0]
-    assert "also played zero (no noise for any method), which has no standing." in table.notes[0]
+    assert "Play mode: own (BC: act_by sample; Flow BC, MAC-Flow: normal noise)." in table.notes[0]
+    assert "also played in mode zero (no noise for any method), which is not ranked." in table.notes[0]
 
 
 def test_aggregates_keep_the_plays_apart(two_plays, build):

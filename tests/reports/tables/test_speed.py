@@ -152,7 +152,7 @@ def test_measurements_of_other_code_are_named_below_their_table(measured, write_
     measured("latency", "a", algorithm="mac_flow")
     results = measured("training", "a", algorithm="mac_flow")
     write_run(results, "smac/3m", "good", "bc", 0, 15.0)
-    for old, titles in ("mac_flow", ["Stale: other code was measured of MAC-Flow"] * 2), ("", []):
+    for old, titles in ("mac_flow", ["Stale: the code behind MAC-Flow has changed"] * 2), ("", []):
         records = Records.read(results, lambda row, old=old: "changed" if row.get("algorithm") == old else None)
         write(records, "small", SUITE, "quick", "embedded", {})
         texts = [(results / "reports" / "small" / f"{name}.md").read_text() for name in ("inference", "training")]

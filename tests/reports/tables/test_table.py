@@ -292,8 +292,8 @@ def test_methods_and_datasets_of_another_protocol_are_pointed_out(store, write_r
         write_run(store, "smac/3m", "good", "flow_bc", seed, 9, protocol=protocol | {"eval_episodes": 32})
     notes = build(store).mixed
     assert notes == [
-        "Not every method has the same gradient steps: 300 of BC; 3,000 of Flow BC, MAC-Flow.",
-        "Flow BC does not have the same evaluation episodes on all datasets: 4, but 32 on 3m good.",
+        "Not every method has the same number of gradient steps: 300 for BC; 3,000 for Flow BC, MAC-Flow.",
+        "Flow BC does not have the same number of evaluation episodes on all datasets: 4, but 32 on 3m good.",
     ]
 
 
@@ -306,7 +306,8 @@ def test_methods_that_differ_alike_share_a_note(store, write_run, build):
             write_run(store, "smac/3m", "medium", method, seed, 9, protocol=protocol)
             write_run(store, "smac/3m", "poor", method, seed, 9, protocol=protocol)
     notes = build(store).mixed
-    assert notes == ["BC, Flow BC do not have the same gradient steps on all datasets: 3,000, but 9,000 on 3m good."]
+    unlike = "BC, Flow BC do not have the same number of gradient steps on all datasets: 3,000, but 9,000 on 3m good."
+    assert notes == [unlike]
 
 
 WINDOWS = {  # settings beside a batch of 16, and the transitions of 300 updates
@@ -327,7 +328,9 @@ def test_transitions_are_told_beside_steps(store, write_run, build):
             write_run(store, "smac/3m", "good", method, seed, 9, protocol=steps, config=config)
     text = below(build(store))
     assert "(4,800 to 96,000 transitions)" in text
-    assert "BC does not have the same transitions in its updates (windows by their rows) on all datasets" in text
+    assert (
+        "BC does not have the same number of training transitions (each row of a window counts) on all datasets" in text
+    )
 
 
 @pytest.mark.parametrize("window, transitions", WINDOWS.values(), ids=WINDOWS)
@@ -372,7 +375,7 @@ def test_the_caption_says_what_was_measured(store, build):
         "3,000 gradient",
     ]:
         assert words in caption
-    for words in ["4 evaluation episodes", "Played ", "fewer than three seeds: no interval"]:
+    for words in ["4 evaluation episodes", "Play mode: ", "fewer than three seeds: no interval"]:
         assert words in caption
     assert "real StarCraft II" in caption and "it is not the same measurement" in caption
     for writer in (writers.markdown, writers.latex, writers.plain):

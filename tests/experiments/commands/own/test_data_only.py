@@ -1,6 +1,7 @@
 """A task without an environment: it is trained, looked at on held-out episodes, reported without a number of play."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -83,11 +84,25 @@ def test_its_policy_is_kept_and_nothing_is_played(tmp_path, capsys):
     capsys.readouterr()
     assert main(["validate", "told.py"]) == 0
     assert "✓ it has no environment: only its data are examined" in capsys.readouterr().out
-    for words in ("data record --policy random --out new.npz", "latency --suite lights"):
-        assert main([*words.split(), "--task", "told.py"]) in (1, 2, 3), words
+    for words in ("data record --policy random --out new.npz", "latency --suite lights", "bench envs"):
+        assert main([*words.split(), "--task", "told.py"]) == 2, words
         captured = capsys.readouterr()
         told = captured.out + captured.err
-        assert "lights/told: has no environment, only data" in told and "Traceback" not in told, words
+        assert told.count("lights/told: has no environment, only data") == 1 and "Traceback" not in told, words
+
+
+def test_decisions_are_timed_where_there_is_an_environment(tmp_path, capsys):
+    """A task that can be played, of the same family, is measured; the other is named once, not for every method."""
+    assert main(["new", "lights_lit", "--kind", "task"]) == 0
+    lit = tmp_path / "lights_lit.py"
+    text = lit.read_text()
+    (name,) = re.findall(r'name = "(.*?)"', text)
+    lit.write_text(text.replace(f'name = "{name}"', 'name = "lights/lit"'))
+    words = "latency --suite lights --profile smoke --algorithms bc --threads 1 --seconds 0.05 --tasks all"
+    assert main([*words.split(), "--task", "told.py", "--task", str(lit)]) == 0
+    shown = capsys.readouterr()
+    assert shown.err.count("has no environment") == 1
+    assert [row["task"] for row in json.loads(shown.out.splitlines()[-1])["rows"]] == ["lights/lit"]
 
 
 def test_whole_episodes_are_held_out_and_not_trained_on():
