@@ -36,7 +36,7 @@ def test_the_list_marks_converted_data_that_are_not_whole_with_the_command_that_
     file = entry.place() / "obs.npy"
     file.unlink() if size is None else os.truncate(file, size)
     command = ["data", "check", "mamujoco/3hopper:expert", "--source", "omiga"]
-    mended = "`offmarl data check mamujoco/3hopper:expert --source omiga` makes it anew"
+    mended = "`offmarl data check mamujoco/3hopper:expert --source omiga` makes it again"
     for damaged in (True, False):
         capsys.readouterr()
         assert main(["data", "list", "--source", "omiga"]) == 0

@@ -1,7 +1,7 @@
 """A task without an environment: it is trained, looked at on held-out episodes, reported without a number of play."""
 
 import json
-import re
+from importlib import resources
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from offmarl.datasets.own import catalogue
 from offmarl.experiments.cli import main
 from offmarl.experiments.training.looks import HeldOut, look_of
 
+EXAMPLE = resources.files("offmarl.benchmarks.own").joinpath("example.py").read_text()
 TASK = '''"""Lights, of which there are only data."""
 
 from offmarl.benchmarks.own import OwnTask
@@ -93,13 +94,15 @@ def test_its_policy_is_kept_and_nothing_is_played(tmp_path, capsys):
 
 def test_decisions_are_timed_where_there_is_an_environment(tmp_path, capsys):
     """A task that can be played, of the same family, is measured; the other is named once, not for every method."""
-    assert main(["new", "lights_lit", "--kind", "task"]) == 0
-    lit = tmp_path / "lights_lit.py"
-    text = lit.read_text()
-    (name,) = re.findall(r'name = "(.*?)"', text)
-    lit.write_text(text.replace(f'name = "{name}"', 'name = "lights/lit"'))
+    lit = EXAMPLE.replace("FAMILY/template", "lights/lit").replace("TITLE", "Lit").replace("template-", "")
+    (tmp_path / "lit.py").write_text(lit)
+    assert (
+        main(["data", "record", "--task", "lit.py", "--policy", "random", "--episodes", "4", "--out", "random.npz"])
+        == 0
+    )
+    capsys.readouterr()
     words = "latency --suite lights --profile smoke --algorithms bc --threads 1 --seconds 0.05 --tasks all"
-    assert main([*words.split(), "--task", "told.py", "--task", str(lit)]) == 0
+    assert main([*words.split(), "--task", "told.py", "--task", "lit.py"]) == 0
     shown = capsys.readouterr()
     assert shown.err.count("has no environment") == 1
     assert [row["task"] for row in json.loads(shown.out.splitlines()[-1])["rows"]] == ["lights/lit"]
