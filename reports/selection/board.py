@@ -22,8 +22,9 @@ NOTE = (
     "seeds, at the end of training: earlier policies are not kept). With 0 episodes, a policy is picked at random. "
     "Policies with the same weights that played the same episodes count once. An episode is drawn from a policy's "
     "stored ones. A policy is worth the mean of its stored episodes; regret is against the best mean of all methods. "
-    "Brackets: 95 % bootstrap intervals over each policy's stored episodes; policies are not resampled. The best of "
-    "many noisy means is too high by chance, so regrets tend to be too large. Score: 0 and 1 are the task's own "
+    "Brackets: 95 % bootstrap intervals over each policy's stored episodes; policies are not resampled. The same "
+    "stored episodes choose a policy and value it, so returns after 1 episode or more are too high by chance, and so "
+    "is the best mean that regret is against; equal methods change order, too. Score: 0 and 1 are the task's own "
     "scale, or a return of 0 and the mean return of the data."
 )
 Row = Mapping[str, Any]
