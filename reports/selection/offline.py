@@ -95,15 +95,21 @@ def one_pool(pool: Pool, said: Mapping[str, Mapping[str, float | None]], number:
     drawn = np.column_stack([np.arange(count), rng.integers(count, size=(count, REPLICATES))])
     played = np.column_stack([means, resampled_means(everyone, rng)])
     regrets = (played[means.argmax()] - played) / (pool.high - pool.low)
-    chance = float(regrets[:, 0].mean()), rng.choice(regrets[:, 0], DRAWS)
-    found = {RANDOM: Answers(count, np.zeros(1 + REPLICATES), regrets.mean(0), *chance)}
+    found = {RANDOM: Answers(count, np.zeros(1 + REPLICATES), regrets.mean(0), *_chance(regrets[:, 0], rng))}
     for name, values in said.items():
         numbers = np.array([np.nan if (v := values.get(p.run_id)) is None else v for p in pool.policies], dtype=float)
-        if (known := int(np.isfinite(numbers).sum())) >= FEWEST:
+        numbers[np.isinf(numbers)] = np.nan  # values that ran away say nothing
+        if (known := np.isfinite(numbers)).sum() >= FEWEST:
             liked = numbers == np.nanmax(numbers)  # any of them, where several are liked alike
             rho = spearman(numbers[drawn], np.take_along_axis(played, drawn, 0))
-            found[name] = Answers(known, rho, regrets[liked].mean(0), *chance)
+            luck = _chance(regrets[known, 0], rng)  # among the policies that it could have chosen
+            found[name] = Answers(int(known.sum()), rho, regrets[liked].mean(0), *luck)
     return found
+
+
+def _chance(regrets: np.ndarray, rng: np.random.Generator) -> tuple[float, np.ndarray]:
+    """The mean regret of a policy at random, and those of some."""
+    return float(regrets.mean()), rng.choice(regrets, DRAWS)
 
 
 def judge(pools: Iterable[tuple[Pool, Mapping[str, Any]]]) -> list[Judged]:

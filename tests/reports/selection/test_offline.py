@@ -120,3 +120,22 @@ def test_a_good_ranking_earns_no_trust_for_a_favourite_at_random(datasets):
         trusted += offline.trusted(judged, "mpe") is not None
         assert all(row.regret[1] - 1e-9 <= row.regret[0] <= row.regret[2] + 1e-9 for row in judged)
     assert trusted <= 4  # one in forty is expected
+
+
+def test_a_selector_that_knows_the_good_policies_alone_is_compared_with_chance_among_them():
+    """Half of the policies have no critic and play badly; which of the others it likes best is drawn."""
+    rng, trusted = np.random.default_rng(5), 0
+    for _ in range(20):
+        own = [pool(f"mpe/{k}", np.r_[np.full(12, 2.0), 6 + rng.random(12)], spread=0.0) for k in range(4)]
+        numbers = [[None] * 12 + [*(policy.episodes.mean() for policy in one.policies[12:])] for one in own]
+        for values in numbers:
+            values[12 + rng.integers(12)] = 99.0
+        judged = offline.judge([(a, said(a, critic=b)) for a, b in zip(own, numbers)])
+        trusted += offline.trusted(judged, "mpe") is not None
+    assert trusted <= 3
+
+
+def test_an_infinite_value_is_nobodys_favourite():
+    own = pool("mpe/x", [5.0, 1.0, 2.0, 3.0, 4.0], spread=0.0)
+    values = {policy.run_id: value for policy, value in zip(own.policies, [2.0, np.inf, 1.0, 0.0, 0.5])}
+    assert offline.one_pool(own, {"critic": values})["critic"].regret[0] == pytest.approx(0.0)
