@@ -96,10 +96,8 @@ def test_decisions_are_timed_where_there_is_an_environment(tmp_path, capsys):
     """A task that can be played, of the same family, is measured; the other is named once, not for every method."""
     lit = EXAMPLE.replace("FAMILY/template", "lights/lit").replace("TITLE", "Lit").replace("template-", "")
     (tmp_path / "lit.py").write_text(lit)
-    assert (
-        main(["data", "record", "--task", "lit.py", "--policy", "random", "--episodes", "4", "--out", "random.npz"])
-        == 0
-    )
+    record = "data record --task lit.py --policy random --episodes 4 --out random.npz"
+    assert main(record.split()) == 0
     capsys.readouterr()
     words = "latency --suite lights --profile smoke --algorithms bc --threads 1 --seconds 0.05 --tasks all"
     assert main([*words.split(), "--task", "told.py", "--task", "lit.py"]) == 0
