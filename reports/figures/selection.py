@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from offmarl.reports.figures.style import caption, legend, markers, paint, panels, styled
 
-LINES = {"ucb": "-", "halving": "--", "in_turn": ":"}  # of the rules
+LINES = {"ucb": "-", "halving": "--", "round_robin": ":"}  # of the rules
 
 
 @styled

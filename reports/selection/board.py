@@ -1,15 +1,15 @@
 """Return against episodes spent: the rows, the board that any budget orders, and the text of `offmarl select`."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from offmarl.reports.figures.selection import draw
 from offmarl.reports.report import save
-from offmarl.reports.selection.budgets import BUDGETS, RULE_NAMES, RULES, curve, order_changes
+from offmarl.reports.selection.budgets import BUDGETS, RULE_NAMES, RULES, Changes, Interval, curve, order_changes
 from offmarl.reports.selection.pool import Pool
 from offmarl.reports.tables.markdown import escape
 from offmarl.reports.tables.markdown import table as markdown_table
@@ -20,12 +20,11 @@ COMPARED = (0, 10, 100)  # budgets between which pairs of methods are counted
 NOTE = (
     "Expected return of the policy chosen after playing that many episodes, among all trained policies (settings × "
     "seeds, at the end of training: earlier policies are not kept). With 0 episodes, a policy is picked at random. "
-    "Policies with the same weights that played the same episodes count once. An episode is drawn from a policy's "
-    "stored ones. A policy is worth the mean of its stored episodes; regret is against the best mean of all methods. "
-    "Brackets: 95 % bootstrap intervals over each policy's stored episodes; policies are not resampled. The same "
-    "stored episodes choose a policy and value it, so returns after 1 episode or more are too high by chance, and so "
-    "is the best mean that regret is against; equal methods change order, too. Score: 0 and 1 are the task's own "
-    "scale, or a return of 0 and the mean return of the data."
+    "Policies with the same weights that played the same episodes count once. One half of a policy's stored episodes "
+    "are drawn from to choose, the other half values what was chosen; then the halves change places, and both results "
+    "are averaged. Regret is against the policy with the best mean in the half that chooses, so chance can make it "
+    "negative. Brackets: 95 % bootstrap intervals over the valuing episodes; policies are not resampled. Score: 0 and "
+    "1 are the task's own scale, or a return of 0 and the mean return of the data."
 )
 Row = Mapping[str, Any]
 
@@ -61,15 +60,29 @@ def board(rows: Iterable[Row], by: int = 0) -> list[tuple[str, int, dict[int, fl
     return sorted(found, key=lambda line: -line[2][by])
 
 
-def changes(rows: Iterable[Row]) -> dict[tuple[int, int], tuple[int, int]]:
-    """Between two of the budgets COMPARED, pairs of methods that change order on a dataset, and all such pairs."""
-    places: dict[tuple, dict[str, dict[int, float]]] = {}
+def incomplete(rows: Sequence[Row]) -> str:
+    """The methods that `board` leaves out, in a sentence; none where it has all."""
+    datasets: dict[str, set] = {}
+    for row in rows:
+        datasets.setdefault(row["method"], set()).add((row["task"], row["quality"], row["source"]))
+    whole = max(map(len, datasets.values()))
+    lacking = [f"{method} ({len(own)})" for method, own in datasets.items() if len(own) < whole]
+    lead = f"Not in the table of means, as without policies on some of {whole} datasets: "
+    return f"{lead}{', '.join(lacking)}." if lacking else ""
+
+
+def changes(rows: Iterable[Row]) -> dict[tuple[int, int], Changes]:
+    """Between two of the budgets COMPARED: pairs of methods on a dataset, counted over all datasets."""
+    places: dict[tuple, dict[str, dict[int, Interval]]] = {}
     for row in rows:
         if row["rule"] == BANDIT and row["method"] != EVERYONE:
             place = row["task"], row["quality"], row["source"]
-            places.setdefault(place, {}).setdefault(row["method"], {})[row["budget"]] = row["mean"]
-    counted = [order_changes(own, COMPARED) for own in places.values()]
-    return {pair: tuple(np.sum([one[pair] for one in counted], axis=0).tolist()) for pair in counted[0]}
+            interval = row["mean"], row["low"], row["high"]
+            places.setdefault(place, {}).setdefault(row["method"], {})[row["budget"]] = interval
+    return {
+        pair: Changes(*map(sum, zip(*(order_changes(own, *pair) for own in places.values()))))
+        for pair in combinations(COMPARED, 2)
+    }
 
 
 def write(folder: Path, text: str, rows: list[Row]) -> list[Path]:
@@ -90,7 +103,7 @@ def markdown(
     parts = [f"# {escape(title)}: return against episodes spent", f"## Mean score, ordered by {by} episodes"]
     lines = [[escape(method), str(count), *(f"{s[n]:.3f}" for n in budgets)] for method, count, s in board(rows, by)]
     parts.append(markdown_table(["method", "policies", *(f"{n} ep." for n in budgets)], lines, numbers=True))
-    parts.append(told_changes(rows))
+    parts += [text for text in (incomplete(rows), told_changes(rows)) if text]
     parts += [f"## Without an episode\n\n{offline}"] if offline else []
     for pool in pools:
         place = pool.task, pool.quality, pool.source
@@ -113,8 +126,13 @@ def counted_once(pool: Pool) -> str:
 
 def told_changes(rows: Iterable[Row]) -> str:
     """How many pairs of methods change order, in a sentence."""
-    counted = [f"{a} and {b} episodes: {n} of {total}" for (a, b), (n, total) in changes(rows).items()]
-    return "Pairs of methods on a dataset that change order between " + ", ".join(counted) + "."
+    counted = changes(rows)
+    told = [f"{a} and {b} episodes: {one.reversed} of {one.known}" for (a, b), one in counted.items()]
+    total = next(iter(counted.values())).pairs
+    return (
+        f"Of {total} pairs of methods on a dataset, those with a known order at both budgets (the 95 % interval of the "
+        f"difference excludes 0) that change it between {', '.join(told)}."
+    )
 
 
 def dataset(rows: Sequence[Row], by: int) -> tuple[list[str], list[list[str]]]:

@@ -1,14 +1,15 @@
 """What a number of episodes buys: the return of the policy that is chosen after playing so many.
 
-A pool is a list of policies, each with the returns of its stored episodes. Playing an episode of one draws from these.
-A rule sees nothing but the returns that it has drawn, and names a policy; that policy's worth is the mean of all its
-stored episodes. Rules take many repetitions at once. R repetitions, K policies, N budgets:
+A pool is a list of policies, each with the returns of its stored episodes. One half of them is played: an episode of a
+policy is drawn from its half, with replacement. A rule sees nothing but these returns, and names a policy; the other
+half values it. Then the halves change places, and both results are averaged: episodes that chose a policy by luck
+would value it too high. Rules take many repetitions at once. R repetitions, K policies, N budgets:
 
 * `orders` [R, K]: the policies in the order in which a repetition meets them;
 * `draw(policies [R], times [R])`: the returns [R] of an episode of these, which were played so many times before.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -62,7 +63,7 @@ def halving(orders: np.ndarray, draw: Draw, budgets: Sequence[int]) -> np.ndarra
     return np.stack(found)
 
 
-def in_turn(orders: np.ndarray, draw: Draw, budgets: Sequence[int]) -> np.ndarray:
+def round_robin(orders: np.ndarray, draw: Draw, budgets: Sequence[int]) -> np.ndarray:
     """The policy chosen after each budget by playing one after the other in the order, again and again: [N, R].
 
     Expected online performance (Kurenkov and Kolesnikov 2022) where an evaluation is one episode: the highest mean of
@@ -78,8 +79,8 @@ def in_turn(orders: np.ndarray, draw: Draw, budgets: Sequence[int]) -> np.ndarra
     return np.stack(found)
 
 
-RULES: dict[str, Rule] = {"ucb": ucb, "halving": halving, "in_turn": in_turn}
-RULE_NAMES = {"ucb": "bandit (UCB)", "halving": "successive halving", "in_turn": "random order (EOP)"}
+RULES: dict[str, Rule] = {"ucb": ucb, "halving": halving, "round_robin": round_robin}
+RULE_NAMES = {"ucb": "bandit (UCB)", "halving": "successive halving", "round_robin": "random order (EOP)"}
 
 
 def _rounds(size: int) -> int:
@@ -123,26 +124,38 @@ class Curve(NamedTuple):
 
 
 def curve(
-    pool: Sequence[np.ndarray],
-    rule: Rule,
-    budgets: Sequence[int],
-    rivals: Sequence[np.ndarray] = (),
-    seed: int = 0,
+    pool: Sequence[np.ndarray], rule: Rule, budgets: Sequence[int], other_policies: Sequence[np.ndarray] = ()
 ) -> Curve:
-    """What a rule buys in a pool, given as the returns of each policy's episodes; nothing is chosen among `rivals`.
+    """What a rule buys in a pool, given as the returns of each policy's episodes; it chooses none of `other_policies`.
 
-    Regret is against the highest mean of both. The interval is a percentile bootstrap over the stored episodes by which
-    policies are valued. How often each is chosen stays as it is, and so does which is the best: a resample that chose
-    anew by its own noise, and was valued by the same, would be above the truth.
+    Regret is against the policy of both that has the highest mean in the half that is played. The interval is a
+    percentile bootstrap over the episodes by which policies are valued. How often each is chosen stays as it is, and so
+    does which is the best: a resample that chose anew by its own noise, and was valued by the same, would be too high.
     """
-    rng, everyone = np.random.default_rng(seed), [*pool, *rivals]
-    shares = chosen(pool, rule, budgets, rng) @ np.eye(len(pool), len(everyone))
-    means, resampled = np.array([own.mean() for own in everyone]), resampled_means(everyone, rng)
-    regrets = np.eye(len(everyone))[means.argmax()] - shares
-    (low, high), (regret_low, regret_high) = (
-        np.percentile(weights @ resampled, [2.5, 97.5], axis=1) for weights in (shares, regrets)
-    )
-    return Curve(shares @ means, low, high, regrets @ means, regret_low, regret_high)
+    rng, everyone, found = np.random.default_rng(0), [*pool, *other_policies], []
+    for played, valuing in swapped_halves(everyone):
+        shares = chosen(played[: len(pool)], rule, budgets, rng) @ np.eye(len(pool), len(everyone))
+        best = np.eye(len(everyone))[np.argmax([own.mean() for own in played])]
+        means = np.column_stack([[own.mean() for own in valuing], resampled_means(valuing, rng)])
+        found.append((shares @ means, (best - shares) @ means))
+    returns, regrets = np.mean(found, axis=0)
+    return Curve(*_limits(returns), *_limits(regrets))
+
+
+def swapped_halves(pool: Sequence[np.ndarray]) -> Iterator[tuple[list[np.ndarray], list[np.ndarray]]]:
+    """The episodes of each policy that are played, and those that value it: every second one, then the others.
+
+    A policy with a single episode is played and valued by that one.
+    """
+    one, other = [own[::2] for own in pool], [own[1::2] if len(own) > 1 else own for own in pool]
+    yield one, other
+    yield other, one
+
+
+def _limits(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The first column of [N, 1 + REPLICATES], and the 95 % limits of the others: three of [N]."""
+    low, high = np.percentile(values[:, 1:], [2.5, 97.5], axis=1)
+    return values[:, 0], low, high
 
 
 def chosen(pool: Sequence[np.ndarray], rule: Rule, budgets: Sequence[int], rng: np.random.Generator) -> np.ndarray:
@@ -176,17 +189,30 @@ def random_orders(count: int, runs: int, rng: np.random.Generator) -> np.ndarray
     return orders
 
 
-def order_changes(
-    curves: dict[str, dict[int, float]], budgets: Sequence[int]
-) -> dict[tuple[int, int], tuple[int, int]]:
-    """How many pairs of methods change their order between two budgets, and of how many: by pair of budgets.
+Interval = tuple[float, float, float]  # mean, and its 95 % limits
 
-    `curves` has a return for each method and budget. Equal returns are no order.
+
+class Changes(NamedTuple):
+    """Pairs of methods on a dataset: those whose order is known at both of two budgets, and of these the reversed."""
+
+    reversed: int
+    known: int
+    pairs: int
+
+
+def order_changes(curves: Mapping[str, Mapping[int, Interval]], early: int, late: int) -> Changes:
+    """How many pairs of methods change their order between two budgets; `curves` has each method's return by budget."""
+    names = sorted(curves)
+    pairs = [(curves[a], curves[b]) for k, a in enumerate(names) for b in names[k + 1 :]]
+    products = [higher(a[early], b[early]) * higher(a[late], b[late]) for a, b in pairs]
+    return Changes(products.count(-1), len(products) - products.count(0), len(products))
+
+
+def higher(one: Interval, other: Interval) -> int:
+    """1 if the first mean is the higher, -1 if the lower, 0 if the 95 % interval of their difference includes 0.
+
+    That interval is made of both, whose errors are independent: MOVER (Zou and Donner 2008).
     """
-    names, found = sorted(curves), {}
-    pairs = [(a, b) for k, a in enumerate(names) for b in names[k + 1 :]]
-    for k, early in enumerate(budgets):
-        for late in budgets[k + 1 :]:
-            signs = [[np.sign(curves[a][n] - curves[b][n]) for n in (early, late)] for a, b in pairs]
-            found[early, late] = sum(one * other < 0 for one, other in signs), len(pairs)
-    return found
+    (a, a_low, a_high), (b, b_low, b_high) = (one, other) if one[0] >= other[0] else (other, one)
+    error = max(np.hypot(a - a_low, b_high - b), 1e-9 * max(abs(a), abs(b)))  # at least what rounding makes
+    return (1 if one[0] >= other[0] else -1) if a - b > error else 0

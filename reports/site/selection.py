@@ -56,5 +56,6 @@ def _group(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "budgets": budgets,
         "ranked": ranked,
         "chart": charts.by_budget([str(budget) for budget in budgets], lines),
+        "incomplete": board.incomplete(rows),
         "changes": board.told_changes(rows),
     }

@@ -59,4 +59,14 @@ def test_a_pool_of_one_policy_is_a_board_without_pairs():
     rows = board.rows_of(pool, (0, 10, 100))
     assert [row["mean"] for row in rows] == pytest.approx([1.5] * len(rows))
     assert [row["regret"] for row in rows] == [0.0] * len(rows)
-    assert board.changes(rows)[0, 100] == (0, 0)
+    assert board.changes(rows)[0, 100].pairs == 0
+
+
+def test_a_method_without_policies_on_a_dataset_is_named_where_means_lack_it():
+    other = run() | {"run_id": "tag"}
+    other["cell"] = other["cell"] | {"task": "mpe/tag"}
+    records = [run(), other, run(a=1, weights="v") | {"algorithm": {"title": "ICQ"}}]
+    rows = [row for pool in pools(records) for row in board.rows_of(pool)]
+    assert [method for method, *_ in board.board(rows)] == ["bc", board.EVERYONE]
+    assert board.incomplete(rows).endswith("on some of 2 datasets: ICQ (1).")
+    assert board.incomplete([row for row in rows if row["method"] != "ICQ"]) == ""
