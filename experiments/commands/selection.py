@@ -102,16 +102,17 @@ def _select_suite(args: argparse.Namespace, asked: "Request", results: Path) -> 
     for number, pool in enumerate(found, 1):
         print(f"[{number}/{len(found)}] {pool.label}: {board.counted_once(pool)}", file=sys.stderr)
         rows += board.rows_of(pool)
-    said = _offline(asked, found, records, results, options.processes_of(args)) if args.offline else ""
+    runs = {record["run_id"]: record["finished"] for record in records}
+    offline = _offline(asked, found, records, results, options.processes_of(args)) if args.offline else ""
     title = " – ".join(filter(None, [load_suite(asked.suite).title, _part(asked)]))
     root = results / "reference" if args.reference else results
-    text = board.markdown(title, found, rows, gaps, args.budget, said)
+    text = board.markdown(title, found, rows, gaps, args.budget, offline)
     share = "" if asked.data_share == 1 else f"-data={asked.data_share!r}"
     name = (asked.suite if asked.source == EMBEDDED else f"{asked.suite}-{asked.source}") + share
     paths = board.write(root / "reports" / name, text, rows)
     counted = {f"{pool.task}:{pool.quality}:{pool.source}": board.counted_once(pool) for pool in found}
     facts = {name: getattr(asked, name) for name in ("suite", "profile", "source", "data_share")}
-    facts |= {"title": title, "rows": rows, "pools": counted, "missing": gaps}
+    facts |= {"title": title, "rows": rows, "pools": counted, "missing": gaps, "runs": runs}
     Store(root).write_measurement("select", _name(asked), facts)
     print(text)
     print("written: " + ", ".join(map(str, paths)))
@@ -122,25 +123,31 @@ def _offline(asked: "Request", found: list, records: list, results: Path, jobs: 
     """What selectors that need no episode say of the pools, and how far they can be trusted, which `judge` goes by."""
     from offmarl.experiments.store.store import Store
     from offmarl.experiments.studies import selection, selectors
-    from offmarl.reports.selection import offline
+    from offmarl.reports.selection import offline, trust
 
     by_id, known, answers = {record["run_id"]: record for record in records}, offline.measured(results), []
     for number, pool in enumerate(found, 1):
         print(f"[{number}/{len(found)}] {pool.label}: running offline selectors", file=sys.stderr)
         own = {policy.run_id: by_id[policy.run_id] for policy in pool.policies}
-        made = {run_id: run["finished"] for run_id, run in own.items()}
-        record = next((one for one in known if one["runs"] == made), None)
+        made = selectors.code(), {run_id: run["finished"] for run_id, run in own.items()}
+        record = next((one for one in known if (one["code"], one["runs"]) == made), None)
         if record is None:
             places = selection.folders(asked, list(own), results)
             record = selectors.measure(places, own, asked.data_share, jobs)
             name = f"{pool.task}-{pool.quality}-{asked.source}-{asked.profile}-{asked.data_share!r}"
             Store(results).write_measurement("selectors", name, record)
         answers.append((pool, record))
-    judged = offline.judge(answers)
-    facts = {"profile": asked.profile, "source": asked.source, "share": asked.data_share}
-    facts |= {"judged": [one._asdict() for one in judged]}
-    Store(results).write_measurement("trust", _name(asked), facts)
-    return offline.markdown(judged, all(record["held_out"] for _, record in answers))
+    scores = offline.scored((pool, record["selectors"]) for pool, record in answers)
+    judged, held_out = offline.judge(scores), all(record["held_out"] for _, record in answers)
+    without = {dataset: _plain(own) for dataset, own in offline.judge_without_each(scores).items()}
+    facts = {"profile": asked.profile, "source": asked.source, "share": asked.data_share, "held_out": held_out}
+    facts |= {"runs": {run_id: run["finished"] for run_id, run in by_id.items()}}
+    Store(results).write_measurement("trust", _name(asked), facts | {"judged": _plain(judged), "without": without})
+    return trust.markdown(judged, held_out)
+
+
+def _plain(judged: list) -> list[dict]:
+    return [one._asdict() for one in judged]
 
 
 def _name(asked: "Request") -> str:
@@ -203,13 +210,14 @@ def _judge(args: argparse.Namespace) -> int:
         return 1
     (pool,), entry = pools(records.values()), options.find_entries([args.dataset], asked.source)[0]
     folders = {run_id: store.runs / run_id for run_id in records}
-    said = selectors.measure(folders, records, asked.data_share, options.processes_of(args))["selectors"]
+    measured = selectors.measure(folders, records, asked.data_share, options.processes_of(args))
     more = "".join(f" --task {file}" for file in args.task_file)
     more += "".join(f" --method-file {file}" for file in args.method_file)
-    facts = verdict.Asked(asked.suite, asked.profile, asked.data_share, store.root, more, entry.task.played)
+    split = asked.data_share, measured["seen"], measured["held_out"]
+    facts = verdict.Asked(asked.suite, asked.profile, *split, store.root, more, entry.task.played)
     lost = [run_id for job in jobs for run_id in job.run_ids() if run_id not in records]
-    trusted = verdict.evidence(results, asked.profile, asked.data_share)
-    shown = verdict.facts(pool, said, trusted, measures(entry, *entry.load()), facts, lost)
+    trusted = verdict.evidence(results, asked.profile, asked.data_share, asked.source, args.dataset)
+    shown = verdict.facts(pool, measured["selectors"], trusted, measures(entry, *entry.load()), facts, lost)
     page = results / "reports" / "judge" / f"{args.dataset}-{asked.source}.md".replace("/", "-").replace(":", "-")
     page.parent.mkdir(parents=True, exist_ok=True)
     write_text(page, text := verdict.markdown(shown))

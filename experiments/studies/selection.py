@@ -17,7 +17,7 @@ from offmarl.experiments.errors import UserError, check_name
 from offmarl.experiments.grid import jobs as grid
 from offmarl.experiments.grid.code import why_stale
 from offmarl.experiments.grid.jobs import Job, Request
-from offmarl.experiments.grid.suite import expand, load_suite, suite_of
+from offmarl.experiments.grid.suite import Suite, expand, load_suite, suite_of
 from offmarl.experiments.store.archive import shipped, unpacked
 from offmarl.experiments.store.reading import FINISHED, has_returns, told
 from offmarl.experiments.store.store import Record, Store
@@ -28,13 +28,30 @@ SHARE = 0.9  # of the episodes, where the others judge
 
 def by_suite(asked: Request) -> list[Request]:
     """A request for every suite that it means, of what it has. Raises UserError for an unknown name, or for none."""
-    if asked.source != TUNING:
-        if not (found := grid.by_suite(asked)):
-            raise UserError(
-                f"{asked.suite}: has no dataset that --tasks names, or none where a method of --algorithms acts"
-            )
-        return found
-    return [replace(asked, suite=name) for name in expand(asked.suite)]
+    if not (found := grid.by_suite(asked) if asked.source != TUNING else _by_suite_on_tuning_data(asked)):
+        raise UserError(
+            f"{asked.suite}: has no dataset that --tasks names, or none where a method of --algorithms acts"
+        )
+    return found
+
+
+def _by_suite_on_tuning_data(asked: Request) -> list[Request]:
+    suites = {name: _tuning_suite(load_suite(name)) for name in expand(asked.suite)}
+    grid.select([pair for suite in suites.values() for pair in suite.datasets], asked.tasks)
+    methods = [check_name("algorithm", name, registry()) for name in asked.algorithms or ()]
+    found = []
+    for name, suite in suites.items():
+        known = {f"{task}:{quality}" for task, quality in suite.datasets} | suite.qualities.keys()
+        wanted = None if asked.tasks is None else [dataset for dataset in asked.tasks if dataset in known]
+        own = asked.algorithms and [m for m in methods if any(grid.acts_in(registry()[m], t) for t in suite.qualities)]
+        if wanted != [] and own != []:
+            found.append(replace(asked, suite=name, tasks=wanted, algorithms=own))
+    return found
+
+
+def _tuning_suite(suite: Suite) -> Suite:
+    """A suite with the tuning datasets of its families."""
+    return on_tuning_data(suite, dict.fromkeys(tasks()[task].family for task in suite.qualities))
 
 
 def pool_jobs(asked: Request) -> list[Job]:
@@ -44,7 +61,7 @@ def pool_jobs(asked: Request) -> list[Job]:
     """
     suite = load_suite(asked.suite)
     if asked.source == TUNING:
-        suite = on_tuning_data(suite, dict.fromkeys(tasks()[task].family for task in suite.qualities))
+        suite = _tuning_suite(suite)
     names = asked.tasks or [f"{task}:{quality}" for task, quality in suite.datasets]
     grid.select(suite.datasets, names)
     methods = asked.algorithms or [*suite.algorithms]
@@ -75,15 +92,17 @@ def pool_records(
 
     With `reference` those that ship with offmarl are in it too.
     """
-    trials = finished(pool_store(results, asked.source), jobs)
+    pool, own = pool_store(results, asked.source), Store(results)
     usual = _played(grid.jobs(asked)) if asked.source != TUNING else []
-    runs = list(trials.values())
-    runs += finished(Store(results), usual).values()
+    stored = [(told(store), store, wanted) for store, wanted in ((pool, jobs), (own, usual)) if wanted]
+    trials, *others = [_finished(*one) for one in stored]
+    runs = [record for found in (trials, *others) for record in found.values()]
     if reference:
         with unpacked(*shipped()) as place:
             runs += finished(Store(place), usual).values()
     absent = grid.unavailable(asked) if asked.source != TUNING else {}
-    return runs, [*_gaps(jobs, trials), *(f"{dataset}: {reason}" for dataset, reason in absent.items())]
+    gaps = [*_gaps(jobs, trials), *(f"{dataset}: {reason}" for dataset, reason in absent.items())]
+    return runs, gaps + [line for records, _, wanted in stored for line in _diverged(wanted, records)]
 
 
 def folders(asked: Request, run_ids: Sequence[str], results: Path) -> dict[str, Path]:
@@ -95,13 +114,30 @@ def folders(asked: Request, run_ids: Sequence[str], results: Path) -> dict[str, 
 def _gaps(jobs: Sequence[Job], trials: Mapping[str, Record]) -> list[str]:
     """What is not there: 'bc: 4 of 16 runs on 3m:good, 3m:poor'."""
     total, found = Counter(), Counter()
-    for place, run_id in ((job.title.split(), run_id) for job in jobs for run_id in job.run_ids()):
-        total[tuple(place)] += 1
-        found[tuple(place)] += run_id in trials
+    for place, run_id in _by_dataset(jobs):
+        total[place] += 1
+        found[place] += run_id in trials
+    partial = {place: f"{found[place]} of {count} runs" for place, count in total.items() if found[place] < count}
+    return _lines(partial)
+
+
+def _diverged(jobs: Sequence[Job], records: Mapping[str, Record]) -> list[str]:
+    """What was trained, but is no policy: 'macql: 2 runs diverged on 3m:good'."""
+    own = ((place, records.get(run_id)) for place, run_id in _by_dataset(jobs))
+    count = Counter(place for place, record in own if record and record["status"] == "diverged")
+    return _lines({place: f"{n} {'run' if n == 1 else 'runs'} diverged" for place, n in count.items()})
+
+
+def _by_dataset(jobs: Sequence[Job]) -> list[tuple[tuple[str, str], str]]:
+    """Dataset and method of every run, and its name."""
+    return [((job.title.split()[0], job.title.split()[1]), run_id) for job in jobs for run_id in job.run_ids()]
+
+
+def _lines(facts: Mapping[tuple[str, str], str]) -> list[str]:
+    """A line for each method and fact, with the datasets where it holds."""
     lines: dict[str, list[str]] = {}
-    for (dataset, method), count in total.items():
-        if found[dataset, method] < count:
-            lines.setdefault(f"{method}: {found[dataset, method]} of {count} runs", []).append(dataset)
+    for (dataset, method), fact in facts.items():
+        lines.setdefault(f"{method}: {fact}", []).append(dataset)
     return [f"{line} on {', '.join(datasets)}" for line, datasets in lines.items()]
 
 
@@ -110,7 +146,11 @@ def finished(store: Store, jobs: Sequence[Job]) -> dict[str, Record]:
 
     Each with `weights`, the sum of its networks' file, where there is one.
     """
-    ended = ((k, own) for k, own in told(store).items() if own["status"] in FINISHED)
+    return _finished(told(store), store, jobs)
+
+
+def _finished(records: Mapping[str, Record], store: Store, jobs: Sequence[Job]) -> dict[str, Record]:
+    ended = ((k, own) for k, own in records.items() if own["status"] in FINISHED)
     sound = {k: own for k, own in ended if own["status"] != "done" or has_returns(own)}
     runs = {run_id: sound[run_id] for job in jobs for run_id in job.run_ids() if run_id in sound}
     return {

@@ -1,10 +1,10 @@
-"""Which offline selector can be trusted: rank correlation with played returns, and regret of the one policy it chooses.
+"""What offline selectors are worth: rank correlation with played returns, and regret of the one policy each chooses.
 
 Reads `<results>/measurements/selectors/*.json`, which `offmarl select --offline` wrote: a file for each dataset with
-what every selector says of each run.
+what every selector says of each run. D policies are drawn in a resample.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,118 +13,165 @@ from scipy.stats import rankdata
 
 from offmarl.reports.records.files import read_each
 from offmarl.reports.selection.budgets import REPLICATES, resampled_means
-from offmarl.reports.selection.pool import Pool
-from offmarl.reports.tables.markdown import table as markdown_table
+from offmarl.reports.selection.pool import Policy, Pool
+from offmarl.reports.selection.trust import RANDOM, Judged
 
-RANDOM, FEWEST, DATASETS = "random", 3, 2  # no selector; the fewest policies of a correlation, datasets of trust
-DRAWS, LUCK = 10_000, 0.025  # choices at random, and the share of them that may do as well as one that is trusted
-NAMES = {
-    "agreement": "agreement with the data",
-    "best": "agreement with the best episodes",
-    "critic": "own critic",
-    "fitted_q": "fitted Q evaluation",
-    RANDOM: "at random",
-}
-NOTE = (
-    "Spearman: rank correlation between a selector's values and the played mean returns of a pool's policies, averaged "
-    "over datasets; brackets: 95 % bootstrap intervals over policies and their stored episodes. Regret@1: how far the "
-    "selector's top policy is below the pool's best, in scores; brackets: 95 % bootstrap intervals over stored "
-    "episodes. Luck: the share of random choices, one policy per dataset, with a regret at least as small. A selector "
-    "is trusted in a family if, over two datasets or more, the whole interval of its rank correlation is above 0 and "
-    f"its luck is at most {LUCK:.1%}."
-)
+Values = Mapping[str, Mapping[str, float | None]]  # by selector, then by run; the higher the better
+FEWEST, DRAWS = 3, 10_000  # policies of a correlation; choices by luck
 
 
-class Judged(NamedTuple):
-    """A selector in a family, or on one dataset: the mean of each number, and its 95 % limits."""
+class SelectorScores(NamedTuple):
+    """A selector's numbers in one pool."""
 
     family: str
+    dataset: str  # task:quality
     selector: str
-    datasets: int
     policies: int  # with a number
-    rho: tuple[float, float, float]
-    regret: tuple[float, float, float]
-    random: float  # regret of a policy at random, on the same datasets
-    luck: float  # share of choices at random that do as well
-
-    @property
-    def trusted(self) -> bool:
-        """Whether it is better than nothing."""
-        return self.datasets >= DATASETS and self.rho[1] > 0 and self.luck <= LUCK
-
-
-class Answers(NamedTuple):
-    """Of one selector in one pool."""
-
-    policies: int  # with a number
+    methods: frozenset[str]  # of these
     rho: np.ndarray  # [1 + REPLICATES]: as played, then resampled
     regret: np.ndarray  # [1 + REPLICATES]
-    random: float  # regret of a policy at random
-    draws: np.ndarray  # [DRAWS]: regrets of policies drawn at random
+    random_regret: float
+    lucky: np.ndarray  # [DRAWS]: regrets of choices by luck
 
 
-def judged_from(stored: Mapping[str, Any]) -> Judged:
-    """As it was stored; before luck was asked for, nobody was known to be better. TypeError or KeyError for no such."""
-    return Judged(**{"luck": 1.0, **stored, **{name: tuple(stored[name]) for name in ("rho", "regret")}})
+class Played(NamedTuple):
+    """What a pool's policies returned, as played and then resampled."""
+
+    pool: Pool
+    means: np.ndarray  # [K, 1 + REPLICATES]
+    regrets: np.ndarray  # of each policy, in scores: [K, 1 + REPLICATES]
+    drawn: np.ndarray  # the policies of each resample: [D, 1 + REPLICATES], K for none
 
 
 def measured(results: Path) -> list[dict[str, Any]]:
     """Every stored measurement of selectors; files that cannot be read are left out."""
     found, _ = read_each(results / "measurements" / "selectors", lambda _, record: record)
-    return [one for one in found if isinstance(one, dict) and {"task", "runs", "selectors"} <= one.keys()]
+    return [one for one in found if isinstance(one, dict) and {"task", "runs", "code", "selectors"} <= one.keys()]
 
 
 def spearman(one: np.ndarray, others: np.ndarray) -> np.ndarray:
     """The rank correlation of columns of values [K, R], NaN for none, with those of others: [R]; 0 for a constant."""
     known = np.isfinite(one)
-    ranks = (rankdata(np.where(known, values, np.nan), axis=0, nan_policy="omit") for values in (one, others))
-    a, b = (np.where(known, each - np.nansum(each, 0) / np.maximum(known.sum(0), 1), 0.0) for each in ranks)
+    ranks = (rankdata(np.where(known, values, np.inf), axis=0) for values in (one, others))  # none: after all others
+    a, b = (np.where(known, each - (each * known).sum(0) / np.maximum(known.sum(0), 1), 0.0) for each in ranks)
     size = np.sqrt((a**2).sum(0) * (b**2).sum(0))
     return np.where(size > 0, (a * b).sum(0) / np.where(size > 0, size, 1), 0.0)
 
 
-def one_pool(pool: Pool, said: Mapping[str, Mapping[str, float | None]], number: int = 0) -> dict[str, Answers]:
-    """What each selector is worth, and a policy at random.
-
-    Correlations are resampled over policies and their episodes. Which policy a selector likes best, and which is the
-    best, stays as it is, and their episodes are resampled: a policy that a resample lacks could not be the mistake.
-    Pools of other numbers have other draws, so that their means over datasets have independent ones.
-    """
-    rng, everyone = np.random.default_rng([0, number]), [policy.episodes for policy in pool.policies]
-    means, count = np.array([own.mean() for own in everyone]), len(everyone)
-    drawn = np.column_stack([np.arange(count), rng.integers(count, size=(count, REPLICATES))])
-    played = np.column_stack([means, resampled_means(everyone, rng)])
-    regrets = (played[means.argmax()] - played) / (pool.high - pool.low)
-    found = {RANDOM: Answers(count, np.zeros(1 + REPLICATES), regrets.mean(0), *_chance(regrets[:, 0], rng))}
-    for name, values in said.items():
-        numbers = np.array([np.nan if (v := values.get(p.run_id)) is None else v for p in pool.policies], dtype=float)
-        numbers[np.isinf(numbers)] = np.nan  # values that ran away say nothing
-        if (known := np.isfinite(numbers)).sum() >= FEWEST:
-            liked = numbers == np.nanmax(numbers)  # any of them, where several are liked alike
-            rho = spearman(numbers[drawn], np.take_along_axis(played, drawn, 0))
-            luck = _chance(regrets[known, 0], rng)  # among the policies that it could have chosen
-            found[name] = Answers(int(known.sum()), rho, regrets[liked].mean(0), *luck)
-    return found
-
-
-def _chance(regrets: np.ndarray, rng: np.random.Generator) -> tuple[float, np.ndarray]:
-    """The mean regret of a policy at random, and those of some."""
-    return float(regrets.mean()), rng.choice(regrets, DRAWS)
-
-
-def judge(pools: Iterable[tuple[Pool, Mapping[str, Any]]]) -> list[Judged]:
-    """Every selector in every family, over the datasets that have it: the least regret first."""
-    places: dict[tuple[str, str], list[Answers]] = {}
-    for number, (pool, record) in enumerate(pools):
-        for name, answers in one_pool(pool, record["selectors"], number).items():
-            places.setdefault((pool.task.split("/")[0], name), []).append(answers)
+def judge(scores: Iterable[SelectorScores]) -> list[Judged]:
+    """Every selector in every family, over the datasets that have it: the least share of a random regret first."""
+    places: dict[tuple[str, str], list[SelectorScores]] = {}
+    for one in scores:
+        places.setdefault((one.family, one.selector), []).append(one)
     found = []
     for place, own in places.items():
-        policies, rho, regret, random, draws = zip(*own)
-        taken = _limits(regret)
-        luck = float(np.mean(np.mean(draws, axis=0) <= taken[0] + 1e-9))
-        found.append(Judged(*place, len(own), sum(policies), _limits(rho), taken, float(np.mean(random)), luck))
-    return sorted(found, key=lambda one: (one.family, one.regret[0]))
+        regret, policies = _limits([one.regret for one in own]), sum(one.policies for one in own)
+        luck = float(np.mean(np.mean([one.lucky for one in own], axis=0) <= regret[0] + 1e-9))
+        random_regret = float(np.mean([one.random_regret for one in own]))
+        methods = len(frozenset().union(*(one.methods for one in own)))
+        rho = _limits([one.rho for one in own])
+        found.append(Judged(*place, len(own), policies, methods, rho, regret, random_regret, luck))
+    return sorted(found, key=lambda one: (one.family, one.relative_regret))
+
+
+def judge_without_each(scores: Sequence[SelectorScores]) -> dict[str, list[Judged]]:
+    """What `judge` says of a dataset's family without that dataset: by dataset."""
+    families = {one.dataset: one.family for one in scores}
+    return {
+        dataset: judge(one for one in scores if one.family == family and one.dataset != dataset)
+        for dataset, family in families.items()
+    }
+
+
+def scored(pools: Iterable[tuple[Pool, Values]]) -> list[SelectorScores]:
+    """What each selector is worth in each pool, and a policy at random.
+
+    Correlations are resampled over methods, their policies, and these policies' episodes. Which policy a selector likes
+    best, and which is the best, stays as it is, and their episodes are resampled: a policy that a resample lacks could
+    not be the mistake.
+    """
+    families: dict[str, list[tuple[Pool, Values]]] = {}
+    for pool, values in pools:
+        families.setdefault(pool.task.split("/")[0], []).append((pool, values))
+    return [one for family, own in families.items() for one in _scored(family, own)]
+
+
+def _scored(family: str, asked: Sequence[tuple[Pool, Values]]) -> Iterator[SelectorScores]:
+    """The same of a family, whose datasets share the methods of a resample and of choices by luck."""
+    rng = np.random.default_rng(0)
+    titles = sorted({policy.title for pool, _ in asked for policy in pool.policies})
+    drawn = rng.integers(len(titles), size=(REPLICATES, len(titles)))
+    played = [_played(pool, titles, drawn, rng) for pool, _ in asked]
+    for name in [RANDOM, *dict.fromkeys(name for _, values in asked for name in values)]:
+        given = [numbers_of(pool, values, name) for pool, values in asked]
+        known = [(own, numbers) for own, numbers in zip(played, given) if np.isfinite(numbers).sum() >= FEWEST]
+        labels = sorted({policy.title for own, numbers in known for policy in _known(own.pool, numbers)})
+        renamed = rng.permuted(np.tile(np.arange(len(labels)), (DRAWS, 1)), axis=1)
+        for own, numbers in known:
+            methods = frozenset(policy.title for policy in _known(own.pool, numbers))
+            favourites, finite = numbers == np.nanmax(numbers), np.isfinite(numbers)
+            yield SelectorScores(
+                family, own.pool.dataset, name, int(finite.sum()), methods, _correlation(own, numbers),
+                own.regrets[favourites].mean(0), float(own.regrets[finite, 0].mean()),
+                _lucky(own, numbers, labels, renamed, rng),
+            )  # fmt: skip
+
+
+def numbers_of(pool: Pool, values: Values, name: str) -> np.ndarray:
+    """A selector's values of a pool's policies, NaN where it has none: [K]. Values that ran away say nothing."""
+    if name == RANDOM:
+        return np.zeros(len(pool.policies))
+    given = values.get(name, {})
+    numbers = np.array([np.nan if (v := given.get(p.run_id)) is None else v for p in pool.policies], dtype=float)
+    return np.where(np.isinf(numbers), np.nan, numbers)
+
+
+def _known(pool: Pool, numbers: np.ndarray) -> list[Policy]:
+    return [policy for policy, number in zip(pool.policies, numbers) if np.isfinite(number)]
+
+
+def _played(pool: Pool, titles: Sequence[str], drawn: np.ndarray, rng: np.random.Generator) -> Played:
+    """A pool as it was played, and resamples of it, of the methods drawn: numbers of `titles`, [REPLICATES, M]."""
+    everyone = [policy.episodes for policy in pool.policies]
+    means = np.column_stack([[own.mean() for own in everyone], resampled_means(everyone, rng)])
+    regrets = (means[means[:, 0].argmax()] - means) / (pool.high - pool.low)
+    of_method = [[k for k, policy in enumerate(pool.policies) if policy.title == title] for title in titles]
+    return Played(pool, means, regrets, _drawn_policies(of_method, drawn, rng))
+
+
+def _drawn_policies(of_method: Sequence[Sequence[int]], drawn: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """All policies, then resamples: as many as a method has, of each of the methods drawn. As in `Played`."""
+    sizes, widest, count = np.array([*map(len, of_method)]), max(map(len, of_method)), sum(map(len, of_method))
+    policies = np.array([[*own, *[count] * (widest - len(own))] for own in of_method])
+    size = sizes[drawn][..., None]
+    places = (rng.random((*drawn.shape, widest)) * size).astype(int)
+    found = np.where(np.arange(widest) < size, policies[drawn[..., None], places], count).reshape(len(drawn), -1)
+    return np.column_stack([np.sort(policies.ravel()), found.T])
+
+
+def _correlation(played: Played, numbers: np.ndarray) -> np.ndarray:
+    """Of a selector's numbers with means, in every resample: [1 + REPLICATES]."""
+    none = np.full((1, 1 + REPLICATES), np.nan)
+    means = np.take_along_axis(np.concatenate([played.means, none]), played.drawn, 0)
+    return spearman(np.append(numbers, np.nan)[played.drawn], means)
+
+
+def _lucky(
+    played: Played, numbers: np.ndarray, labels: Sequence[str], renamed: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Regrets of choices by luck: one policy of the method that stands for the favourite's, [DRAWS].
+
+    `renamed` [DRAWS, labels] has for each of the methods `labels` the one that stands for it. Where that one has no
+    policy with a number, any policy is chosen.
+    """
+    finite, regrets = np.isfinite(numbers), played.regrets[:, 0]
+    method = np.array([labels.index(p.title) if ok else -1 for p, ok in zip(played.pool.policies, finite)])
+    favourite = rng.choice(np.flatnonzero(numbers == np.nanmax(numbers)), DRAWS)
+    wanted = renamed[np.arange(DRAWS), method[favourite]]
+    found = rng.choice(regrets[finite], DRAWS)
+    for k in np.unique(method[finite]):
+        found[wanted == k] = rng.choice(regrets[method == k], (wanted == k).sum())
+    return found
 
 
 def _limits(values: Sequence[np.ndarray]) -> tuple[float, float, float]:
@@ -132,40 +179,3 @@ def _limits(values: Sequence[np.ndarray]) -> tuple[float, float, float]:
     mean = np.mean(values, axis=0)
     low, high = np.percentile(mean[1:], [2.5, 97.5])
     return float(mean[0]), float(low), float(high)
-
-
-def trusted(judged: Iterable[Judged], family: str) -> Judged | None:
-    """The trusted selector of the least regret in a family; None where none can be."""
-    own = [one for one in judged if one.family == family and one.trusted]
-    return min(own, key=lambda one: one.regret[0], default=None)
-
-
-def markdown(judged: Sequence[Judged], held_out: bool) -> str:
-    """A row for each family and selector, and which can be trusted."""
-    split = "on episodes that were not trained on" if held_out else "on the data that were trained on"
-    about = f"Agreement is measured {split}."
-    return "\n\n".join([markdown_table(*rows(judged)), f"**Without an episode:** {verdicts(judged)}", about, NOTE])
-
-
-def rows(judged: Sequence[Judged]) -> tuple[list[str], list[list[str]]]:
-    """Head, and a row for each family and selector; none where nothing was asked."""
-    head = ["family", "selector", "datasets", "policies", "Spearman", "regret@1", "luck", "trusted"]
-    return head, [
-        [one.family, NAMES.get(one.selector, one.selector), str(one.datasets), str(one.policies),
-         "–" if one.selector == RANDOM else _text(one.rho), _text(one.regret),
-         "–" if one.selector == RANDOM else f"{one.luck:.3f}", "yes" if one.trusted else "no"]
-        for one in judged
-    ]  # fmt: skip
-
-
-def verdicts(judged: Sequence[Judged]) -> str:
-    """Whom to trust in each family, in a sentence."""
-    words = []
-    for family in dict.fromkeys(one.family for one in judged):
-        best = trusted(judged, family)
-        words.append(f"{family}: " + (NAMES[best.selector] if best else "none can be trusted"))
-    return "; ".join(words) + "."
-
-
-def _text(numbers: tuple[float, float, float]) -> str:
-    return "{:.2f} [{:.2f}, {:.2f}]".format(*numbers)

@@ -32,6 +32,11 @@ class Pool(NamedTuple):
     equal: int = 0  # trained policies that are left out, as each is equal to one of these
 
     @property
+    def dataset(self) -> str:
+        """smac/3m:good."""
+        return f"{self.task}:{self.quality}"
+
+    @property
     def label(self) -> str:
         """3m:good."""
         return f"{self.task.split('/')[-1]}:{self.quality}"

@@ -1,37 +1,38 @@
 """What `offmarl select` stored, as the site's page shows it: return against episodes spent, and whom to trust."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from offmarl.reports.records.files import read_each
-from offmarl.reports.selection import board, offline
+from offmarl.reports.selection import board, trust
 from offmarl.reports.site import charts
 
 
 def kept(results: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """Every stored selection of a store, and a line for each that cannot be read."""
 
-    def take(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
-        trust = path.parent.with_name("trust") / path.name  # of the same pool, where it was asked
-        return _shown(record, json.loads(trust.read_bytes())["judged"] if trust.is_file() else [])
+    trusts, _ = read_each(results / "measurements" / "trust", lambda _, record: (record["runs"], record))
+
+    def take(_: Path, record: Mapping[str, Any]) -> dict[str, Any]:
+        return _shown(record, next((one for runs, one in trusts if runs == record["runs"]), None))
 
     return read_each(results / "measurements" / "select", take, "select")
 
 
 def page(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What the template takes."""
-    return {"found": found, "note": board.NOTE, "trust": offline.NOTE, "everyone": board.EVERYONE}
+    return {"found": found, "note": board.NOTE, "trust": trust.NOTE, "everyone": board.EVERYONE}
 
 
-def _shown(record: Mapping[str, Any], trust: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _shown(record: Mapping[str, Any], found: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A stored selection, with what was found of the same runs' offline selectors, where these were asked."""
     rows, places = record["rows"], {}
     for row in rows:
         places.setdefault((row["task"], row["quality"], row["source"]), []).append(row)
     families = dict.fromkeys(task.split("/")[0] for task, *_ in places)
     groups = [_group(name, [row for row in rows if row["task"].split("/")[0] == name]) for name in families]
-    judged = [offline.judged_from(one) for one in trust]
+    judged = [trust.judged_from(one) for one in found["judged"]] if found else []
     return {
         **{key: record[key] for key in ("title", "suite", "profile", "source", "missing")},
         "share": record["data_share"],
@@ -41,8 +42,8 @@ def _shown(record: Mapping[str, Any], trust: Sequence[Mapping[str, Any]]) -> dic
             | dict(zip(("head", "rows"), board.dataset(own, 0)))
             for (task, quality, source), own in places.items()
         ],
-        "selectors": offline.rows(judged) if judged else None,
-        "verdicts": offline.verdicts(judged),
+        "selectors": trust.rows(judged) if judged else None,
+        "verdicts": f"{trust.verdicts(judged)} {trust.told_split(found['held_out'])}" if found else "",
     }
 
 

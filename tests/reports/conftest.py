@@ -8,7 +8,7 @@ import yaml
 from duels import duel  # noqa: F401
 
 from offmarl.reports.records.reader import Records
-from offmarl.reports.selection import board, offline
+from offmarl.reports.selection import board, trust
 from offmarl.reports.selection.pool import pools
 from offmarl.reports.tables import build as tables
 
@@ -182,8 +182,10 @@ def write_selection():
         facts |= {"suite": "smac", "title": "Table 1", "data_share": 1.0, "missing": ["bc: 1 of 2 runs on 3m:good"]}
         facts |= {"rows": [row for pool in found for row in board.rows_of(pool)]}
         facts |= {"pools": {f"{one.task}:{one.quality}:{one.source}": board.counted_once(one) for one in found}}
-        trust = offline.Judged("smac", "fitted_q", 3, 20, (0.8, 0.7, 0.9), (0.1, 0.0, 0.2), 0.4, 0.01)
-        return {"select": facts, "trust": {"profile": "quick", "judged": [trust._asdict()]}}
+        facts |= {"runs": {"a run": "2026-01-02"}}
+        judged = trust.Judged("smac", "fitted_q", 3, 20, 4, (0.8, 0.7, 0.9), (0.1, 0.0, 0.2), 0.4, 0.01)
+        found = {"profile": "quick", "runs": facts["runs"], "held_out": True, "judged": [judged._asdict()]}
+        return {"select": facts, "trust": found}
 
     place: list = []  # of the first store: all are alike
 

@@ -33,40 +33,45 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def trust(folder, family, luck=0.01, profile="smoke", share=0.9, datasets=3, name="pool"):
+def trust(folder, family, luck=0.01, datasets=3, name="pool", without=(), **others):
     """What `select --offline` leaves: fitted Q evaluation was right on three datasets, or no better than chance."""
-    row = {"family": family, "selector": "fitted_q", "datasets": datasets, "policies": 60, "random": 0.4, "luck": luck}
-    row |= {"rho": [0.8, 0.7, 0.9], "regret": [0.1, 0.05, 0.2]}
+    row = {"family": family, "selector": "fitted_q", "datasets": datasets, "policies": 60, "methods": 4}
+    row |= {"rho": [0.8, 0.7, 0.9], "regret": [0.1, 0.05, 0.2], "random_regret": 0.4, "luck": luck}
+    facts = {"profile": "smoke", "share": 0.9, "source": "own"} | others
     place = folder / "results" / "measurements" / "trust" / f"{name}.json"
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(json.dumps({"profile": profile, "share": share, "judged": [row]}))
+    place.write_text(json.dumps(facts | {"judged": [row], "without": dict.fromkeys(without, [])}))
 
 
-def test_evidence_is_that_of_the_most_datasets_at_the_same_profile_and_share(tmp_path):
-    results = tmp_path / "results"
-    for family, luck, profile, share in (
-        ("mpe", 0.01, "smoke", 0.9),
-        ("lights", 0.5, "smoke", 0.9),
-        ("lights", 0.01, "quick", 0.9),
-        ("lights", 0.01, "smoke", 1.0),
-    ):
-        trust(tmp_path, family, luck, profile, share)
-        assert "lights" not in evidence(results, "smoke", 0.9)
+def test_evidence_is_that_of_the_most_datasets_at_the_same_profile_share_and_source(tmp_path):
+    def known():
+        return evidence(tmp_path / "results", "smoke", 0.9, "own", "lights/two:random")
+
+    trust(tmp_path, "mpe")
+    for others in ({"luck": 0.5}, {"profile": "quick"}, {"share": 1.0}, {"source": "tuning"}):
+        trust(tmp_path, "lights", **others)
+        assert "lights" not in known()
     trust(tmp_path, "lights")
-    assert evidence(results, "smoke", 0.9)["lights"].selector == "fitted_q"
+    assert known()["lights"].selector == "fitted_q"
     trust(tmp_path, "lights", luck=0.5, datasets=2, name="a part")
-    assert "lights" in evidence(results, "smoke", 0.9)
+    assert "lights" in known()
     trust(tmp_path, "lights", luck=0.5, datasets=5, name="more")
-    assert "lights" not in evidence(results, "smoke", 0.9)
+    assert "lights" not in known()
 
 
-def test_what_was_found_before_luck_was_asked_for_is_not_trusted(tmp_path):
+def test_what_was_found_on_a_dataset_says_nothing_of_it(tmp_path):
+    trust(tmp_path, "lights", without=["lights/two:random"])
+    known = [evidence(tmp_path / "results", "smoke", 0.9, "own", f"lights/{name}:random") for name in ("two", "three")]
+    assert [[*own] for own in known] == [[], ["lights"]]
+
+
+def test_what_older_versions_found_is_not_trusted(tmp_path):
     trust(tmp_path, "lights")
     place = tmp_path / "results/measurements/trust/pool.json"
     record = json.loads(place.read_text())
-    del record["judged"][0]["luck"]
+    del record["judged"][0]["methods"]
     place.write_text(json.dumps(record))
-    assert evidence(tmp_path / "results", "smoke", 0.9) == {}
+    assert evidence(tmp_path / "results", "smoke", 0.9, "own", "lights/two:random") == {}
 
 
 def test_a_policy_is_chosen_by_what_is_trusted_in_its_family_and_by_nothing_else(folder, capsys):
@@ -81,8 +86,8 @@ def test_a_policy_is_chosen_by_what_is_trusted_in_its_family_and_by_nothing_else
     assert main(LINE.split()) == 0
     text = capsys.readouterr().out
     assert "Chosen by fitted Q evaluation" in text and "rank correlation with played returns was 0.80" in text
-    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ") and line.count("|") == 9]
-    said = {tuple(cells[:2]): float(cells[5]) for cells in rows if cells[5].lstrip("-")[:1].isdigit()}
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ") and line.count("|") == 8]
+    said = {tuple(cells[:2]): float(cells[4]) for cells in rows if cells[4].lstrip("-")[:1].isdigit()}
     assert max(said.values()) == next(value for name, value in said.items() if "(chosen)" in name[0])
     chosen = next(line for line in text.splitlines() if line.startswith("The policy: "))
     assert (folder / chosen.split("`")[1]).is_file()

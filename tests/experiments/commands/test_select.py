@@ -94,6 +94,16 @@ def test_gaps_are_named_and_runs_of_the_suite_fill_in_once(tmp_path, capsys):
     assert "Missing from the pool: bc: 2 of 16 runs on tag:expert." in capsys.readouterr().out
 
 
+def test_runs_that_diverged_are_counted_by_name(tmp_path):
+    fill(tmp_path)
+    job = next(job for job in selection.pool_jobs(ASKED) if (job.algorithm, job.task) == ("bc", "mpe/tag"))
+    Store(tmp_path / "pool").set_aside(job.run_ids()[0], "damaged")
+    store_run(Store(tmp_path / "pool"), job, job.cells()[0].seed, [5.0, 5.0], status="diverged")
+    records, gaps = selection.pool_records(ASKED, selection.pool_jobs(ASKED), tmp_path)
+    assert len(records) == 63
+    assert gaps == ["bc: 15 of 16 runs on tag:expert", "bc: 1 run diverged on tag:expert"]
+
+
 def test_a_dataset_that_is_not_here_is_a_gap_of_the_pool(tmp_path, monkeypatch):
     fill(tmp_path)
     entry = catalogue("embedded")["mpe/tag", "expert"]
@@ -150,6 +160,17 @@ def test_a_board_is_asked_for_as_one_and_each_part_takes_its_own(tmp_path):
         ("frontier_smac", ["smac/3m:poor"], ["bc"]),
         ("frontier_continuous", ["mpe/spread:expert"], ["bc", "matd3bc"]),
     ]
+
+
+def test_each_part_takes_its_own_tuning_data(tmp_path):
+    (task, quality), *_ = tuning.tuning_datasets("mpe")
+    asked = Request("frontier", "smoke", TUNING, ["bc", "matd3bc"], [f"{task}:{quality}"])
+    assert [(one.suite, one.tasks) for one in selection.by_suite(asked)] == [
+        ("frontier_continuous", [f"{task}:{quality}"])
+    ]
+    assert {job.task for one in selection.by_suite(asked) for job in selection.pool_jobs(one)} == {task}
+    continuous_only = selection.by_suite(Request("frontier", "smoke", TUNING, ["matd3bc"]))
+    assert [one.suite for one in continuous_only] == ["frontier_continuous"]
 
 
 def test_the_shipped_results_are_a_pool_by_themselves(tmp_path, capsys):

@@ -101,6 +101,13 @@ def test_every_policy_of_a_pool_is_valued_whatever_it_remembers():
     assert all(np.isfinite(found["fitted_q"][name]) for name in names)
 
 
+def test_data_without_a_reward_value_nobody():
+    data = dataset()
+    data.rewards[:] = 0
+    found = selectors.values_of({"macql": policy("macql")}, data, SimpleNamespace(**dataclasses.asdict(SPEC)))
+    assert found == {"critic": {"macql": None}, "fitted_q": {"macql": None}}
+
+
 def test_a_critic_is_asked_for_the_policys_own_actions_at_first_observations():
     whole = dataset()
     data = Sampler(whole, [0]).data

@@ -10,12 +10,12 @@ from dial import Dial
 from offmarl.datasets.measures.measure import measure
 from offmarl.reports.records import replay
 from offmarl.reports.selection import verdict
-from offmarl.reports.selection.offline import Judged
 from offmarl.reports.selection.pool import Policy, Pool
+from offmarl.reports.selection.trust import Judged
 from offmarl.reports.site.verdict import write
 
-TRUSTED = {"mpe": Judged("mpe", "fitted_q", 3, 60, (0.8, 0.7, 0.9), (0.1, 0.0, 0.2), 0.4, 0.01)}
-SAID = {"agreement": {"one": 0.9, "other": 0.2}, "fitted_q": {"one": 1.0, "other": 2.0}}
+TRUSTED = {"mpe": Judged("mpe", "fitted_q", 3, 60, 4, (0.8, 0.7, 0.9), (0.1, 0.0, 0.2), 0.4, 0.01)}
+VALUES = {"agreement": {"one": 0.9, "other": 0.2}, "fitted_q": {"one": 1.0, "other": 2.0}}
 
 
 @pytest.fixture(scope="module")
@@ -23,15 +23,15 @@ def measures():
     return measure(Dial(episodes=6, length=8).dataset())
 
 
-def facts(measures, results, family="mpe", played=True, lost=()):
+def facts(measures, results, family="mpe", played=True, lost=(), held_out=2):
     episodes = ([3.0, 5.0], [1.0]) if played else ([], [])
     titles = {"one": "BC <b>", "other": "MAC-Flow"}
     policies = [
         Policy(run, "bc", title, "paper", 0, np.array(own)) for (run, title), own in zip(titles.items(), episodes)
     ]
     pool = Pool(f"{family}/spread", "expert", "embedded", policies, 0.0, 10.0)
-    asked = verdict.Asked("continuous", "quick", 0.9, results, " --task two.py", played)
-    return verdict.facts(pool, SAID, TRUSTED, measures, asked, lost)
+    asked = verdict.Asked("continuous", "quick", 0.9, 18, held_out, results, " --task two.py", played)
+    return verdict.facts(pool, VALUES, TRUSTED, measures, asked, lost)
 
 
 def test_the_trusted_selector_of_the_family_chooses_and_play_chooses_nothing(measures):
@@ -42,7 +42,19 @@ def test_the_trusted_selector_of_the_family_chooses_and_play_chooses_nothing(mea
     assert "`offmarl play other --results /r --task two.py`" in text and "offmarl latency --suite continuous" in text
     assert text.index("BC &lt;b&gt;") < text.index("MAC-Flow (chosen)") and "4 ± 1 (2 episodes)" in text
     assert "Not trained to the end: smac-3m.bc.s1." in text
+    assert "trained on 18 of 20 episodes. The other 2, drawn once for all, are what agreement" in text
     assert f"The data's episodes return {measures['returns']['mean']:.4g} on average." in text
+
+
+def test_it_says_how_many_episodes_were_held_out_and_offers_to_watch_what_has_pictures(measures, tmp_path):
+    text = verdict.markdown(facts(measures, tmp_path, held_out=0))
+    assert "trained on all 18 episodes: too few to hold any out; agreement is measured on what" in text
+    assert "offmarl watch" not in text and "training itself held out" not in text
+    (tmp_path / "runs" / "other").mkdir(parents=True)
+    (tmp_path / "runs" / "other" / "own-8.replay").write_bytes(b"")
+    text = verdict.markdown(facts(measures, tmp_path))
+    assert f"`offmarl watch other --results {tmp_path} --task two.py`" in text
+    assert "training itself held out up to a tenth" in verdict.markdown(facts(measures, tmp_path, played=False))
 
 
 def test_a_selector_that_knows_no_number_chooses_nobody():
