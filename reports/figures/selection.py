@@ -21,8 +21,9 @@ def draw(rows: Sequence[Mapping[str, Any]], everyone: str, names: dict[str, str]
     """
     frame: Any = pd.DataFrame(rows)
     places = list(frame.groupby(["task", "quality", "source"], sort=False))
-    columns = min(3, len(places))
-    figure, axes = panels(len(places), columns, 0.8 + 2.6 * columns, 1.3 + 1.9 * math.ceil(len(places) / columns))
+    bands = math.ceil(len(places) / 3)
+    columns = math.ceil(len(places) / bands)
+    figure, axes = panels(len(places), columns, 0.8 + 2.6 * columns, 1.3 + 1.9 * bands)
     methods = [name for name in dict.fromkeys(frame["method"]) if name != everyone]
     colour, shapes, budgets = paint(methods), markers(methods), sorted(frame["budget"].unique())
     for axis, ((task, quality, _), own) in zip(axes, places):
